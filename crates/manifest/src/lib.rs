@@ -1,0 +1,1 @@
+//! The RedisCluster document: types, defaults, validation, schema, and the rendering of redis.conf and users.acl.

@@ -1,0 +1,1 @@
+//! A cluster as processes of this machine: ports, directories, pid files, logs.

@@ -1,0 +1,1 @@
+//! The runtime interface, and the executor: observe, plan, check, one bounded batch, report.

@@ -1,0 +1,1 @@
+//! A seeded model cluster with faults, and an oracle that watches the planner drive it.

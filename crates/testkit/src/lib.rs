@@ -1,0 +1,1 @@
+//! Real servers for tests, and load generators that remember every acknowledged write.
