@@ -1,1 +1,32 @@
 //! The vocabulary of a sharded cluster, and the merge of every node's view into one observation.
+//!
+//! This crate holds no decisions and does no input or output. It has no clock, no environment and
+//! no logging; every map is ordered, so that the same input gives the same bytes.
+//!
+//! * [`Slot`], [`SlotRange`], [`SlotSet`], [`NodeId`], [`ShardId`], [`ConfigEpoch`], [`Role`]: the words.
+//! * [`Row`] and [`NodeView`]: what one node says of itself and of the others.
+//! * [`Server`]: one server process as its runtime knows it: where, how, dead or alive.
+//! * [`Observed`]: all of these merged; it keeps who believes what.
+//! * [`wire`]: parsers of the engines' replies; they never panic, whatever the bytes.
+
+mod address;
+mod id;
+mod observed;
+mod place;
+mod seen;
+mod server;
+mod slot;
+mod view;
+pub mod wire;
+
+pub use address::{Address, Host};
+pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
+pub use observed::{Disagreement, Dissent, Member, Observed, Source};
+pub use place::Place;
+pub use seen::{Seen, Why};
+pub use server::{Death, DeathProof, Disk, Formed, Process, Server, ServerName, Timestamp};
+pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
+pub use view::{
+    ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,
+    Row, Rows, ServerInfo, Version,
+};

@@ -1,0 +1,463 @@
+//! The merge of every node's view into one observation that keeps who believes what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::view::Health;
+use crate::{
+    Address, ConfigEpoch, Flags, Formed, NodeId, NodeView, Process, Role, Row, SLOT_COUNT, Server,
+    ServerName, Slot, SlotRange, SlotSet, Timestamp,
+};
+
+/// Whose word a [`Member`] rests on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Source {
+    /// The node's own.
+    Itself,
+    /// Other nodes': the node itself was not heard.
+    Others,
+}
+
+/// One node, as the merge of all views has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The node.
+    pub id: NodeId,
+    /// The server it lives on, if that is known.
+    pub server: Option<ServerName>,
+    /// Where it is reached: its server's address, else what the others believe.
+    pub address: Address,
+    /// Its role.
+    pub role: Role,
+    /// Its primary, if it is a replica.
+    pub primary: Option<NodeId>,
+    /// Its config epoch.
+    pub epoch: ConfigEpoch,
+    /// The slots it owns, after the claims of all were weighed.
+    pub slots: SlotSet,
+    /// Whose word this is.
+    pub source: Source,
+    /// How many views list it, its own included.
+    pub listed_by: u32,
+    /// How many views hold it to have failed (`FAIL`).
+    pub failed_by: u32,
+}
+
+/// What a view holds of a live node against the merge.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Dissent {
+    /// The node is not in its table.
+    NotListed,
+    /// It was met, but is not yet known by name.
+    Handshake,
+    /// It is listed at another address, or at none.
+    Address,
+    /// It is listed with another role, or as a replica of another primary.
+    Role,
+    /// It is listed with other slots.
+    Slots,
+    /// It is held to have failed, though it speaks.
+    Health,
+    /// The bus link to it is down.
+    Link,
+}
+
+/// One view's dissent about one node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Disagreement {
+    /// Whose view.
+    pub speaker: NodeId,
+    /// About which node.
+    pub about: NodeId,
+    /// In what.
+    pub dissent: Dissent,
+}
+
+/// Everything that was seen in one round, merged.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// The stored fact that this cluster was formed, if it was.
+    pub formed: Option<Formed>,
+    servers: BTreeMap<ServerName, Server>,
+    members: BTreeMap<NodeId, Member>,
+    owners: Vec<Option<NodeId>>,
+    contested: SlotSet,
+    twins: Vec<(NodeId, ServerName, ServerName)>,
+    disagreements: Vec<Disagreement>,
+}
+
+impl Observed {
+    /// Merges what the servers said. Of two servers with one name the later counts.
+    pub fn new(
+        at: Timestamp,
+        formed: Option<Formed>,
+        servers: impl IntoIterator<Item = Server>,
+    ) -> Self {
+        let servers: BTreeMap<_, _> = servers.into_iter().map(|s| (s.name.clone(), s)).collect();
+        let mut twins = Vec::new();
+        let speakers = speakers(&servers, &mut twins);
+        let mut members = members(&servers, &speakers);
+        let (owners, contested) = weigh_claims(&servers, &speakers);
+        for (id, slots) in slots_by_owner(&owners) {
+            if let Some(member) = members.get_mut(&id) {
+                member.slots = slots;
+            }
+        }
+        let disagreements = disagreements(&servers, &members);
+        Self {
+            at,
+            formed,
+            servers,
+            members,
+            owners,
+            contested,
+            twins,
+            disagreements,
+        }
+    }
+
+    /// The servers, by name.
+    pub fn servers(&self) -> &BTreeMap<ServerName, Server> {
+        &self.servers
+    }
+
+    /// The nodes that any view lists (handshakes left out), by id.
+    pub fn members(&self) -> &BTreeMap<NodeId, Member> {
+        &self.members
+    }
+
+    /// One node.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.get(&id)
+    }
+
+    /// The server a node lives on.
+    pub fn server_of(&self, id: NodeId) -> Option<&Server> {
+        self.members
+            .get(&id)?
+            .server
+            .as_ref()
+            .and_then(|name| self.servers.get(name))
+    }
+
+    /// What a node itself said.
+    pub fn view_of(&self, id: NodeId) -> Option<&NodeView> {
+        self.server_of(id)?.view.known().filter(|v| v.id == id)
+    }
+
+    /// The views that were heard, in order of server name.
+    pub fn views(&self) -> impl Iterator<Item = (&Server, &NodeView)> {
+        self.servers
+            .values()
+            .filter_map(|s| s.view.known().map(|v| (s, v)))
+    }
+
+    /// Who owns this slot: of all claims the one with the greatest config epoch. A claim made for a node that
+    /// itself speaks, and does not make it, is void.
+    pub fn owner(&self, slot: Slot) -> Option<NodeId> {
+        self.owners
+            .get(usize::from(slot.number()))
+            .copied()
+            .flatten()
+    }
+
+    /// The slots that nobody claims.
+    pub fn uncovered(&self) -> SlotSet {
+        Slot::all().filter(|s| self.owner(*s).is_none()).collect()
+    }
+
+    /// The slots that two nodes claim with one epoch.
+    pub fn contested(&self) -> &SlotSet {
+        &self.contested
+    }
+
+    /// Node ids that two servers give as their own, with those servers: a copied disk.
+    pub fn twins(&self) -> &[(NodeId, ServerName, ServerName)] {
+        &self.twins
+    }
+
+    /// What views hold of live nodes against the merge, in order of speaker and subject.
+    pub fn disagreements(&self) -> &[Disagreement] {
+        &self.disagreements
+    }
+
+    /// The primaries that own slots: those who vote.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members
+            .values()
+            .filter(|m| m.role == Role::Primary && !m.slots.is_empty())
+    }
+
+    /// The replicas of this node.
+    pub fn replicas_of(&self, id: NodeId) -> impl Iterator<Item = &Member> {
+        self.members
+            .values()
+            .filter(move |m| m.role == Role::Replica && m.primary == Some(id))
+    }
+
+    /// What every view that lists `about` says of it, the speaker first.
+    pub fn beliefs(&self, about: NodeId) -> impl Iterator<Item = (NodeId, &Row)> {
+        self.views()
+            .filter_map(move |(_, v)| v.rows.get(about).map(|row| (v.id, row)))
+    }
+
+    /// The groups of speaking nodes that know one another, directly or through others; the largest first.
+    pub fn islands(&self) -> Vec<BTreeSet<NodeId>> {
+        let speakers: Vec<NodeId> = self
+            .members
+            .values()
+            .filter(|m| m.source == Source::Itself)
+            .map(|m| m.id)
+            .collect();
+        let index: BTreeMap<NodeId, usize> = speakers
+            .iter()
+            .enumerate()
+            .map(|(i, id)| (*id, i))
+            .collect();
+        let mut parent: Vec<usize> = (0..speakers.len()).collect();
+        for (_, view) in self.views() {
+            let Some(&from) = index.get(&view.id) else {
+                continue;
+            };
+            for row in view.peers() {
+                if let Some(&to) = index.get(&row.id) {
+                    let (a, b) = (root(&mut parent, from), root(&mut parent, to));
+                    parent[a.max(b)] = a.min(b);
+                }
+            }
+        }
+        let mut groups: BTreeMap<usize, BTreeSet<NodeId>> = BTreeMap::new();
+        for (i, id) in speakers.iter().enumerate() {
+            let r = root(&mut parent, i);
+            groups.entry(r).or_default().insert(*id);
+        }
+        let mut islands: Vec<_> = groups.into_values().collect();
+        islands.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        islands
+    }
+}
+
+fn root(parent: &mut [usize], mut i: usize) -> usize {
+    while parent[i] != i {
+        parent[i] = parent[parent[i]];
+        i = parent[i];
+    }
+    i
+}
+
+/// Which server speaks for which node; two servers with one id are twins, and the first speaks.
+fn speakers(
+    servers: &BTreeMap<ServerName, Server>,
+    twins: &mut Vec<(NodeId, ServerName, ServerName)>,
+) -> BTreeMap<NodeId, ServerName> {
+    let mut speakers: BTreeMap<NodeId, ServerName> = BTreeMap::new();
+    for server in servers.values() {
+        let Some(view) = server.view.known() else {
+            continue;
+        };
+        if let Some(first) = speakers.get(&view.id) {
+            twins.push((view.id, first.clone(), server.name.clone()));
+        } else {
+            speakers.insert(view.id, server.name.clone());
+        }
+    }
+    speakers
+}
+
+fn members(
+    servers: &BTreeMap<ServerName, Server>,
+    speakers: &BTreeMap<NodeId, ServerName>,
+) -> BTreeMap<NodeId, Member> {
+    let mut members: BTreeMap<NodeId, Member> = BTreeMap::new();
+    for (id, name) in speakers {
+        let server = &servers[name];
+        let Some((view, own)) = server
+            .view
+            .known()
+            .and_then(|v| v.own().map(|own| (v, own)))
+        else {
+            continue;
+        };
+        let mut member = from_row(own, Source::Itself);
+        member.listed_by = 0; // counted with the rest below
+        member.server = Some(name.clone());
+        if let Some(address) = server.address.known() {
+            member.address = address.clone();
+        }
+        member.epoch = own.epoch.max(view.cluster.my_epoch);
+        members.insert(*id, member);
+    }
+    for view in servers.values().filter_map(|s| s.view.known()) {
+        for row in view.rows.iter().filter(|r| r.is_member()) {
+            let member = members.entry(row.id).or_insert_with(|| {
+                let mut m = from_row(row, Source::Others);
+                m.listed_by = 0;
+                m
+            });
+            member.listed_by += 1;
+            member.failed_by += u32::from(row.health == Health::Failed);
+            if member.source == Source::Others && newer_word(row, member) {
+                let (listed_by, failed_by) = (member.listed_by, member.failed_by);
+                *member = Member {
+                    listed_by,
+                    failed_by,
+                    ..from_row(row, Source::Others)
+                };
+            }
+        }
+    }
+    // A silent node lives where the runtime recorded it.
+    for server in servers.values().filter(|s| s.view.known().is_none()) {
+        if let Some(member) = server.recorded_id.and_then(|id| members.get_mut(&id))
+            && member.server.is_none()
+        {
+            member.server = Some(server.name.clone());
+            if let Some(address) = server.address.known() {
+                member.address = address.clone();
+            }
+        }
+    }
+    members
+}
+
+fn from_row(row: &Row, source: Source) -> Member {
+    Member {
+        id: row.id,
+        server: None,
+        address: row.address.clone(),
+        role: row.role,
+        primary: row.primary,
+        epoch: row.epoch,
+        slots: SlotSet::empty(),
+        source,
+        listed_by: 1,
+        failed_by: 0,
+    }
+}
+
+/// Of two words about a silent node the one with the greater epoch is newer; at one epoch, the one that has an address.
+fn newer_word(row: &Row, member: &Member) -> bool {
+    row.epoch > member.epoch
+        || (row.epoch == member.epoch && member.address.port == 0 && row.address.port != 0)
+}
+
+/// A claim on a slot: by epoch, then the node's own word before others', then the smaller id.
+type Claim = (ConfigEpoch, bool, std::cmp::Reverse<NodeId>);
+
+fn weigh_claims(
+    servers: &BTreeMap<ServerName, Server>,
+    speakers: &BTreeMap<NodeId, ServerName>,
+) -> (Vec<Option<NodeId>>, SlotSet) {
+    let mut best: Vec<Option<Claim>> = vec![None; usize::from(SLOT_COUNT)];
+    let mut tied = vec![false; usize::from(SLOT_COUNT)];
+    for (name, server) in servers {
+        let Some(view) = server.view.known() else {
+            continue;
+        };
+        for row in &view.rows {
+            let own = row.id == view.id;
+            // Void: said for a node that speaks for itself. And a twin does not speak twice.
+            let void = if own {
+                speakers.get(&row.id) != Some(name)
+            } else {
+                speakers.contains_key(&row.id)
+            };
+            if void || row.role != Role::Primary || !row.is_member() {
+                continue;
+            }
+            let claim = (row.epoch, own, std::cmp::Reverse(row.id));
+            for slot in row.slots.slots() {
+                let i = usize::from(slot.number());
+                let (held, tied) = (&mut best[i], &mut tied[i]);
+                *tied = match held {
+                    Some(other) if other.0 == claim.0 => *tied || other.2 != claim.2,
+                    Some(other) => *tied && other.0 > claim.0,
+                    None => false,
+                };
+                *held = (*held).max(Some(claim));
+            }
+        }
+    }
+    let contested = Slot::all()
+        .filter(|s| tied[usize::from(s.number())])
+        .collect();
+    (
+        best.into_iter().map(|claim| claim.map(|c| c.2.0)).collect(),
+        contested,
+    )
+}
+
+fn slots_by_owner(owners: &[Option<NodeId>]) -> BTreeMap<NodeId, SlotSet> {
+    let mut by_owner: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for slot in Slot::all() {
+        if let Some(owner) = owners[usize::from(slot.number())] {
+            by_owner
+                .entry(owner)
+                .or_default()
+                .insert(SlotRange::from(slot));
+        }
+    }
+    by_owner
+}
+
+fn disagreements(
+    servers: &BTreeMap<ServerName, Server>,
+    members: &BTreeMap<NodeId, Member>,
+) -> Vec<Disagreement> {
+    let live: Vec<&Member> = members
+        .values()
+        .filter(|m| m.source == Source::Itself)
+        .filter(|m| {
+            m.server
+                .as_ref()
+                .and_then(|n| servers.get(n))
+                .is_some_and(|s| s.process.death().is_none())
+        })
+        .collect();
+    let mut out = Vec::new();
+    for server in servers.values() {
+        if matches!(server.process, Process::Dead(_) | Process::Held(_)) {
+            continue;
+        }
+        let Some(view) = server.view.known() else {
+            continue;
+        };
+        let mut rows = view.rows.iter().peekable();
+        for member in &live {
+            while rows.next_if(|r| r.id < member.id).is_some() {}
+            let row = rows.peek().filter(|r| r.id == member.id);
+            if let Some(dissent) = dissent(view, row.copied(), member) {
+                out.push(Disagreement {
+                    speaker: view.id,
+                    about: member.id,
+                    dissent,
+                });
+            }
+        }
+    }
+    out.sort_unstable();
+    out
+}
+
+fn dissent(view: &NodeView, row: Option<&Row>, member: &Member) -> Option<Dissent> {
+    let Some(row) = row else {
+        return Some(Dissent::NotListed);
+    };
+    let own = row.id == view.id;
+    if !row.is_member() {
+        Some(Dissent::Handshake)
+    } else if !own && (row.flags.has(Flags::NOADDR) || !row.address.same_socket(&member.address)) {
+        Some(Dissent::Address)
+    } else if row.role != member.role || row.primary != member.primary {
+        Some(Dissent::Role)
+    } else if row.slots != member.slots {
+        Some(Dissent::Slots)
+    } else if row.health == Health::Failed {
+        Some(Dissent::Health)
+    } else if !own && !row.link_up {
+        Some(Dissent::Link)
+    } else {
+        None
+    }
+}

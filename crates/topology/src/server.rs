@@ -1,0 +1,126 @@
+//! One server process as its runtime knows it.
+
+use std::fmt;
+
+use crate::{Address, NodeId, NodeView, Place, Seen};
+
+/// Unix time in milliseconds. Always an input, never read here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds from `earlier` to this; 0 when the clock went backwards.
+    pub fn since_ms(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The name a runtime gives to a server: a pod's name, a directory's, or `HOST:PORT`. It tells nothing of roles.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerName(pub String);
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What proves that a process is gone. A time-out is not here, on purpose.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DeathProof {
+    /// It was our child and was reaped, or its pid is gone or belongs to another process.
+    ChildReaped,
+    /// The kubelet says that this container ended.
+    TerminatedByKubelet {
+        /// The container's id.
+        container: String,
+    },
+    /// Its living host, or its own living sandbox, answered that nothing listens there.
+    Refused,
+}
+
+/// A process is gone: proved, and since when.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Death {
+    /// The proof.
+    pub proof: DeathProof,
+    /// When it was first proved.
+    pub since: Timestamp,
+}
+
+/// The process of a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Process {
+    /// It runs.
+    Running,
+    /// It is gone, by proof.
+    Dead(Death),
+    /// The start gate holds it: the runtime could start it, but its memory may have been the freshest copy.
+    Held(Death),
+    /// Nothing proves either.
+    Unknown,
+}
+
+impl Process {
+    /// The proof of its death, if there is one.
+    pub fn death(&self) -> Option<&Death> {
+        match self {
+            Self::Dead(death) | Self::Held(death) => Some(death),
+            Self::Running | Self::Unknown => None,
+        }
+    }
+}
+
+/// What a start of the server would find on its disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Disk {
+    /// Nothing: it would start as a new node.
+    Blank,
+    /// Its identity, and an append-only file: it comes back with all but perhaps its last second.
+    Log,
+    /// Its identity, and a snapshot that was taken by a clean stop: it comes back with everything.
+    CleanSnapshot,
+    /// Its identity, and at most a snapshot of an earlier time: what came after is gone.
+    Stale,
+}
+
+/// One server process as its runtime knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Its name.
+    pub name: ServerName,
+    /// Where it is reached now.
+    pub address: Seen<Address>,
+    /// Where it runs.
+    pub place: Place,
+    /// Whether its process lives.
+    pub process: Process,
+    /// What it said.
+    pub view: Seen<NodeView>,
+    /// What it has on disk. Unknown for servers that are not ours to start.
+    pub disk: Seen<Disk>,
+    /// The node that lived here last, as the runtime recorded it. The view's id counts more.
+    pub recorded_id: Option<NodeId>,
+}
+
+impl Server {
+    /// The node that lives here: what it says, else what was recorded.
+    pub fn id(&self) -> Option<NodeId> {
+        self.view.known().map(|v| v.id).or(self.recorded_id)
+    }
+}
+
+/// The stored fact that this cluster was formed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Formed {
+    /// The cluster's id, made up when it was formed.
+    pub cluster_id: String,
+    /// When.
+    pub at: Timestamp,
+}

@@ -1,0 +1,344 @@
+//! What one node says: of the others (its rows) and of itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::{Address, ConfigEpoch, NodeId, ShardId, Slot, SlotSet};
+
+/// What a node is in its shard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Takes writes for its slots, if it has any.
+    Primary,
+    /// Copies a primary.
+    Replica,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        })
+    }
+}
+
+/// What a node believes of another's health.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Health {
+    /// It answers.
+    Fine,
+    /// It has not answered this node for node-timeout (`PFAIL`).
+    Suspected,
+    /// A majority of primaries agreed that it failed (`FAIL`).
+    Failed,
+}
+
+/// The flags of a row, beyond role and health.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// The row is the speaker's own.
+    pub const MYSELF: Self = Self(1);
+    /// Met, but not yet known by name.
+    pub const HANDSHAKE: Self = Self(2);
+    /// The speaker has no address for it.
+    pub const NOADDR: Self = Self(4);
+    /// It will not try to become a primary.
+    pub const NOFAILOVER: Self = Self(8);
+
+    /// Whether all of `other`'s flags are set.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags and `other`'s.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::MYSELF, "myself"),
+            (Self::HANDSHAKE, "handshake"),
+            (Self::NOADDR, "noaddr"),
+        ];
+        for (flag, name) in names.iter().chain(&[(Self::NOFAILOVER, "nofailover")]) {
+            if self.has(*flag) {
+                write!(f, "{name} ")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A slot that is half moved, as its row shows it. Only the speaker's own row carries these.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum OpenSlot {
+    /// The speaker owns the slot and gives it to `to`.
+    Migrating {
+        /// The slot.
+        slot: Slot,
+        /// The receiver.
+        to: NodeId,
+    },
+    /// The speaker takes the slot from `from`.
+    Importing {
+        /// The slot.
+        slot: Slot,
+        /// The giver.
+        from: NodeId,
+    },
+}
+
+impl OpenSlot {
+    /// The slot that is open.
+    pub fn slot(self) -> Slot {
+        match self {
+            Self::Migrating { slot, .. } | Self::Importing { slot, .. } => slot,
+        }
+    }
+}
+
+/// One line of `CLUSTER NODES`: what the speaker believes of one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The node.
+    pub id: NodeId,
+    /// Where the speaker reaches it.
+    pub address: Address,
+    /// The host name it announces, if any.
+    pub hostname: Option<Box<str>>,
+    /// Its shard, on engines that tell.
+    pub shard: Option<ShardId>,
+    /// Its role.
+    pub role: Role,
+    /// Its primary, when it is a replica and the speaker knows of whom.
+    pub primary: Option<NodeId>,
+    /// Its health.
+    pub health: Health,
+    /// Further flags.
+    pub flags: Flags,
+    /// When the oldest unanswered ping was sent, in Unix milliseconds; 0 when none waits.
+    pub ping_sent_ms: u64,
+    /// When the last pong came, in Unix milliseconds; 0 when none did.
+    pub pong_received_ms: u64,
+    /// Its config epoch (a replica's row shows its primary's).
+    pub epoch: ConfigEpoch,
+    /// Whether the speaker's bus link to it is up.
+    pub link_up: bool,
+    /// The slots it owns.
+    pub slots: SlotSet,
+    /// Its open slots.
+    pub open: Vec<OpenSlot>,
+}
+
+impl Row {
+    /// True for a node that is really met: not in handshake.
+    pub fn is_member(&self) -> bool {
+        !self.flags.has(Flags::HANDSHAKE)
+    }
+}
+
+/// The rows of one view, in order of node id.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rows(Vec<Row>);
+
+impl Rows {
+    /// Rows in any order; of rows with one id the first counts.
+    pub fn new(mut rows: Vec<Row>) -> Self {
+        rows.sort_by_key(|r| r.id);
+        rows.dedup_by_key(|r| r.id);
+        Self(rows)
+    }
+
+    /// The row of this node.
+    pub fn get(&self, id: NodeId) -> Option<&Row> {
+        self.0
+            .binary_search_by_key(&id, |r| r.id)
+            .ok()
+            .map(|i| &self.0[i])
+    }
+
+    /// All rows, in order of node id.
+    pub fn iter(&self) -> std::slice::Iter<'_, Row> {
+        self.0.iter()
+    }
+
+    /// How many rows there are, handshakes included.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The speaker's own row.
+    pub fn myself(&self) -> Option<&Row> {
+        self.0.iter().find(|r| r.flags.has(Flags::MYSELF))
+    }
+}
+
+impl<'a> IntoIterator for &'a Rows {
+    type Item = &'a Row;
+    type IntoIter = std::slice::Iter<'a, Row>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// `CLUSTER INFO`: what a node says of the cluster as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClusterInfo {
+    /// `cluster_state:ok`: the node serves.
+    pub state_ok: bool,
+    /// Slots that have an owner, 0 to 16384.
+    pub slots_assigned: u16,
+    /// Nodes in its table, handshakes included.
+    pub known_nodes: u32,
+    /// Primaries with slots.
+    pub size: u32,
+    /// The greatest epoch it has seen.
+    pub current_epoch: ConfigEpoch,
+    /// Its own config epoch (for a replica, its primary's).
+    pub my_epoch: ConfigEpoch,
+}
+
+/// Which engine a server is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum EngineKind {
+    /// Redis.
+    Redis,
+    /// Valkey.
+    Valkey,
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "Redis",
+            Self::Valkey => "Valkey",
+        })
+    }
+}
+
+/// A server's version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Version {
+    /// Major.
+    pub major: u16,
+    /// Minor.
+    pub minor: u16,
+    /// Patch.
+    pub patch: u16,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// A replica as its primary sees it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ReplicaLink {
+    /// The replica's address as the primary sees it (the bus port is the default one: replication does not tell it).
+    pub address: Address,
+    /// True when it has its first full copy and follows the stream.
+    pub online: bool,
+    /// How far it confirmed the stream, in bytes.
+    pub offset: u64,
+}
+
+/// Replication as the server itself tells it (`INFO replication`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Replication {
+    /// It acts as a primary.
+    Primary {
+        /// The end of its replication stream, in bytes.
+        offset: u64,
+        /// The replicas that are connected to it.
+        replicas: Vec<ReplicaLink>,
+    },
+    /// It acts as a replica.
+    Replica {
+        /// The address it copies from.
+        primary: Address,
+        /// Whether the link is up and the first copy done.
+        link_up: bool,
+        /// Whether a full copy is being taken.
+        syncing: bool,
+        /// How far it has read the stream, in bytes. 0 on a replica that never had a copy.
+        offset: u64,
+    },
+}
+
+/// What `INFO` tells of a server. A field the server does not report is `None`: unknown, not zero.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerInfo {
+    /// The engine.
+    pub engine: EngineKind,
+    /// Its version.
+    pub version: Version,
+    /// Changes with every start of the process.
+    pub run_id: String,
+    /// Replication.
+    pub replication: Replication,
+    /// True while it loads its data set.
+    pub loading: bool,
+    /// True when the append-only file is on.
+    pub aof_enabled: Option<bool>,
+    /// Memory used by data and overhead, in bytes.
+    pub used_memory_bytes: Option<u64>,
+    /// The memory limit, in bytes; 0 is no limit.
+    pub maxmemory_bytes: Option<u64>,
+    /// Commands per second, lately.
+    pub ops_per_s: Option<u64>,
+    /// Keys in database 0 (a cluster has only this one, but for Valkey 9 and later).
+    pub keys: u64,
+    /// Seconds since the process began.
+    pub uptime_s: Option<u64>,
+}
+
+/// Everything one node said in one observation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// Who speaks (`CLUSTER MYID`).
+    pub id: NodeId,
+    /// What it believes of every node, itself included.
+    pub rows: Rows,
+    /// What it says of the cluster.
+    pub cluster: ClusterInfo,
+    /// What it says of itself.
+    pub server: ServerInfo,
+    /// Keys it holds of slots that are open, or that it holds without owning them.
+    pub keys_in_slot: BTreeMap<Slot, u64>,
+}
+
+impl NodeView {
+    /// The speaker's own row. Every view that parses has one.
+    pub fn own(&self) -> Option<&Row> {
+        self.rows.get(self.id)
+    }
+
+    /// The nodes it really knows beside itself: handshakes left out.
+    pub fn peers(&self) -> impl Iterator<Item = &Row> {
+        self.rows
+            .iter()
+            .filter(|r| r.is_member() && r.id != self.id)
+    }
+
+    /// True for a node that never was in a cluster, or was reset: no peer, no slot, no key.
+    pub fn is_blank(&self) -> bool {
+        self.rows
+            .iter()
+            .all(|r| r.id == self.id && r.slots.is_empty())
+            && self.server.keys == 0
+    }
+}
