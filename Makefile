@@ -1,0 +1,38 @@
+# The verbs of this repository. `make` alone lists them.
+SHELL := /bin/bash
+CARGO ?= cargo
+SEEDS ?= 20000
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo demo-down test lint sim bench-create engines tools
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a cluster on this machine: write, kill a primary, see it heal; leaves it running
+	@scripts/demo.sh
+
+demo-down: ## stop the demo's cluster and remove its data
+	@scripts/demo.sh down
+
+test: ## every test this machine can run, and what was skipped and why
+	@scripts/test.sh
+
+lint: ## formatting, clippy, documentation, shell scripts, licences of dependencies
+	@scripts/lint.sh
+
+sim: ## simulated histories with faults: make sim SEEDS=20000
+	@scripts/tools.sh
+	$(CARGO) run --release --locked -p shardwright-sim --bin sim -- --seeds $(SEEDS)
+
+bench-create: build engines ## time `create` against redis-cli --cluster create, on each engine
+	$(CARGO) run --release --locked -p shardwright-testkit --bin bench-create
+
+engines: ## install the servers to test with into .engines/
+	@scripts/engines.sh
+
+build: tools ## the release binary, target/release/shardwright
+	$(CARGO) build --release --locked -p shardwright --bin shardwright
+
+tools: ## what the build needs besides Rust: a C compiler for linking
+	@scripts/tools.sh
