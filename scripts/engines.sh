@@ -70,7 +70,7 @@ main() {
 # The marker is written last, after the program ran: half an install is no install.
 is_there() {
     local bin="$ENGINES/$1/bin"
-    [ -e "$bin/.complete" ] && [ -x "$bin/$(server_of "$1")" ]
+    [ -e "$bin/.complete" ] && [ -x "$bin/$(server_of "$1")" ] && [ ! -L "$bin/$(server_of "$1")" ]
 }
 
 install_engine() {
@@ -143,9 +143,7 @@ install_deb() {
     # The distribution's own server of the right version, if someone installed it.
     server="$(command -v "$(server_of "$name")" || true)"
     if [ -n "$server" ] && runs_as "$name" "$server"; then
-        for program in "$server" "$(dirname "$server")/${name%%-*}-cli"; do
-            if [ -x "$program" ]; then ln -sf "$program" "$dir/bin/"; fi
-        done
+        copy_programs "$(dirname "$server")" "$dir/bin" "${name%%-*}"
         return 0
     fi
     if ! is_bookworm; then
@@ -160,7 +158,7 @@ install_deb() {
         return 1
     fi
     for program in "$work"/*.deb; do dpkg -x "$program" "$work/root"; done
-    cp -a "$work"/root/usr/bin/. "$dir/bin/"
+    copy_programs "$work/root/usr/bin" "$dir/bin" "${name%%-*}"
     # The packages' libraries, without the packages.
     if ! "$dir/bin/$(server_of "$name")" --version >/dev/null 2>&1; then
         local libraries
@@ -173,6 +171,15 @@ install_deb() {
         fi
     fi
     rm -rf "$work"
+}
+
+# Copies, not links: Debian's server is a link to its dump checker, and which of the two
+# the program is depends on the name it is called by.
+copy_programs() {
+    local from="$1" to="$2" kind="$3" program
+    for program in "$from/$kind-server" "$from/$kind-cli"; do
+        if [ -x "$program" ]; then cp -L "$program" "$to/"; fi
+    done
 }
 
 is_bookworm() { grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && have dpkg && have apt-get; }
