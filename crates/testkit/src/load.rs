@@ -1,0 +1,381 @@
+//! Writers that remember every acknowledged write, and the proof that none is missing.
+//!
+//! One writer per *lane*: a lane is one hash slot, and its keys are numbered from 0. A writer
+//! repeats a number until it is acknowledged, so the acknowledged keys of a lane are exactly
+//! the numbers below its count, each with its own value and the moment of its acknowledgement.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use tokio::task::JoinHandle;
+
+use crate::Error;
+use crate::slots::{COUNT, tag_for};
+use crate::wait::until;
+
+/// How many keys one MGET of the check reads.
+const CHECK_BATCH: u64 = 500;
+/// After an error: time for the world to change before the next try.
+const ERROR_PAUSE: Duration = Duration::from_millis(1);
+
+/// What to write, and as whom.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The hash slots written to, one writer each.
+    pub slots: Vec<u16>,
+    /// The pause after each acknowledged write.
+    pub pause: Duration,
+    /// How long a connection or a reply may take before the writer goes elsewhere.
+    pub timeout: Duration,
+    /// User and password; the default user without a password where absent.
+    pub login: Option<(String, String)>,
+    /// Bytes added to each value.
+    pub padding_bytes: usize,
+    /// Numbers start here, so that a second load does not write the first one's keys.
+    pub prefix: String,
+}
+
+impl Default for LoadOptions {
+    /// Nine lanes spread over all slots, about a thousand writes a second each.
+    fn default() -> Self {
+        Self {
+            slots: (0..9).map(|lane| lane * (COUNT / 9) + 7).collect(),
+            pause: Duration::from_millis(1),
+            timeout: Duration::from_millis(200),
+            login: None,
+            padding_bytes: 0,
+            prefix: "load".to_owned(),
+        }
+    }
+}
+
+/// Writers at work. Stop them with [`Load::stop`].
+#[derive(Debug)]
+pub struct Load {
+    options: LoadOptions,
+    stop: Arc<AtomicBool>,
+    acked: Arc<AtomicU64>,
+    lanes: Vec<JoinHandle<Lane>>,
+    begun: Instant,
+}
+
+/// What one writer did.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// Its hash slot.
+    pub slot: u16,
+    /// When each number was acknowledged: the index is the number.
+    pub acked: Vec<Instant>,
+    /// Attempts that failed, by the first word of the reason.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// A time without acknowledged writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// The lane's hash slot.
+    pub slot: u16,
+    /// From the last acknowledgement before it.
+    pub begun: Instant,
+    /// To the first acknowledgement after it.
+    pub length: Duration,
+}
+
+/// What all writers did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// One per slot written to.
+    pub lanes: Vec<Lane>,
+    /// When the load began.
+    pub begun: Instant,
+    /// When it was stopped.
+    pub ended: Instant,
+    options: LoadOptions,
+}
+
+/// A write that was acknowledged and is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The key.
+    pub key: String,
+    /// What stands there instead, if anything.
+    pub found: Option<String>,
+}
+
+impl Load {
+    /// Starts writing through any of these `HOST:PORT` addresses.
+    #[must_use]
+    pub fn start(addresses: &[String], options: LoadOptions) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acked = Arc::new(AtomicU64::new(0));
+        let lanes = options.slots.iter().map(|slot| {
+            let router = Router::new(addresses, &options);
+            tokio::spawn(write_lane(
+                *slot,
+                options.clone(),
+                router,
+                stop.clone(),
+                acked.clone(),
+            ))
+        });
+        let lanes = lanes.collect();
+        Self {
+            options,
+            stop,
+            acked,
+            lanes,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Acknowledged writes so far.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Waits for that many more acknowledged writes.
+    pub async fn until_more(&self, more: u64, limit: Duration) -> Result<(), Error> {
+        let goal = self.acked() + more;
+        until(
+            &format!("{more} more acknowledged writes"),
+            limit,
+            || async move {
+                let acked = self.acked();
+                if acked >= goal {
+                    Ok(())
+                } else {
+                    Err(format!("{acked} of {goal}"))
+                }
+            },
+        )
+        .await
+        .map(|_| ())
+    }
+
+    /// Stops all writers and returns what they did.
+    ///
+    /// # Panics
+    ///
+    /// When a writer panicked.
+    pub async fn stop(self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut lanes = Vec::new();
+        for lane in self.lanes {
+            lanes.push(lane.await.expect("a writer does not panic"));
+        }
+        Report {
+            lanes,
+            begun: self.begun,
+            ended: Instant::now(),
+            options: self.options,
+        }
+    }
+}
+
+impl Report {
+    /// Acknowledged writes of all lanes.
+    #[must_use]
+    pub fn acked(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.acked.len()).sum()
+    }
+
+    /// The longest time without an acknowledged write in any lane whose slot is in `first..=last`.
+    /// The beginning and the end of the load count as acknowledgements.
+    #[must_use]
+    pub fn longest_gap(&self, first: u16, last: u16) -> Option<Gap> {
+        let lanes = self
+            .lanes
+            .iter()
+            .filter(|lane| (first..=last).contains(&lane.slot));
+        lanes
+            .flat_map(|lane| {
+                let froms = std::iter::once(&self.begun).chain(&lane.acked);
+                let tos = lane.acked.iter().chain(std::iter::once(&self.ended));
+                froms.zip(tos).map(|(from, to)| Gap {
+                    slot: lane.slot,
+                    begun: *from,
+                    length: to.saturating_duration_since(*from),
+                })
+            })
+            .max_by_key(|gap| gap.length)
+    }
+
+    /// Reads every acknowledged key back through any of these addresses; lists those that are
+    /// missing or hold another value.
+    pub async fn lost(&self, addresses: &[String]) -> Result<Vec<Lost>, Error> {
+        let mut lost = Vec::new();
+        for lane in &self.lanes {
+            let mut router = Router::new(addresses, &self.options);
+            let names = Names::new(lane.slot, &self.options);
+            let count = lane.acked.len() as u64;
+            for first in (0..count).step_by(usize::try_from(CHECK_BATCH).unwrap_or(1)) {
+                let numbers = first..count.min(first + CHECK_BATCH);
+                let mut command = redis::cmd("MGET");
+                for number in numbers.clone() {
+                    command.arg(names.key(number));
+                }
+                let values = router.insist(&command).await?;
+                for (number, found) in numbers.zip(values) {
+                    if found.as_deref() != Some(names.value(number).as_str()) {
+                        lost.push(Lost {
+                            key: names.key(number),
+                            found,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(lost)
+    }
+}
+
+/// The keys and values of a lane.
+struct Names {
+    prefix: String,
+    tag: String,
+    padding: String,
+}
+
+impl Names {
+    fn new(slot: u16, options: &LoadOptions) -> Self {
+        Self {
+            prefix: options.prefix.clone(),
+            tag: tag_for(slot),
+            padding: "x".repeat(options.padding_bytes),
+        }
+    }
+
+    fn key(&self, number: u64) -> String {
+        format!("{{{}}}:{}:{number}", self.tag, self.prefix)
+    }
+
+    fn value(&self, number: u64) -> String {
+        format!("{number}{}", self.padding)
+    }
+}
+
+async fn write_lane(
+    slot: u16,
+    options: LoadOptions,
+    mut router: Router,
+    stop: Arc<AtomicBool>,
+    total: Arc<AtomicU64>,
+) -> Lane {
+    let names = Names::new(slot, &options);
+    let mut lane = Lane {
+        slot,
+        acked: Vec::new(),
+        errors: BTreeMap::new(),
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let number = lane.acked.len() as u64;
+        let mut command = redis::cmd("SET");
+        command.arg(names.key(number)).arg(names.value(number));
+        match router.send::<String>(&command).await {
+            Ok(_) => {
+                lane.acked.push(Instant::now());
+                total.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(options.pause).await;
+            }
+            Err(reason) => {
+                *lane.errors.entry(reason).or_insert(0) += 1;
+                tokio::time::sleep(ERROR_PAUSE).await;
+            }
+        }
+    }
+    lane
+}
+
+/// Sends commands of one slot to whoever serves it.
+struct Router {
+    addresses: Vec<String>,
+    at: String,
+    next: usize,
+    open: BTreeMap<String, MultiplexedConnection>,
+    timeout: Duration,
+    login: Option<(String, String)>,
+}
+
+impl Router {
+    fn new(addresses: &[String], options: &LoadOptions) -> Self {
+        Self {
+            addresses: addresses.to_vec(),
+            at: addresses.first().cloned().unwrap_or_default(),
+            next: 1,
+            open: BTreeMap::new(),
+            timeout: options.timeout,
+            login: options.login.clone(),
+        }
+    }
+
+    /// One attempt. An error changes the address of the next attempt.
+    async fn send<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, String> {
+        let sent = match self.connection().await {
+            Ok(mut connection) => command.query_async::<T>(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| {
+            if let Some((address, _slot)) = error.redirect_node() {
+                address.clone_into(&mut self.at);
+                return "MOVED".to_owned();
+            }
+            self.open.remove(&self.at);
+            if let Some(other) = self.addresses.get(self.next % self.addresses.len().max(1)) {
+                other.clone_into(&mut self.at);
+            }
+            self.next += 1;
+            error
+                .code()
+                .map_or_else(|| format!("{:?}", error.kind()), str::to_owned)
+        })
+    }
+
+    /// Attempts until it is answered.
+    async fn insist(&mut self, command: &redis::Cmd) -> Result<Vec<Option<String>>, Error> {
+        let start = Instant::now();
+        let limit = Duration::from_secs(20);
+        loop {
+            match self.send(command).await {
+                Ok(values) => return Ok(values),
+                Err(last) if start.elapsed() > limit => {
+                    let what = "the keys can be read back".to_owned();
+                    return Err(Error::TooLate {
+                        what,
+                        waited: start.elapsed(),
+                        last,
+                    });
+                }
+                Err(_) => tokio::time::sleep(ERROR_PAUSE).await,
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> redis::RedisResult<MultiplexedConnection> {
+        if let Some(open) = self.open.get(&self.at) {
+            return Ok(open.clone());
+        }
+        use redis::IntoConnectionInfo as _;
+        let mut info = format!("redis://{}/", self.at).into_connection_info()?;
+        if let Some((user, password)) = &self.login {
+            let login = info
+                .redis_settings()
+                .clone()
+                .set_username(user)
+                .set_password(password);
+            info = info.set_redis_settings(login);
+        }
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let client = redis::Client::open(info)?;
+        let opened = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        self.open.insert(self.at.clone(), opened.clone());
+        Ok(opened)
+    }
+}
