@@ -24,7 +24,9 @@ pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::Place;
 pub use seen::{Seen, Why};
-pub use server::{Death, DeathProof, Disk, Formed, Process, Server, ServerName, Timestamp};
+pub use server::{
+    Attempt, AttemptKind, Death, DeathProof, Disk, Formed, Process, Server, ServerName, Timestamp,
+};
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use view::{
     ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::view::Health;
 use crate::{
-    Address, ConfigEpoch, Flags, Formed, NodeId, NodeView, Process, Role, Row, SLOT_COUNT, Server,
-    ServerName, Slot, SlotRange, SlotSet, Timestamp,
+    Address, Attempt, ConfigEpoch, Flags, Formed, NodeId, NodeView, Process, Role, Row, SLOT_COUNT,
+    Server, ServerName, Slot, SlotRange, SlotSet, Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -79,6 +79,8 @@ pub struct Observed {
     pub at: Timestamp,
     /// The stored fact that this cluster was formed, if it was.
     pub formed: Option<Formed>,
+    /// What was asked of nodes lately.
+    pub attempts: Vec<Attempt>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -108,6 +110,7 @@ impl Observed {
         Self {
             at,
             formed,
+            attempts: Vec::new(),
             servers,
             members,
             owners,
@@ -417,7 +420,7 @@ fn disagreements(
         .collect();
     let mut out = Vec::new();
     for server in servers.values() {
-        if matches!(server.process, Process::Dead(_) | Process::Held(_)) {
+        if matches!(server.process, Process::Dead(_)) {
             continue;
         }
         let Some(view) = server.view.known() else {

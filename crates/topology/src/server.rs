@@ -61,8 +61,6 @@ pub enum Process {
     Running,
     /// It is gone, by proof.
     Dead(Death),
-    /// The start gate holds it: the runtime could start it, but its memory may have been the freshest copy.
-    Held(Death),
     /// Nothing proves either.
     Unknown,
 }
@@ -71,7 +69,7 @@ impl Process {
     /// The proof of its death, if there is one.
     pub fn death(&self) -> Option<&Death> {
         match self {
-            Self::Dead(death) | Self::Held(death) => Some(death),
+            Self::Dead(death) => Some(death),
             Self::Running | Self::Unknown => None,
         }
     }
@@ -87,7 +85,10 @@ pub enum Disk {
     /// Its identity, and a snapshot that was taken by a clean stop: it comes back with everything.
     CleanSnapshot,
     /// Its identity, and at most a snapshot of an earlier time: what came after is gone.
-    Stale,
+    Stale {
+        /// Whether it would come back believing that it is a primary with slots (`myself` and slots in its table).
+        owns_slots: bool,
+    },
 }
 
 /// One server process as its runtime knows it.
@@ -103,6 +104,8 @@ pub struct Server {
     pub process: Process,
     /// What it said.
     pub view: Seen<NodeView>,
+    /// What it said when it was last heard, kept by the runtime while it is silent; `None` if it never was.
+    pub last_heard: Option<Box<NodeView>>,
     /// What it has on disk. Unknown for servers that are not ours to start.
     pub disk: Seen<Disk>,
     /// The node that lived here last, as the runtime recorded it. The view's id counts more.
@@ -114,6 +117,29 @@ impl Server {
     pub fn id(&self) -> Option<NodeId> {
         self.view.known().map(|v| v.id).or(self.recorded_id)
     }
+}
+
+/// Something that was asked of a node a while ago, and should not be asked again at once. Kept in memory only:
+/// losing it costs a repetition, never safety.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Attempt {
+    /// Who was asked.
+    pub node: NodeId,
+    /// To become a primary without the old one (`CLUSTER FAILOVER FORCE`), or with it (a switchover).
+    pub kind: AttemptKind,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AttemptKind {
+    /// A failover by vote.
+    Failover,
+    /// A failover without votes.
+    Takeover,
+    /// A planned change of roles, with sync.
+    Switchover,
 }
 
 /// The stored fact that this cluster was formed.
