@@ -1,7 +1,32 @@
 //! Parsers of the engines' replies. Pure, total, and fuzzed: whatever the bytes, an answer or an error, never a panic.
 //!
 //! Beside the `engine` crate, this is the one place that knows the wire's own words for primary and replica.
+//!
+//! | reply | parser | gives |
+//! |---|---|---|
+//! | `CLUSTER NODES`, or a `nodes.conf` | [`parse_nodes`] | [`Rows`](crate::Rows) |
+//! | `CLUSTER INFO` | [`parse_cluster_info`] | [`ClusterInfo`](crate::ClusterInfo) |
+//! | `CLUSTER MYID` | [`parse_my_id`] | [`NodeId`](crate::NodeId) |
+//! | `INFO` | [`parse_server_info`] | [`ServerInfo`](crate::ServerInfo) |
+//! | `CLUSTER SHARDS` | [`parse_shards`] | [`ShardRow`]s |
+//! | `ROLE` | [`parse_role`] | [`RoleReply`] |
+//!
+//! What a later engine may add (flags, fields, keys) is passed over; what is there and makes no sense is an error.
 
+mod cluster;
+mod error;
+mod info;
+mod nodes;
 mod reply;
+mod role;
+mod shards;
+mod text;
+mod words;
 
+pub use cluster::{parse_cluster_info, parse_my_id};
+pub use error::{Command, Fault, WireError};
+pub use info::parse_server_info;
+pub use nodes::parse_nodes;
 pub use reply::Reply;
+pub use role::{RoleLink, RoleReplica, RoleReply, parse_role};
+pub use shards::{ShardHealth, ShardNode, ShardRow, parse_shards};

@@ -1,0 +1,238 @@
+//! `INFO`.
+
+use super::error::{Command, Fault, WireError};
+use super::text::{host, lines, number, offset, port, split_once};
+use super::words;
+use crate::{Address, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Version};
+
+/// Reads the reply to `INFO` with at least the sections `server`, `replication`, `persistence` and `keyspace`
+/// (Redis documentation, "INFO"); `memory` and `stats` add what is optional in [`ServerInfo`].
+///
+/// An optional field that is missing or malformed is `None`: unknown. Database 0 without a line has no keys only if
+/// the section of the keyspace is there.
+///
+/// # Errors
+/// When a field that steers decisions (version, run id, role, offsets, loading, keys) is missing or malformed.
+pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
+    let found = Found::read(text)?;
+    let (engine, version) = found.engine_and_version()?;
+    Ok(ServerInfo {
+        engine,
+        version,
+        run_id: found.run_id()?,
+        replication: found.replication()?,
+        loading: found.flag("loading", found.loading)?,
+        aof_enabled: found.aof_enabled.and_then(|(_, v)| flag(v)),
+        used_memory_bytes: found.used_memory.and_then(|(_, v)| number(v)),
+        maxmemory_bytes: found.maxmemory.and_then(|(_, v)| number(v)),
+        ops_per_s: found.ops_per_s.and_then(|(_, v)| number(v)),
+        keys: found.keys()?,
+        uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
+    })
+}
+
+/// A value and the number of its line.
+type At<'a> = (usize, &'a [u8]);
+
+/// The lines that matter, as they stand.
+#[derive(Default)]
+struct Found<'a> {
+    text: &'a [u8],
+    server_name: Option<At<'a>>,
+    redis_version: Option<At<'a>>,
+    valkey_version: Option<At<'a>>,
+    run_id: Option<At<'a>>,
+    uptime_s: Option<At<'a>>,
+    role: Option<At<'a>>,
+    primary_offset: Option<At<'a>>,
+    primary_host: Option<At<'a>>,
+    primary_port: Option<At<'a>>,
+    link_status: Option<At<'a>>,
+    syncing: Option<At<'a>>,
+    replica_offset: Option<At<'a>>,
+    replicas: Vec<ReplicaLink>,
+    loading: Option<At<'a>>,
+    aof_enabled: Option<At<'a>>,
+    used_memory: Option<At<'a>>,
+    maxmemory: Option<At<'a>>,
+    ops_per_s: Option<At<'a>>,
+    keyspace: bool,
+    db0: Option<At<'a>>,
+}
+
+impl<'a> Found<'a> {
+    fn read(text: &'a [u8]) -> Result<Self, WireError> {
+        let mut found = Self {
+            text,
+            ..Self::default()
+        };
+        for (line, bytes) in lines(text) {
+            if bytes.starts_with(b"#") {
+                found.keyspace |= bytes[1..].trim_ascii() == b"Keyspace";
+            } else if let Some((key, value)) = split_once(bytes, b':') {
+                if words::replica_line(key).is_some() {
+                    let link = replica(value)
+                        .map_err(|(field, fault)| wrong(line, field, fault, value))?;
+                    found.replicas.extend(link);
+                } else if let Some(place) = found.place_of(key) {
+                    *place = Some((line, value));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn place_of(&mut self, key: &[u8]) -> Option<&mut Option<At<'a>>> {
+        Some(match std::str::from_utf8(key).ok()? {
+            "server_name" => &mut self.server_name,
+            "redis_version" => &mut self.redis_version,
+            "valkey_version" => &mut self.valkey_version,
+            "run_id" => &mut self.run_id,
+            "uptime_in_seconds" => &mut self.uptime_s,
+            "role" => &mut self.role,
+            words::PRIMARY_OFFSET => &mut self.primary_offset,
+            words::PRIMARY_HOST => &mut self.primary_host,
+            words::PRIMARY_PORT => &mut self.primary_port,
+            words::LINK_STATUS => &mut self.link_status,
+            words::SYNCING => &mut self.syncing,
+            words::REPLICA_OFFSET => &mut self.replica_offset,
+            "loading" => &mut self.loading,
+            "aof_enabled" => &mut self.aof_enabled,
+            "used_memory" => &mut self.used_memory,
+            "maxmemory" => &mut self.maxmemory,
+            "instantaneous_ops_per_sec" => &mut self.ops_per_s,
+            "db0" => &mut self.db0,
+            _ => return None,
+        })
+    }
+
+    fn need(&self, field: &'static str, at: Option<At<'a>>) -> Result<At<'a>, WireError> {
+        at.ok_or_else(|| WireError::new(Command::Info, None, field, Fault::Missing, self.text))
+    }
+
+    /// A field read by `read`, or an error that says what it has to be.
+    fn field<T>(
+        &self,
+        field: &'static str,
+        at: Option<At<'a>>,
+        what: &'static str,
+        read: impl Fn(&'a [u8]) -> Option<T>,
+    ) -> Result<T, WireError> {
+        let (line, value) = self.need(field, at)?;
+        read(value).ok_or_else(|| wrong(line, field, Fault::IsNot(what), value))
+    }
+
+    fn flag(&self, field: &'static str, at: Option<At<'a>>) -> Result<bool, WireError> {
+        self.field(field, at, "0 or 1", flag)
+    }
+
+    /// Valkey gives `redis_version:7.2.4` too, for old clients: its own version counts.
+    fn engine_and_version(&self) -> Result<(EngineKind, Version), WireError> {
+        let named_valkey = self.server_name.is_some_and(|(_, name)| name == b"valkey");
+        let what = "a version";
+        if named_valkey || self.valkey_version.is_some() {
+            let v = self.field("valkey_version", self.valkey_version, what, version)?;
+            Ok((EngineKind::Valkey, v))
+        } else {
+            let v = self.field("redis_version", self.redis_version, what, version)?;
+            Ok((EngineKind::Redis, v))
+        }
+    }
+
+    fn run_id(&self) -> Result<String, WireError> {
+        self.field("run_id", self.run_id, "text", |v| {
+            let text = std::str::from_utf8(v).ok()?;
+            (!text.is_empty()).then(|| text.to_owned())
+        })
+    }
+
+    fn replication(&self) -> Result<Replication, WireError> {
+        let role = self.field("role", self.role, "a role", words::role)?;
+        let offset_of = |field, at| self.field(field, at, "an offset", offset);
+        match role {
+            Role::Primary => Ok(Replication::Primary {
+                offset: offset_of(words::PRIMARY_OFFSET, self.primary_offset)?,
+                replicas: self.replicas.clone(),
+            }),
+            Role::Replica => {
+                let host = self.field(words::PRIMARY_HOST, self.primary_host, "text", host)?;
+                let port = self.field(words::PRIMARY_PORT, self.primary_port, "a port", port)?;
+                let link = (words::LINK_STATUS, self.link_status);
+                let link_up = self.field(link.0, link.1, "`up` or `down`", |v| match v {
+                    b"up" => Some(true),
+                    b"down" => Some(false),
+                    _ => None,
+                })?;
+                Ok(Replication::Replica {
+                    primary: Address::new(host, port),
+                    link_up,
+                    syncing: self.flag(words::SYNCING, self.syncing)?,
+                    offset: offset_of(words::REPLICA_OFFSET, self.replica_offset)?,
+                })
+            }
+        }
+    }
+
+    fn keys(&self) -> Result<u64, WireError> {
+        if self.db0.is_none() && self.keyspace {
+            return Ok(0);
+        }
+        self.field("db0", self.db0, "keys=N,...", |v| number(pair(v, b"keys")?))
+    }
+}
+
+/// One connected replica. The second connection that a replica opens to fetch its copy is none of its own.
+fn replica(value: &[u8]) -> Result<Option<ReplicaLink>, (&'static str, Fault)> {
+    if pair(value, b"type") == Some(b"rdb-channel") {
+        return Ok(None);
+    }
+    let need = |field, key: &[u8]| pair(value, key).ok_or((field, Fault::Missing));
+    let ip = need("a replica's ip", b"ip")?;
+    let ip = host(ip).ok_or(("a replica's ip", Fault::IsNot("text")))?;
+    let number_ = need("a replica's port", b"port")?;
+    let number_ = port(number_).ok_or(("a replica's port", Fault::IsNot("a port")))?;
+    let state = need("a replica's state", b"state")?;
+    let at = need("a replica's offset", b"offset")?;
+    let at = offset(at).ok_or(("a replica's offset", Fault::IsNot("an offset")))?;
+    Ok(Some(ReplicaLink {
+        address: Address::new(ip, number_),
+        online: state == b"online",
+        offset: at,
+    }))
+}
+
+/// The value of a key in `key=value,key=value`.
+fn pair<'a>(list: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    list.split(|b| *b == b',')
+        .find_map(|p| p.strip_prefix(key)?.strip_prefix(b"="))
+}
+
+fn flag(value: &[u8]) -> Option<bool> {
+    match value {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    }
+}
+
+/// `major.minor[.patch]`; a suffix such as `-rc1` is passed over.
+fn version(value: &[u8]) -> Option<Version> {
+    let end = value
+        .iter()
+        .position(|b| !b.is_ascii_digit() && *b != b'.')
+        .unwrap_or(value.len());
+    let mut parts = value[..end].split(|b| *b == b'.').map(port);
+    let version = Version {
+        major: parts.next()??,
+        minor: parts.next()??,
+        patch: match parts.next() {
+            Some(patch) => patch?,
+            None => 0,
+        },
+    };
+    Some(version)
+}
+
+fn wrong(line: usize, field: &'static str, fault: Fault, near: &[u8]) -> WireError {
+    WireError::new(Command::Info, Some(line), field, fault, near)
+}

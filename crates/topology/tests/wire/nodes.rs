@@ -1,0 +1,83 @@
+//! `CLUSTER NODES`.
+
+use std::error::Error;
+
+use shardwright_topology::wire::{Fault, parse_nodes};
+use shardwright_topology::{Address, Flags, Health, Host, NodeId, OpenSlot, Role, Slot};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const A: &str = "e32dcce8dbed8256b33552258eea37f0c738d609";
+const B: &str = "05b8531aec6956442f415310ff7579006998bc6c";
+
+fn id(text: &str) -> Result<NodeId, Box<dyn Error>> {
+    Ok(text.parse()?)
+}
+
+#[test]
+fn a_row_with_everything_in_it() -> Outcome {
+    let text = format!(
+        "{A} ::1:7000@17000,redis-0.redis,shard-id={B},tls-port=0,zone=a myself,master,nofailover,later - 0 5 7 connected 0-99 200 [93->-{B}] [77-<-{B}] later=1\n\
+         {B} :0@0 slave,fail,noaddr {A} 1 2 7 disconnected\r\n"
+    );
+    let rows = parse_nodes(text.as_bytes())?;
+    let own = rows.myself().ok_or("no own row")?;
+    assert_eq!(own.id, id(A)?);
+    assert_eq!(own.address, Address::new(Host::parse("::1"), 7000));
+    assert_eq!(own.hostname.as_deref(), Some("redis-0.redis"));
+    assert_eq!(own.shard.map(|s| s.to_string()), Some(B.to_owned()));
+    assert_eq!(
+        (own.role, own.health, own.link_up),
+        (Role::Primary, Health::Fine, true)
+    );
+    assert_eq!(own.flags, Flags::MYSELF.with(Flags::NOFAILOVER));
+    assert_eq!(
+        (own.ping_sent_ms, own.pong_received_ms, own.epoch.0),
+        (0, 5, 7)
+    );
+    assert_eq!(own.slots.to_string(), "0-99,200");
+    let (to, from) = (id(B)?, id(B)?);
+    assert_eq!(
+        own.open,
+        [
+            OpenSlot::Migrating {
+                slot: Slot::new(93)?,
+                to
+            },
+            OpenSlot::Importing {
+                slot: Slot::new(77)?,
+                from
+            }
+        ]
+    );
+    let other = rows.get(id(B)?).ok_or("no other row")?;
+    assert_eq!(
+        (
+            &other.address.host,
+            other.address.port,
+            other.address.bus_port
+        ),
+        (&Host::Unstated, 0, 0)
+    );
+    assert_eq!(
+        (other.role, other.health, other.link_up),
+        (Role::Replica, Health::Failed, false)
+    );
+    assert_eq!(other.primary, Some(id(A)?));
+    Ok(())
+}
+
+#[test]
+fn an_error_says_where() -> Outcome {
+    let text = format!(
+        "{A} :7000@17000 myself,master - 0 0 0 connected\n{B} 1.2.3.4:x@1 master - 0 0 0 connected\n"
+    );
+    let error = parse_nodes(text.as_bytes()).err().ok_or("read")?;
+    assert_eq!(
+        (error.line, error.field, error.fault),
+        (Some(2), "the port", Fault::IsNot("a number"))
+    );
+    assert!(error.to_string().contains("1.2.3.4:x@1"), "{error}");
+    assert!(parse_nodes(b"").is_err());
+    Ok(())
+}
