@@ -38,12 +38,13 @@ pub(crate) const PURE: [&str; 3] = ["topology", "planner", "sim"];
 pub(crate) const WIRE_WORDS: [&str; 2] = ["master", "slave"];
 
 /// Where the wire words may stand.
-const WIRE: [&str; 7] = [
+const WIRE: [&str; 8] = [
     "crates/engine/",
     "crates/topology/src/wire.rs",
     "crates/topology/src/wire/",
     // Replies of real servers, as bytes.
     "crates/topology/tests/",
+    "crates/topology/examples/",
     "fuzz/",
     // The one spot of the manifest that spells what the servers read in redis.conf.
     "crates/manifest/src/wire_words.rs",
@@ -84,6 +85,11 @@ const MAY_DEFAULT: &[(&str, &str, &str)] = &[
         "crates/topology/src/wire/shards.rs",
         "near.map(Reply::excerpt).unwrap_or_default()",
         "the excerpt in an error message; without one there is nothing to quote",
+    ),
+    (
+        "crates/engine/src/error.rs",
+        "is_char_boundary",
+        "where a text is cut; 0 is always a boundary",
     ),
 ];
 

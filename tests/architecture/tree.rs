@@ -141,7 +141,7 @@ impl Source {
         let ast = syn::parse_file(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
         let mut finder = TestLines(Vec::new());
         finder.visit_file(&ast);
-        let all_test = ["tests/", "benches/", "fuzz/"]
+        let all_test = ["tests/", "examples/", "benches/", "fuzz/"]
             .iter()
             .any(|folder| path.starts_with(folder) || path.contains(&format!("/{folder}")))
             || path.ends_with("/tests.rs");
