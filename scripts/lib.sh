@@ -25,23 +25,24 @@ as_root() {
 # Installs Debian packages without starting a service: the packages asked for here
 # are libraries and tools, and a policy of "never" stands while apt works, in case
 # one of them brings a service along. An existing policy is left as it is.
-apt_install() {
-    have apt-get || { say "no apt-get here; install by hand: $*"; return 1; }
-    local policy=/usr/sbin/policy-rc.d made_policy=no status=0
+# The body is a subshell, so that the policy goes away however it ends.
+apt_install() (
+    have apt-get || { say "no apt-get here; install by hand: $*"; exit 1; }
+    policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null || return 1
-        as_root chmod 755 "$policy"
-        made_policy=yes
+        trap 'as_root rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null || exit 1
+        as_root chmod 755 "$policy" || exit 1
     fi
     say "apt-get install: $*"
     # Package lists may be missing or too old (a fresh container): one update, one more try.
     if ! apt_quiet install -y --no-install-recommends "$@"; then
-        { apt_quiet update && apt_quiet install -y --no-install-recommends "$@"; } || status=1
+        if ! { apt_quiet update && apt_quiet install -y --no-install-recommends "$@"; }; then
+            say "apt-get could not install: $*"
+            exit 1
+        fi
     fi
-    if [ "$made_policy" = yes ]; then as_root rm -f "$policy"; fi
-    [ "$status" -eq 0 ] || say "apt-get could not install: $*"
-    return "$status"
-}
+)
 
 # apt-get without questions; its words are shown only when it fails.
 apt_quiet() {
