@@ -329,16 +329,14 @@ pub(crate) fn unknown_is_never_a_default(tree: &Tree) -> Vec<Offence> {
         ];
         for pattern in patterns {
             for line in source.find(pattern) {
-                let text = source
-                    .text
-                    .lines()
-                    .nth(line - 1)
-                    .expect("a line of this file");
+                // rustfmt may have broken the statement into lines.
+                let lines = source.text.lines().skip(line.saturating_sub(4));
+                let text: String = lines.take(line.min(4)).map(str::trim).collect();
                 let known = MAY_DEFAULT
                     .iter()
                     .any(|(path, part, _)| *path == source.path && text.contains(part));
                 if !known && !greatest.contains(&line) && !source.is_test(line) {
-                    found.push(offence(source.at(line), text.trim()));
+                    found.push(offence(source.at(line), pattern.concat()));
                 }
             }
         }
