@@ -1,1 +1,32 @@
 //! Talks to one Redis or Valkey server: typed administration commands and a capability probe.
+//!
+//! * [`Client`]: one held connection. Every call has a time limit, and [`Client::closed`] tells
+//!   of a close at once, without sending anything.
+//! * [`probe`]: is anything listening there? Tells *refused* (a fact) from *timed out* (unknown).
+//! * [`Error`]: what went wrong, at which address, with which command, and what to do next.
+//!
+//! The wire's own words for primary and replica stay inside this crate.
+
+mod access;
+mod capabilities;
+mod client;
+mod close;
+mod commands;
+mod endpoint;
+mod error;
+mod keys;
+mod observe;
+mod socket;
+mod tls;
+
+pub use access::{Access, Credentials, Secret, Timeouts};
+pub use capabilities::{Capabilities, Engine, Feature};
+pub use client::Client;
+pub use close::Close;
+pub use commands::{ACL_RULES, Failover, Reset, Save, SetSlot};
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use error::{Error, Retry, Unreachable};
+pub use keys::{Migrate, Migrated};
+pub use observe::RawView;
+pub use socket::probe;
+pub use tls::{Tls, TlsError, TlsOptions};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use redis::IntoConnectionInfo as _;
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinHandle;
 
@@ -358,7 +359,6 @@ impl Router {
         if let Some(open) = self.open.get(&self.at) {
             return Ok(open.clone());
         }
-        use redis::IntoConnectionInfo as _;
         let mut info = format!("redis://{}/", self.at).into_connection_info()?;
         if let Some((user, password)) = &self.login {
             let login = info

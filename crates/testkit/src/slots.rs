@@ -17,7 +17,7 @@ pub fn slot_of(key: &[u8]) -> u16 {
 /// A short tag whose hash slot is `slot`: the key `{TAG}:anything` falls into it.
 #[must_use]
 pub fn tag_for(slot: u16) -> String {
-    (0_u32..)
+    (0..=u32::MAX)
         .map(|n| n.to_string())
         .find(|tag| slot_of(tag.as_bytes()) == slot)
         .expect("decimal numbers reach every slot")

@@ -23,7 +23,12 @@ impl Certificates {
         let key = rcgen::KeyPair::generate()?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let issuer = rcgen::Issuer::from_params(&authority, &authority_key);
-        let cert = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        let mut server = rcgen::CertificateParams::new(names)?;
+        // With the authority's name too it would look signed by itself.
+        server
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "test server");
+        let cert = server.signed_by(&key, &issuer)?;
         let made = Self { folder };
         for (path, text) in [
             (made.authority(), authority_cert.pem()),

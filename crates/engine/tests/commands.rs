@@ -1,0 +1,155 @@
+//! Every typed command, on real servers.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use shardwright_engine::{
+    Access, Client, Endpoint, Engine, Error, Failover, Feature, Migrate, Migrated, RawView, Reset,
+    SetSlot,
+};
+use shardwright_testkit::slots::tag_for;
+use shardwright_testkit::{Cluster, Kind, Server, TestResult, each_engine, until};
+use shardwright_topology::wire::Reply;
+use shardwright_topology::{ConfigEpoch, Slot, SlotRange, SlotSet};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SOON: Duration = Duration::from_secs(10);
+
+async fn connect(server: &Server) -> Result<Client, Error> {
+    Client::connect(
+        &Endpoint::new(server.host(), server.port()),
+        &Access::default(),
+    )
+    .await
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn range(first: u64, last: u64) -> SlotSet {
+    SlotSet::from(SlotRange::new(first, last).expect("a range"))
+}
+
+/// Looks until an observation of the node is as wanted.
+async fn until_seen(client: &Client, what: &str, right: impl Fn(&RawView) -> bool) -> TestResult {
+    until(what, SOON, || async {
+        let view = client.observe().await.map_err(|e| e.to_string())?;
+        if right(&view) {
+            Ok(())
+        } else {
+            Err(text(&view.cluster_nodes))
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn a_cluster_is_formed_changed_and_left(engine) {
+        let nodes = Cluster::start(&engine, 2, |b| b.config("repl-diskless-sync-delay", "0"))?;
+        let (a, b) = (connect(&nodes[0]).await?, connect(&nodes[1]).await?);
+        let (a_id, b_id) = (a.my_id().await?, b.my_id().await?);
+        assert_eq!(a.ip(), LOCALHOST);
+
+        a.set_config_epoch(ConfigEpoch(1)).await?;
+        a.add_slots(&SlotSet::all()).await?;
+        a.del_slots(&range(100, 200)).await?;
+        let holes: SlotSet = [SlotRange::new(100, 150)?, SlotRange::new(152, 200)?].into_iter().collect();
+        a.add_slots(&holes).await?;
+        assert!(text(&a.cluster_nodes().await?).contains(" 0-150 152-16383"));
+        a.add_slots(&range(151, 151)).await?;
+        let error = a.add_slots(&range(1, 1)).await.expect_err("it is taken");
+        assert!(error.to_string().contains("CLUSTER ADDSLOTSRANGE"), "{error}");
+
+        a.meet_all(&[(LOCALHOST, nodes[1].port(), nodes[1].bus_port())]).await?;
+        for client in [&a, &b] {
+            until_seen(client, "both are known", |view| {
+                let rows = text(&view.cluster_nodes);
+                rows.lines().count() == 2 && !rows.contains("handshake")
+            })
+            .await?;
+        }
+        b.replicate(a_id).await?;
+        until_seen(&b, "the replica is synced", |view| {
+            text(&view.info).contains("master_link_status:up")
+        })
+        .await?;
+        let Reply::List(role) = a.role().await? else { return Err("ROLE is a list".into()) };
+        assert_eq!(role[0], Reply::Text(b"master".to_vec()));
+
+        // A primary ignores the call for a switchover of a node that it does not see as its own
+        // replica, and it learns that by gossip, or at once by being met.
+        b.meet(LOCALHOST, nodes[0].port(), nodes[0].bus_port()).await?;
+        for client in [&a, &b] {
+            until_seen(client, "the cluster is ok and the role is known", |view| {
+                text(&view.cluster_info).contains("cluster_state:ok")
+                    && text(&view.cluster_nodes).contains("slave")
+            })
+            .await?;
+        }
+        b.failover(Failover::Switchover).await?;
+        until_seen(&a, "the old primary follows", |view| text(&view.info).contains("role:slave"))
+            .await?;
+        assert!(matches!(b.cluster_shards().await?, Reply::List(_) | Reply::Map(_)));
+        b.bump_epoch().await?;
+        let view = b.observe().await?;
+        assert_eq!(text(&view.my_id), b_id.to_string());
+        assert!(text(&view.cluster_info).contains("cluster_current_epoch:"));
+
+        a.reset(Reset::Hard).await?;
+        assert_ne!(a.my_id().await?, a_id);
+        b.forget(a_id).await?;
+        assert_eq!(text(&b.cluster_nodes().await?).lines().count(), 1);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn keys_of_a_slot_are_counted_listed_and_moved(engine) {
+        let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;
+        let (from, to) = (connect(&cluster[0]).await?, connect(&cluster[1]).await?);
+        let (from_id, to_id) = (from.my_id().await?, to.my_id().await?);
+        let slot = Slot::new(7)?;
+        let key = |n: u32| format!("{{{}}}:{n}", tag_for(7));
+        for n in 0..5 {
+            cluster[0].ask::<()>(&["SET", &key(n), "v"]).await?;
+        }
+        assert_eq!(from.count_keys(slot).await?, 5);
+        assert_eq!(from.count_keys_of(&[slot, Slot::new(8)?]).await?, [5, 0]);
+        let keys = from.keys_in_slot(slot, 100).await?;
+        assert_eq!(keys.len(), 5);
+
+        to.set_slot(slot, SetSlot::ImportingFrom(from_id)).await?;
+        from.set_slot(slot, SetSlot::MigratingTo(to_id)).await?;
+        let there = Endpoint::new(cluster[1].host(), cluster[1].port());
+        let limit = Duration::from_secs(1);
+        let order = Migrate { to: &there, keys: &keys, replace: false, limit, credentials: None };
+        assert_eq!(from.migrate(&order).await?, Migrated::Moved);
+        assert_eq!(from.migrate(&order).await?, Migrated::NoKeys);
+        to.set_slot(slot, SetSlot::Owner(to_id)).await?;
+        from.set_slot(slot, SetSlot::Owner(to_id)).await?;
+        assert_eq!(to.count_keys(slot).await?, 5);
+        from.set_slot(slot, SetSlot::Stable).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_server_tells_what_it_can_do(engine) {
+        let server = Server::builder(&engine).cluster().start()?;
+        let can = connect(&server).await?.capabilities().await?;
+        let kind = match engine.kind { Kind::Redis => Engine::Redis, Kind::Valkey => Engine::Valkey };
+        assert_eq!(can.engine, kind);
+        assert_eq!(can.version.to_string(), engine.version.to_string());
+        assert!(can.has(Feature::AddSlotsRange) && can.has(Feature::ClusterShards));
+        let valkey = |major| engine.kind == Kind::Valkey && engine.version.major >= major;
+        assert_eq!(can.has(Feature::SlotStats), valkey(8));
+        assert_eq!(can.has(Feature::MigrateSlots), valkey(9));
+        assert!(!can.has(Feature::ClusterMigration));
+        Ok(())
+    }
+}
