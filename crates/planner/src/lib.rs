@@ -1,1 +1,36 @@
-//! Decides, purely, what is to be done to a cluster: plan, safety, check, explain.
+//! Decides, purely, what is to be done to a cluster.
+//!
+//! [`plan`] is total: it cannot fail, it does no input or output, and the same input gives byte for byte the
+//! same plan. What keeps it from acting is a value too ([`Waiting`]), and so is what permits it
+//! ([`evidence`]): a time-out cannot be passed where a proof of death is asked for.
+//!
+//! * [`plan`]: the rules, in the order of their safety: coverage first, then redundancy, then shape.
+//! * [`safety`]: every reason not to do a thing.
+//! * [`check()`]: a linter of plans that shares no code with the rules.
+//! * [`diagnose`]: what is wrong with a cluster, and what mends it, for people.
+
+mod action;
+mod check;
+mod desired;
+mod diagnose;
+mod draft;
+pub mod evidence;
+mod layout;
+mod limits;
+mod ours;
+mod pairing;
+mod plan;
+mod rules;
+pub mod safety;
+mod waiting;
+
+pub use action::{Action, Precondition, Reason, Step};
+pub use check::{Severity, Violation, ViolationKind, check};
+pub use desired::{Authority, Consent, Desired, FailoverPolicy, Manner, Request, Shape};
+pub use diagnose::{Problem, ProblemKind, diagnose};
+pub use layout::layout;
+pub use limits::Limits;
+pub use ours::{Standing, standings};
+pub use pairing::{Pairing, Unspread, pair};
+pub use plan::{Plan, plan};
+pub use waiting::{Foreign, Waiting};

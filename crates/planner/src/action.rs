@@ -1,0 +1,349 @@
+//! What is to be done, so exactly that the executor has no choice left.
+
+use std::fmt;
+
+use shardwright_topology::{Address, ConfigEpoch, NodeId, ServerName, Slot, SlotSet};
+
+use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
+
+/// One thing to do, at one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Start a server's process.
+    StartServer {
+        /// Which.
+        server: ServerName,
+    },
+    /// Store the fact that this cluster was formed.
+    RecordFormed,
+    /// Give a blank node its first config epoch, so that epochs need not collide.
+    SetConfigEpoch {
+        /// The node.
+        blank: Blank,
+        /// Its epoch.
+        epoch: ConfigEpoch,
+    },
+    /// Give slots that nobody owns to a node.
+    AddSlots {
+        /// The new owner.
+        node: NodeId,
+        /// The slots.
+        slots: SlotSet,
+    },
+    /// Tell one node where another lives.
+    Meet {
+        /// Who is told.
+        teller: NodeId,
+        /// About whom, and where it was heard.
+        target: LiveAt,
+    },
+    /// Make a node a replica.
+    Replicate {
+        /// The node.
+        node: Unburdened,
+        /// Its primary.
+        primary: NodeId,
+    },
+    /// Change the roles of a live primary and its replica, in sync.
+    Switchover {
+        /// The replica.
+        replica: NodeId,
+        /// The primary.
+        primary: NodeId,
+    },
+    /// Promote a replica without its dead primary, by vote.
+    Failover {
+        /// The proof that the primary is dead.
+        dead: Dead,
+        /// The proof that the vote can be won, which names the replica.
+        seen: RoleSeen,
+    },
+    /// Promote a replica without its dead primary and without votes.
+    Takeover {
+        /// The replica.
+        replica: NodeId,
+        /// The proof that the primary is dead.
+        dead: Dead,
+    },
+    /// Make one node forget another.
+    Forget {
+        /// Who forgets.
+        teller: NodeId,
+        /// The proof that the forgotten one will not return.
+        gone: Gone,
+    },
+    /// Make a node leave: it forgets everyone and takes a new id.
+    Reset {
+        /// The proof that nothing is lost.
+        node: Unburdened,
+    },
+    /// Close an open slot where it is: nothing moves.
+    CloseSlot {
+        /// At which node.
+        node: NodeId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// Tell a node who owns a slot.
+    AssignSlot {
+        /// Who is told.
+        node: NodeId,
+        /// The slot.
+        slot: Slot,
+        /// Its owner.
+        owner: NodeId,
+    },
+    /// Move some keys of an open slot.
+    MoveKeys {
+        /// From here.
+        from: NodeId,
+        /// To here.
+        to: LiveAt,
+        /// The slot.
+        slot: Slot,
+        /// At most so many.
+        keys_max: u32,
+        /// Whether the source's value wins over one at the target. Otherwise such a key stops the move.
+        replace: bool,
+    },
+}
+
+impl Action {
+    /// The node at which this is done, if it is done at a node.
+    pub fn at(&self) -> Option<NodeId> {
+        match self {
+            Self::StartServer { .. } | Self::RecordFormed => None,
+            Self::SetConfigEpoch { blank, .. } => Some(blank.node()),
+            Self::AddSlots { node, .. }
+            | Self::CloseSlot { node, .. }
+            | Self::AssignSlot { node, .. } => Some(*node),
+            Self::Meet { teller, .. } | Self::Forget { teller, .. } => Some(*teller),
+            Self::Replicate { node, .. } | Self::Reset { node } => Some(node.node()),
+            Self::Switchover { replica, .. } | Self::Takeover { replica, .. } => Some(*replica),
+            Self::Failover { seen, .. } => Some(seen.replica()),
+            Self::MoveKeys { from, .. } => Some(*from),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartServer { server } => write!(f, "start {server}"),
+            Self::RecordFormed => f.write_str("record that the cluster is formed"),
+            Self::SetConfigEpoch { blank, epoch } => {
+                write!(f, "give {} config epoch {epoch}", blank.node().short())
+            }
+            Self::AddSlots { node, slots } => write!(f, "give slots {slots} to {}", node.short()),
+            Self::Meet { teller, target } => {
+                write!(
+                    f,
+                    "tell {} that {} is at {}",
+                    teller.short(),
+                    target.node().short(),
+                    target.address()
+                )
+            }
+            Self::Replicate { node, primary } => {
+                write!(
+                    f,
+                    "make {} a replica of {}",
+                    node.node().short(),
+                    primary.short()
+                )
+            }
+            Self::Switchover { replica, primary } => {
+                write!(
+                    f,
+                    "switch over from {} to its replica {}",
+                    primary.short(),
+                    replica.short()
+                )
+            }
+            Self::Failover { dead, seen } => {
+                write!(
+                    f,
+                    "fail over from dead {} to its replica {}",
+                    dead.node().short(),
+                    seen.replica().short()
+                )
+            }
+            Self::Takeover { replica, dead } => {
+                write!(
+                    f,
+                    "let {} take over from dead {} without votes",
+                    replica.short(),
+                    dead.node().short()
+                )
+            }
+            Self::Forget { teller, gone } => {
+                write!(f, "make {} forget {}", teller.short(), gone.node().short())
+            }
+            Self::Reset { node } => write!(f, "reset {}", node.node().short()),
+            Self::CloseSlot { node, slot } => write!(f, "close slot {slot} at {}", node.short()),
+            Self::AssignSlot { node, slot, owner } => {
+                write!(
+                    f,
+                    "tell {} that slot {slot} belongs to {}",
+                    node.short(),
+                    owner.short()
+                )
+            }
+            Self::MoveKeys {
+                from,
+                to,
+                slot,
+                keys_max,
+                ..
+            } => write!(
+                f,
+                "move up to {keys_max} keys of slot {slot} from {} to {}",
+                from.short(),
+                to.node().short()
+            ),
+        }
+    }
+}
+
+/// What a step assumed. The executor reads it again right before the command, and refuses if the world moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Precondition {
+    /// At this address this node answers (`CLUSTER MYID` there).
+    LivesAt {
+        /// The node.
+        node: NodeId,
+        /// Its address.
+        address: Address,
+    },
+    /// The node has no peer, no slot and no key.
+    IsBlank {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node owns no slot, and holds no key unless it is a replica.
+    IsUnburdened {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node is a replica of this primary.
+    IsReplicaOf {
+        /// The node.
+        node: NodeId,
+        /// Its primary.
+        primary: NodeId,
+    },
+    /// The node holds no key of the slot.
+    HoldsNoKeyOf {
+        /// The node.
+        node: NodeId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// The node's table gives none of these slots to anyone else.
+    SlotsFree {
+        /// The node.
+        node: NodeId,
+        /// The slots.
+        slots: SlotSet,
+    },
+}
+
+/// Why a step is taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The cluster is being formed.
+    Forming,
+    /// All slots of the new cluster have owners.
+    AllSlotsGiven,
+    /// The server's process is gone, and may be started.
+    ServerDown,
+    /// Only this server's disk still has its slots.
+    OnlyCopyOnDisk,
+    /// The policy gives the restart its grace.
+    RestartFirst,
+    /// A node does not know another of its cluster.
+    NotKnown,
+    /// A node has another at a wrong address.
+    AddressChanged,
+    /// A node believes an old role or old slots of another.
+    OldBelief,
+    /// A primary died. `tail_bytes_max` is how much of its stream the replica lacks at most, if that is known.
+    PrimaryDead {
+        /// Bytes of the stream that may be lost.
+        tail_bytes_max: Option<u64>,
+    },
+    /// The vote did not come in time.
+    VoteTooSlow,
+    /// A shard has too few replicas.
+    ReplicaMissing,
+    /// A replica follows a node that owns no slots.
+    WrongPrimary,
+    /// The node's directory was lost; another node lives at its server.
+    NodeGone,
+    /// The slot's move was broken off before a key had moved.
+    NothingMoved,
+    /// The slot's keys have all moved.
+    AllMoved,
+    /// The slot's move was broken off halfway.
+    HalfMoved,
+    /// Nobody owns the slots, and a person agreed that what they held is lost.
+    LossAccepted,
+    /// A person asked for it.
+    Asked,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Forming => "the cluster is being formed",
+            Self::AllSlotsGiven => "every slot has an owner",
+            Self::ServerDown => "its process is gone",
+            Self::OnlyCopyOnDisk => "its process is gone, and only its disk still has its slots",
+            Self::RestartFirst => "its process is gone, and the policy gives its restart a grace",
+            Self::NotKnown => "it does not know it",
+            Self::AddressChanged => "it has it at an old address",
+            Self::OldBelief => "its role or slots changed",
+            Self::PrimaryDead {
+                tail_bytes_max: None,
+            } => "the primary died; how much of its last writes is lost is not known",
+            Self::PrimaryDead {
+                tail_bytes_max: Some(0),
+            } => "the primary died; the replica had all that was seen",
+            Self::PrimaryDead {
+                tail_bytes_max: Some(bytes),
+            } => {
+                return write!(
+                    f,
+                    "the primary died; up to {bytes} bytes of its last writes may be lost"
+                );
+            }
+            Self::VoteTooSlow => "the primary died, and the vote did not come in time",
+            Self::ReplicaMissing => "its shard has too few replicas",
+            Self::WrongPrimary => "it follows a node that owns no slots",
+            Self::NodeGone => "its directory was lost, and its server now runs another node",
+            Self::NothingMoved => "the slot's move was broken off before a key had moved",
+            Self::AllMoved => "all keys of the slot have moved",
+            Self::HalfMoved => "the slot's move was broken off halfway",
+            Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
+            Self::Asked => "it was asked for",
+        };
+        f.write_str(text)
+    }
+}
+
+/// An action, why it is taken, and what it assumed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub because: Reason,
+    /// What must still be so right before.
+    pub requires: Vec<Precondition>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.action, self.because)
+    }
+}

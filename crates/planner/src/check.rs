@@ -1,0 +1,332 @@
+//! A linter of plans. It shares no code with the rules: two paths guard one property.
+//!
+//! The executor refuses a plan in which this finds anything fatal.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use shardwright_topology::{NodeId, Observed, Process, Role, ServerName, Slot, SlotSet};
+
+use crate::{Action, Desired, Plan};
+
+/// How bad a violation is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Severity {
+    /// Odd, but harmless.
+    Note,
+    /// The plan must not be executed.
+    Fatal,
+}
+
+/// What a plan would break.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ViolationKind {
+    /// It acts at a node that was not heard.
+    ActsUnheard,
+    /// It gives out slots that have an owner.
+    SlotsOwned {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It gives one slot to two nodes.
+    SlotsTwice {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It promotes past a primary that lives, or is not proved dead.
+    PrimaryNotDead {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// It promotes a node that is not a replica of that primary.
+    NotItsReplica {
+        /// The node.
+        node: NodeId,
+    },
+    /// It promotes two replicas of one primary.
+    TwoHeirs {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
+    WouldLoseData {
+        /// The node.
+        node: NodeId,
+    },
+    /// It makes a node a replica of itself or of a replica.
+    BadPrimary {
+        /// The node that would be copied.
+        primary: NodeId,
+    },
+    /// It makes nodes forget one that lives and was not asked to leave, or that owns slots.
+    ForgetsTheLiving {
+        /// The node.
+        node: NodeId,
+    },
+    /// It sends a MEET to an address at which another node, or none, was heard.
+    MeetsUnproved {
+        /// The node.
+        node: NodeId,
+    },
+    /// It starts a server that is not proved dead.
+    StartsRunning {
+        /// The server.
+        server: ServerName,
+    },
+    /// It tells a source of a new owner while the source holds keys of the slot.
+    AssignsAwayKeys {
+        /// The slot.
+        slot: Slot,
+    },
+    /// It records as formed what has uncovered slots.
+    FormedUncovered,
+}
+
+/// One finding: where, and what.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Violation {
+    /// How bad.
+    pub severity: Severity,
+    /// The step's place in the plan, from 0.
+    pub step: usize,
+    /// What.
+    pub kind: ViolationKind,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}: ", self.step + 1)?;
+        match &self.kind {
+            ViolationKind::ActsUnheard => f.write_str("acts at a node that was not heard"),
+            ViolationKind::SlotsOwned { slots } => {
+                write!(f, "gives out slots {slots}, which have an owner")
+            }
+            ViolationKind::SlotsTwice { slots } => write!(f, "gives slots {slots} to two nodes"),
+            ViolationKind::PrimaryNotDead { primary } => {
+                write!(f, "promotes past {}, not proved dead", primary.short())
+            }
+            ViolationKind::NotItsReplica { node } => {
+                write!(f, "promotes {}, no replica of that primary", node.short())
+            }
+            ViolationKind::TwoHeirs { primary } => {
+                write!(f, "promotes two replicas of {}", primary.short())
+            }
+            ViolationKind::WouldLoseData { node } => {
+                write!(f, "would drop data of {}", node.short())
+            }
+            ViolationKind::BadPrimary { primary } => {
+                write!(f, "{} can't be copied", primary.short())
+            }
+            ViolationKind::ForgetsTheLiving { node } => {
+                write!(f, "forgets {}, which lives or owns slots", node.short())
+            }
+            ViolationKind::MeetsUnproved { node } => {
+                write!(f, "greets {} where it was not heard", node.short())
+            }
+            ViolationKind::StartsRunning { server } => {
+                write!(f, "starts {server}, not proved dead")
+            }
+            ViolationKind::AssignsAwayKeys { slot } => write!(
+                f,
+                "gives slot {slot} away from a node that holds keys of it"
+            ),
+            ViolationKind::FormedUncovered => {
+                f.write_str("records as formed what has uncovered slots")
+            }
+        }
+    }
+}
+
+/// Finds what a plan would break, from the observation alone.
+pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
+    let mut lint = Lint {
+        d,
+        o,
+        found: Vec::new(),
+        given: SlotSet::empty(),
+        heirs: BTreeMap::new(),
+    };
+    for (i, step) in plan.steps.iter().enumerate() {
+        if let Some(at) = step.action.at()
+            && o.view_of(at).is_none()
+        {
+            lint.fatal(i, ViolationKind::ActsUnheard);
+        }
+        lint.action(i, &step.action);
+    }
+    lint.found
+}
+
+struct Lint<'a> {
+    d: &'a Desired,
+    o: &'a Observed,
+    found: Vec<Violation>,
+    given: SlotSet,
+    heirs: BTreeMap<NodeId, NodeId>,
+}
+
+impl Lint<'_> {
+    fn fatal(&mut self, step: usize, kind: ViolationKind) {
+        self.found.push(Violation {
+            severity: Severity::Fatal,
+            step,
+            kind,
+        });
+    }
+
+    fn action(&mut self, i: usize, action: &Action) {
+        match action {
+            Action::StartServer { server } => {
+                let dead = self
+                    .o
+                    .servers()
+                    .get(server)
+                    .is_some_and(|s| matches!(s.process, Process::Dead(_)));
+                if !dead {
+                    self.fatal(
+                        i,
+                        ViolationKind::StartsRunning {
+                            server: server.clone(),
+                        },
+                    );
+                }
+            }
+            Action::RecordFormed => {
+                if !self.o.uncovered().is_empty() {
+                    self.fatal(i, ViolationKind::FormedUncovered);
+                }
+            }
+            Action::SetConfigEpoch { blank, .. } => self.must_be_blank(i, blank.node()),
+            Action::AddSlots { slots, .. } => self.adds(i, slots),
+            Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
+            Action::Replicate { node, primary } => {
+                self.may_drop(i, node.node());
+                let bad = self
+                    .o
+                    .member(*primary)
+                    .is_none_or(|m| m.role == Role::Replica)
+                    || *primary == node.node();
+                if bad {
+                    self.fatal(i, ViolationKind::BadPrimary { primary: *primary });
+                }
+            }
+            Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
+            Action::Failover { dead, seen } => self.past(i, seen.replica(), dead.node()),
+            Action::Takeover { replica, dead } => self.past(i, *replica, dead.node()),
+            Action::Forget { gone, .. } => self.forgets(i, gone.node()),
+            Action::Reset { node } => self.may_drop(i, node.node()),
+            Action::CloseSlot { .. } => {}
+            Action::AssignSlot { node, slot, owner } => {
+                let keys = self
+                    .o
+                    .view_of(*node)
+                    .and_then(|v| v.keys_in_slot.get(slot))
+                    .copied();
+                if node != owner && keys != Some(0) {
+                    self.fatal(i, ViolationKind::AssignsAwayKeys { slot: *slot });
+                }
+            }
+            Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+        }
+    }
+
+    fn must_be_blank(&mut self, i: usize, node: NodeId) {
+        if !self
+            .o
+            .view_of(node)
+            .is_some_and(shardwright_topology::NodeView::is_blank)
+        {
+            self.fatal(i, ViolationKind::WouldLoseData { node });
+        }
+    }
+
+    fn adds(&mut self, i: usize, slots: &SlotSet) {
+        let owned: SlotSet = slots
+            .slots()
+            .filter(|s| self.o.owner(*s).is_some())
+            .collect();
+        if !owned.is_empty() {
+            self.fatal(i, ViolationKind::SlotsOwned { slots: owned });
+        }
+        let twice = self.given.intersection(slots);
+        if !twice.is_empty() {
+            self.fatal(i, ViolationKind::SlotsTwice { slots: twice });
+        }
+        self.given = self.given.union(slots);
+    }
+
+    fn meets(&mut self, i: usize, node: NodeId, address: &shardwright_topology::Address) {
+        let heard = self.o.servers().values().any(|s| {
+            s.view.known().is_some_and(|v| v.id == node)
+                && s.address.known().is_some_and(|a| a.same_socket(address))
+        });
+        if !heard {
+            self.fatal(i, ViolationKind::MeetsUnproved { node });
+        }
+    }
+
+    /// A node that is made a replica or reset may hold nothing of its own.
+    fn may_drop(&mut self, i: usize, node: NodeId) {
+        let safe = self.o.view_of(node).is_some_and(|v| {
+            v.own().is_some_and(|own| {
+                own.slots.is_empty() && (own.role == Role::Replica || v.server.keys == 0)
+            })
+        });
+        if !safe {
+            self.fatal(i, ViolationKind::WouldLoseData { node });
+        }
+    }
+
+    fn heir(&mut self, i: usize, replica: NodeId, primary: NodeId) {
+        if !self
+            .o
+            .member(replica)
+            .is_some_and(|m| m.role == Role::Replica && m.primary == Some(primary))
+        {
+            self.fatal(i, ViolationKind::NotItsReplica { node: replica });
+        }
+        if self
+            .heirs
+            .insert(primary, replica)
+            .is_some_and(|other| other != replica)
+        {
+            self.fatal(i, ViolationKind::TwoHeirs { primary });
+        }
+    }
+
+    fn past(&mut self, i: usize, replica: NodeId, primary: NodeId) {
+        self.heir(i, replica, primary);
+        let speaks = self
+            .o
+            .servers()
+            .values()
+            .any(|s| s.view.known().is_some_and(|v| v.id == primary));
+        let seat = self
+            .o
+            .servers()
+            .values()
+            .find(|s| s.recorded_id == Some(primary));
+        let found = seat.or_else(|| self.o.server_of(primary));
+        let gone = found.is_some_and(|s| {
+            s.process.death().is_some() || s.view.known().is_some_and(|v| v.id != primary)
+        });
+        if speaks || !gone {
+            self.fatal(i, ViolationKind::PrimaryNotDead { primary });
+        }
+    }
+
+    fn forgets(&mut self, i: usize, node: NodeId) {
+        let asked =
+            matches!(&self.d.request, Some(crate::Request::Leave { node: n }) if *n == node);
+        let lives = self
+            .o
+            .servers()
+            .values()
+            .any(|s| s.view.known().is_some_and(|v| v.id == node));
+        let owns =
+            self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
+        if (lives && !asked) || owns {
+            self.fatal(i, ViolationKind::ForgetsTheLiving { node });
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The plan while it is being made: what the rules read and what they add to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardwright_topology::{Attempt, AttemptKind, NodeId, Observed, Server, ServerName, Timestamp};
+
+use crate::ours::{Standing, standings};
+use crate::{Action, Desired, Limits, Precondition, Reason, Step, Waiting};
+
+pub(crate) struct Draft<'a> {
+    pub(crate) d: &'a Desired,
+    pub(crate) o: &'a Observed,
+    pub(crate) l: &'a Limits,
+    pub(crate) now: Timestamp,
+    pub(crate) standings: BTreeMap<ServerName, Standing>,
+    /// The nodes that were heard and belong here, or may join.
+    pub(crate) ours: BTreeSet<NodeId>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) waiting: BTreeSet<Waiting>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(d: &'a Desired, o: &'a Observed, l: &'a Limits, now: Timestamp) -> Self {
+        let standings = standings(d, o);
+        let ours = standings
+            .iter()
+            .filter(|(_, standing)| standing.is_ours())
+            .filter_map(|(name, _)| o.servers()[name].view.known().map(|v| v.id))
+            .collect();
+        Self {
+            d,
+            o,
+            l,
+            now,
+            standings,
+            ours,
+            steps: Vec::new(),
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn act(&mut self, action: Action, because: Reason) {
+        self.act_if(action, because, Vec::new());
+    }
+
+    pub(crate) fn act_if(&mut self, action: Action, because: Reason, requires: Vec<Precondition>) {
+        self.steps.push(Step {
+            action,
+            because,
+            requires,
+        });
+    }
+
+    pub(crate) fn wait(&mut self, what: Waiting) {
+        self.waiting.insert(what);
+    }
+
+    pub(crate) fn is_ours(&self, node: NodeId) -> bool {
+        self.ours.contains(&node)
+    }
+
+    /// The servers that belong here and were heard.
+    pub(crate) fn our_servers(&self) -> impl Iterator<Item = &'a Server> + '_ {
+        let o = self.o;
+        self.standings
+            .iter()
+            .filter(|(_, s)| s.is_ours())
+            .map(move |(name, _)| &o.servers()[name])
+    }
+
+    /// The first time this was asked of the node, if it was lately.
+    pub(crate) fn asked(&self, node: NodeId, kind: AttemptKind) -> Option<&'a Attempt> {
+        self.o
+            .attempts
+            .iter()
+            .filter(|a| a.node == node && a.kind == kind)
+            .min_by_key(|a| a.at)
+    }
+}

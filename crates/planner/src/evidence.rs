@@ -1,0 +1,202 @@
+//! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
+//! so that a time-out cannot be passed to it.
+
+use shardwright_topology::{Address, Death, NodeId, NodeView, Observed, Role, ServerName, Source};
+
+use crate::{Authority, Desired};
+
+/// Proof that a node's process is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dead {
+    node: NodeId,
+    how: HowDead,
+}
+
+/// How a death is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HowDead {
+    /// The runtime proved it.
+    Proved(Death),
+    /// Its own server speaks as another node: its directory was lost.
+    Replaced {
+        /// The node that now lives there.
+        by: NodeId,
+    },
+}
+
+impl Dead {
+    /// The proof, if there is one. A node that is merely silent has none.
+    pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
+        if o.view_of(node).is_some() {
+            return None;
+        }
+        let how = if let Some(server) = o.server_of(node) {
+            HowDead::Proved(server.process.death()?.clone())
+        } else {
+            let seat = o.servers().values().find(|s| s.recorded_id == Some(node))?;
+            HowDead::Replaced {
+                by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,
+            }
+        };
+        Some(Self { node, how })
+    }
+
+    /// Who is dead.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// How that is known.
+    pub fn how(&self) -> &HowDead {
+        &self.how
+    }
+}
+
+/// Proof that a node lives at an address: it said so itself, there, in this observation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LiveAt {
+    node: NodeId,
+    address: Address,
+}
+
+impl LiveAt {
+    /// The proof, if there is one.
+    pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
+        let view = o.view_of(node)?;
+        let address = o.server_of(node)?.address.known()?.clone();
+        Some(Self {
+            node: view.id,
+            address,
+        })
+    }
+
+    /// Who lives there.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Where.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+/// Proof that a majority of the primaries that own slots see a replica as a replica of its primary: without it a
+/// vote is denied, and the denial blocks the next for 4 × node-timeout.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoleSeen {
+    replica: NodeId,
+    by: usize,
+    of: usize,
+}
+
+impl RoleSeen {
+    /// The proof, if there is one.
+    pub fn prove(o: &Observed, replica: NodeId, primary: NodeId) -> Option<Self> {
+        let of = o.voters().count();
+        let by = o
+            .voters()
+            .filter(|v| sees_role(o, v.id, replica, primary))
+            .count();
+        (by > of / 2).then_some(Self { replica, by, of })
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> NodeId {
+        self.replica
+    }
+
+    /// How many voters see it, of how many.
+    pub fn tally(&self) -> (usize, usize) {
+        (self.by, self.of)
+    }
+}
+
+/// Whether this voter was heard, and lists the replica as this primary's.
+pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: NodeId) -> bool {
+    o.view_of(voter)
+        .and_then(|v| v.rows.get(replica))
+        .is_some_and(|row| row.role == Role::Replica && row.primary == Some(primary))
+}
+
+/// Proof that a node is not, and will not be, at any server of ours: every server's node is known, and it is none of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gone {
+    node: NodeId,
+}
+
+impl Gone {
+    /// The proof, if there is one. Among guests it is never had: an absent node may return.
+    pub fn prove(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let managed = d.authority == Authority::Managed;
+        let elsewhere = |s: &shardwright_topology::Server| match s.view.known() {
+            Some(view) => view.id != node,
+            None => s.recorded_id.is_some_and(|id| id != node),
+        };
+        (managed && o.servers().values().all(elsewhere)).then_some(Self { node })
+    }
+
+    /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.
+    pub fn asked_to_leave(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
+        let member = o.member(node)?;
+        (asked && member.slots.is_empty()).then_some(Self { node })
+    }
+
+    /// Who is gone.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+}
+
+/// Proof that a node was never used: no peer, no slot, no key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Blank {
+    node: NodeId,
+    server: ServerName,
+}
+
+impl Blank {
+    /// The proof, if there is one.
+    pub fn prove(o: &Observed, server: &ServerName) -> Option<Self> {
+        let view = o.servers().get(server)?.view.known()?;
+        view.is_blank().then(|| Self {
+            node: view.id,
+            server: server.clone(),
+        })
+    }
+
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Its server.
+    pub fn server(&self) -> &ServerName {
+        &self.server
+    }
+}
+
+/// Proof that a node may take a primary to copy: it was heard, owns no slot, and holds no key that is not a copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unburdened {
+    node: NodeId,
+}
+
+impl Unburdened {
+    /// The proof, if there is one.
+    pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
+        let member = o
+            .member(node)
+            .filter(|m| m.source == Source::Itself && m.slots.is_empty())?;
+        let view: &NodeView = o.view_of(node)?;
+        let claims = view.own()?.slots.is_empty();
+        let keys = member.role == Role::Replica || view.server.keys == 0;
+        (claims && keys).then_some(Self { node })
+    }
+
+    /// Who.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+}

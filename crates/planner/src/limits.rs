@@ -1,0 +1,32 @@
+//! Bounds and times the planner keeps.
+
+/// Bounds and times. All times in milliseconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// How long a failover by vote may take before the same replica takes over without votes.
+    /// Votes take 16–168 ms when the views agree; a denied vote would block the next for 4 × node-timeout.
+    pub takeover_after_ms: u64,
+    /// How long an unheard sibling of a candidate is waited for: it may hold a fresher copy.
+    pub sibling_wait_ms: u64,
+    /// How long a dead primary with an append-only file may take to come back, under `KeepEveryWrite`.
+    pub restart_grace_ms: u64,
+    /// How long a switchover may take before it is asked for again; the engine itself gives up after 5 s.
+    pub switchover_retry_ms: u64,
+    /// How many MEETs one pass sends at most. A full mesh of 60 nodes fits; beyond, gossip does the rest.
+    pub meets_per_pass_max: usize,
+    /// How many keys one pass moves of an open slot at most.
+    pub keys_per_pass_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            takeover_after_ms: 400,
+            sibling_wait_ms: 1_000,
+            restart_grace_ms: 10_000,
+            switchover_retry_ms: 6_000,
+            meets_per_pass_max: 4_096,
+            keys_per_pass_max: 500,
+        }
+    }
+}

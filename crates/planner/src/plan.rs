@@ -1,0 +1,63 @@
+//! The plan: the rules in their order.
+
+use shardwright_topology::{Observed, Timestamp};
+
+use crate::draft::Draft;
+use crate::rules::{
+    forget, form, meet, open_slots, promote, replicas, request, settle, start, uncovered,
+};
+use crate::{Desired, Limits, Step, Waiting};
+
+/// What to do next, and what is waited for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Plan {
+    /// Steps that can all be taken now. Steps at one node are taken in their order; different nodes in any.
+    pub steps: Vec<Step>,
+    /// What must happen first, in a fixed order.
+    pub waiting: Vec<Waiting>,
+}
+
+impl Plan {
+    /// True when there is nothing to do and nothing to wait for.
+    pub fn is_settled(&self) -> bool {
+        self.steps.is_empty() && self.waiting.is_empty()
+    }
+
+    /// True when nothing more will happen unless a person does something.
+    pub fn is_stuck(&self) -> bool {
+        self.steps.is_empty()
+            && !self.waiting.is_empty()
+            && self.waiting.iter().any(Waiting::needs_a_person)
+    }
+}
+
+/// Decides what is to be done now. Total: it cannot fail. The same input gives the same plan.
+///
+/// The order is the safety story: who belongs here; coverage (every slot has a living owner, and everyone knows it);
+/// then redundancy; then what a person asked for. A later group acts only once the earlier has nothing left to do.
+pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
+    let mut p = Draft::new(d, o, l, now);
+    settle::strangers(&mut p);
+    promote::dead_primaries(&mut p);
+    start::dead_servers(&mut p);
+    match form::stage(&mut p) {
+        form::Stage::Formed => {
+            meet::the_cluster(&mut p);
+            open_slots::close(&mut p);
+            uncovered::cover(&mut p);
+            if !p.coverage_at_work() {
+                replicas::attach(&mut p);
+                forget::the_gone(&mut p);
+                request::fulfil(&mut p);
+            }
+            settle::shape(&mut p);
+        }
+        form::Stage::Forming | form::Stage::Lost => {}
+    }
+    settle::the_rest(&mut p);
+    Plan {
+        steps: p.steps,
+        waiting: p.waiting.into_iter().collect(),
+    }
+}

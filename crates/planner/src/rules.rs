@@ -1,0 +1,12 @@
+//! The rules. Each reads the observation and adds steps or waits to the draft; none knows of another.
+
+pub(crate) mod forget;
+pub(crate) mod form;
+pub(crate) mod meet;
+pub(crate) mod open_slots;
+pub(crate) mod promote;
+pub(crate) mod replicas;
+pub(crate) mod request;
+pub(crate) mod settle;
+pub(crate) mod start;
+pub(crate) mod uncovered;

@@ -1,0 +1,42 @@
+//! Nodes that will not return are forgotten by everyone at once, after their slots and replicas have others.
+
+use shardwright_topology::Source;
+
+use crate::draft::Draft;
+use crate::evidence::Gone;
+use crate::{Action, Reason, safety};
+
+/// Makes every node that lists a gone one forget it. All in one pass: FORGET must reach everyone within 60 s.
+pub(crate) fn the_gone(p: &mut Draft<'_>) {
+    let silent: Vec<_> =
+        p.o.members()
+            .values()
+            .filter(|m| m.source == Source::Others)
+            .map(|m| m.id)
+            .collect();
+    for node in silent {
+        let Some(gone) = Gone::prove(p.d, p.o, node)
+            .filter(|_| safety::why_not_forget(p.d, p.o, node).is_none())
+        else {
+            continue;
+        };
+        forget_everywhere(p, &gone, &Reason::NodeGone);
+    }
+}
+
+pub(crate) fn forget_everywhere(p: &mut Draft<'_>, gone: &Gone, because: &Reason) {
+    let tellers: Vec<_> =
+        p.o.beliefs(gone.node())
+            .map(|(speaker, _)| speaker)
+            .filter(|id| p.is_ours(*id) && *id != gone.node())
+            .collect();
+    for teller in tellers {
+        p.act(
+            Action::Forget {
+                teller,
+                gone: gone.clone(),
+            },
+            because.clone(),
+        );
+    }
+}

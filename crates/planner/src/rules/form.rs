@@ -1,0 +1,189 @@
+//! Forming a new cluster: give every slot an owner. The rest (meeting, replicas) is what healing does anyway.
+
+use std::collections::BTreeMap;
+
+use shardwright_topology::{ConfigEpoch, NodeId, Role, Server, SlotRange, SlotSet};
+
+use crate::draft::Draft;
+use crate::evidence::Blank;
+use crate::{Action, Authority, Precondition, Reason, Request, Shape, Standing, Waiting, layout};
+
+/// How far the cluster's life has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Slots are being given out.
+    Forming,
+    /// It lives: heal it.
+    Formed,
+    /// It was formed, and nothing of it can be seen: nothing may be done to it.
+    Lost,
+}
+
+/// Finds the stage, and while forming takes its steps.
+pub(crate) fn stage(p: &mut Draft<'_>) -> Stage {
+    let asked = matches!(p.d.request, Some(Request::Form { .. }));
+    let all_blank = !p.ours.is_empty()
+        && p.ours.iter().all(|id| {
+            p.o.view_of(*id)
+                .is_some_and(shardwright_topology::NodeView::is_blank)
+        });
+    let none_unheard = p.o.servers().values().all(|s| s.view.known().is_some());
+    if p.o.formed.is_some() {
+        if !all_blank {
+            return Stage::Formed;
+        }
+        if !none_unheard {
+            // Those that are not heard may hold everything. `settle` says who they are.
+            return Stage::Lost;
+        }
+        if !p.d.consent.lose_data {
+            p.wait(Waiting::DataLost);
+            return Stage::Lost;
+        }
+        return give_slots(p);
+    }
+    if p.d.authority == Authority::Guest && !asked {
+        return Stage::Formed;
+    }
+    let refused = p
+        .standings
+        .values()
+        .any(|s| matches!(s, Standing::Foreign(_)));
+    if refused || !p.o.twins().is_empty() {
+        return Stage::Lost;
+    }
+    if p.o.uncovered().is_empty() && !p.ours.is_empty() {
+        if p.d.authority == Authority::Guest {
+            return Stage::Formed;
+        }
+        p.act(Action::RecordFormed, Reason::AllSlotsGiven);
+        return Stage::Forming;
+    }
+    give_slots(p)
+}
+
+/// Gives each shard's slots to its primary. Can be broken off and taken up anywhere: what was given stays given.
+fn give_slots(p: &mut Draft<'_>) -> Stage {
+    let Shape::Declared {
+        shards,
+        replicas_per_shard,
+    } = p.d.shape
+    else {
+        return Stage::Lost;
+    };
+    let servers = in_order(p);
+    let want = usize::from(shards) * (1 + usize::from(replicas_per_shard));
+    if servers.len() < want {
+        p.wait(Waiting::ServersMissing {
+            have: servers.len(),
+            want,
+        });
+    }
+    if servers.len() < want || servers.iter().any(|s| s.view.known().is_none()) {
+        return Stage::Forming;
+    }
+    let Some(owners) = choose_owners(p, &servers, &layout(shards)) else {
+        return Stage::Lost;
+    };
+    for (i, (range, id)) in owners.iter().enumerate() {
+        let slots = SlotSet::from(*range);
+        let Some(member) = p.o.member(*id).filter(|m| m.slots.is_empty()) else {
+            continue;
+        };
+        let (node, epoch) = (member.id, member.epoch);
+        let blank = member
+            .server
+            .as_ref()
+            .and_then(|server| Blank::prove(p.o, server));
+        if let Some(blank) = blank.filter(|_| epoch == ConfigEpoch(0)) {
+            let epoch = ConfigEpoch(u64::try_from(i).unwrap_or(u64::MAX).saturating_add(1));
+            let requires = vec![Precondition::IsBlank { node }];
+            p.act_if(
+                Action::SetConfigEpoch { blank, epoch },
+                Reason::Forming,
+                requires,
+            );
+        }
+        let requires = vec![Precondition::SlotsFree {
+            node,
+            slots: slots.clone(),
+        }];
+        p.act_if(Action::AddSlots { node, slots }, Reason::Forming, requires);
+    }
+    Stage::Forming
+}
+
+/// The servers in their order of preference: as a person gave them, else by leave rank and name.
+fn in_order<'a>(p: &Draft<'a>) -> Vec<&'a Server> {
+    if let Some(Request::Form { order }) = &p.d.request {
+        return order
+            .iter()
+            .filter_map(|name| p.o.servers().get(name))
+            .collect();
+    }
+    let mut servers: Vec<&Server> = p.o.servers().values().collect();
+    servers.sort_by_key(|s| (s.place.leave_rank, &s.name));
+    servers
+}
+
+/// Who gets which range: those that already have theirs keep it, the rest are spread over hosts.
+/// `None` when slots were given out in another way: then this is no forming of ours.
+fn choose_owners(
+    p: &mut Draft<'_>,
+    servers: &[&Server],
+    ranges: &[SlotRange],
+) -> Option<Vec<(SlotRange, NodeId)>> {
+    let mut owner: BTreeMap<usize, NodeId> = BTreeMap::new();
+    let mut free: Vec<&Server> = Vec::new();
+    for server in servers {
+        let member = server.id().and_then(|id| p.o.member(id))?;
+        if member.slots.is_empty() {
+            if member.role == Role::Primary {
+                free.push(server);
+            }
+            continue;
+        }
+        let Some(i) = ranges
+            .iter()
+            .position(|r| SlotSet::from(*r) == member.slots)
+        else {
+            let what = crate::waiting::Foreign::OwnsSlots {
+                slots: member.slots.clone(),
+            };
+            p.wait(Waiting::Foreign {
+                server: server.name.clone(),
+                what,
+            });
+            return None;
+        };
+        owner.insert(i, member.id);
+    }
+    let mut spread = over_hosts(&free).into_iter();
+    let mut owners = Vec::new();
+    for (i, range) in ranges.iter().enumerate() {
+        let id = match owner.get(&i) {
+            Some(id) => *id,
+            None => spread.next()?,
+        };
+        owners.push((*range, id));
+    }
+    Some(owners)
+}
+
+/// The nodes in turn over their hosts: the first of each host, then the second of each.
+/// Servers without a known host count as on one.
+fn over_hosts(servers: &[&Server]) -> Vec<NodeId> {
+    let mut hosts: Vec<(Option<&str>, Vec<NodeId>)> = Vec::new();
+    for server in servers {
+        let host = server.place.host.as_deref();
+        let Some(id) = server.id() else { continue };
+        match hosts.iter_mut().find(|(h, _)| *h == host) {
+            Some((_, ids)) => ids.push(id),
+            None => hosts.push((host, vec![id])),
+        }
+    }
+    let deepest = hosts.iter().map(|(_, ids)| ids.len()).max().unwrap_or(0);
+    (0..deepest)
+        .flat_map(|k| hosts.iter().filter_map(move |(_, ids)| ids.get(k).copied()))
+        .collect()
+}

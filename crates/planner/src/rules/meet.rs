@@ -1,0 +1,48 @@
+//! Everyone knows everyone, at the right address and in the right role: MEET, all at once, each as it appears.
+
+use std::collections::BTreeMap;
+
+use shardwright_topology::{Dissent, NodeId};
+
+use crate::draft::Draft;
+use crate::evidence::LiveAt;
+use crate::{Action, Precondition, Reason};
+
+/// Tells every node of every other that it does not know, or knows wrongly.
+///
+/// MEET repairs an address at the one who is told, and brings role and slots of the teller to the one it is told
+/// about: so for an old belief the node that changed is made to greet the one that has not noticed.
+pub(crate) fn the_cluster(p: &mut Draft<'_>) {
+    let mut greetings: BTreeMap<(NodeId, NodeId), Reason> = BTreeMap::new();
+    for g in p.o.disagreements() {
+        if !p.is_ours(g.speaker) || !p.is_ours(g.about) {
+            continue;
+        }
+        match g.dissent {
+            Dissent::NotListed if greetings.contains_key(&(g.about, g.speaker)) => {}
+            Dissent::NotListed => {
+                greetings.insert((g.speaker, g.about), Reason::NotKnown);
+            }
+            Dissent::Address => {
+                greetings.insert((g.speaker, g.about), Reason::AddressChanged);
+            }
+            Dissent::Role | Dissent::Slots => {
+                greetings
+                    .entry((g.about, g.speaker))
+                    .or_insert(Reason::OldBelief);
+            }
+            // These pass by themselves; `settle` waits for them.
+            Dissent::Handshake | Dissent::Health | Dissent::Link => {}
+        }
+    }
+    for ((teller, about), because) in greetings.into_iter().take(p.l.meets_per_pass_max) {
+        let Some(target) = LiveAt::prove(p.o, about).filter(|_| teller != about) else {
+            continue;
+        };
+        let requires = vec![Precondition::LivesAt {
+            node: about,
+            address: target.address().clone(),
+        }];
+        p.act_if(Action::Meet { teller, target }, because, requires);
+    }
+}

@@ -1,0 +1,163 @@
+//! Slots that were left half moved are closed, in the direction their keys show.
+
+use std::collections::BTreeMap;
+
+use shardwright_topology::{NodeId, OpenSlot, Slot};
+
+use crate::draft::Draft;
+use crate::evidence::LiveAt;
+use crate::{Action, Precondition, Reason, Waiting};
+
+/// Who shows a slot open, and towards whom.
+#[derive(Default)]
+struct Ends {
+    migrating: Vec<(NodeId, NodeId)>,
+    importing: Vec<(NodeId, NodeId)>,
+}
+
+/// Closes every open slot, or moves some more of its keys.
+pub(crate) fn close(p: &mut Draft<'_>) {
+    let mut open: BTreeMap<Slot, Ends> = BTreeMap::new();
+    for (_, view) in p.o.views().filter(|(_, v)| p.is_ours(v.id)) {
+        for end in view.own().into_iter().flat_map(|own| &own.open) {
+            let ends = open.entry(end.slot()).or_default();
+            match end {
+                OpenSlot::Migrating { to, .. } => ends.migrating.push((view.id, *to)),
+                OpenSlot::Importing { from, .. } => ends.importing.push((view.id, *from)),
+            }
+        }
+    }
+    for (slot, ends) in open {
+        close_one(p, slot, &ends);
+    }
+}
+
+fn close_one(p: &mut Draft<'_>, slot: Slot, ends: &Ends) {
+    let Some(owner) = p.o.owner(slot) else { return };
+    for (source, target) in &ends.migrating {
+        if *source == owner {
+            owner_gives(
+                p,
+                slot,
+                owner,
+                *target,
+                ends.importing.iter().any(|(t, _)| t == target),
+            );
+        } else {
+            // The owner is another already: what is left here follows it.
+            leftover(p, slot, *source, owner, Leftover::AtOldOwner);
+        }
+    }
+    for (target, _) in &ends.importing {
+        let given = ends
+            .migrating
+            .iter()
+            .any(|(s, t)| *s == owner && t == target);
+        if *target == owner {
+            p.act(
+                Action::AssignSlot {
+                    node: *target,
+                    slot,
+                    owner,
+                },
+                Reason::AllMoved,
+            );
+        } else if !given {
+            // Nobody gives it: the source was failed over, or never opened. Its owner may have newer values.
+            leftover(p, slot, *target, owner, Leftover::AtImporter);
+        }
+    }
+}
+
+/// The owner still has the slot open towards a target.
+fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imports: bool) {
+    if p.o.view_of(target).is_none() && p.o.member(target).is_some() {
+        p.wait(Waiting::OpenSlot { slot, node: owner });
+        return;
+    }
+    let (Some(here), there) = (keys(p, owner, slot), keys(p, target, slot)) else {
+        return;
+    };
+    match there {
+        // Nothing is there (or the target is no member, or does not import): close both ends; nothing moves.
+        None | Some(0) => {
+            if imports {
+                let requires = vec![Precondition::HoldsNoKeyOf { node: target, slot }];
+                p.act_if(
+                    Action::CloseSlot { node: target, slot },
+                    Reason::NothingMoved,
+                    requires,
+                );
+            }
+            p.act(
+                Action::CloseSlot { node: owner, slot },
+                Reason::NothingMoved,
+            );
+        }
+        // All is there: the target becomes the owner, at the target first.
+        Some(_) if here == 0 => {
+            let requires = vec![Precondition::HoldsNoKeyOf { node: owner, slot }];
+            p.act_if(
+                Action::AssignSlot {
+                    node: target,
+                    slot,
+                    owner: target,
+                },
+                Reason::AllMoved,
+                requires,
+            );
+        }
+        // Half is there. The source still gives the slot, so it was not failed over since: its values win.
+        Some(_) => move_keys(p, slot, owner, target, true),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Leftover {
+    AtOldOwner,
+    AtImporter,
+}
+
+/// Keys of the slot at a node that does not own it go to the owner, which is never overwritten.
+fn leftover(p: &mut Draft<'_>, slot: Slot, node: NodeId, owner: NodeId, which: Leftover) {
+    match (keys(p, node, slot), p.o.view_of(owner)) {
+        (None, _) => {}
+        (_, None) => p.wait(Waiting::OpenSlot { slot, node }),
+        (Some(0), Some(_)) => {
+            let requires = vec![Precondition::HoldsNoKeyOf { node, slot }];
+            let action = match which {
+                Leftover::AtOldOwner => Action::AssignSlot { node, slot, owner },
+                Leftover::AtImporter => Action::CloseSlot { node, slot },
+            };
+            p.act_if(action, Reason::AllMoved, requires);
+        }
+        (Some(_), Some(_)) => move_keys(p, slot, node, owner, false),
+    }
+}
+
+fn move_keys(p: &mut Draft<'_>, slot: Slot, from: NodeId, to: NodeId, replace: bool) {
+    let Some(to) = LiveAt::prove(p.o, to) else {
+        return;
+    };
+    let requires = vec![Precondition::LivesAt {
+        node: to.node(),
+        address: to.address().clone(),
+    }];
+    let keys_max = p.l.keys_per_pass_max;
+    p.act_if(
+        Action::MoveKeys {
+            from,
+            to,
+            slot,
+            keys_max,
+            replace,
+        },
+        Reason::HalfMoved,
+        requires,
+    );
+}
+
+/// How many keys of the slot a node holds, if it was asked.
+fn keys(p: &Draft<'_>, node: NodeId, slot: Slot) -> Option<u64> {
+    p.o.view_of(node)?.keys_in_slot.get(&slot).copied()
+}

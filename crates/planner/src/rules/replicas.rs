@@ -1,0 +1,256 @@
+//! Every shard has its replicas, each away from its primary's host, and each follows a primary that owns slots.
+
+use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
+
+use crate::draft::Draft;
+use crate::evidence::{Dead, Unburdened};
+use crate::pairing::{Seat, fill};
+use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting};
+
+/// Gives replicas to the shards that lack them, from free nodes, else from a shard with more than it needs.
+pub(crate) fn attach(p: &mut Draft<'_>) {
+    let astray = repoint(p);
+    let seats = seats(p);
+    let mut free = free_nodes(p);
+    free.extend(
+        astray
+            .iter()
+            .filter_map(|id| place(p.o, *id).map(|place| (*id, place))),
+    );
+    let pairing = fill(&seats, &free);
+    let mut given: Vec<(NodeId, u16)> = Vec::new();
+    for (replica, primary) in pairing.pairs {
+        let because = if astray.contains(&replica) {
+            Reason::WrongPrimary
+        } else {
+            Reason::ReplicaMissing
+        };
+        replicate(p, replica, primary, because);
+        match given.iter_mut().find(|(id, _)| *id == primary) {
+            Some((_, n)) => *n += 1,
+            None => given.push((primary, 1)),
+        }
+    }
+    for seat in &seats {
+        let got = given
+            .iter()
+            .find(|(id, _)| *id == seat.primary)
+            .map_or(0, |(_, n)| *n);
+        let have = u16::try_from(seat.replicas.len())
+            .unwrap_or(u16::MAX)
+            .saturating_add(got);
+        if have < seat.want {
+            lend(p, &seats, seat, have);
+        }
+    }
+}
+
+/// Replicas that follow a replica follow its primary instead. Returns those whose primary is no more: they are free.
+fn repoint(p: &mut Draft<'_>) -> Vec<NodeId> {
+    let mut astray = Vec::new();
+    let replicas: Vec<&Member> =
+        p.o.members()
+            .values()
+            .filter(|m| m.role == Role::Replica && m.source == Source::Itself && p.is_ours(m.id))
+            .collect();
+    for replica in replicas {
+        let Some(primary) = replica.primary else {
+            continue;
+        };
+        match p.o.member(primary) {
+            Some(m) if m.role == Role::Replica => {
+                let Some(top) = m
+                    .primary
+                    .filter(|top| *top != replica.id && owns(p.o, *top))
+                else {
+                    continue;
+                };
+                replicate(p, replica.id, top, Reason::WrongPrimary);
+            }
+            // A primary that owns slots, or that lives and may be given some.
+            Some(m) if !m.slots.is_empty() || m.source == Source::Itself => {}
+            Some(m) if Dead::prove(p.o, m.id).is_some() => astray.push(replica.id),
+            Some(_) => {}
+            None => astray.push(replica.id),
+        }
+    }
+    astray
+}
+
+fn owns(o: &Observed, id: NodeId) -> bool {
+    o.member(id)
+        .is_some_and(|m| m.role == Role::Primary && !m.slots.is_empty())
+}
+
+fn place(o: &Observed, id: NodeId) -> Option<Place> {
+    o.server_of(id).map(|s| s.place.clone())
+}
+
+/// Every primary that owns slots, with the replicas it has and those it should have.
+fn seats(p: &Draft<'_>) -> Vec<Seat> {
+    let mut voters: Vec<&Member> = p.o.voters().collect();
+    voters.sort_by_key(|m| m.slots.ranges().first().copied());
+    let mut seats: Vec<Seat> = voters
+        .iter()
+        .map(|m| {
+            let replicas = p.o.replicas_of(m.id).filter(|r| counts(p, r));
+            let replicas: Vec<Place> = replicas
+                .map(|r| place(p.o, r.id).unwrap_or_default())
+                .collect();
+            let want = match p.d.shape {
+                Shape::Declared {
+                    replicas_per_shard, ..
+                } => replicas_per_shard,
+                Shape::AsFound => 0,
+            };
+            Seat {
+                primary: m.id,
+                place: place(p.o, m.id).unwrap_or_default(),
+                replicas,
+                want,
+            }
+        })
+        .collect();
+    join_wants_one(p, &mut seats);
+    as_found_wants_one_each(p, &mut seats);
+    seats
+}
+
+/// A replica that was asked to join wants one more seat: at the shard it was asked for, else where fewest are.
+fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
+    let Some(Request::Join {
+        server,
+        replica: true,
+        of,
+    }) = &p.d.request
+    else {
+        return;
+    };
+    let joined =
+        p.o.servers()
+            .get(server)
+            .and_then(shardwright_topology::Server::id)
+            .and_then(|id| p.o.member(id));
+    if !joined.is_some_and(|m| m.role == Role::Primary && m.slots.is_empty()) {
+        return;
+    }
+    let seat = match of {
+        Some(primary) => seats.iter_mut().find(|s| s.primary == *primary),
+        None => seats.iter_mut().min_by_key(|s| s.replicas.len()),
+    };
+    if let Some(seat) = seat {
+        seat.want = u16::try_from(seat.replicas.len())
+            .unwrap_or(u16::MAX)
+            .saturating_add(1);
+    }
+}
+
+/// In a cluster kept as it was found, a bare shard wants a replica only when another has two.
+fn as_found_wants_one_each(p: &Draft<'_>, seats: &mut [Seat]) {
+    if p.d.shape == Shape::AsFound && seats.iter().any(|s| s.replicas.len() >= 2) {
+        for seat in seats.iter_mut().filter(|s| s.replicas.is_empty()) {
+            seat.want = seat.want.max(1);
+        }
+    }
+}
+
+/// Whether a replica counts: one that is only away for a while does, where we start servers again ourselves.
+fn counts(p: &Draft<'_>, replica: &Member) -> bool {
+    match p.d.authority {
+        Authority::Managed => replica.server.is_some(),
+        Authority::Guest => replica.source == Source::Itself || replica.failed_by == 0,
+    }
+}
+
+/// Primaries without slots that may become replicas.
+fn free_nodes(p: &Draft<'_>) -> Vec<(NodeId, Place)> {
+    let (voters, shards) = (p.o.voters().count(), p.d.shape);
+    if matches!(shards, Shape::Declared { shards, .. } if voters < usize::from(shards)) {
+        return Vec::new(); // an empty primary may be the shard that is missing
+    }
+    let asked = |m: &Member| match &p.d.request {
+        Some(Request::Join {
+            server,
+            replica: true,
+            ..
+        }) => m.server.as_ref() == Some(server),
+        _ => false,
+    };
+    let mut free: Vec<_> = p
+        .our_servers()
+        .filter_map(|s| p.o.member(s.id()?).map(|m| (s, m)))
+        .filter(|(_, m)| m.role == Role::Primary && m.slots.is_empty())
+        .filter(|(_, m)| shards != Shape::AsFound || asked(m))
+        .filter(|(_, m)| Unburdened::prove(p.o, m.id).is_some())
+        .collect();
+    free.sort_by_key(|(s, _)| (s.place.leave_rank, rank(p, s), &s.name));
+    free.into_iter()
+        .map(|(s, m)| (m.id, s.place.clone()))
+        .collect()
+}
+
+/// Where a server stands in the order a person gave, if one did.
+fn rank(p: &Draft<'_>, server: &shardwright_topology::Server) -> usize {
+    match &p.d.request {
+        Some(Request::Form { order }) => order
+            .iter()
+            .position(|n| *n == server.name)
+            .unwrap_or(usize::MAX),
+        _ => 0,
+    }
+}
+
+/// Takes a replica from the shard that has most for one that lacks one; one shard at a time, and only for a bare one.
+fn lend(p: &mut Draft<'_>, seats: &[Seat], seat: &Seat, have: u16) {
+    let lender = seats
+        .iter()
+        .filter(|s| s.replicas.len() >= 2 && have == 0)
+        .max_by_key(|s| s.replicas.len());
+    let spare = lender.and_then(|lender| {
+        let live =
+            p.o.replicas_of(lender.primary)
+                .filter(|r| r.source == Source::Itself && p.is_ours(r.id));
+        live.min_by_key(|r| {
+            (
+                place(p.o, r.id).is_some_and(|at| at.same_host(&seat.place)),
+                r.id,
+            )
+        })
+        .map(|r| r.id)
+    });
+    match spare {
+        Some(spare) => replicate(p, spare, seat.primary, Reason::ReplicaMissing),
+        None if p.d.shape == Shape::AsFound => {}
+        None => p.wait(Waiting::ReplicaMissing {
+            primary: seat.primary,
+            have,
+            want: seat.want,
+        }),
+    }
+}
+
+/// Makes a node a replica, once it knows its primary by name (else the engine says `Unknown node`).
+fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) {
+    let knows =
+        p.o.view_of(node)
+            .and_then(|v| v.rows.get(primary))
+            .is_some_and(shardwright_topology::Row::is_member);
+    let lives = p.o.view_of(primary).is_some();
+    match Unburdened::prove(p.o, node) {
+        Some(proof) if knows && lives => {
+            let requires = vec![Precondition::IsUnburdened { node }];
+            p.act_if(
+                Action::Replicate {
+                    node: proof,
+                    primary,
+                },
+                because,
+                requires,
+            );
+        }
+        _ => p.wait(Waiting::Views {
+            speaker: node,
+            about: primary,
+        }),
+    }
+}

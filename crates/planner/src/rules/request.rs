@@ -1,0 +1,111 @@
+//! What a person asked for, once coverage is at rest.
+
+use shardwright_topology::{AttemptKind, NodeId, Role};
+
+use crate::draft::Draft;
+use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
+use crate::rules::forget::forget_everywhere;
+use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
+
+/// Takes the next step of the request. One that is fulfilled adds nothing.
+pub(crate) fn fulfil(p: &mut Draft<'_>) {
+    match p.d.request.clone() {
+        None | Some(Request::Form { .. } | Request::Join { .. }) => {}
+        Some(Request::Promote { node, manner }) => promote(p, node, manner),
+        Some(Request::Leave { node }) => leave(p, node),
+    }
+}
+
+fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
+    let Some(member) = p.o.member(node) else {
+        return refuse(p, format!("no node {} is in this cluster", node.short()));
+    };
+    if member.role == Role::Primary {
+        return;
+    }
+    let Some(primary) = member.primary else {
+        return refuse(
+            p,
+            format!("it is not known whose replica {} is", node.short()),
+        );
+    };
+    let requires = vec![Precondition::IsReplicaOf { node, primary }];
+    match manner {
+        Manner::Switchover => {
+            let why: Vec<String> = safety::why_not_switch_over(p.o, node)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            if !why.is_empty() {
+                p.wait(Waiting::Request { why });
+            } else if recently(p, node, AttemptKind::Switchover, p.l.switchover_retry_ms) {
+                p.wait(Waiting::Promotion { replica: node });
+            } else {
+                p.act_if(
+                    Action::Switchover {
+                        replica: node,
+                        primary,
+                    },
+                    Reason::Asked,
+                    requires,
+                );
+            }
+        }
+        Manner::Force | Manner::Takeover => {
+            let Some(dead) = Dead::prove(p.o, primary) else {
+                let why = format!(
+                    "primary {} is not proved dead; a switchover keeps every write",
+                    primary.short()
+                );
+                return refuse(p, why);
+            };
+            if manner == Manner::Takeover {
+                p.act_if(
+                    Action::Takeover {
+                        replica: node,
+                        dead,
+                    },
+                    Reason::Asked,
+                    requires,
+                );
+            } else if let Some(seen) = RoleSeen::prove(p.o, node, primary) {
+                p.act_if(Action::Failover { dead, seen }, Reason::Asked, requires);
+            }
+        }
+    }
+}
+
+fn recently(p: &Draft<'_>, node: NodeId, kind: AttemptKind, within_ms: u64) -> bool {
+    p.o.attempts
+        .iter()
+        .any(|a| a.node == node && a.kind == kind && p.now.since_ms(a.at) < within_ms)
+}
+
+/// Everyone forgets the node, then it forgets everyone. A node asked to leave owns no slots and has no replicas.
+fn leave(p: &mut Draft<'_>, node: NodeId) {
+    let Some(member) = p.o.member(node) else {
+        return;
+    };
+    if let Some(why) = safety::why_not_forget(p.d, p.o, node) {
+        return refuse(p, format!("{} can't leave: {why}", node.short()));
+    }
+    let alone =
+        p.o.view_of(node)
+            .is_some_and(|v| v.peers().next().is_none());
+    let Some(gone) = Gone::asked_to_leave(p.d, p.o, node) else {
+        return;
+    };
+    debug_assert!(member.slots.is_empty());
+    forget_everywhere(p, &gone, &Reason::Asked);
+    if let Some(proof) = Unburdened::prove(p.o, node).filter(|_| !alone) {
+        p.act_if(
+            Action::Reset { node: proof },
+            Reason::Asked,
+            vec![Precondition::IsUnburdened { node }],
+        );
+    }
+}
+
+fn refuse(p: &mut Draft<'_>, why: String) {
+    p.wait(Waiting::Request { why: vec![why] });
+}

@@ -1,0 +1,140 @@
+//! What is not yet at rest, said plainly: strangers, silence, views that differ, replicas that catch up.
+
+use shardwright_topology::{Health, NodeView, Replication, Role};
+
+use crate::draft::Draft;
+use crate::{Action, Request, Shape, Standing, Waiting};
+
+impl Draft<'_> {
+    /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
+    pub(crate) fn coverage_at_work(&self) -> bool {
+        self.steps.iter().any(|s| match s.action {
+            Action::Failover { .. }
+            | Action::Takeover { .. }
+            | Action::AddSlots { .. }
+            | Action::AssignSlot { .. }
+            | Action::SetConfigEpoch { .. }
+            | Action::RecordFormed => true,
+            Action::StartServer { .. }
+            | Action::Meet { .. }
+            | Action::Replicate { .. }
+            | Action::Switchover { .. }
+            | Action::Forget { .. }
+            | Action::Reset { .. }
+            | Action::CloseSlot { .. }
+            | Action::MoveKeys { .. } => false,
+        })
+    }
+}
+
+/// Servers that do not belong here, and directories that were copied.
+pub(crate) fn strangers(p: &mut Draft<'_>) {
+    for (server, standing) in p.standings.clone() {
+        if let Standing::Foreign(what) = standing {
+            p.wait(Waiting::Foreign { server, what });
+        }
+    }
+    for (id, first, second) in p.o.twins() {
+        p.wait(Waiting::Twins {
+            id: *id,
+            first: first.clone(),
+            second: second.clone(),
+        });
+    }
+}
+
+/// A number of shards that differs from the declared one.
+pub(crate) fn shape(p: &mut Draft<'_>) {
+    let have = u16::try_from(p.o.voters().count()).unwrap_or(u16::MAX);
+    if let Shape::Declared { shards: want, .. } = p.d.shape
+        && have != want
+        && have > 0
+    {
+        p.wait(Waiting::ShardsDiffer { have, want });
+    }
+}
+
+/// Everything else that is not at rest.
+pub(crate) fn the_rest(p: &mut Draft<'_>) {
+    for server in p.o.servers().values() {
+        if let Some(why) = unknown(&server.view) {
+            p.wait(Waiting::ServerUnheard {
+                server: server.name.clone(),
+                why,
+            });
+        }
+    }
+    let forming = matches!(p.d.request, Some(Request::Form { .. })) || p.o.formed.is_some();
+    for g in p.o.disagreements() {
+        if p.is_ours(g.speaker) && p.is_ours(g.about) {
+            p.wait(Waiting::Views {
+                speaker: g.speaker,
+                about: g.about,
+            });
+        }
+    }
+    let views: Vec<&NodeView> =
+        p.o.views()
+            .map(|(_, v)| v)
+            .filter(|v| p.is_ours(v.id))
+            .collect();
+    for view in views {
+        if !view.cluster.state_ok && (forming || view.peers().next().is_some()) {
+            p.wait(Waiting::StateNotOk { node: view.id });
+        }
+        catch_up(p, view);
+        suspicion(p, view);
+    }
+}
+
+fn unknown<T>(seen: &shardwright_topology::Seen<T>) -> Option<shardwright_topology::Why> {
+    match seen {
+        shardwright_topology::Seen::Known(_) => None,
+        shardwright_topology::Seen::Unknown(why) => Some(why.clone()),
+    }
+}
+
+/// A replica without a full copy or without its link. What it lacks is known once its primary was heard.
+fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
+    let Some(own) = view.own().filter(|own| own.role == Role::Replica) else {
+        return;
+    };
+    let Replication::Replica {
+        link_up,
+        syncing,
+        offset,
+        ..
+    } = &view.server.replication
+    else {
+        return;
+    };
+    if *link_up && !*syncing {
+        return;
+    }
+    let end =
+        own.primary
+            .and_then(|id| p.o.view_of(id))
+            .and_then(|v| match &v.server.replication {
+                Replication::Primary { offset, .. } => Some(*offset),
+                Replication::Replica { .. } => None,
+            });
+    let lag_bytes = end
+        .filter(|_| !*syncing && *offset > 1)
+        .map(|end| end.saturating_sub(*offset));
+    p.wait(Waiting::ReplicaCatchUp {
+        node: view.id,
+        lag_bytes,
+    });
+}
+
+/// A live node of ours that this one suspects: its answer is under way.
+fn suspicion(p: &mut Draft<'_>, view: &NodeView) {
+    for row in view.peers().filter(|r| r.health == Health::Suspected) {
+        if p.is_ours(row.id) {
+            p.wait(Waiting::Views {
+                speaker: view.id,
+                about: row.id,
+            });
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Dead servers of ours are started, unless that would bring an old or empty primary back.
+
+use shardwright_topology::{Server, SlotSet, Source};
+
+use crate::draft::Draft;
+use crate::{Action, Authority, Reason, Waiting, safety};
+
+/// Starts every dead server of ours that may be started.
+pub(crate) fn dead_servers(p: &mut Draft<'_>) {
+    if p.d.authority != Authority::Managed {
+        return;
+    }
+    let dead: Vec<&Server> =
+        p.o.servers()
+            .values()
+            .filter(|s| s.process.death().is_some())
+            .collect();
+    for server in dead {
+        let starting =
+            |a: &Action| matches!(a, Action::StartServer { server: s } if *s == server.name);
+        if p.steps.iter().any(|s| starting(&s.action)) {
+            continue;
+        }
+        match safety::why_not_start(p.d, p.o, server) {
+            None => {
+                let owns = owned(p, server).is_some();
+                let because = if owns {
+                    Reason::OnlyCopyOnDisk
+                } else {
+                    Reason::ServerDown
+                };
+                p.act(
+                    Action::StartServer {
+                        server: server.name.clone(),
+                    },
+                    because,
+                );
+            }
+            Some(safety::NoStart::SuccessorFirst) => {}
+            Some(safety::NoStart::OldData | safety::NoStart::DiskUnknown) => {
+                p.wait(Waiting::StartHeld {
+                    server: server.name.clone(),
+                });
+                if let Some(slots) = owned(p, server) {
+                    let Some(primary) = server.recorded_id else {
+                        continue;
+                    };
+                    p.wait(Waiting::ShardLost { primary, slots });
+                }
+            }
+        }
+    }
+}
+
+/// The slots that this silent server's node still owns.
+fn owned(p: &Draft<'_>, server: &Server) -> Option<SlotSet> {
+    let member = p.o.member(server.recorded_id?)?;
+    (member.source == Source::Others && !member.slots.is_empty()).then(|| member.slots.clone())
+}

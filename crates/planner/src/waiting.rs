@@ -1,0 +1,354 @@
+//! What a plan waits for, typed: the same value feeds the status, the exit code and the metrics.
+
+use std::fmt;
+
+use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
+
+/// Why a server may not be taken in.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Foreign {
+    /// It knows nodes that are none of ours.
+    KnowsOthers {
+        /// How many.
+        nodes: usize,
+    },
+    /// It holds keys, and is not known to be one of ours.
+    HoldsKeys {
+        /// How many.
+        keys: u64,
+    },
+    /// It owns slots that are not its to own.
+    OwnsSlots {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It is blank, but nobody asked for it.
+    NotAsked,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KnowsOthers { nodes } => write!(f, "it already knows {nodes} other node(s)"),
+            Self::HoldsKeys { keys } => write!(f, "it already holds {keys} key(s)"),
+            Self::OwnsSlots { slots } => write!(f, "it already owns slots {slots}"),
+            Self::NotAsked => f.write_str("it is a new node, and nobody asked to let it join"),
+        }
+    }
+}
+
+/// Something that must happen, or be decided by a person, before the plan can go on.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Waiting {
+    /// The cluster was formed, and every node is blank: its data is lost. Never formed anew without consent.
+    DataLost,
+    /// A shard's last copy is gone.
+    ShardLost {
+        /// Its primary.
+        primary: NodeId,
+        /// Its slots.
+        slots: SlotSet,
+    },
+    /// Nobody owns these slots.
+    Uncovered {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// Two nodes claim these slots with one epoch; the engines settle this themselves.
+    Contested {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// A server does not belong here.
+    Foreign {
+        /// Which.
+        server: ServerName,
+        /// Why.
+        what: Foreign,
+    },
+    /// Two servers give one node id as theirs: a directory was copied.
+    Twins {
+        /// The id.
+        id: NodeId,
+        /// One server.
+        first: ServerName,
+        /// The other.
+        second: ServerName,
+    },
+    /// There are fewer servers than the shape needs.
+    ServersMissing {
+        /// How many there are.
+        have: usize,
+        /// How many it needs.
+        want: usize,
+    },
+    /// A server was not heard.
+    ServerUnheard {
+        /// Which.
+        server: ServerName,
+        /// Why.
+        why: Why,
+    },
+    /// A server is not started: its memory was the only or freshest copy, and a start would empty its replicas.
+    StartHeld {
+        /// Which.
+        server: ServerName,
+    },
+    /// A primary is silent, and nothing proves it dead: the engine's own failover, or a person, decides.
+    PrimarySilent {
+        /// Which.
+        node: NodeId,
+    },
+    /// A dead primary has no replica that could be promoted.
+    NoCandidate {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// A replica that may hold a fresher copy was not heard.
+    SiblingUnheard {
+        /// The replica.
+        sibling: NodeId,
+    },
+    /// Too few primaries see the candidate as a replica: a vote would be denied.
+    RoleNotSeen {
+        /// The candidate.
+        replica: NodeId,
+        /// How many see it.
+        seen_by: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// The candidate was asked to become the primary.
+    Promotion {
+        /// The candidate.
+        replica: NodeId,
+    },
+    /// A dead primary is given time to come back with its file.
+    RestartGrace {
+        /// Its server.
+        server: ServerName,
+        /// For how long yet, in milliseconds.
+        left_ms: u64,
+    },
+    /// Views do not agree yet.
+    Views {
+        /// Whose.
+        speaker: NodeId,
+        /// About whom.
+        about: NodeId,
+    },
+    /// A node does not serve yet (`cluster_state:fail`).
+    StateNotOk {
+        /// Which.
+        node: NodeId,
+    },
+    /// A replica has no full copy yet.
+    ReplicaCatchUp {
+        /// Which.
+        node: NodeId,
+        /// How far it is behind, in bytes, if known.
+        lag_bytes: Option<u64>,
+    },
+    /// A shard has fewer replicas than wanted, and there is no free node.
+    ReplicaMissing {
+        /// Its primary.
+        primary: NodeId,
+        /// How many it has.
+        have: u16,
+        /// How many it needs.
+        want: u16,
+    },
+    /// An open slot waits for a node that was not heard.
+    OpenSlot {
+        /// The slot.
+        slot: Slot,
+        /// The node that shows it open.
+        node: NodeId,
+    },
+    /// There are more or fewer shards than declared.
+    ShardsDiffer {
+        /// How many there are.
+        have: u16,
+        /// How many are declared.
+        want: u16,
+    },
+    /// What was asked for can't be done yet; the texts say why.
+    Request {
+        /// Every reason.
+        why: Vec<String>,
+    },
+}
+
+impl Waiting {
+    /// Whether only a person can end this wait. The rest ends by itself.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::DataLost
+            | Self::ShardLost { .. }
+            | Self::Uncovered { .. }
+            | Self::Foreign { .. }
+            | Self::Twins { .. }
+            | Self::StartHeld { .. }
+            | Self::ReplicaMissing { .. }
+            | Self::ServersMissing { .. }
+            | Self::ShardsDiffer { .. } => true,
+            Self::Contested { .. }
+            | Self::ServerUnheard { .. }
+            | Self::PrimarySilent { .. }
+            | Self::NoCandidate { .. }
+            | Self::SiblingUnheard { .. }
+            | Self::RoleNotSeen { .. }
+            | Self::Promotion { .. }
+            | Self::RestartGrace { .. }
+            | Self::Views { .. }
+            | Self::StateNotOk { .. }
+            | Self::ReplicaCatchUp { .. }
+            | Self::OpenSlot { .. }
+            | Self::Request { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataLost => {
+                f.write_str("the cluster was formed, and every node is empty: its data is lost")
+            }
+            Self::ShardLost { primary, slots } => {
+                write!(
+                    f,
+                    "the last copy of slots {slots} is gone with node {}",
+                    primary.short()
+                )
+            }
+            Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
+            Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
+            Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
+            Self::Twins { id, first, second } => {
+                write!(
+                    f,
+                    "{first} and {second} both say they are node {}: a directory was copied",
+                    id.short()
+                )
+            }
+            Self::ServersMissing { have, want } => {
+                write!(f, "there are {have} servers, and {want} are needed")
+            }
+            Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
+            Self::StartHeld { server } => {
+                write!(
+                    f,
+                    "{server} is held: it would come back as a primary without its newest data"
+                )
+            }
+            Self::PrimarySilent { .. }
+            | Self::NoCandidate { .. }
+            | Self::SiblingUnheard { .. }
+            | Self::RoleNotSeen { .. }
+            | Self::Promotion { .. }
+            | Self::RestartGrace { .. }
+            | Self::Views { .. }
+            | Self::StateNotOk { .. }
+            | Self::ReplicaCatchUp { .. }
+            | Self::ReplicaMissing { .. }
+            | Self::OpenSlot { .. }
+            | Self::ShardsDiffer { .. }
+            | Self::Request { .. } => self.fmt_passing(f),
+        }
+    }
+}
+
+impl Waiting {
+    /// The waits that a person rarely has to end.
+    fn fmt_passing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrimarySilent { node } => {
+                write!(
+                    f,
+                    "primary {} is silent, and nothing proves it dead: the engine decides",
+                    node.short()
+                )
+            }
+            Self::NoCandidate { primary } => {
+                write!(f, "no replica of dead {} can be promoted", primary.short())
+            }
+            Self::SiblingUnheard { sibling } => {
+                write!(
+                    f,
+                    "replica {} is not heard, and may have the fresher copy",
+                    sibling.short()
+                )
+            }
+            Self::RoleNotSeen {
+                replica,
+                seen_by,
+                of,
+            } => {
+                write!(
+                    f,
+                    "{seen_by} of {of} primaries see {} as a replica: no majority",
+                    replica.short()
+                )
+            }
+            Self::Promotion { replica } => write!(f, "{} is becoming the primary", replica.short()),
+            Self::RestartGrace { server, left_ms } => {
+                write!(f, "{server} has {left_ms} ms yet to come back")
+            }
+            Self::Views { speaker, about } => {
+                write!(
+                    f,
+                    "{} has not yet learnt the news of {}",
+                    speaker.short(),
+                    about.short()
+                )
+            }
+            Self::StateNotOk { node } => write!(f, "{} does not serve yet", node.short()),
+            Self::ReplicaCatchUp {
+                node,
+                lag_bytes: Some(lag),
+            } => {
+                write!(
+                    f,
+                    "replica {} is catching up, {lag} bytes behind",
+                    node.short()
+                )
+            }
+            Self::ReplicaCatchUp {
+                node,
+                lag_bytes: None,
+            } => write!(f, "replica {} is taking its first copy", node.short()),
+            Self::ReplicaMissing {
+                primary,
+                have,
+                want,
+            } => {
+                write!(
+                    f,
+                    "primary {} has {have} of {want} replicas, and no node is free",
+                    primary.short()
+                )
+            }
+            Self::OpenSlot { slot, node } => write!(
+                f,
+                "slot {slot} is open at {}, and its other end is not heard",
+                node.short()
+            ),
+            Self::ShardsDiffer { have, want } => {
+                write!(f, "there are {have} shards, and {want} are declared")
+            }
+            Self::Request { why } => f.write_str(&why.join("; ")),
+            Self::DataLost
+            | Self::ShardLost { .. }
+            | Self::Uncovered { .. }
+            | Self::Contested { .. }
+            | Self::Foreign { .. }
+            | Self::Twins { .. }
+            | Self::ServersMissing { .. }
+            | Self::ServerUnheard { .. }
+            | Self::StartHeld { .. } => {
+                unreachable!("told by Display itself")
+            }
+        }
+    }
+}
