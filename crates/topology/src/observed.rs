@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, Flags, Formed, NodeId, NodeView, Process, Role, Row, SLOT_COUNT,
-    Server, ServerName, Slot, SlotRange, SlotSet, Timestamp,
+    Address, Attempt, ConfigEpoch, Flags, Formed, Host, NodeId, NodeView, Process, Role, Row,
+    SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -213,18 +213,17 @@ impl Observed {
             .filter(|m| m.source == Source::Itself)
             .map(|m| m.id)
             .collect();
-        let index: BTreeMap<NodeId, usize> = speakers
-            .iter()
-            .enumerate()
-            .map(|(i, id)| (*id, i))
-            .collect();
         let mut parent: Vec<usize> = (0..speakers.len()).collect();
         for (_, view) in self.views() {
-            let Some(&from) = index.get(&view.id) else {
+            let Ok(from) = speakers.binary_search(&view.id) else {
                 continue;
             };
+            let mut to = 0;
             for row in view.peers() {
-                if let Some(&to) = index.get(&row.id) {
+                while speakers.get(to).is_some_and(|id| *id < row.id) {
+                    to += 1;
+                }
+                if speakers.get(to) == Some(&row.id) {
                     let (a, b) = (root(&mut parent, from), root(&mut parent, to));
                     parent[a.max(b)] = a.min(b);
                 }
@@ -249,14 +248,15 @@ fn root(parent: &mut [usize], mut i: usize) -> usize {
     i
 }
 
-/// Which server speaks for which node; two servers with one id are twins, and the first speaks.
+/// Which server speaks for which node; two servers with one id are twins, and the first speaks. A view without a row
+/// of its own (a reset came between two questions) speaks for nobody.
 fn speakers(
     servers: &BTreeMap<ServerName, Server>,
     twins: &mut Vec<(NodeId, ServerName, ServerName)>,
 ) -> BTreeMap<NodeId, ServerName> {
     let mut speakers: BTreeMap<NodeId, ServerName> = BTreeMap::new();
     for server in servers.values() {
-        let Some(view) = server.view.known() else {
+        let Some(view) = server.view.known().filter(|v| v.own().is_some()) else {
             continue;
         };
         if let Some(first) = speakers.get(&view.id) {
@@ -283,7 +283,6 @@ fn members(
             continue;
         };
         let mut member = from_row(own, Source::Itself);
-        member.listed_by = 0; // counted with the rest below
         member.server = Some(name.clone());
         if let Some(address) = server.address.known() {
             member.address = address.clone();
@@ -291,28 +290,11 @@ fn members(
         member.epoch = own.epoch.max(view.cluster.my_epoch);
         members.insert(*id, member);
     }
-    for view in servers.values().filter_map(|s| s.view.known()) {
-        for row in view.rows.iter().filter(|r| r.is_member()) {
-            let member = members.entry(row.id).or_insert_with(|| {
-                let mut m = from_row(row, Source::Others);
-                m.listed_by = 0;
-                m
-            });
-            member.listed_by += 1;
-            member.failed_by += u32::from(row.health == Health::Failed);
-            if member.source == Source::Others && newer_word(row, member) {
-                let (listed_by, failed_by) = (member.listed_by, member.failed_by);
-                *member = Member {
-                    listed_by,
-                    failed_by,
-                    ..from_row(row, Source::Others)
-                };
-            }
-        }
-    }
+    let mut members = hear_all(servers, members);
     // A silent node lives where the runtime recorded it.
-    for server in servers.values().filter(|s| s.view.known().is_none()) {
-        if let Some(member) = server.recorded_id.and_then(|id| members.get_mut(&id))
+    let silent = |s: &&Server| s.view.known().is_none_or(|v| v.own().is_none());
+    for server in servers.values().filter(silent) {
+        if let Some(member) = server.id().and_then(|id| members.get_mut(&id))
             && member.server.is_none()
         {
             member.server = Some(server.name.clone());
@@ -322,6 +304,48 @@ fn members(
         }
     }
     members
+}
+
+/// Counts what every view says of every node, and takes in the nodes that only others tell of. Rows and members are
+/// both in order of id and walked side by side: at a thousand views, look-ups would take most of the time.
+fn hear_all(
+    servers: &BTreeMap<ServerName, Server>,
+    members: BTreeMap<NodeId, Member>,
+) -> BTreeMap<NodeId, Member> {
+    let mut members: Vec<Member> = members.into_values().collect();
+    for view in servers.values().filter_map(|s| s.view.known()) {
+        let known = members.len();
+        let mut at = 0;
+        for row in view.rows.iter().filter(|r| r.is_member()) {
+            while at < known && members[at].id < row.id {
+                at += 1;
+            }
+            if at < known && members[at].id == row.id {
+                hear(&mut members[at], row);
+            } else {
+                let mut member = from_row(row, Source::Others);
+                hear(&mut member, row);
+                members.push(member);
+            }
+        }
+        if members.len() > known {
+            members.sort_unstable_by_key(|m| m.id);
+        }
+    }
+    members.into_iter().map(|m| (m.id, m)).collect()
+}
+
+/// One view's word about a node: it counts, and of a silent node the newest word stands.
+fn hear(member: &mut Member, row: &Row) {
+    if member.source == Source::Others && newer_word(row, member) {
+        *member = Member {
+            listed_by: member.listed_by,
+            failed_by: member.failed_by,
+            ..from_row(row, Source::Others)
+        };
+    }
+    member.listed_by += 1;
+    member.failed_by += u32::from(row.health == Health::Failed);
 }
 
 fn from_row(row: &Row, source: Source) -> Member {
@@ -334,7 +358,7 @@ fn from_row(row: &Row, source: Source) -> Member {
         epoch: row.epoch,
         slots: SlotSet::empty(),
         source,
-        listed_by: 1,
+        listed_by: 0,
         failed_by: 0,
     }
 }
@@ -358,15 +382,16 @@ fn weigh_claims(
         let Some(view) = server.view.known() else {
             continue;
         };
+        let mut speaking = speakers.iter().peekable();
         for row in &view.rows {
+            if row.slots.is_empty() || row.role != Role::Primary || !row.is_member() {
+                continue;
+            }
+            while speaking.next_if(|(id, _)| **id < row.id).is_some() {}
+            let speaker = speaking.peek().filter(|(id, _)| **id == row.id);
             let own = row.id == view.id;
             // Void: said for a node that speaks for itself. And a twin does not speak twice.
-            let void = if own {
-                speakers.get(&row.id) != Some(name)
-            } else {
-                speakers.contains_key(&row.id)
-            };
-            if void || row.role != Role::Primary || !row.is_member() {
+            if speaker.is_some_and(|(_, at)| !own || *at != name) {
                 continue;
             }
             let claim = (row.epoch, own, std::cmp::Reverse(row.id));
@@ -439,7 +464,7 @@ fn disagreements(
             }
         }
     }
-    out.sort_unstable();
+    out.sort();
     out
 }
 
@@ -450,7 +475,7 @@ fn dissent(view: &NodeView, row: Option<&Row>, member: &Member) -> Option<Dissen
     let own = row.id == view.id;
     if !row.is_member() {
         Some(Dissent::Handshake)
-    } else if !own && (row.flags.has(Flags::NOADDR) || !row.address.same_socket(&member.address)) {
+    } else if !own && (row.flags.has(Flags::NOADDR) || elsewhere(&row.address, &member.address)) {
         Some(Dissent::Address)
     } else if row.role != member.role || row.primary != member.primary {
         Some(Dissent::Role)
@@ -462,5 +487,15 @@ fn dissent(view: &NodeView, row: Option<&Row>, member: &Member) -> Option<Dissen
         Some(Dissent::Link)
     } else {
         None
+    }
+}
+
+/// Whether a row's address is another than the node's. A host name on our side says nothing about the IP address that
+/// the engine writes: then only the port counts.
+fn elsewhere(listed: &Address, real: &Address) -> bool {
+    match (&listed.host, &real.host) {
+        (Host::Unstated, _) => true,
+        (Host::Ip(_), Host::Name(_) | Host::Unstated) => listed.port != real.port,
+        _ => !listed.same_socket(real),
     }
 }

@@ -237,6 +237,10 @@ impl SlotSet {
     }
 
     fn normalise(&mut self) {
+        // The engines list ranges in rising order: then there is nothing to do.
+        if self.0.windows(2).all(|w| w[0].last + 1 < w[1].first) {
+            return;
+        }
         self.0.sort_unstable();
         let mut out: Vec<SlotRange> = Vec::with_capacity(self.0.len());
         for r in self.0.drain(..) {

@@ -151,7 +151,7 @@ pub struct Rows(Vec<Row>);
 impl Rows {
     /// Rows in any order; of rows with one id the first counts.
     pub fn new(mut rows: Vec<Row>) -> Self {
-        rows.sort_by_key(|r| r.id);
+        rows.sort_by_key(|r| r.id); // stable, and quick on rows that are in order
         rows.dedup_by_key(|r| r.id);
         Self(rows)
     }

@@ -163,11 +163,13 @@ impl<'a> Found<'a> {
                     b"down" => Some(false),
                     _ => None,
                 })?;
+                let offset = offset_of(words::REPLICA_OFFSET, self.replica_offset)?;
+                let never_copied = !link_up && offset == NO_COPY_OFFSET;
                 Ok(Replication::Replica {
                     primary: Address::new(host, port),
                     link_up,
                     syncing: self.flag(words::SYNCING, self.syncing)?,
-                    offset: offset_of(words::REPLICA_OFFSET, self.replica_offset)?,
+                    offset: if never_copied { 0 } else { offset },
                 })
             }
         }
@@ -180,6 +182,10 @@ impl<'a> Found<'a> {
         self.field("db0", self.db0, "keys=N,...", |v| number(pair(v, b"keys")?))
     }
 }
+
+/// What the engines write as a replica's offset when it has neither a link nor a copy (`genRedisInfoString` begins with
+/// this value). No real stream stands there: its first ping alone is 14 bytes.
+const NO_COPY_OFFSET: u64 = 1;
 
 /// One connected replica. The second connection that a replica opens to fetch its copy is none of its own.
 fn replica(value: &[u8]) -> Result<Option<ReplicaLink>, (&'static str, Fault)> {

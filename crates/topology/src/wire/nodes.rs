@@ -1,7 +1,7 @@
 //! `CLUSTER NODES`.
 
 use super::error::{Command, Fault, WireError};
-use super::text::{host, hostname, number, port, rsplit_once, split_once};
+use super::text::{host, hostname, ipv4, number, port, rsplit_once, split_once};
 use super::words;
 use crate::view::Health;
 use crate::{
@@ -19,38 +19,61 @@ use crate::{
 /// # Errors
 /// Where a field is missing or malformed, and where not exactly one row is the speaker's own.
 pub fn parse_nodes(text: &[u8]) -> Result<Rows, WireError> {
-    let mut rows = Vec::new();
+    let mut lines: Vec<(u64, usize, &[u8])> = Vec::with_capacity(text.len() / ROW_BYTES);
+    for (number, line) in super::text::lines(text) {
+        if !line.starts_with(b"vars ") {
+            lines.push((order(line), number, line));
+        }
+    }
+    // Lines are sorted rather than rows, for they are short; then the rows are born in order.
+    lines.sort_unstable_by_key(|(order, number, _)| (*order, *number));
+    let mut rows = Vec::with_capacity(lines.len());
     let mut own = None;
-    for (line, bytes) in super::text::lines(text) {
-        if bytes.starts_with(b"vars ") {
-            continue;
+    let mut first_error: Option<WireError> = None;
+    for (_, number, line) in lines {
+        let wrong = |(field, fault, near): Wrong<'_>| {
+            WireError::new(Command::ClusterNodes, Some(number), field, fault, near)
+        };
+        let error = match row(line) {
+            Ok(row) if row.flags.has(Flags::MYSELF) && own.replace(number).is_some() => {
+                wrong((MYSELF, Fault::Repeated, line))
+            }
+            Ok(row) => {
+                rows.push(row);
+                continue;
+            }
+            Err(e) => wrong(e),
+        };
+        if first_error.as_ref().is_none_or(|e| error.line < e.line) {
+            first_error = Some(error);
         }
-        let row = row(bytes).map_err(|(field, fault, near)| {
-            WireError::new(Command::ClusterNodes, Some(line), field, fault, near)
-        })?;
-        if row.flags.has(Flags::MYSELF) && own.replace(line).is_some() {
-            let fault = Fault::Repeated;
-            return Err(WireError::new(
+    }
+    match (first_error, own) {
+        (Some(error), _) => Err(error),
+        (None, Some(_)) => Ok(Rows::new(rows)),
+        (None, None) => {
+            let fault = Fault::Missing;
+            Err(WireError::new(
                 Command::ClusterNodes,
-                Some(line),
-                "the flag `myself`",
+                None,
+                MYSELF,
                 fault,
-                bytes,
-            ));
+                text,
+            ))
         }
-        rows.push(row);
     }
-    if own.is_none() {
-        let fault = Fault::Missing;
-        return Err(WireError::new(
-            Command::ClusterNodes,
-            None,
-            "the flag `myself`",
-            fault,
-            text,
-        ));
-    }
-    Ok(Rows::new(rows))
+}
+
+const MYSELF: &str = "the flag `myself`";
+
+/// A row without slots and host name is about this long: for the first guess of how many there are.
+const ROW_BYTES: usize = 100;
+
+/// The first digits of the id, as a number that sorts as they do. The few ids that begin alike are put in order when
+/// the rows are.
+fn order(line: &[u8]) -> u64 {
+    const LOWER_CASE: u64 = u64::from_ne_bytes([0x20; 8]); // which digits have set already
+    line.first_chunk().map_or(0, |d| u64::from_be_bytes(*d)) | LOWER_CASE
 }
 
 /// A field that is wrong: its name, how, and what stood there.
@@ -61,15 +84,18 @@ const NUMBER: Fault = Fault::IsNot("a number");
 
 fn row(line: &[u8]) -> Result<Row, Wrong<'_>> {
     let mut rest = line;
+    let id = node_id(&mut rest, "the node id", line)?;
     let mut next = |field| word(&mut rest).ok_or((field, Fault::Missing, line));
-    let id = next("the node id")?;
-    let id = NodeId::parse(id).map_err(|_| ("the node id", FORTY_HEX, id))?;
     let place = place(next("the address")?)?;
     let said = flags(next("the list of flags")?);
-    let primary = match next("the primary's id")? {
-        b"-" => None,
-        other => Some(NodeId::parse(other).map_err(|_| ("the primary's id", FORTY_HEX, other))?),
+    let primary = match rest {
+        [b' ', b'-', b' ', tail @ ..] => {
+            rest = tail;
+            None
+        }
+        _ => Some(node_id(&mut rest, "the primary's id", line)?),
     };
+    let mut next = |field| word(&mut rest).ok_or((field, Fault::Missing, line));
     let mut count = |field| {
         let digits = next(field)?;
         number(digits).ok_or((field, NUMBER, digits))
@@ -102,6 +128,24 @@ fn row(line: &[u8]) -> Result<Row, Wrong<'_>> {
         slots,
         open,
     })
+}
+
+/// Takes a node id off `rest`. Its length is known: no need to look for its end.
+fn node_id<'a>(
+    rest: &mut &'a [u8],
+    field: &'static str,
+    line: &'a [u8],
+) -> Result<NodeId, Wrong<'a>> {
+    let trimmed = rest.strip_prefix(b" ").unwrap_or(rest);
+    if let Some((digits, tail)) = trimmed.split_at_checked(40)
+        && matches!(tail, [] | [b' ', ..])
+        && let Ok(id) = NodeId::parse(digits)
+    {
+        *rest = tail;
+        return Ok(id);
+    }
+    let other = word(rest).ok_or((field, Fault::Missing, line))?;
+    NodeId::parse(other).map_err(|_| (field, FORTY_HEX, other))
 }
 
 /// Takes the next word off `rest`.
@@ -137,9 +181,10 @@ fn place(text: &[u8]) -> Result<Where, Wrong<'_>> {
     let fault = Fault::IsNot("host:port@port");
     let (name, digits) = rsplit_once(client, b':').ok_or(("the address", fault, text))?;
     let client_port = port(digits).ok_or(("the port", NUMBER, text))?;
-    let host = match name {
-        b"" => Host::Unstated,
-        _ => host(name).ok_or(("the host", Fault::IsNot("text"), name))?,
+    let host = match (name, ipv4(name)) {
+        (b"", _) => Host::Unstated,
+        (_, Some(ip)) => Host::Ip(ip.into()),
+        (_, None) => host(name).ok_or(("the host", Fault::IsNot("text"), name))?,
     };
     let mut address = Address::new(host, client_port);
     if let Some(bus) = bus {

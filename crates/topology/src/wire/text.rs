@@ -4,11 +4,35 @@ use crate::Host;
 
 /// The lines of a reply with their numbers from 1, without line ends. Empty lines are passed over.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    text.split(|b| *b == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(i, line)| (i + 1, line))
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let whole = rest?;
+        let end = line_end(whole);
+        rest = whole.get(end + 1..);
+        let line = &whole[..end];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+    .enumerate()
+    .filter(|(_, line)| !line.is_empty())
+    .map(|(i, line)| (i + 1, line))
+}
+
+/// Where the first line ends. Eight bytes at a time: tables of a thousand nodes are a hundred megabytes.
+fn line_end(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const ENDS: u64 = u64::from_ne_bytes([b'\n'; 8]);
+    let (eights, rest) = text.as_chunks::<8>();
+    for (i, eight) in eights.iter().enumerate() {
+        // A byte that is a line end becomes 0, and the lowest 0 is marked (Hacker's Delight, "Find first 0-byte").
+        let word = u64::from_le_bytes(*eight) ^ ENDS;
+        let marks = word.wrapping_sub(ONES) & !word & TOPS;
+        if marks != 0 {
+            return i * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let tail = rest.iter().position(|b| *b == b'\n');
+    text.len() - rest.len() + tail.unwrap_or(rest.len())
 }
 
 /// Splits at the first `at`.
@@ -50,6 +74,35 @@ pub(super) fn offset(digits: &[u8]) -> Option<u64> {
 /// A port, 0 included.
 pub(super) fn port(digits: &[u8]) -> Option<u16> {
     number(digits).and_then(|n| u16::try_from(n).ok())
+}
+
+/// An IPv4 address as the standard library reads it (no leading zeros), in a fraction of the time.
+pub(super) fn ipv4(text: &[u8]) -> Option<std::net::Ipv4Addr> {
+    if text.len() > "255.255.255.255".len() {
+        return None;
+    }
+    let mut octets = [0_u8; 4];
+    let mut i = 0;
+    let (mut value, mut digits) = (0_u32, 0);
+    for b in text {
+        match *b {
+            b'.' if digits > 0 && i < 3 => {
+                octets[i] = u8::try_from(value).ok()?;
+                i += 1;
+                (value, digits) = (0, 0);
+            }
+            d @ b'0'..=b'9' if digits == 0 || value > 0 => {
+                value = value * 10 + u32::from(d - b'0');
+                digits += 1;
+            }
+            _ => return None,
+        }
+    }
+    if i != 3 || digits == 0 {
+        return None;
+    }
+    octets[3] = u8::try_from(value).ok()?;
+    Some(octets.into())
 }
 
 /// A host as the engines write it. Not text: none.
