@@ -1,0 +1,335 @@
+//! The document as it is written. The doc comments of the fields are the descriptions in the JSON
+//! schema, so they speak to the author of a manifest.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::quantity::Quantity;
+
+/// The one `apiVersion` this crate reads.
+pub const API_VERSION: &str = "shardwright.dev/v1alpha1";
+/// The one `kind` this crate reads.
+pub const KIND: &str = "RedisCluster";
+
+/// A sharded Redis or Valkey cluster: declared once, for Kubernetes and for this machine alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedisCluster {
+    /// Always `shardwright.dev/v1alpha1`.
+    pub api_version: String,
+    /// Always `RedisCluster`.
+    pub kind: String,
+    /// The name of the cluster, and what else is known about it.
+    pub metadata: Metadata,
+    /// What is wanted. `spec: {}` is a cluster of three shards with a replica each.
+    pub spec: RedisClusterSpec,
+}
+
+/// The name of the cluster, and what else is known about it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// The name of the cluster: at most 52 lower-case letters, digits and dashes, beginning with a
+    /// letter. On Kubernetes the pods are called after it (`redis-0`, `redis-1`, …).
+    pub name: String,
+    /// The Kubernetes namespace. Without meaning on a local machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Kubernetes labels, put on everything that belongs to the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Kubernetes annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What is wanted of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RedisClusterSpec {
+    /// How many shards the 16384 hash slots are divided among. Each has one primary. At least 3:
+    /// with fewer no majority of primaries is left to vote when one dies.
+    #[schemars(range(min = 3, max = 1000))]
+    pub shards: u32,
+    /// How many replicas each primary has. With 0, losing a node loses the data of its shard.
+    #[schemars(range(min = 0, max = 10))]
+    pub replicas_per_shard: u32,
+    /// The server: `redis` or `valkey`. Without it, whichever is found on this machine, and Valkey
+    /// on Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineKind>,
+    /// The version of the engine, as text: `"7.0"` or `"9.1.0"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The container image, if it is to be another than the usual one of that engine and version.
+    /// Without meaning on a local machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The users and what each may do. `default` (the administrator), `replication` (replicas log
+    /// in with it at their primary) and `shardwright` exist in any case, and need to be listed only
+    /// to say where their password comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserSpec>,
+    /// Settings of `redis.conf`, for all nodes alike. Those that Shardwright itself answers for,
+    /// such as `port` or `cluster-enabled`, are refused.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, ConfigValue>,
+    /// What the nodes write to disk.
+    pub persistence: PersistenceSpec,
+    /// The disk of each node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// Memory and processor time of each node.
+    pub resources: ResourcesSpec,
+    /// What matters more when a primary dies.
+    pub failover: FailoverPolicy,
+    /// For `shardwright up` on this machine; without meaning on Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalSpec>,
+}
+
+impl Default for RedisClusterSpec {
+    fn default() -> Self {
+        Self {
+            shards: 3,
+            replicas_per_shard: 1,
+            engine: None,
+            version: None,
+            image: None,
+            users: Vec::new(),
+            config: BTreeMap::new(),
+            persistence: PersistenceSpec::default(),
+            storage: None,
+            resources: ResourcesSpec::default(),
+            failover: FailoverPolicy::default(),
+            local: None,
+        }
+    }
+}
+
+/// The server program.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Redis, 7.0 or later.
+    Redis,
+    /// Valkey, 7.2 or later.
+    Valkey,
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+        })
+    }
+}
+
+/// A user of the servers' access control list (ACL).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserSpec {
+    /// The name to log in with.
+    pub name: String,
+    /// What the user may do, in the ACL language of the engine: `~* &* +@all -@dangerous` is all
+    /// keys, all channels, all commands but the dangerous ones. Passwords do not belong here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
+    /// The Kubernetes Secret with the password. Without it (and without `passwordHashes`) a
+    /// password is generated. Locally it comes from the directory given with `--secrets`, from the
+    /// file called like the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret: Option<PasswordSecretRef>,
+    /// SHA-256 hashes of passwords, 64 lower-case hexadecimal digits each. Any of them lets the
+    /// user in, so a password can be changed without a moment in which none is valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub password_hashes: Vec<String>,
+}
+
+/// A key of a Kubernetes Secret.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PasswordSecretRef {
+    /// The name of the Secret, in the namespace of the cluster.
+    pub name: String,
+    /// The key in it.
+    #[serde(default = "password_key")]
+    pub key: String,
+}
+
+fn password_key() -> String {
+    "password".to_owned()
+}
+
+/// The value of a setting of `redis.conf`: text, a number, or true or false (written as yes or no).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ConfigValue {
+    /// Written as it is, quoted where need be.
+    Text(String),
+    /// Written in decimal.
+    Number(serde_json::Number),
+    /// Written as `yes` or `no`.
+    Switch(bool),
+}
+
+impl fmt::Display for ConfigValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Switch(true) => f.write_str("yes"),
+            Self::Switch(false) => f.write_str("no"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => Ok(Self::Text(text)),
+            serde_json::Value::Number(number) => Ok(Self::Number(number)),
+            serde_json::Value::Bool(switch) => Ok(Self::Switch(switch)),
+            _ => Err(serde::de::Error::custom(
+                "a setting is text, a number, true or false",
+            )),
+        }
+    }
+}
+
+impl JsonSchema for ConfigValue {
+    fn schema_name() -> Cow<'static, str> {
+        "ConfigValue".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    // A CRD has one type for each field or none: this form stands in the CRD as it is, and
+    // `schema()` adds the three types for editors.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Text, a number, or true or false (written as yes or no).",
+            "x-kubernetes-preserve-unknown-fields": true,
+        })
+    }
+}
+
+/// What the nodes write to disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PersistenceSpec {
+    /// Keep the append-only file: every write is logged, and a restarted node has its data again.
+    pub aof: bool,
+    /// How often the append-only file is forced to the disk.
+    pub fsync: AppendFsync,
+    /// Also write a snapshot (RDB) now and then, at the usual intervals of the engines.
+    pub rdb: bool,
+}
+
+impl Default for PersistenceSpec {
+    fn default() -> Self {
+        Self {
+            aof: true,
+            fsync: AppendFsync::default(),
+            rdb: true,
+        }
+    }
+}
+
+/// How often the append-only file is forced to the disk.
+//
+// `never` and not `no`, as the engines have it: many YAML readers, kubectl's too, take a bare `no`
+// for the boolean false.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AppendFsync {
+    /// Once a second: a crash of the machine loses a second of writes at most.
+    #[default]
+    Everysec,
+    /// Before each answer: an acknowledged write is on the disk. Slower.
+    Always,
+    /// When the operating system likes.
+    Never,
+}
+
+/// The disk of each node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageSpec {
+    /// The size of the volume of each node. Three times `maxmemory` leaves room for a rewrite of
+    /// the append-only file beside the old one and a snapshot.
+    pub size: Quantity,
+}
+
+/// Memory and processor time of each node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ResourcesSpec {
+    /// What a node may use at most. `maxmemory` follows from `memory`, with head-room, unless
+    /// `config` sets it.
+    pub limits: ResourceAmounts,
+    /// What is kept free for a node.
+    pub requests: ResourceAmounts,
+}
+
+/// Amounts of memory and processor time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ResourceAmounts {
+    /// Memory: `2Gi`, `500M`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+    /// Processor time: `2` is two processors, `250m` a quarter of one. Not enforced on a local
+    /// machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Quantity>,
+}
+
+/// What matters more when a primary dies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailoverPolicy {
+    /// A replica is promoted at once. Writes that had not reached it yet may be lost, and are
+    /// reported.
+    #[default]
+    Availability,
+    /// A primary that keeps an append-only file is given time to come back with every write first.
+    KeepEveryWrite,
+}
+
+/// For `shardwright up` on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LocalSpec {
+    /// The port of the first node; the others follow. The cluster bus is at the port + 10000.
+    #[schemars(range(min = 1024, max = 55535))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The addresses the nodes listen on. Without it 127.0.0.1, which only this machine reaches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bind: Vec<String>,
+    /// Pretended hosts, to see how nodes are placed: node 0 gets the first label, node 1 the
+    /// second, and so on in turn. A replica is never put on the host of its primary while another
+    /// choice exists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<LocalHost>,
+}
+
+/// A pretended host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalHost {
+    /// The name of the host.
+    pub name: String,
+    /// The zone the host is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}

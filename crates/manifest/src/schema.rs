@@ -1,0 +1,99 @@
+//! The JSON schema of the document, for editors and for the check of form.
+
+use std::fmt::Write as _;
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::document::{API_VERSION, KIND, RedisCluster};
+
+/// The JSON schema (2020-12) of a `RedisCluster`, without references, with a description at each
+/// field, and with nothing allowed that is not named.
+pub fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let mut root: Value = settings
+        .into_generator()
+        .into_root_schema_for::<RedisCluster>()
+        .into();
+    tidy(&mut root);
+    root["properties"]["apiVersion"]["const"] = json!(API_VERSION);
+    root["properties"]["kind"]["const"] = json!(KIND);
+    root
+}
+
+/// Brings the derived schema into the few forms that [`crate::shape`] reads: an absent field is
+/// left out and never null, a choice is an `enum`.
+fn tidy(schema: &mut Value) {
+    let Value::Object(object) = schema else {
+        return;
+    };
+    unwrap_nullable(object);
+    gather_choices(object);
+    if object
+        .remove("x-kubernetes-preserve-unknown-fields")
+        .is_some()
+    {
+        object.insert("type".into(), json!(["string", "number", "boolean"]));
+    }
+    // The name of the Rust type, and a default that says no more than the fields within.
+    object.remove("title");
+    if object
+        .get("default")
+        .is_some_and(|d| d.is_null() || d.is_object())
+    {
+        object.remove("default");
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(tidy);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = object.get_mut(inner) {
+            tidy(inner);
+        }
+    }
+}
+
+/// `type: [X, null]` becomes `type: X`, and `anyOf: [X, null]` becomes X.
+fn unwrap_nullable(object: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|t| t != "null");
+        if let [one] = types.as_slice() {
+            let one = one.clone();
+            object.insert("type".into(), one);
+        }
+    }
+    if let Some(Value::Array(options)) = object.get_mut("anyOf") {
+        options.retain(|option| option["type"] != "null");
+        if let [Value::Object(one)] = options.as_slice() {
+            let one = one.clone();
+            object.remove("anyOf");
+            for (key, value) in one {
+                // The description of the field says more than that of its type.
+                object.entry(key).or_insert(value);
+            }
+        }
+    }
+}
+
+/// `oneOf: [{const, description}…]` becomes `enum` and a longer description.
+fn gather_choices(object: &mut Map<String, Value>) {
+    let Some(Value::Array(options)) = object.remove("oneOf") else {
+        return;
+    };
+    let mut description = object
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_owned();
+    let mut choices = Vec::new();
+    for option in &options {
+        if let (Some(name), Some(text)) = (option["const"].as_str(), option["description"].as_str())
+        {
+            write!(description, "\n`{name}`: {text}").expect("writing to a String cannot fail");
+            choices.push(json!(name));
+        }
+    }
+    object.insert("description".into(), json!(description));
+    object.insert("enum".into(), Value::Array(choices));
+    object.insert("type".into(), json!("string"));
+}
