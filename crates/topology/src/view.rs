@@ -202,7 +202,7 @@ pub struct ClusterInfo {
     pub slots_assigned: u16,
     /// Nodes in its table, handshakes included.
     pub known_nodes: u32,
-    /// Primaries with slots.
+    /// Primaries with slots; 1 on a node that just started, until it has counted.
     pub size: u32,
     /// The greatest epoch it has seen.
     pub current_epoch: ConfigEpoch,

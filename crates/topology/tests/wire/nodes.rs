@@ -1,16 +1,13 @@
 //! `CLUSTER NODES`.
 
-use std::error::Error;
-
+use super::Outcome;
 use shardwright_topology::wire::{Fault, parse_nodes};
 use shardwright_topology::{Address, Flags, Health, Host, NodeId, OpenSlot, Role, Slot};
-
-type Outcome = Result<(), Box<dyn Error>>;
 
 const A: &str = "e32dcce8dbed8256b33552258eea37f0c738d609";
 const B: &str = "05b8531aec6956442f415310ff7579006998bc6c";
 
-fn id(text: &str) -> Result<NodeId, Box<dyn Error>> {
+fn id(text: &str) -> Result<NodeId, Box<dyn std::error::Error>> {
     Ok(text.parse()?)
 }
 
