@@ -1,5 +1,12 @@
 //! One observation of one node, in one round trip.
 
+use std::collections::BTreeMap;
+
+use shardwright_topology::NodeView;
+use shardwright_topology::wire::{
+    Command, WireError, parse_cluster_info, parse_my_id, parse_nodes, parse_server_info,
+};
+
 use crate::client::Request;
 use crate::{Client, Error};
 
@@ -18,7 +25,36 @@ pub struct RawView {
     pub keys: u64,
 }
 
+impl RawView {
+    /// Reads the texts. Keys of open slots are not among them: see [`Client::view`].
+    pub fn parse(&self) -> Result<NodeView, WireError> {
+        Ok(NodeView {
+            id: parse_my_id(&self.my_id)?,
+            rows: parse_nodes(&self.cluster_nodes)?,
+            cluster: parse_cluster_info(&self.cluster_info)?,
+            server: parse_server_info(&self.info)?,
+            keys_in_slot: BTreeMap::new(),
+        })
+    }
+}
+
 impl Client {
+    /// Observes the node and reads what it said. Where it has open slots their keys are
+    /// counted too, in a second round trip.
+    pub async fn view(&self) -> Result<NodeView, Error> {
+        let raw = self.observe().await?;
+        let mut view = raw
+            .parse()
+            .map_err(|error| self.asked(name(error.command)).strange(&error))?;
+        let open: Vec<_> = view
+            .own()
+            .map(|own| own.open.iter().map(|open| open.slot()).collect())
+            .unwrap_or_default();
+        let counts = self.count_keys_of(&open).await?;
+        view.keys_in_slot = open.into_iter().zip(counts).collect();
+        Ok(view)
+    }
+
     /// Asks for everything in one round trip. The parts belong together as closely as a
     /// server allows: it answers them one right after the other.
     ///
@@ -58,5 +94,16 @@ impl Client {
             info,
             keys,
         })
+    }
+}
+
+fn name(command: Command) -> &'static str {
+    match command {
+        Command::ClusterNodes => "CLUSTER NODES",
+        Command::ClusterInfo => "CLUSTER INFO",
+        Command::ClusterMyId => "CLUSTER MYID",
+        Command::ClusterShards => "CLUSTER SHARDS",
+        Command::Info => "INFO",
+        Command::Role => "ROLE",
     }
 }

@@ -126,6 +126,10 @@ each_engine! {
         from.set_slot(slot, SetSlot::MigratingTo(to_id)).await?;
         let there = Endpoint::new(cluster[1].host(), cluster[1].port());
         let limit = Duration::from_secs(1);
+        let view = from.view().await?;
+        assert_eq!(view.id, from_id);
+        assert_eq!(view.keys_in_slot.into_iter().collect::<Vec<_>>(), [(slot, 5)]);
+        assert_eq!(view.rows.len(), 3);
         let order = Migrate { to: &there, keys: &keys, replace: false, limit, credentials: None };
         assert_eq!(from.migrate(&order).await?, Migrated::Moved);
         assert_eq!(from.migrate(&order).await?, Migrated::NoKeys);
