@@ -1,1 +1,20 @@
 //! The runtime interface, and the executor: observe, plan, check, one bounded batch, report.
+//!
+//! Nothing is decided here. A [`Runtime`] says which servers there are and starts them; the [`Keeper`] looks at
+//! them all, asks the planner, has the plan checked, and carries out its steps.
+
+mod execute;
+mod guest;
+mod hear;
+mod keeper;
+mod links;
+mod memory;
+mod pen;
+mod runtime;
+
+pub use execute::{Outcome, StepError};
+pub use guest::{Guest, GuestError};
+pub use keeper::{End, Keeper, Report};
+pub use links::Links;
+pub use pen::{PenError, new_pen, refuse_second_pen};
+pub use runtime::{Runtime, RuntimeError, Seat};

@@ -1,0 +1,313 @@
+//! Carrying out a plan's steps: first what each assumed is read again, then the one command is sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use shardwright_engine::{Client, Endpoint, Error, Failover, Migrate, Reset, SetSlot};
+use shardwright_planner::evidence::LiveAt;
+use shardwright_planner::{Action, Plan, Precondition, Step};
+use shardwright_topology::{Address, NodeId, NodeView, Observed, Role, Seen, Slot};
+
+use crate::{Links, RuntimeError, hear};
+
+/// How long a source may wait for a target while it moves keys. It blocks meanwhile, so this is short.
+const MIGRATE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The server refused or did not answer.
+    #[error("the server did not do it")]
+    Server(#[from] Error),
+    /// The runtime could not.
+    #[error("the runtime could not do it")]
+    Runtime(#[from] RuntimeError),
+    /// What the step assumed is no longer so: it is planned anew.
+    #[error("the world moved: {0}")]
+    Moved(String),
+    /// It was not tried, because an earlier step at the same node was not done.
+    #[error("an earlier step at the same node was not done")]
+    Skipped,
+}
+
+/// One step, and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The step.
+    pub step: Step,
+    /// How it ended.
+    pub result: Result<(), StepError>,
+}
+
+/// Carries out all steps that are done at nodes: nodes at the same time, the steps of one node in their order.
+pub(crate) async fn at_nodes(links: &Links, o: &Observed, plan: &Plan) -> Vec<Outcome> {
+    let proved = prove_addresses(links, o, plan).await;
+    let mut by_node: BTreeMap<NodeId, Vec<&Step>> = BTreeMap::new();
+    for step in &plan.steps {
+        if let Some(node) = step.action.at() {
+            by_node.entry(node).or_default().push(step);
+        }
+    }
+    let work = by_node
+        .into_iter()
+        .map(|(node, steps)| at_node(links, o, &proved, node, steps));
+    join_all(work).await.into_iter().flatten().collect()
+}
+
+type Proved = BTreeSet<(NodeId, Address)>;
+
+/// Reads again, at every address that a step relies on, who lives there.
+async fn prove_addresses(links: &Links, o: &Observed, plan: &Plan) -> Proved {
+    let mut asked = Proved::new();
+    for requirement in plan.steps.iter().flat_map(|s| &s.requires) {
+        if let Precondition::LivesAt { node, address } = requirement {
+            asked.insert((*node, address.clone()));
+        }
+    }
+    let answers = join_all(asked.into_iter().map(|(node, address)| async move {
+        let name = &o.server_of(node)?.name;
+        let client = links.client(name, &address).await.ok()?;
+        let there = client.my_id().await.ok()?;
+        (there == node).then_some((node, address))
+    }));
+    answers.await.into_iter().flatten().collect()
+}
+
+async fn at_node(
+    links: &Links,
+    o: &Observed,
+    proved: &Proved,
+    node: NodeId,
+    steps: Vec<&Step>,
+) -> Vec<Outcome> {
+    let client = match client_of(links, o, node).await {
+        Ok(client) => client,
+        Err(error) => {
+            let mut first = Some(error);
+            let end = |step: &Step| Outcome {
+                step: step.clone(),
+                result: Err(first.take().unwrap_or(StepError::Skipped)),
+            };
+            return steps.into_iter().map(end).collect();
+        }
+    };
+    let mut out: Vec<Outcome> = Vec::new();
+    let mut failed = false;
+    let (meets, rest): (Vec<&Step>, Vec<&Step>) = steps
+        .into_iter()
+        .partition(|s| matches!(s.action, Action::Meet { .. }));
+    for step in rest {
+        let result = if failed {
+            Err(StepError::Skipped)
+        } else {
+            perform(links, o, proved, &client, step).await
+        };
+        failed |= result.is_err();
+        out.push(Outcome {
+            step: step.clone(),
+            result,
+        });
+    }
+    out.extend(meet(&client, proved, meets).await);
+    out
+}
+
+async fn client_of(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
+    let server = o
+        .server_of(node)
+        .ok_or_else(|| moved(node, "it is at no known server"))?;
+    let address = server
+        .address
+        .known()
+        .ok_or_else(|| moved(node, "its address is not known"))?;
+    Ok(links.client(&server.name, address).await?)
+}
+
+fn moved(node: NodeId, how: &str) -> StepError {
+    StepError::Moved(format!("node {}: {how}", node.short()))
+}
+
+/// All greetings of one node go in one round trip.
+async fn meet(client: &Client, proved: &Proved, steps: Vec<&Step>) -> Vec<Outcome> {
+    let mut them: Vec<(IpAddr, u16, u16)> = Vec::new();
+    let mut ready: Vec<&Step> = Vec::new();
+    let mut out = Vec::new();
+    for step in steps {
+        let Action::Meet { target, .. } = &step.action else {
+            continue;
+        };
+        let address = target.address();
+        match address
+            .host
+            .ip()
+            .filter(|_| proved.contains(&(target.node(), address.clone())))
+        {
+            Some(ip) => {
+                them.push((ip, address.port, address.bus_port));
+                ready.push(step);
+            }
+            None => {
+                let result = Err(moved(
+                    target.node(),
+                    &format!("it does not answer at {address}"),
+                ));
+                out.push(Outcome {
+                    step: step.clone(),
+                    result,
+                });
+            }
+        }
+    }
+    let result = client.meet_all(&them).await;
+    for step in ready {
+        let result = result.clone().map_err(StepError::from);
+        out.push(Outcome {
+            step: step.clone(),
+            result,
+        });
+    }
+    out
+}
+
+async fn perform(
+    links: &Links,
+    o: &Observed,
+    proved: &Proved,
+    client: &Client,
+    step: &Step,
+) -> Result<(), StepError> {
+    for requirement in &step.requires {
+        require(links, o, proved, client, requirement).await?;
+    }
+    match &step.action {
+        Action::SetConfigEpoch { epoch, .. } => client.set_config_epoch(*epoch).await?,
+        Action::AddSlots { slots, .. } => client.add_slots(slots).await?,
+        Action::Replicate { primary, .. } => client.replicate(*primary).await?,
+        Action::Switchover { .. } => client.failover(Failover::Switchover).await?,
+        Action::Failover { .. } => client.failover(Failover::Force).await?,
+        Action::Takeover { .. } => client.failover(Failover::Takeover).await?,
+        Action::Forget { gone, .. } => client.forget(gone.node()).await?,
+        Action::Reset { .. } => client.reset(Reset::Hard).await?,
+        Action::CloseSlot { slot, .. } => client.set_slot(*slot, SetSlot::Stable).await?,
+        Action::AssignSlot { slot, owner, .. } => {
+            client.set_slot(*slot, SetSlot::Owner(*owner)).await?
+        }
+        Action::MoveKeys {
+            to,
+            slot,
+            keys_max,
+            replace,
+            ..
+        } => {
+            move_keys(links, client, to, *slot, *keys_max, *replace).await?;
+        }
+        // Greetings go together; starts and records are the runtime's.
+        Action::Meet { .. } | Action::StartServer { .. } | Action::RecordFormed => {}
+    }
+    Ok(())
+}
+
+async fn move_keys(
+    links: &Links,
+    client: &Client,
+    to: &LiveAt,
+    slot: Slot,
+    keys_max: u32,
+    replace: bool,
+) -> Result<(), StepError> {
+    let keys = client.keys_in_slot(slot, keys_max).await?;
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let endpoint = Endpoint::from(to.address());
+    let credentials = links.access().credentials.as_ref();
+    let what = Migrate {
+        to: &endpoint,
+        keys: &keys,
+        replace,
+        limit: MIGRATE_LIMIT,
+        credentials,
+    };
+    client.migrate(&what).await?;
+    Ok(())
+}
+
+/// Reads again what a step assumed.
+async fn require(
+    links: &Links,
+    o: &Observed,
+    proved: &Proved,
+    client: &Client,
+    requirement: &Precondition,
+) -> Result<(), StepError> {
+    let (node, holds) = match requirement {
+        Precondition::LivesAt { node, address } => {
+            (*node, proved.contains(&(*node, address.clone())))
+        }
+        Precondition::HoldsNoKeyOf { node, slot } => {
+            let there = client_of(links, o, *node).await?;
+            (*node, there.count_keys(*slot).await? == 0)
+        }
+        Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
+        Precondition::IsUnburdened { node } => (*node, unburdened(&look(links, o, *node).await?)),
+        Precondition::IsReplicaOf { node, primary } => {
+            let view = look(links, o, *node).await?;
+            let holds = view
+                .own()
+                .is_some_and(|own| own.role == Role::Replica && own.primary == Some(*primary));
+            (*node, holds)
+        }
+        Precondition::SlotsFree { node, slots } => {
+            let view = look(links, o, *node).await?;
+            let taken = view
+                .rows
+                .iter()
+                .any(|r| !r.slots.intersection(slots).is_empty());
+            (*node, !taken)
+        }
+    };
+    if holds && client.is_closed().is_none() {
+        return Ok(());
+    }
+    Err(moved(
+        node,
+        &format!("no longer so: {}", assumed(requirement)),
+    ))
+}
+
+fn unburdened(view: &NodeView) -> bool {
+    view.own().is_some_and(|own| {
+        own.slots.is_empty() && (own.role == Role::Replica || view.server.keys == 0)
+    })
+}
+
+fn assumed(requirement: &Precondition) -> String {
+    match requirement {
+        Precondition::LivesAt { address, .. } => format!("it lives at {address}"),
+        Precondition::IsBlank { .. } => "it has no peer, slot or key".to_owned(),
+        Precondition::IsUnburdened { .. } => "it has no slot, and no key of its own".to_owned(),
+        Precondition::IsReplicaOf { primary, .. } => {
+            format!("it is a replica of {}", primary.short())
+        }
+        Precondition::HoldsNoKeyOf { slot, .. } => format!("it holds no key of slot {slot}"),
+        Precondition::SlotsFree { slots, .. } => format!("nobody owns slots {slots}"),
+    }
+}
+
+/// A fresh look at one node.
+async fn look(links: &Links, o: &Observed, node: NodeId) -> Result<NodeView, StepError> {
+    let server = o
+        .server_of(node)
+        .ok_or_else(|| moved(node, "it is at no known server"))?;
+    let address = server
+        .address
+        .known()
+        .ok_or_else(|| moved(node, "its address is not known"))?;
+    match hear::one(links, &server.name, address).await {
+        Seen::Known(view) if view.id == node => Ok(view),
+        Seen::Known(view) => Err(moved(node, &format!("{} lives there now", view.id.short()))),
+        Seen::Unknown(why) => Err(moved(node, &why.to_string())),
+    }
+}

@@ -1,0 +1,239 @@
+//! A cluster that others run, found from the address of any of its members.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use shardwright_engine::Endpoint;
+use shardwright_topology::{
+    Address, Flags, Formed, Host, NodeId, NodeView, Observed, Place, Process, Seen, ServerName,
+    Timestamp, Why,
+};
+
+use crate::{Runtime, RuntimeError, Seat};
+
+/// An address could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// The name could not be looked up.
+    #[error("cannot find {endpoint}; check the name")]
+    Name {
+        /// Which.
+        endpoint: Endpoint,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The name has no address.
+    #[error("{endpoint} has no address; check the name")]
+    NoAddress {
+        /// Which.
+        endpoint: Endpoint,
+    },
+    /// Two of the given names are one server.
+    #[error("{first} and {second} are the same server; give each server once")]
+    Same {
+        /// One name.
+        first: Endpoint,
+        /// The other.
+        second: Endpoint,
+    },
+}
+
+/// A cluster that others run. It can be looked at and talked to; its processes are not ours.
+#[derive(Debug)]
+pub struct Guest {
+    seats: BTreeMap<ServerName, Known>,
+    /// Whether members that the given servers list are looked for too.
+    follow: bool,
+    /// Addresses that were tried as another way to a member that already speaks.
+    tried: BTreeSet<ServerName>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    address: Address,
+    id: Option<NodeId>,
+}
+
+impl Guest {
+    /// The cluster of which these are members; the others are found from what they list.
+    pub async fn of(seeds: &[Endpoint]) -> Result<Self, GuestError> {
+        Ok(Self {
+            seats: resolve(seeds).await?.1,
+            follow: true,
+        })
+    }
+
+    /// Just these servers, which are to form a cluster; and their names in the order given.
+    pub async fn only(endpoints: &[Endpoint]) -> Result<(Self, Vec<ServerName>), GuestError> {
+        let (order, seats) = resolve(endpoints).await?;
+        Ok((
+            Self {
+                seats,
+                follow: false,
+            },
+            order,
+        ))
+    }
+
+    /// Adds a server that is to join; the name under which it is known from now on.
+    pub async fn add(&mut self, endpoint: &Endpoint) -> Result<ServerName, GuestError> {
+        let (order, seats) = resolve(std::slice::from_ref(endpoint)).await?;
+        for (name, known) in seats {
+            self.seats.entry(name).or_insert(known);
+        }
+        order
+            .into_iter()
+            .next()
+            .ok_or_else(|| GuestError::NoAddress {
+                endpoint: endpoint.clone(),
+            })
+    }
+}
+
+impl Guest {
+    /// Adds the members that are listed but do not yet speak.
+    fn find_peers(&mut self, heard: &[(ServerName, NodeView)], speaking: &BTreeSet<NodeId>) {
+        for row in heard
+            .iter()
+            .flat_map(|(_, view)| view.peers())
+            .filter(|r| usable(r))
+        {
+            if !speaking.contains(&row.id) {
+                let known = Known {
+                    address: row.address.clone(),
+                    id: Some(row.id),
+                };
+                self.seats
+                    .entry(ServerName(row.address.to_string()))
+                    .or_insert(known);
+            }
+        }
+    }
+
+    /// A member may be reached at another address than the one it announces (`localhost`, a second interface).
+    /// Where the announced one leads to the same process, that is its address. Where it does not, the others have
+    /// an old one, and the one it was reached at counts.
+    fn use_announced_addresses(&mut self, heard: &[(ServerName, NodeView)]) {
+        for (name, view) in heard {
+            let listed: BTreeSet<&Address> = heard
+                .iter()
+                .filter(|(_, other)| other.id != view.id)
+                .filter_map(|(_, other)| other.rows.get(view.id))
+                .filter(|row| usable(row))
+                .map(|row| &row.address)
+                .collect();
+            let Some(known) = self.seats.get(name) else {
+                continue;
+            };
+            if listed.is_empty() || listed.iter().any(|a| a.same_socket(&known.address)) {
+                continue;
+            }
+            for address in listed {
+                let alias = ServerName(address.to_string());
+                let there = heard.iter().find(|(n, _)| *n == alias).map(|(_, v)| v);
+                let same =
+                    there.is_some_and(|v| v.id == view.id && v.server.run_id == view.server.run_id);
+                if same {
+                    self.seats.remove(name);
+                } else if !self.tried.insert(alias.clone()) {
+                    self.seats.remove(&alias);
+                } else {
+                    self.seats.entry(alias).or_insert(Known {
+                        address: address.clone(),
+                        id: None,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Whether a row tells where its node is reached.
+fn usable(row: &Row) -> bool {
+    !row.flags.has(Flags::NOADDR) && row.address.port != 0 && row.address.host != Host::Unstated
+}
+
+async fn resolve(
+    endpoints: &[Endpoint],
+) -> Result<(Vec<ServerName>, BTreeMap<ServerName, Known>), GuestError> {
+    let mut seats = BTreeMap::new();
+    let mut order: Vec<(ServerName, Endpoint)> = Vec::new();
+    for endpoint in endpoints {
+        let named = |source| GuestError::Name {
+            endpoint: endpoint.clone(),
+            source,
+        };
+        let mut found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(named)?;
+        let socket = found.next().ok_or_else(|| GuestError::NoAddress {
+            endpoint: endpoint.clone(),
+        })?;
+        let address = Address::new(Host::Ip(socket.ip()), endpoint.port);
+        let name = ServerName(address.to_string());
+        if let Some((_, first)) = order.iter().find(|(known, _)| *known == name) {
+            return Err(GuestError::Same {
+                first: first.clone(),
+                second: endpoint.clone(),
+            });
+        }
+        order.push((name.clone(), endpoint.clone()));
+        seats.insert(name, Known { address, id: None });
+    }
+    Ok((order.into_iter().map(|(name, _)| name).collect(), seats))
+}
+
+#[async_trait]
+impl Runtime for Guest {
+    async fn seats(&mut self, _now: Timestamp) -> Result<Vec<Seat>, RuntimeError> {
+        let seat = |(name, known): (&ServerName, &Known)| Seat {
+            name: name.clone(),
+            address: Seen::Known(known.address.clone()),
+            place: Place {
+                host: Some(known.address.host.to_string()),
+                ..Place::default()
+            },
+            process: Process::Unknown,
+            disk: Seen::Unknown(Why::NotAsked),
+            recorded_id: known.id,
+        };
+        Ok(self.seats.iter().map(seat).collect())
+    }
+
+    fn formed(&self) -> Option<Formed> {
+        None
+    }
+
+    async fn learn(&mut self, heard: &[(ServerName, NodeView)]) -> Result<(), RuntimeError> {
+        // What lives at an address is what answers there; what others said of it is only where to look.
+        for (name, view) in heard {
+            if let Some(known) = self.seats.get_mut(name) {
+                known.id = Some(view.id);
+            }
+        }
+        if self.follow {
+            let speaking: BTreeSet<NodeId> = heard.iter().map(|(_, v)| v.id).collect();
+            self.find_peers(heard, &speaking);
+            self.use_announced_addresses(heard);
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        Err(RuntimeError::new(format!(
+            "{server} is not ours to start; start it where it runs"
+        )))
+    }
+
+    async fn record_formed(&mut self, _now: Timestamp) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn record_members(&mut self, _observed: &Observed) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn woken(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}

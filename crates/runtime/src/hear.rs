@@ -1,0 +1,109 @@
+//! One look at all servers: what each says, or why it can't be known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+use shardwright_engine::{Error, RawView};
+use shardwright_topology::wire::{
+    WireError, parse_cluster_info, parse_my_id, parse_nodes, parse_server_info,
+};
+use shardwright_topology::{Address, NodeId, NodeView, OpenSlot, Seen, ServerName, Slot, Why};
+
+use crate::Links;
+
+/// Asks every server at once. The answers stand in the order of the questions.
+pub(crate) async fn hear(links: &Links, whom: &[(ServerName, Address)]) -> Vec<Seen<NodeView>> {
+    let mut heard = join_all(whom.iter().map(|(name, address)| one(links, name, address))).await;
+    count_open_slots(links, whom, &mut heard).await;
+    heard
+}
+
+/// Asks one server for everything.
+pub(crate) async fn one(links: &Links, name: &ServerName, address: &Address) -> Seen<NodeView> {
+    let raw = match links.client(name, address).await {
+        Ok(client) => client.observe().await,
+        Err(error) => Err(error),
+    };
+    match raw {
+        Ok(raw) => {
+            parse(&raw).map_or_else(|e| Seen::Unknown(Why::Strange(e.to_string())), Seen::Known)
+        }
+        Err(error) => {
+            let why = why_silent(links, address, &error).await;
+            tracing::debug!(server = %name, %error, "not heard");
+            Seen::Unknown(why)
+        }
+    }
+}
+
+/// A connection that closed under the question says nothing yet: whether something listens there does.
+async fn why_silent(links: &Links, address: &Address, error: &Error) -> Why {
+    if !matches!(error, Error::Closed { .. }) {
+        return error.why();
+    }
+    let limit = links.access().timeouts.connect;
+    match shardwright_engine::probe(&address.into(), limit).await {
+        Ok(_) => {
+            Why::Unreachable("it closed the connection, but something listens there".to_owned())
+        }
+        Err(why) => Error::Unreachable {
+            endpoint: address.into(),
+            why,
+        }
+        .why(),
+    }
+}
+
+fn parse(raw: &RawView) -> Result<NodeView, WireError> {
+    let mut server = parse_server_info(&raw.info)?;
+    server.keys = raw.keys;
+    Ok(NodeView {
+        id: parse_my_id(&raw.my_id)?,
+        rows: parse_nodes(&raw.cluster_nodes)?,
+        cluster: parse_cluster_info(&raw.cluster_info)?,
+        server,
+        keys_in_slot: BTreeMap::new(),
+    })
+}
+
+/// Where slots are open, both ends and the owner are asked how many keys they hold of them.
+async fn count_open_slots(
+    links: &Links,
+    whom: &[(ServerName, Address)],
+    heard: &mut [Seen<NodeView>],
+) {
+    let mut wanted: BTreeMap<NodeId, BTreeSet<Slot>> = BTreeMap::new();
+    for view in heard.iter().filter_map(Seen::known) {
+        for end in view.own().into_iter().flat_map(|own| &own.open) {
+            let (OpenSlot::Migrating { to: other, .. } | OpenSlot::Importing { from: other, .. }) =
+                end;
+            let slot = end.slot();
+            let owner = heard
+                .iter()
+                .filter_map(Seen::known)
+                .find(|v| v.own().is_some_and(|o| o.slots.contains(slot)));
+            for id in [Some(view.id), Some(*other), owner.map(|v| v.id)]
+                .into_iter()
+                .flatten()
+            {
+                wanted.entry(id).or_default().insert(slot);
+            }
+        }
+    }
+    for ((name, address), seen) in whom.iter().zip(heard) {
+        let Seen::Known(view) = seen else { continue };
+        let Some(slots) = wanted.get(&view.id) else {
+            continue;
+        };
+        let slots: Vec<Slot> = slots.iter().copied().collect();
+        let counts = match links.client(name, address).await {
+            Ok(client) => client.count_keys_of(&slots).await,
+            Err(error) => Err(error),
+        };
+        match counts {
+            Ok(counts) => view.keys_in_slot = slots.into_iter().zip(counts).collect(),
+            // Without the counts the slot's direction is not known: the planner then leaves it alone.
+            Err(error) => tracing::warn!(server = %name, %error, "keys of open slots not counted"),
+        }
+    }
+}

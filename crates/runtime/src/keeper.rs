@@ -1,0 +1,329 @@
+//! The keeper: observe, plan, check, one bounded batch, report; again until there is nothing to do.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use shardwright_planner::{Action, Desired, Limits, Plan, Severity, Violation, check, plan};
+use shardwright_topology::{Address, NodeView, Observed, Seen, Server, ServerName, Timestamp, Why};
+
+use crate::execute::{Outcome, StepError, at_nodes};
+use crate::memory::Memory;
+use crate::{Links, Runtime, RuntimeError, Seat, hear};
+
+/// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
+const BUSY: Duration = Duration::from_millis(30);
+/// How long to the next look while all is at rest. A close or a reaped child wakes the keeper at once.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long a plan must stay stuck before it is called so: slower news may yet unlock it.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+
+/// What one pass saw, decided and did.
+#[derive(Debug)]
+pub struct Report {
+    /// What was seen.
+    pub observed: Observed,
+    /// What was decided.
+    pub plan: Plan,
+    /// What the linter found fatal. If anything, no step was taken.
+    pub violations: Vec<Violation>,
+    /// How the steps ended.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// How a run of passes ended.
+#[derive(Debug)]
+pub enum End {
+    /// There is nothing to do and nothing to wait for.
+    Settled(Box<Report>),
+    /// Nothing more will happen unless a person does something.
+    Stuck(Box<Report>),
+    /// The time was up.
+    TimedOut(Box<Report>),
+    /// A step failed in a way that will not pass by itself, or the linter stopped the plan.
+    Failed(Box<Report>),
+}
+
+/// Keeps one cluster as it is desired.
+#[derive(Debug)]
+pub struct Keeper<R> {
+    runtime: R,
+    links: Links,
+    desired: Desired,
+    limits: Limits,
+    memory: Memory,
+}
+
+impl<R: Runtime> Keeper<R> {
+    /// A keeper of the servers of this runtime.
+    pub fn new(runtime: R, links: Links, desired: Desired, limits: Limits) -> Self {
+        Self {
+            runtime,
+            links,
+            desired,
+            limits,
+            memory: Memory::default(),
+        }
+    }
+
+    /// What it keeps to.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// Wants something else from now on.
+    pub fn set_desired(&mut self, desired: Desired) {
+        self.desired = desired;
+    }
+
+    /// Its connections.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Its runtime.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
+    /// The runtime, to be changed.
+    pub fn runtime_mut(&mut self) -> &mut R {
+        &mut self.runtime
+    }
+
+    /// One look at everything: the servers known, then those that they showed, until there are no more.
+    pub async fn observe(&mut self) -> Result<Observed, RuntimeError> {
+        let mut heard: Vec<(Seat, Seen<NodeView>)> = Vec::new();
+        loop {
+            let mut fresh = self.runtime.seats(now()).await?;
+            fresh.retain(|s| !heard.iter().any(|(known, _)| known.name == s.name));
+            if fresh.is_empty() {
+                break;
+            }
+            heard.extend(self.hear(fresh).await);
+            let views: Vec<(ServerName, NodeView)> = heard
+                .iter()
+                .filter_map(|(seat, view)| Some((seat.name.clone(), view.known()?.clone())))
+                .collect();
+            self.runtime.learn(&views).await?;
+        }
+        self.merge(heard).await
+    }
+
+    async fn hear(&self, seats: Vec<Seat>) -> Vec<(Seat, Seen<NodeView>)> {
+        let asked: Vec<(ServerName, Address)> = seats
+            .iter()
+            .filter(|s| s.process.death().is_none())
+            .filter_map(|s| Some((s.name.clone(), s.address.known()?.clone())))
+            .collect();
+        let answers = hear::hear(&self.links, &asked).await;
+        let mut answers = asked
+            .into_iter()
+            .map(|(name, _)| name)
+            .zip(answers)
+            .collect::<Vec<_>>();
+        let mut out = Vec::new();
+        for seat in seats {
+            let answer = answers
+                .iter()
+                .position(|(name, _)| *name == seat.name)
+                .map(|i| answers.swap_remove(i).1);
+            let view = match (answer, &seat.address) {
+                (Some(view), _) => view,
+                (None, _) if seat.process.death().is_some() => Seen::Unknown(Why::Refused),
+                (None, Seen::Unknown(why)) => Seen::Unknown(why.clone()),
+                (None, Seen::Known(_)) => Seen::Unknown(Why::NotAsked),
+            };
+            out.push((seat, view));
+        }
+        out
+    }
+
+    async fn merge(
+        &mut self,
+        heard: Vec<(Seat, Seen<NodeView>)>,
+    ) -> Result<Observed, RuntimeError> {
+        let at = now();
+        // Learning may have corrected what the runtime says of a seat (such as its announced address).
+        let seats = self.runtime.seats(at).await?;
+        let mut servers = Vec::new();
+        for (old, view) in heard {
+            let Some(seat) = seats.iter().find(|s| s.name == old.name) else {
+                continue;
+            };
+            let process = self.memory.process(seat, &view, at);
+            let last_heard = self.memory.last_heard(&seat.name, &view);
+            // A process that ended between the answer and now no longer speaks.
+            let view = if process.death().is_some() {
+                Seen::Unknown(Why::Refused)
+            } else {
+                view
+            };
+            servers.push(Server {
+                name: seat.name.clone(),
+                address: seat.address.clone(),
+                place: seat.place.clone(),
+                process,
+                view,
+                last_heard,
+                disk: seat.disk.clone(),
+                recorded_id: seat.recorded_id,
+            });
+        }
+        let mut observed = Observed::new(at, self.runtime.formed(), servers);
+        observed.attempts = self.memory.attempts(&observed, at);
+        Ok(observed)
+    }
+
+    /// Looks and decides, and does nothing.
+    pub async fn look(&mut self) -> Result<Report, RuntimeError> {
+        let observed = self.observe().await?;
+        let plan = plan(&self.desired, &observed, &self.limits, now());
+        let mut violations = check(&plan, &self.desired, &observed);
+        violations.retain(|v| v.severity == Severity::Fatal);
+        Ok(Report {
+            observed,
+            plan,
+            violations,
+            outcomes: Vec::new(),
+        })
+    }
+
+    /// One pass: look, decide, and take the steps that can be taken now.
+    pub async fn pass(&mut self) -> Result<Report, RuntimeError> {
+        let mut report = self.look().await?;
+        if !report.violations.is_empty() {
+            tracing::error!(violations = ?report.violations, "the plan was stopped by its linter");
+            return Ok(report);
+        }
+        self.runtime.record_members(&report.observed).await?;
+        report.outcomes = self.execute(&report.plan, &report.observed).await;
+        Ok(report)
+    }
+
+    async fn execute(&mut self, plan: &Plan, observed: &Observed) -> Vec<Outcome> {
+        let at = now();
+        for step in &plan.steps {
+            self.memory.asked(&step.action, at);
+        }
+        let mut outcomes = at_nodes(&self.links, observed, plan).await;
+        for step in &plan.steps {
+            let result = match &step.action {
+                Action::StartServer { server } => self.runtime.start(server).await,
+                Action::RecordFormed => self.runtime.record_formed(at).await,
+                _ => continue,
+            };
+            outcomes.push(Outcome {
+                step: step.clone(),
+                result: result.map_err(StepError::from),
+            });
+        }
+        for outcome in &outcomes {
+            match &outcome.result {
+                Ok(()) => tracing::debug!(step = %outcome.step, "done"),
+                Err(error) => {
+                    tracing::warn!(step = %outcome.step, error = %chain(error), "not done")
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Passes until nothing is left to do, nothing more can be done, or the time is up.
+    pub async fn settle(
+        &mut self,
+        limit: Duration,
+        mut tell: impl FnMut(&Report),
+    ) -> Result<End, RuntimeError> {
+        let deadline = Instant::now() + limit;
+        let mut stuck_since: Option<Instant> = None;
+        loop {
+            let report = self.pass().await?;
+            tell(&report);
+            if report.plan.is_settled() {
+                return Ok(End::Settled(Box::new(report)));
+            }
+            if !report.violations.is_empty()
+                || report.outcomes.iter().any(|o| will_not_pass(&o.result))
+            {
+                return Ok(End::Failed(Box::new(report)));
+            }
+            stuck_since = report
+                .plan
+                .is_stuck()
+                .then(|| stuck_since.unwrap_or_else(Instant::now));
+            if stuck_since.is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
+                return Ok(End::Stuck(Box::new(report)));
+            }
+            if Instant::now() >= deadline {
+                return Ok(End::TimedOut(Box::new(report)));
+            }
+            self.pause(BUSY).await;
+        }
+    }
+
+    /// Keeps the cluster until `stop` ends. Every pass is told.
+    pub async fn watch(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        mut tell: impl FnMut(&Report),
+    ) -> Result<(), RuntimeError> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let report = tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                report = self.pass() => report?,
+            };
+            tell(&report);
+            let rest = if report.plan.is_settled() || report.plan.is_stuck() {
+                IDLE
+            } else {
+                BUSY
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                () = self.pause(rest) => {}
+            }
+        }
+    }
+
+    /// Ends at the next hint, or after this time at the latest. What the hint was does not matter: all is looked at.
+    async fn pause(&mut self, longest: Duration) {
+        tokio::select! {
+            () = self.links.woken() => {}
+            () = self.runtime.woken() => {}
+            () = tokio::time::sleep(longest) => {}
+        }
+    }
+}
+
+/// Whether a step failed in a way that another try can't mend.
+fn will_not_pass(result: &Result<(), StepError>) -> bool {
+    match result {
+        Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
+        Err(StepError::Runtime(_)) => true,
+        Err(StepError::Moved(_) | StepError::Skipped) | Ok(()) => false,
+    }
+}
+
+/// An error with its causes, for a log line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// The time on this machine's clock.
+fn now() -> Timestamp {
+    // A clock before 1970 is a machine without a clock; then every age is 0, and nothing is hurried.
+    Timestamp(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+    )
+}

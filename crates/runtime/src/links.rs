@@ -1,0 +1,68 @@
+//! One held connection to every server: quick to ask, and the first to tell of a death.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shardwright_engine::{Access, Client, Endpoint, Error};
+use shardwright_topology::{Address, ServerName};
+use tokio::sync::{Mutex, Notify};
+
+/// Held connections, by server. A closed one wakes the keeper at once.
+#[derive(Debug)]
+pub struct Links {
+    access: Access,
+    pen: Option<String>,
+    held: Mutex<BTreeMap<ServerName, Client>>,
+    wake: Arc<Notify>,
+}
+
+impl Links {
+    /// Connections made with this access. With a pen, every connection carries its name (`CLIENT SETNAME`).
+    pub fn new(access: Access, pen: Option<String>) -> Self {
+        Self {
+            access,
+            pen,
+            held: Mutex::new(BTreeMap::new()),
+            wake: Arc::new(Notify::new()),
+        }
+    }
+
+    /// With what access they are made.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The name every connection carries, if they carry one.
+    pub fn pen(&self) -> Option<&str> {
+        self.pen.as_deref()
+    }
+
+    /// The connection to a server at this address: the held one if it is open, else a new one.
+    pub async fn client(&self, server: &ServerName, address: &Address) -> Result<Client, Error> {
+        let endpoint = Endpoint::from(address);
+        let held = self.held.lock().await.get(server).cloned();
+        if let Some(client) = held.filter(|c| c.is_closed().is_none() && *c.endpoint() == endpoint)
+        {
+            return Ok(client);
+        }
+        let client = Client::connect(&endpoint, &self.access).await?;
+        if let Some(pen) = &self.pen {
+            client.set_name(pen).await?;
+        }
+        let (watched, wake) = (client.clone(), Arc::clone(&self.wake));
+        tokio::spawn(async move {
+            watched.closed().await;
+            wake.notify_one();
+        });
+        self.held
+            .lock()
+            .await
+            .insert(server.clone(), client.clone());
+        Ok(client)
+    }
+
+    /// Ends when a held connection has closed.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}

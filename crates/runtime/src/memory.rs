@@ -1,0 +1,95 @@
+//! What the keeper remembers from pass to pass. All of it may be lost at any time: that costs a repetition only.
+
+use std::collections::BTreeMap;
+
+use shardwright_planner::Action;
+use shardwright_topology::{
+    Attempt, AttemptKind, Death, DeathProof, NodeView, Observed, Process, Role, Seen, ServerName,
+    Timestamp, Why,
+};
+
+use crate::Seat;
+
+/// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
+/// (4 × node-timeout at its default of 15 s).
+const ATTEMPT_KEPT_MS: u64 = 60_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    deaths: BTreeMap<ServerName, Death>,
+    last_heard: BTreeMap<ServerName, NodeView>,
+    attempts: Vec<Attempt>,
+}
+
+impl Memory {
+    /// The process as the runtime and the network together show it: where the runtime can't tell, a refused
+    /// connection proves a death. A death keeps the time at which it was first proved.
+    pub(crate) fn process(
+        &mut self,
+        seat: &Seat,
+        view: &Seen<NodeView>,
+        now: Timestamp,
+    ) -> Process {
+        let proof = match (&seat.process, view) {
+            (Process::Dead(death), _) => Some(death.proof.clone()),
+            (Process::Unknown, Seen::Unknown(Why::Refused)) => Some(DeathProof::Refused),
+            _ => None,
+        };
+        let Some(proof) = proof else {
+            self.deaths.remove(&seat.name);
+            return seat.process.clone();
+        };
+        let death = self
+            .deaths
+            .entry(seat.name.clone())
+            .or_insert(Death { proof, since: now });
+        Process::Dead(death.clone())
+    }
+
+    /// What a server said last, while it is silent.
+    pub(crate) fn last_heard(
+        &mut self,
+        name: &ServerName,
+        view: &Seen<NodeView>,
+    ) -> Option<Box<NodeView>> {
+        match view {
+            Seen::Known(view) => {
+                self.last_heard.insert(name.clone(), view.clone());
+                None
+            }
+            Seen::Unknown(_) => self.last_heard.get(name).cloned().map(Box::new),
+        }
+    }
+
+    /// The attempts that still count: those of nodes that are not yet what they were asked to become.
+    pub(crate) fn attempts(&mut self, o: &Observed, now: Timestamp) -> Vec<Attempt> {
+        self.attempts.retain(|a| {
+            let done = o.member(a.node).is_some_and(|m| m.role == Role::Primary);
+            !done && now.since_ms(a.at) < ATTEMPT_KEPT_MS
+        });
+        self.attempts.clone()
+    }
+
+    /// Remembers that a node was asked, whether or not an answer came.
+    pub(crate) fn asked(&mut self, action: &Action, at: Timestamp) {
+        let kind = match action {
+            Action::Failover { .. } => AttemptKind::Failover,
+            Action::Takeover { .. } => AttemptKind::Takeover,
+            Action::Switchover { .. } => AttemptKind::Switchover,
+            Action::StartServer { .. }
+            | Action::RecordFormed
+            | Action::SetConfigEpoch { .. }
+            | Action::AddSlots { .. }
+            | Action::Meet { .. }
+            | Action::Replicate { .. }
+            | Action::Forget { .. }
+            | Action::Reset { .. }
+            | Action::CloseSlot { .. }
+            | Action::AssignSlot { .. }
+            | Action::MoveKeys { .. } => return,
+        };
+        if let Some(node) = action.at() {
+            self.attempts.push(Attempt { node, kind, at });
+        }
+    }
+}

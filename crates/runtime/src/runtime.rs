@@ -1,0 +1,78 @@
+//! What a place to run servers must offer.
+
+use async_trait::async_trait;
+use shardwright_topology::{
+    Address, Disk, Formed, NodeId, NodeView, Observed, Place, Process, Seen, ServerName, Timestamp,
+};
+
+/// One server as its runtime knows it, before anyone has asked the server itself.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Its name.
+    pub name: ServerName,
+    /// Where it is reached.
+    pub address: Seen<Address>,
+    /// Where it runs.
+    pub place: Place,
+    /// Whether its process lives. [`Process::Unknown`] where the runtime can't tell.
+    pub process: Process,
+    /// What a start would find on its disk.
+    pub disk: Seen<Disk>,
+    /// The node that lived here last.
+    pub recorded_id: Option<NodeId>,
+}
+
+/// A runtime could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct RuntimeError {
+    what: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl RuntimeError {
+    /// An error that says what could not be done, to what, and what to do next.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            source: None,
+        }
+    }
+
+    /// The same, with its cause.
+    pub fn because(
+        what: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            source: Some(Box::new(source)),
+        }
+    }
+}
+
+/// A place to run servers. It has hands, no opinions.
+#[async_trait]
+pub trait Runtime: Send {
+    /// The servers there are, as they are now.
+    async fn seats(&mut self, now: Timestamp) -> Result<Vec<Seat>, RuntimeError>;
+
+    /// The stored fact that the cluster was formed.
+    fn formed(&self) -> Option<Formed>;
+
+    /// Takes note of what was heard at the seats. It may show further servers: [`Runtime::seats`] is asked again.
+    async fn learn(&mut self, heard: &[(ServerName, NodeView)]) -> Result<(), RuntimeError>;
+
+    /// Starts a server's process. Returns once it runs; it may not answer yet.
+    async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError>;
+
+    /// Stores the fact that the cluster is formed.
+    async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError>;
+
+    /// Stores which node lives where, of those that belong to the cluster.
+    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError>;
+
+    /// Ends when a process may have ended or begun: only a hint to look again.
+    async fn woken(&mut self);
+}
