@@ -139,25 +139,21 @@ async fn meet(client: &Client, proved: &Proved, steps: Vec<&Step>) -> Vec<Outcom
             continue;
         };
         let address = target.address();
-        match address
+        if let Some(ip) = address
             .host
             .ip()
-            .filter(|_| proved.contains(&(target.node(), address.clone())))
-        {
-            Some(ip) => {
-                them.push((ip, address.port, address.bus_port));
-                ready.push(step);
-            }
-            None => {
-                let result = Err(moved(
-                    target.node(),
-                    &format!("it does not answer at {address}"),
-                ));
-                out.push(Outcome {
-                    step: step.clone(),
-                    result,
-                });
-            }
+            .filter(|_| proved.contains(&(target.node(), address.clone()))) {
+            them.push((ip, address.port, address.bus_port));
+            ready.push(step);
+        } else {
+            let result = Err(moved(
+                target.node(),
+                &format!("it does not answer at {address}"),
+            ));
+            out.push(Outcome {
+                step: step.clone(),
+                result,
+            });
         }
     }
     let result = client.meet_all(&them).await;
@@ -192,7 +188,7 @@ async fn perform(
         Action::Reset { .. } => client.reset(Reset::Hard).await?,
         Action::CloseSlot { slot, .. } => client.set_slot(*slot, SetSlot::Stable).await?,
         Action::AssignSlot { slot, owner, .. } => {
-            client.set_slot(*slot, SetSlot::Owner(*owner)).await?
+            client.set_slot(*slot, SetSlot::Owner(*owner)).await?;
         }
         Action::MoveKeys {
             to,

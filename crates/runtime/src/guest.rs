@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use shardwright_engine::Endpoint;
 use shardwright_topology::{
-    Address, Flags, Formed, Host, NodeId, NodeView, Observed, Place, Process, Seen, ServerName,
-    Timestamp, Why,
+    Address, Flags, Formed, Host, NodeId, NodeView, Observed, Place, Process, Row, Seen,
+    ServerName, Timestamp, Why,
 };
 
 use crate::{Runtime, RuntimeError, Seat};
@@ -60,6 +60,7 @@ impl Guest {
         Ok(Self {
             seats: resolve(seeds).await?.1,
             follow: true,
+            tried: BTreeSet::new(),
         })
     }
 
@@ -70,6 +71,7 @@ impl Guest {
             Self {
                 seats,
                 follow: false,
+                tried: BTreeSet::new(),
             },
             order,
         ))

@@ -220,7 +220,7 @@ impl<R: Runtime> Keeper<R> {
             match &outcome.result {
                 Ok(()) => tracing::debug!(step = %outcome.step, "done"),
                 Err(error) => {
-                    tracing::warn!(step = %outcome.step, error = %chain(error), "not done")
+                    tracing::warn!(step = %outcome.step, error = %chain(error), "not done");
                 }
             }
         }
