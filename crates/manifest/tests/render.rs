@@ -10,7 +10,7 @@ use shardwright_manifest::{
     Secret, quote, redis_conf, replication_auth, users_acl,
 };
 
-#[path = "common/conf.rs"]
+#[path = "readback/conf.rs"]
 mod conf;
 
 const ARTICLE: &str = include_str!("../../../examples/article.yaml");

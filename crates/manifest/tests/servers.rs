@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use shardwright_manifest::{
@@ -53,15 +54,18 @@ fn engines() -> Vec<PathBuf> {
 }
 
 /// A port that is free together with its bus port; both below 32768, where no outgoing connection
-/// takes them.
+/// takes them. Each test program looks in another stretch, and no port is given twice.
 fn free_port() -> Result<u16, Box<dyn std::error::Error>> {
-    let first = 13_000 + u16::try_from(std::process::id() % 4000)?;
-    (first..22_000)
-        .find(|port| {
-            let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            free(*port) && free(port + 10_000)
-        })
-        .ok_or_else(|| "no free port".into())
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = 13_000 + u16::try_from(u64::from(std::process::id()) * 64 % 9000)?;
+    for _ in 0..500 {
+        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return Ok(port);
+        }
+    }
+    Err("no free port".into())
 }
 
 /// A server that ends with the test.
@@ -127,7 +131,11 @@ impl Server {
             }
             std::thread::yield_now();
         }
-        Ok(server)
+        // Whoever answered, is it the one that was started?
+        match server.child.try_wait()? {
+            None => Ok(server),
+            Some(status) => Err(format!("{} ended with {status}", engine.display()).into()),
+        }
     }
 
     fn login(&self, user: &str, password: &str) -> Result<Connection, Box<dyn std::error::Error>> {
@@ -267,6 +275,7 @@ fn our_own_user_may_do_what_it_must_and_no_more() -> Outcome {
         "CONFIG SET a b",
         "ACL LOAD",
         "ACL SETUSER x",
+        "MIGRATE h 1 k 0 1",
         "SHUTDOWN",
     ];
     let may_not = [
@@ -277,7 +286,6 @@ fn our_own_user_may_do_what_it_must_and_no_more() -> Outcome {
         "EVAL x 0",
         "DEBUG x",
         "CONFIG REWRITE",
-        "MIGRATE h 1 k 0 1",
     ];
     for engine in engines() {
         let server = Server::start(&engine, ARTICLE, &passwords("r"))?;
@@ -301,6 +309,60 @@ fn our_own_user_may_do_what_it_must_and_no_more() -> Outcome {
             assert!(answer[0].contains("permission"), "{command}: {answer:?}");
         }
     }
+    Ok(())
+}
+
+/// The sender of a key logs in at the receiver as our user too, so the move shows that the rules
+/// are enough at both ends.
+#[test]
+fn our_own_user_may_move_a_key() -> Outcome {
+    std::thread::scope(|scope| {
+        let moves: Vec<_> = engines()
+            .into_iter()
+            .map(|engine| scope.spawn(move || move_a_key(&engine).map_err(|e| e.to_string())))
+            .collect();
+        for each in moves {
+            each.join().map_err(|_| "a thread panicked")??;
+        }
+        Ok(())
+    })
+}
+
+fn move_a_key(engine: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let sender = Server::start(engine, ARTICLE, &passwords("r"))?;
+    let receiver = Server::start(engine, ARTICLE, &passwords("r"))?;
+    // Two clusters of one node each, strangers to each other; both own the slot of `k`.
+    for server in [&sender, &receiver] {
+        let mut ours = server.login("shardwright", "ours")?;
+        assert_eq!(
+            ours.call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])?,
+            ["OK"]
+        );
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !ours.call(&["CLUSTER", "INFO"])?[0].contains("cluster_state:ok") {
+            assert!(Instant::now() < deadline, "{} stays down", engine.display());
+        }
+    }
+    let mut worker = sender.login("worker", passwords("r")["worker"].expose())?;
+    assert_eq!(worker.call(&["SET", "k", "v"])?, ["OK"]);
+    let port = receiver.port.to_string();
+    let mut ours = sender.login("shardwright", "ours")?;
+    let answer = ours.call(&[
+        "MIGRATE",
+        "127.0.0.1",
+        &port,
+        "",
+        "0",
+        "5000",
+        "AUTH2",
+        "shardwright",
+        "ours",
+        "KEYS",
+        "k",
+    ])?;
+    assert_eq!(answer, ["OK"], "{}", engine.display());
+    let mut worker = receiver.login("worker", passwords("r")["worker"].expose())?;
+    assert_eq!(worker.call(&["GET", "k"])?, ["v"]);
     Ok(())
 }
 

@@ -14,16 +14,19 @@ const DEFAULT_RULES: &str = "~* &* +@all";
 /// logs in as this user too and would need more.
 const REPLICATION_RULES: &str = "+psync +replconf +ping";
 
-/// What Shardwright does on a server, and nothing else: it reads no value of any key.
+/// What Shardwright does on a server, and nothing else. It reads and writes no key by itself, but
+/// it moves keys between servers.
 /// - connection: log in, name itself, be seen and be cut off (`client`), tell what the server can (`command`)
 /// - the cluster: all of `cluster`, `role`, `info`, `dbsize`, `readonly`, `wait` before a switchover
+/// - moving keys: `migrate` at the sender, which logs in at the receiver as the same user, and needs
+///   `select` and `restore-asking` there
 /// - live changes: `config|get`, `config|set`, users (`acl`), a clean stop (`shutdown`)
 ///
 /// Only names that every supported engine knows: a server with an unknown one does not start.
-const SHARDWRIGHT_RULES: &str = "+ping +hello +auth +reset +client +command +cluster +role +info \
-     +dbsize +readonly +readwrite +wait +config|get +config|set +acl|load +acl|list +acl|users \
-     +acl|getuser +acl|setuser +acl|deluser +acl|whoami +acl|cat +bgsave +bgrewriteaof +lastsave \
-     +shutdown";
+const SHARDWRIGHT_RULES: &str = "~* +ping +hello +auth +reset +client +command +cluster +role +info \
+     +dbsize +readonly +readwrite +wait +migrate +select +restore-asking +config|get +config|set \
+     +acl|load +acl|list +acl|users +acl|getuser +acl|setuser +acl|deluser +acl|whoami +acl|cat \
+     +bgsave +bgrewriteaof +lastsave +shutdown";
 
 /// Checks the users of a document and adds those that always exist. None if a user is not usable.
 pub(crate) fn check(given: &[UserSpec], out: &mut Findings) -> Option<Vec<User>> {
