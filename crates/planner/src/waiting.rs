@@ -210,16 +210,16 @@ impl Waiting {
 }
 
 impl fmt::Display for Waiting {
+    /// Nodes are written short (`{:?}`): the whole id is in the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DataLost => {
-                f.write_str("the cluster was formed, and every node is empty: its data is lost")
+                f.write_str("it was formed, and every node is empty: its data is lost")
             }
             Self::ShardLost { primary, slots } => {
                 write!(
                     f,
-                    "the last copy of slots {slots} is gone with node {}",
-                    primary.short()
+                    "the last copy of slots {slots} is gone with node {primary:?}"
                 )
             }
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
@@ -228,13 +228,10 @@ impl fmt::Display for Waiting {
             Self::Twins { id, first, second } => {
                 write!(
                     f,
-                    "{first} and {second} both say they are node {}: a directory was copied",
-                    id.short()
+                    "{first} and {second} both say they are node {id:?}: a directory was copied"
                 )
             }
-            Self::ServersMissing { have, want } => {
-                write!(f, "there are {have} servers, and {want} are needed")
-            }
+            Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::StartHeld { server } => {
                 write!(
@@ -242,42 +239,17 @@ impl fmt::Display for Waiting {
                     "{server} is held: it would come back as a primary without its newest data"
                 )
             }
-            Self::PrimarySilent { .. }
-            | Self::NoCandidate { .. }
-            | Self::SiblingUnheard { .. }
-            | Self::RoleNotSeen { .. }
-            | Self::Promotion { .. }
-            | Self::RestartGrace { .. }
-            | Self::Views { .. }
-            | Self::StateNotOk { .. }
-            | Self::ReplicaCatchUp { .. }
-            | Self::ReplicaMissing { .. }
-            | Self::OpenSlot { .. }
-            | Self::ShardsDiffer { .. }
-            | Self::Request { .. } => self.fmt_passing(f),
-        }
-    }
-}
-
-impl Waiting {
-    /// The waits that a person rarely has to end.
-    fn fmt_passing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Self::PrimarySilent { node } => {
                 write!(
                     f,
-                    "primary {} is silent, and nothing proves it dead: the engine decides",
-                    node.short()
+                    "primary {node:?} is silent, and nothing proves it dead: the engine decides"
                 )
             }
-            Self::NoCandidate { primary } => {
-                write!(f, "no replica of dead {} can be promoted", primary.short())
-            }
+            Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
             Self::SiblingUnheard { sibling } => {
                 write!(
                     f,
-                    "replica {} is not heard, and may have the fresher copy",
-                    sibling.short()
+                    "replica {sibling:?} is not heard, and may have the fresher copy"
                 )
             }
             Self::RoleNotSeen {
@@ -287,37 +259,19 @@ impl Waiting {
             } => {
                 write!(
                     f,
-                    "{seen_by} of {of} primaries see {} as a replica: no majority",
-                    replica.short()
+                    "{seen_by} of {of} primaries see {replica:?} as a replica: no majority"
                 )
             }
-            Self::Promotion { replica } => write!(f, "{} is becoming the primary", replica.short()),
+            Self::Promotion { replica } => write!(f, "{replica:?} is becoming the primary"),
             Self::RestartGrace { server, left_ms } => {
-                write!(f, "{server} has {left_ms} ms yet to come back")
+                write!(f, "{server} has {left_ms} ms to return")
             }
-            Self::Views { speaker, about } => {
-                write!(
-                    f,
-                    "{} has not yet learnt the news of {}",
-                    speaker.short(),
-                    about.short()
-                )
-            }
-            Self::StateNotOk { node } => write!(f, "{} does not serve yet", node.short()),
-            Self::ReplicaCatchUp {
-                node,
-                lag_bytes: Some(lag),
-            } => {
-                write!(
-                    f,
-                    "replica {} is catching up, {lag} bytes behind",
-                    node.short()
-                )
-            }
-            Self::ReplicaCatchUp {
-                node,
-                lag_bytes: None,
-            } => write!(f, "replica {} is taking its first copy", node.short()),
+            Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
+            Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
+            Self::ReplicaCatchUp { node, lag_bytes } => match lag_bytes {
+                Some(lag) => write!(f, "replica {node:?} catches up, {lag} bytes behind"),
+                None => write!(f, "replica {node:?} takes its first copy"),
+            },
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -325,30 +279,17 @@ impl Waiting {
             } => {
                 write!(
                     f,
-                    "primary {} has {have} of {want} replicas, and no node is free",
-                    primary.short()
+                    "primary {primary:?} has {have} of {want} replicas, and no node is free"
                 )
             }
-            Self::OpenSlot { slot, node } => write!(
-                f,
-                "slot {slot} is open at {}, and its other end is not heard",
-                node.short()
-            ),
-            Self::ShardsDiffer { have, want } => {
-                write!(f, "there are {have} shards, and {want} are declared")
+            Self::OpenSlot { slot, node } => {
+                write!(
+                    f,
+                    "slot {slot} is open at {node:?}, and its other end is not heard"
+                )
             }
+            Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::Request { why } => f.write_str(&why.join("; ")),
-            Self::DataLost
-            | Self::ShardLost { .. }
-            | Self::Uncovered { .. }
-            | Self::Contested { .. }
-            | Self::Foreign { .. }
-            | Self::Twins { .. }
-            | Self::ServersMissing { .. }
-            | Self::ServerUnheard { .. }
-            | Self::StartHeld { .. } => {
-                unreachable!("told by Display itself")
-            }
         }
     }
 }
