@@ -1,5 +1,7 @@
 //! Which replica goes to which primary: by where they really run.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use shardwright_topology::{NodeId, Place};
 
 /// A primary that has, or needs, replicas.
@@ -47,42 +49,22 @@ pub fn pair(primaries: &[(NodeId, Place)], free: &[(NodeId, Place)], per_shard: 
 }
 
 /// Fills the seats that lack replicas: the emptiest shard first; never on the primary's host while another choice
-/// exists, nor in its zone where zones exist. Swaps until no swap helps: for one forbidden host per pair, this ends
-/// at as few bad pairs as there can be.
+/// exists, nor in its zone where zones exist. Swaps until no swap helps: as each primary forbids but one host, this
+/// ends at as few pairs on one host as there can be.
 pub(crate) fn fill(seats: &[Seat], free: &[(NodeId, Place)]) -> Pairing {
-    let mut open: Vec<usize> = Vec::new();
-    let deepest = seats.iter().map(|s| usize::from(s.want)).max().unwrap_or(0);
-    for level in 0..deepest {
-        open.extend(
-            (0..seats.len()).filter(|i| {
-                seats[*i].replicas.len() <= level && level < usize::from(seats[*i].want)
-            }),
-        );
+    let open = open_seats(seats, free.len());
+    if open.is_empty() {
+        return Pairing::default();
     }
-    open.truncate(free.len());
-    let mut taken: Vec<usize> = Vec::new(); // taken[k]: which free node sits on open[k]
-    for (k, seat) in open.iter().enumerate() {
-        let best = (0..free.len())
-            .filter(|f| !taken.contains(f))
-            .min_by_key(|f| {
-                (
-                    cost(seats, &open[..k], &taken, *seat, &free[*f].1, free),
-                    *f,
-                )
-            });
-        taken.extend(best);
-    }
-    improve(seats, free, &open, &mut taken);
+    let mut board = Board::new(seats, free, open);
+    board.seat_all();
+    while board.improve() {}
     let mut out = Pairing::default();
-    for (seat, f) in open.iter().zip(&taken) {
+    for (seat, f) in board.open.iter().zip(&board.taken) {
         let (primary, replica) = (&seats[*seat], &free[*f]);
         out.pairs.push((replica.0, primary.primary));
-        if let Some(host) = primary
-            .place
-            .host
-            .as_ref()
-            .filter(|_| primary.place.same_host(&replica.1))
-        {
+        let shared = primary.place.same_host(&replica.1);
+        if let Some(host) = primary.place.host.as_ref().filter(|_| shared) {
             out.unspread.push(Unspread {
                 replica: replica.0,
                 primary: primary.primary,
@@ -93,99 +75,195 @@ pub(crate) fn fill(seats: &[Seat], free: &[(NodeId, Place)]) -> Pairing {
     out
 }
 
-/// What it costs to seat a node at this place: the primary's host weighs most, then a sibling's, then zones.
-fn cost(
-    seats: &[Seat],
-    open: &[usize],
-    taken: &[usize],
-    seat: usize,
-    place: &Place,
-    free: &[(NodeId, Place)],
-) -> u32 {
-    let primary = &seats[seat].place;
-    let seated = open
-        .iter()
-        .zip(taken)
-        .filter(|(s, _)| **s == seat)
-        .map(|(_, f)| &free[*f].1);
-    let siblings = seats[seat].replicas.iter().chain(seated);
-    let mut cost =
-        1000 * u32::from(primary.same_host(place)) + 10 * u32::from(primary.same_zone(place));
-    for sibling in siblings {
-        cost += 100 * u32::from(sibling.same_host(place)) + u32::from(sibling.same_zone(place));
+/// The seats to be filled, each as often as it lacks a replica: first those with none, then those with one.
+fn open_seats(seats: &[Seat], free: usize) -> Vec<usize> {
+    let mut open = Vec::new();
+    let deepest = seats.iter().map(|s| usize::from(s.want)).max().unwrap_or(0);
+    for level in 0..deepest {
+        let lacks =
+            |i: &usize| seats[*i].replicas.len() <= level && level < usize::from(seats[*i].want);
+        open.extend((0..seats.len()).filter(lacks));
+        if open.len() >= free {
+            break;
+        }
     }
-    cost
+    open.truncate(free);
+    open
 }
 
-fn pair_cost(
-    seats: &[Seat],
-    free: &[(NodeId, Place)],
-    open: &[usize],
-    taken: &[usize],
-    k: usize,
-) -> u32 {
-    let without: (Vec<usize>, Vec<usize>) = open
-        .iter()
-        .zip(taken)
-        .enumerate()
-        .filter(|(i, _)| *i != k)
-        .map(|(_, (s, f))| (*s, *f))
-        .unzip();
-    cost(
-        seats,
-        &without.0,
-        &without.1,
-        open[k],
-        &free[taken[k]].1,
-        free,
-    )
+/// A host and a zone as small numbers; none when it is not known.
+type Spot = (Option<usize>, Option<usize>);
+
+/// How many replicas of a shard are on each host and in each zone.
+#[derive(Clone, Default)]
+struct Crowd {
+    hosts: BTreeMap<usize, u32>,
+    zones: BTreeMap<usize, u32>,
 }
 
-fn improve(seats: &[Seat], free: &[(NodeId, Place)], open: &[usize], taken: &mut [usize]) {
-    // Every accepted change lowers the total cost, so this ends; only pairs that cost something are looked at.
-    loop {
+impl Crowd {
+    fn add(&mut self, at: Spot) {
+        if let Some(host) = at.0 {
+            *self.hosts.entry(host).or_default() += 1;
+        }
+        if let Some(zone) = at.1 {
+            *self.zones.entry(zone).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, at: Spot) {
+        if let Some(n) = at.0.and_then(|host| self.hosts.get_mut(&host)) {
+            *n = n.saturating_sub(1);
+        }
+        if let Some(n) = at.1.and_then(|zone| self.zones.get_mut(&zone)) {
+            *n = n.saturating_sub(1);
+        }
+    }
+}
+
+/// The state of a pairing under way. Costs are kept by counts, so that a look at a thousand nodes stays cheap even
+/// where all are on one host.
+struct Board {
+    /// Where each seat's primary is.
+    primaries: Vec<Spot>,
+    /// Where each free node is.
+    free: Vec<Spot>,
+    /// Where each seat's replicas are: those it had, and those seated here.
+    crowds: Vec<Crowd>,
+    /// The seats to fill.
+    open: Vec<usize>,
+    /// Which free node sits on each of `open`.
+    taken: Vec<usize>,
+    /// The free nodes that sit nowhere, by spot, in their order.
+    unused: BTreeMap<Spot, BTreeSet<usize>>,
+}
+
+impl Board {
+    fn new(seats: &[Seat], free: &[(NodeId, Place)], open: Vec<usize>) -> Self {
+        let mut names = Names::default();
+        let primaries = seats.iter().map(|s| names.spot(&s.place)).collect();
+        let mut crowds = vec![Crowd::default(); seats.len()];
+        for (crowd, seat) in crowds.iter_mut().zip(seats) {
+            for place in &seat.replicas {
+                crowd.add(names.spot(place));
+            }
+        }
+        let free: Vec<Spot> = free.iter().map(|(_, place)| names.spot(place)).collect();
+        let mut unused: BTreeMap<Spot, BTreeSet<usize>> = BTreeMap::new();
+        for (f, spot) in free.iter().enumerate() {
+            unused.entry(*spot).or_default().insert(f);
+        }
+        Self {
+            primaries,
+            free,
+            crowds,
+            open,
+            taken: Vec::new(),
+            unused,
+        }
+    }
+
+    /// What it costs to have a replica at this spot: the primary's host weighs more than all else together, then a
+    /// sibling's host, then zones.
+    fn cost(&self, seat: usize, at: Spot) -> u32 {
+        let (host, zone) = self.primaries[seat];
+        let crowd = &self.crowds[seat];
+        let count = |of: &BTreeMap<usize, u32>, key: Option<usize>| {
+            key.and_then(|k| of.get(&k)).copied().unwrap_or(0).min(999)
+        };
+        let same = |a: Option<usize>, b: Option<usize>| u32::from(a.is_some() && a == b);
+        10_000_000 * same(host, at.0)
+            + 1_000 * count(&crowd.hosts, at.0)
+            + 100 * same(zone, at.1)
+            + count(&crowd.zones, at.1).min(99)
+    }
+
+    /// The unused node that costs least at this seat; of equals the first.
+    fn best(&self, seat: usize) -> Option<(u32, usize)> {
+        self.unused
+            .iter()
+            .filter_map(|(spot, nodes)| Some((self.cost(seat, *spot), *nodes.first()?)))
+            .min()
+    }
+
+    fn seat_all(&mut self) {
+        for k in 0..self.open.len() {
+            let seat = self.open[k];
+            let Some((_, f)) = self.best(seat) else {
+                return;
+            };
+            self.use_up(f);
+            self.crowds[seat].add(self.free[f]);
+            self.taken.push(f);
+        }
+    }
+
+    fn use_up(&mut self, f: usize) {
+        if let Some(nodes) = self.unused.get_mut(&self.free[f]) {
+            nodes.remove(&f);
+        }
+    }
+
+    /// One round of changes for the better. Each lowers the total cost, so the rounds end.
+    fn improve(&mut self) -> bool {
         let mut changed = false;
-        for i in 0..taken.len() {
-            if pair_cost(seats, free, open, taken, i) == 0 {
+        for i in 0..self.taken.len() {
+            let (seat, f) = (self.open[i], self.taken[i]);
+            let at = self.free[f];
+            self.crowds[seat].remove(at);
+            let before = self.cost(seat, at);
+            match self.best(seat).filter(|(cost, _)| *cost < before) {
+                Some((_, better)) => {
+                    self.unused.entry(at).or_default().insert(f);
+                    self.use_up(better);
+                    self.taken[i] = better;
+                    changed = true;
+                }
+                None if before > 0 => changed |= self.swap(i, before),
+                None => {}
+            }
+            self.crowds[seat].add(self.free[self.taken[i]]);
+        }
+        changed
+    }
+
+    /// Swaps the node of `i`, which is counted out, with the first for which both together become cheaper.
+    fn swap(&mut self, i: usize, before: u32) -> bool {
+        let (seat, at) = (self.open[i], self.free[self.taken[i]]);
+        for j in 0..self.taken.len() {
+            let (other, there) = (self.open[j], self.free[self.taken[j]]);
+            if other == seat || there == at {
                 continue;
             }
-            changed |= improve_one(seats, free, open, taken, i);
+            let here = self.cost(seat, there);
+            self.crowds[other].remove(there);
+            let won = here + self.cost(other, at) < before + self.cost(other, there);
+            self.crowds[other].add(if won { at } else { there });
+            if won {
+                self.taken.swap(i, j);
+                return true;
+            }
         }
-        if !changed {
-            return;
-        }
+        false
     }
 }
 
-fn improve_one(
-    seats: &[Seat],
-    free: &[(NodeId, Place)],
-    open: &[usize],
-    taken: &mut [usize],
-    i: usize,
-) -> bool {
-    let before_i = pair_cost(seats, free, open, taken, i);
-    for unused in 0..free.len() {
-        if taken.contains(&unused) {
-            continue;
+/// Numbers for the names of hosts and zones.
+#[derive(Default)]
+struct Names<'a> {
+    hosts: BTreeMap<&'a str, usize>,
+    zones: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Names<'a> {
+    fn spot(&mut self, place: &'a Place) -> Spot {
+        fn number<'a>(names: &mut BTreeMap<&'a str, usize>, name: &'a str) -> usize {
+            let next = names.len();
+            *names.entry(name).or_insert(next)
         }
-        let old = std::mem::replace(&mut taken[i], unused);
-        if pair_cost(seats, free, open, taken, i) < before_i {
-            return true;
-        }
-        taken[i] = old;
+        (
+            place.host.as_deref().map(|h| number(&mut self.hosts, h)),
+            place.zone.as_deref().map(|z| number(&mut self.zones, z)),
+        )
     }
-    for j in 0..taken.len() {
-        if open[i] == open[j] {
-            continue;
-        }
-        let before = before_i + pair_cost(seats, free, open, taken, j);
-        taken.swap(i, j);
-        if pair_cost(seats, free, open, taken, i) + pair_cost(seats, free, open, taken, j) < before
-        {
-            return true;
-        }
-        taken.swap(i, j);
-    }
-    false
 }
