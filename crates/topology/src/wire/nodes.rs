@@ -17,7 +17,7 @@ use crate::{
 /// that the speaker knows by name only: it is read as a handshake.
 ///
 /// # Errors
-/// Where a field is missing or malformed, and where not exactly one row is the speaker's own.
+/// Where a field is missing or malformed, and where not exactly one row is the speaker's own, or another row has its id.
 pub fn parse_nodes(text: &[u8]) -> Result<Rows, WireError> {
     let mut lines: Vec<(u64, usize, &[u8])> = Vec::with_capacity(text.len() / ROW_BYTES);
     for (number, line) in super::text::lines(text) {
@@ -28,38 +28,43 @@ pub fn parse_nodes(text: &[u8]) -> Result<Rows, WireError> {
     // Lines are sorted rather than rows, for they are short; then the rows are born in order.
     lines.sort_unstable_by_key(|(order, number, _)| (*order, *number));
     let mut rows = Vec::with_capacity(lines.len());
-    let mut own = None;
-    let mut first_error: Option<WireError> = None;
+    let mut own: Option<(usize, &[u8])> = None;
+    let mut first_error: Option<(usize, Wrong<'_>)> = None;
     for (_, number, line) in lines {
-        let wrong = |(field, fault, near): Wrong<'_>| {
-            WireError::new(Command::ClusterNodes, Some(number), field, fault, near)
-        };
-        let error = match row(line) {
-            Ok(row) if row.flags.has(Flags::MYSELF) && own.replace(number).is_some() => {
-                wrong((MYSELF, Fault::Repeated, line))
-            }
+        let wrong = match row(line) {
             Ok(row) => {
+                let twice = row
+                    .flags
+                    .has(Flags::MYSELF)
+                    .then(|| own.replace((number, line)));
                 rows.push(row);
-                continue;
+                twice.flatten().map(|other| {
+                    let (number, line) = other.max((number, line));
+                    (number, (MYSELF, Fault::Repeated, line))
+                })
             }
-            Err(e) => wrong(e),
+            Err(wrong) => Some((number, wrong)),
         };
-        if first_error.as_ref().is_none_or(|e| error.line < e.line) {
-            first_error = Some(error);
+        if let Some(wrong) = wrong
+            && first_error.is_none_or(|first| wrong.0 < first.0)
+        {
+            first_error = Some(wrong);
         }
     }
-    match (first_error, own) {
-        (Some(error), _) => Err(error),
-        (None, Some(_)) => Ok(Rows::new(rows)),
-        (None, None) => {
-            let fault = Fault::Missing;
-            Err(WireError::new(
-                Command::ClusterNodes,
-                None,
-                MYSELF,
-                fault,
-                text,
-            ))
+    let error = |line, (field, fault, near): Wrong<'_>| {
+        WireError::new(Command::ClusterNodes, line, field, fault, near)
+    };
+    if let Some((number, wrong)) = first_error {
+        return Err(error(Some(number), wrong));
+    }
+    let rows = Rows::new(rows);
+    // Not by `own` alone: an earlier row with the same id may have taken its place.
+    match (rows.myself(), own) {
+        (Some(_), _) => Ok(rows),
+        (None, None) => Err(error(None, (MYSELF, Fault::Missing, text))),
+        (None, Some((number, line))) => {
+            let wrong = ("the speaker's id", Fault::Repeated, line);
+            Err(error(Some(number), wrong))
         }
     }
 }

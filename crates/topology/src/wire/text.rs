@@ -91,7 +91,7 @@ pub(super) fn ipv4(text: &[u8]) -> Option<std::net::Ipv4Addr> {
                 i += 1;
                 (value, digits) = (0, 0);
             }
-            d @ b'0'..=b'9' if digits == 0 || value > 0 => {
+            d @ b'0'..=b'9' if digits == 0 || (value > 0 && digits < 3) => {
                 value = value * 10 + u32::from(d - b'0');
                 digits += 1;
             }
@@ -116,4 +116,37 @@ pub(super) fn hostname(text: &[u8]) -> Result<Option<Box<str>>, std::str::Utf8Er
         return Ok(None);
     }
     std::str::from_utf8(text).map(|name| Some(name.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn ipv4_is_the_standard_librarys(text in "([0-9]{0,4}[.]){0,4}[0-9]{0,16}|[0-2]?[0-9]?[0-9][.][1-9][0-9]{0,2}[.]0{1,2}[.]2?[0-9]{1,2}") {
+            prop_assert_eq!(ipv4(text.as_bytes()), text.parse().ok());
+        }
+
+        #[test]
+        fn lines_are_those_of_a_split(text in "[a\r\n]{0,40}") {
+            let split: Vec<(usize, &[u8])> = text
+                .split('\n')
+                .map(|l| l.strip_suffix('\r').unwrap_or(l).as_bytes())
+                .enumerate()
+                .map(|(i, l)| (i + 1, l))
+                .filter(|(_, l)| !l.is_empty())
+                .collect();
+            prop_assert_eq!(lines(text.as_bytes()).collect::<Vec<_>>(), split);
+        }
+
+        #[test]
+        fn numbers_are_the_standard_librarys(text in "[0-9]{0,22}|[0-9a-]{1,4}") {
+            prop_assert_eq!(number(text.as_bytes()), text.parse().ok());
+        }
+    }
 }

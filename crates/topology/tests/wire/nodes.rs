@@ -78,3 +78,43 @@ fn an_error_says_where() -> Outcome {
     assert!(parse_nodes(b"").is_err());
     Ok(())
 }
+
+#[test]
+fn one_row_is_the_speakers_own() {
+    let row =
+        |id: &str, flags: &str| format!("{id} 10.0.0.1:7000@17000 {flags} - 0 0 0 connected\n");
+    let fault = |text: String| {
+        parse_nodes(text.as_bytes())
+            .err()
+            .map(|e| (e.line, e.fault))
+    };
+    let (own, other) = (row(A, "myself,master"), row(B, "master"));
+    assert_eq!(fault(own.clone() + &other), None);
+    assert_eq!(fault(other.clone()), Some((None, Fault::Missing)));
+    let second = row(B, "myself,master");
+    assert_eq!(
+        fault(own.clone() + &second),
+        Some((Some(2), Fault::Repeated))
+    );
+    assert_eq!(
+        fault(row(A, "master") + &own),
+        Some((Some(2), Fault::Repeated)),
+        "its id is taken"
+    );
+    assert_eq!(fault(own + &row(A, "master")), None, "the first row counts");
+}
+
+#[test]
+fn a_row_without_a_role_is_a_handshake() -> Outcome {
+    let text = format!(
+        "{A} :7000@17000 myself,master - 0 0 0 connected\n{B} 10.0.0.2:7000 noflags - 0 0 0 connected\n"
+    );
+    let rows = parse_nodes(text.as_bytes())?;
+    let row = rows.get(id(B)?).ok_or("no row")?;
+    assert!(!row.is_member());
+    assert_eq!(
+        row.address.bus_port, 17_000,
+        "old engines write no bus port"
+    );
+    Ok(())
+}
