@@ -26,20 +26,24 @@ struct Shape {
     /// How many ranges each primary's slots lie in.
     ranges: usize,
     hostnames: bool,
+    /// Every server has another address than all views believe.
+    moved: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let shapes = [
-        ("addresses, one range each", 1, false),
-        ("host names, one range each", 1, true),
-        ("addresses, 16 ranges each", 16, false),
+        ("addresses, one range each", 1, false, false),
+        ("host names, one range each", 1, true, false),
+        ("addresses, 16 ranges each", 16, false, false),
+        ("all addresses changed", 1, false, true),
     ];
     let mut out = std::io::stdout().lock();
-    for (name, ranges, hostnames) in shapes {
+    for (name, ranges, hostnames, moved) in shapes {
         let shape = Shape {
             name,
             ranges,
             hostnames,
+            moved,
         };
         writeln!(out, "{}", measure(&shape)?)?;
     }
@@ -75,7 +79,7 @@ fn measure(shape: &Shape) -> Result<String, Box<dyn Error>> {
         .enumerate()
         .map(|(i, (rows, (cluster, server)))| Server {
             name: ServerName(format!("redis-{i}")),
-            address: Seen::Known(address(i)),
+            address: Seen::Known(address(if shape.moved { i + NODES } else { i })),
             place: Place::default(),
             process: Process::Running,
             view: Seen::Known(NodeView {
