@@ -163,6 +163,10 @@ impl Cluster {
                     .ask(&["CLUSTER", "NODES"])
                     .await
                     .map_err(|e| e.to_string())?;
+                // A MEET of a known node replaces the link to it, and some commands want the link.
+                if view.contains(" disconnected") {
+                    return Err(format!("{} sees\n{view}", server.address()));
+                }
                 shapes.push(shape(&view));
             }
             let all = shapes

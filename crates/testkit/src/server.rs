@@ -118,6 +118,7 @@ impl ServerBuilder {
         let mut server = Server {
             built: self,
             lease,
+            former: Vec::new(),
             dir,
             temporary: Some(temporary),
             child: None,
@@ -132,6 +133,8 @@ impl ServerBuilder {
 pub struct Server {
     built: ServerBuilder,
     lease: Lease,
+    // Kept, so that nobody else appears at an address where this server is still looked for.
+    former: Vec<Lease>,
     dir: PathBuf,
     temporary: Option<tempfile::TempDir>,
     child: Option<Child>,
@@ -281,8 +284,8 @@ impl Server {
 
     /// Starts it again with the same data at another port: a new address.
     pub fn restart_at_new_port(&mut self) -> Result<(), Error> {
-        // The old lease goes only after the new one is taken, so the port does change.
-        self.lease = Lease::take()?;
+        let former = std::mem::replace(&mut self.lease, Lease::take()?);
+        self.former.push(former);
         self.restart()
     }
 

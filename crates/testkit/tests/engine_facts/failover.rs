@@ -1,0 +1,219 @@
+//! Failovers: with the primary, by vote, and without votes.
+
+use std::time::{Duration, Instant};
+
+use shardwright_engine::{Access, Client, Endpoint, Unreachable, probe};
+use shardwright_testkit::{Cluster, each_engine};
+
+use crate::scene::{
+    AT_ONCE, measured, never_role, role_not_yet_known, seen_as_replica, until_role,
+};
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_held_connection_reports_death_in_ms(engine) {
+        let mut cluster = Cluster::start(&engine, 1, |builder| builder)?;
+        let endpoint = Endpoint::new(cluster[0].host(), cluster[0].port());
+        let client = Client::connect(&endpoint, &Access::default()).await?;
+        client.ping().await?;
+        let watching = tokio::spawn(async move {
+            client.closed().await;
+            Instant::now()
+        });
+        let killed = Instant::now();
+        cluster[0].kill9()?;
+        let noticed = watching.await?;
+        let refused = probe(&endpoint, Duration::from_secs(1)).await;
+        measured("death noticed on a held connection", &engine, noticed - killed);
+        assert!(noticed - killed < Duration::from_millis(100), "{:?}", noticed - killed);
+        assert_eq!(refused.expect_err("nothing listens"), Unreachable::Refused);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_switchover_takes_ms(engine) {
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        let took = until_role(&cluster[3], "master").await?;
+        measured("switchover", &engine, took);
+        assert!(took < AT_ONCE, "{took:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_force_after_death_with_agreed_views_takes_ms(engine) {
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        cluster[0].kill9()?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+        let took = until_role(&cluster[3], "master").await?;
+        measured("FORCE after kill -9", &engine, took);
+        assert!(took < AT_ONCE, "{took:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_takeover_needs_no_vote(engine) {
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        cluster[0].kill9()?;
+        cluster[1].kill9()?;
+        // One of three primaries is no majority.
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+        never_role(&cluster[3], "master", Duration::from_millis(800)).await?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await?;
+        let took = until_role(&cluster[3], "master").await?;
+        measured("TAKEOVER", &engine, took);
+        assert!(took < AT_ONCE, "{took:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_frozen_voter_delays_force(engine) {
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        cluster[1].freeze()?;
+        cluster[0].kill9()?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+        never_role(&cluster[3], "master", Duration::from_millis(800)).await?;
+        cluster[1].thaw()?;
+        let took = until_role(&cluster[3], "master").await?;
+        measured("FORCE after a frozen voter thawed", &engine, took);
+        assert!(took < AT_ONCE, "{took:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0]
+    async fn fact_force_denied_while_voters_see_a_primary(engine) {
+        let mut cluster = role_not_yet_known(&engine).await?;
+        cluster[0].kill9()?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+        never_role(&cluster[3], "master", Duration::from_millis(600)).await?;
+        let logs = cluster[1].log() + &cluster[2].log();
+        assert!(logs.contains("it is a master node"), "{logs}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0]
+    async fn fact_denied_election_blocks_new_force(engine) {
+        let mut cluster = role_not_yet_known(&engine).await?;
+        let id = cluster[3].id().await?;
+        cluster[0].kill9()?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+        never_role(&cluster[3], "master", Duration::from_millis(600)).await?;
+        // Now every voter learns the role; a new election would be won.
+        let dead = cluster.servers.remove(0);
+        cluster.meet_all().await?;
+        cluster.until_views("the role is known", |view| {
+            view.lines().any(|row| row.starts_with(&id) && row.contains("slave"))
+        })
+        .await?;
+        let replica = &cluster[2];
+        replica.ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+        never_role(replica, "master", Duration::from_millis(2500)).await?;
+        drop(dead);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn fact_role_change_is_told_at_once(engine) {
+        // On Valkey the voters know the new role before the replica is even synced, so the
+        // scene of a role that is not known cannot be set; FORCE right after works.
+        let mut cluster = Cluster::start(&engine, 4, |builder| {
+            builder.config("repl-diskless-sync-delay", "0").config("cluster-node-timeout", "5000")
+        })?;
+        let spare = cluster.servers.pop().expect("four were started");
+        cluster.form(3).await?;
+        cluster.servers.push(spare);
+        cluster.meet_all().await?;
+        cluster.until_known().await?;
+        let (primary, id) = (cluster[0].id().await?, cluster[3].id().await?);
+        cluster[3].ask::<()>(&["CLUSTER", "REPLICATE", &primary]).await?;
+        let begun = Instant::now();
+        for viewer in 0..3 {
+            shardwright_testkit::until("the role is known", crate::scene::SOON, || async {
+                match seen_as_replica(&cluster[viewer], &id).await {
+                    Ok(true) => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await?;
+        }
+        measured("role known everywhere by itself", &engine, begun.elapsed());
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0]
+    async fn fact_switchover_is_ignored_by_a_primary_that_does_not_know_its_replica(engine) {
+        let cluster = role_not_yet_known(&engine).await?;
+        // The answer is OK, and nothing happens.
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        never_role(&cluster[3], "master", Duration::from_millis(600)).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_second_vote_about_a_primary_waits_two_node_timeouts(engine) {
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        // To and fro: votes about server 0, then about server 3, each for the first time.
+        for to in [3, 0] {
+            cluster[to].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+            until_role(&cluster[to], "master").await?;
+            cluster.meet_all().await?;
+            cluster.until_agreed().await?;
+        }
+        // The second vote about server 0, within 2 × 5 s of the first.
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        if engine.name == "redis-7.0" {
+            never_role(&cluster[3], "master", Duration::from_millis(1500)).await?;
+            let logs = cluster[1].log() + &cluster[2].log();
+            assert!(logs.contains("can't vote about this master before"), "{logs}");
+        } else {
+            let took = until_role(&cluster[3], "master").await?;
+            assert!(took < AT_ONCE, "{took:?}");
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn fact_shutdown_on_sigterm_failover(engine) {
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| {
+            builder.config("shutdown-on-sigterm", "failover")
+        })
+        .await?;
+        cluster[0].terminate(crate::scene::SOON)?;
+        let took = until_role(&cluster[3], "master").await?;
+        measured("replica is primary after SIGTERM had ended the primary", &engine, took);
+        assert!(took < AT_ONCE, "{took:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_wait_is_refused_by_replicas(engine) {
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        let said = crate::scene::refusal(&cluster[3], &["WAIT", "1", "10"]).await;
+        assert!(said.contains("WAIT cannot be used with replica"), "{said}");
+        assert_eq!(cluster[0].ask::<u32>(&["WAIT", "1", "2000"]).await?, 1);
+        Ok(())
+    }
+}

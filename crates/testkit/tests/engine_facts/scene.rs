@@ -1,0 +1,138 @@
+//! Shared steps and looks.
+
+use std::io::Write;
+use std::time::Duration;
+
+use shardwright_testkit::{Cluster, Engine, Error, Server, until};
+
+/// Far beyond what any wait of these tests takes when the fact holds.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+/// What happens "at once" happens within this, also on a busy machine.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Appends a measured time to the file named by `SHARDWRIGHT_FACTS`.
+pub(crate) fn measured(fact: &str, engine: &Engine, took: Duration) {
+    if let Some(path) = std::env::var_os("SHARDWRIGHT_FACTS") {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("SHARDWRIGHT_FACTS names a file that can be written");
+        let ms = took.as_secs_f64() * 1000.0;
+        writeln!(file, "{fact}\t{}\t{ms:.1} ms", engine.name).expect("a line can be written");
+    }
+}
+
+/// The role word of a node, from its own `INFO`.
+pub(crate) async fn role(server: &Server) -> Result<String, Error> {
+    let role = server.field(&["INFO", "replication"], "role").await?;
+    Ok(role.unwrap_or_else(|| "?".to_owned()))
+}
+
+/// Waits until the node acts as a primary, or does so no more.
+pub(crate) async fn until_role(server: &Server, wanted: &str) -> Result<Duration, Error> {
+    let ((), took) = until(&format!("role {wanted}"), SOON, || async {
+        let seen = role(server).await.map_err(|e| e.to_string())?;
+        if seen == wanted { Ok(()) } else { Err(seen) }
+    })
+    .await?;
+    Ok(took)
+}
+
+/// For `time`, the node never acts in that role.
+pub(crate) async fn never_role(
+    server: &Server,
+    unwanted: &str,
+    time: Duration,
+) -> Result<(), Error> {
+    let seen = until("the unwanted role", time, || async {
+        let seen = role(server).await.map_err(|e| e.to_string())?;
+        if seen == unwanted { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    match seen {
+        Err(Error::TooLate { .. }) => Ok(()),
+        Err(error) => Err(error),
+        Ok(((), after)) => panic!("{} became {unwanted} after {after:?}", server.address()),
+    }
+}
+
+/// The row of node `id` as `viewer` sees it; empty where it lists no such node.
+pub(crate) async fn row(viewer: &Server, id: &str) -> Result<String, Error> {
+    let view: String = viewer.ask(&["CLUSTER", "NODES"]).await?;
+    Ok(view
+        .lines()
+        .find(|row| row.starts_with(id))
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// Whether `viewer` sees node `id` as a replica.
+pub(crate) async fn seen_as_replica(viewer: &Server, id: &str) -> Result<bool, Error> {
+    Ok(row(viewer, id).await?.contains("slave"))
+}
+
+/// Waits until the replica has its first full copy.
+pub(crate) async fn until_synced(replica: &Server) -> Result<Duration, Error> {
+    let ((), took) = until("the replica is synced", SOON, || async {
+        let link = replica
+            .field(&["INFO", "replication"], "master_link_status")
+            .await;
+        match link {
+            Ok(Some(link)) if link == "up" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    Ok(took)
+}
+
+/// What the server says against a command.
+pub(crate) async fn refusal(server: &Server, words: &[&str]) -> String {
+    match server.ask::<redis::Value>(words).await {
+        Ok(value) => format!("no refusal but {value:?}"),
+        Err(Error::Redis { source, .. }) => {
+            format!(
+                "{} {}",
+                source.code().unwrap_or("?"),
+                source.detail().unwrap_or("?")
+            )
+        }
+        Err(other) => format!("no refusal but {other}"),
+    }
+}
+
+/// Three primaries and, as server 3, a synced replica of server 0 that servers 0, 1 and 2
+/// still see as a primary: views learn the role by gossip, which takes up to seconds.
+pub(crate) async fn role_not_yet_known(engine: &Engine) -> Result<Cluster, Error> {
+    for _ in 0..8 {
+        let mut cluster = Cluster::start(engine, 4, |builder| {
+            builder
+                .config("repl-diskless-sync-delay", "0")
+                .config("cluster-node-timeout", "5000")
+        })?;
+        let spare = cluster.servers.pop().expect("four were started");
+        cluster.form(3).await?;
+        cluster.servers.push(spare);
+        cluster.meet_all().await?;
+        cluster.until_known().await?;
+        let primary = cluster[0].id().await?;
+        cluster[3]
+            .ask::<()>(&["CLUSTER", "REPLICATE", &primary])
+            .await?;
+        until_synced(&cluster[3]).await?;
+        let id = cluster[3].id().await?;
+        let mut known = false;
+        for viewer in 0..3 {
+            known |= seen_as_replica(&cluster[viewer], &id).await?;
+        }
+        if !known {
+            return Ok(cluster);
+        }
+    }
+    Err(Error::TooLate {
+        what: "a role that is not yet known".to_owned(),
+        waited: Duration::ZERO,
+        last: "in 8 tries gossip was always faster".to_owned(),
+    })
+}

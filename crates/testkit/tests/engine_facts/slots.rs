@@ -1,0 +1,99 @@
+//! Who owns a slot, and what is refused.
+
+use shardwright_testkit::slots::tag_for;
+use shardwright_testkit::{Cluster, each_engine};
+
+use crate::scene::{never_role, refusal, until_role};
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_setslot_node_refused_at_source_with_keys(engine) {
+        let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;
+        let to = cluster[1].id().await?;
+        let key = format!("{{{}}}:1", tag_for(7));
+        cluster[0].ask::<()>(&["SET", &key, "v"]).await?;
+        let said = refusal(&cluster[0], &["CLUSTER", "SETSLOT", "7", "NODE", &to]).await;
+        assert!(said.contains("while I still hold keys for this hash slot"), "{said}");
+        cluster[0].ask::<()>(&["DEL", &key]).await?;
+        cluster[0].ask::<()>(&["CLUSTER", "SETSLOT", "7", "NODE", &to]).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_setslot_of_an_unknown_node_is_refused(engine) {
+        let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;
+        let stranger = "0123456789012345678901234567890123456789";
+        for state in ["MIGRATING", "NODE"] {
+            let said = refusal(&cluster[0], &["CLUSTER", "SETSLOT", "7", state, stranger]).await;
+            assert!(said.to_lowercase().contains("know"), "{said}");
+        }
+        Ok(())
+    }
+}
+
+/// Two primaries, the second with the last slot only, which it gives to the first.
+async fn give_last_slot(
+    engine: &shardwright_testkit::Engine,
+    migration: &str,
+) -> Result<Cluster, shardwright_testkit::Error> {
+    let cluster = Cluster::start(engine, 2, |builder| {
+        builder.config("cluster-allow-replica-migration", migration)
+    })?;
+    let ranges = [("1", "0", "16382"), ("2", "16383", "16383")];
+    for (server, (epoch, first, last)) in cluster.servers.iter().zip(ranges) {
+        server
+            .ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", epoch])
+            .await?;
+        server
+            .ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last])
+            .await?;
+    }
+    cluster.meet_all().await?;
+    cluster.until_known().await?;
+    cluster.until_ok().await?;
+    let (to, from) = (cluster[0].id().await?, cluster[1].id().await?);
+    cluster[0]
+        .ask::<()>(&["CLUSTER", "SETSLOT", "16383", "IMPORTING", &from])
+        .await?;
+    cluster[1]
+        .ask::<()>(&["CLUSTER", "SETSLOT", "16383", "MIGRATING", &to])
+        .await?;
+    cluster[0]
+        .ask::<()>(&["CLUSTER", "SETSLOT", "16383", "NODE", &to])
+        .await?;
+    // The receiver's new epoch may have told it already; then there is nothing left to set.
+    match cluster[1]
+        .ask::<()>(&["CLUSTER", "SETSLOT", "16383", "NODE", &to])
+        .await
+    {
+        Err(shardwright_testkit::Error::Redis { source, .. })
+            if source
+                .detail()
+                .is_some_and(|said| said.contains("SETSLOT only with")) => {}
+        other => other?,
+    }
+    Ok(cluster)
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_last_slot_primary_becomes_replica(engine) {
+        let cluster = give_last_slot(&engine, "yes").await?;
+        until_role(&cluster[1], "slave").await?;
+        let to = cluster[0].id().await?;
+        let said = refusal(&cluster[1], &["CLUSTER", "SETSLOT", "16383", "NODE", &to]).await;
+        assert!(said.contains("Please use SETSLOT only with"), "{said}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_last_slot_primary_stays_without_replica_migration(engine) {
+        let cluster = give_last_slot(&engine, "no").await?;
+        never_role(&cluster[1], "slave", std::time::Duration::from_millis(1500)).await?;
+        Ok(())
+    }
+}
