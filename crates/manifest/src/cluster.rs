@@ -287,6 +287,23 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// What the planner is to want: a cluster of this shape, whose servers we run.
+    pub fn desired(&self) -> shardwright_planner::Desired {
+        let fits = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+        let desired =
+            shardwright_planner::Desired::managed(fits(self.shards), fits(self.replicas_per_shard));
+        let failover = match self.failover {
+            FailoverPolicy::Availability => shardwright_planner::FailoverPolicy::Availability,
+            FailoverPolicy::KeepEveryWrite => shardwright_planner::FailoverPolicy::KeepEveryWrite,
+        };
+        shardwright_planner::Desired {
+            failover,
+            ..desired
+        }
+    }
+}
+
 fn accept(findings: Findings, cluster: Option<Cluster>) -> Result<Accepted, Problems> {
     let (cluster, warnings) = findings.finish(cluster)?;
     Ok(Accepted { cluster, warnings })

@@ -1,1 +1,29 @@
 //! A cluster as processes of this machine: ports, directories, pid files, logs.
+//!
+//! Everything of a cluster lies in one directory:
+//!
+//! ```text
+//! cluster.json     the servers, their ports and nodes, and that the cluster was formed
+//! manifest.yaml    what it was made from
+//! lock             held by whoever changes it
+//! secrets/USER     a password each, readable by the owner only
+//! nodes/NAME/      redis.conf, users.acl, auth.conf, process.json, server.log, data/
+//! ```
+
+mod disk;
+mod engines;
+mod files;
+mod local;
+mod machine;
+mod process;
+mod secrets;
+mod state;
+mod stop;
+
+pub use engines::{Engine, EngineChoice, EngineError, find_engine};
+pub use local::{Local, LocalError, Opened, Options};
+pub use machine::MachineError;
+pub use process::{Identity, ProcessError};
+pub use secrets::SecretError;
+pub use state::{State, StateError, StateLock, clusters, root};
+pub use stop::StopError;

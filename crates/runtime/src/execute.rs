@@ -142,7 +142,8 @@ async fn meet(client: &Client, proved: &Proved, steps: Vec<&Step>) -> Vec<Outcom
         if let Some(ip) = address
             .host
             .ip()
-            .filter(|_| proved.contains(&(target.node(), address.clone()))) {
+            .filter(|_| proved.contains(&(target.node(), address.clone())))
+        {
             them.push((ip, address.port, address.bus_port));
             ready.push(step);
         } else {

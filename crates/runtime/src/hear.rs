@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
-use shardwright_engine::{Error, RawView};
-use shardwright_topology::wire::{
-    WireError, parse_cluster_info, parse_my_id, parse_nodes, parse_server_info,
-};
+use shardwright_engine::Error;
 use shardwright_topology::{Address, NodeId, NodeView, OpenSlot, Seen, ServerName, Slot, Why};
 
 use crate::Links;
@@ -25,9 +22,9 @@ pub(crate) async fn one(links: &Links, name: &ServerName, address: &Address) -> 
         Err(error) => Err(error),
     };
     match raw {
-        Ok(raw) => {
-            parse(&raw).map_or_else(|e| Seen::Unknown(Why::Strange(e.to_string())), Seen::Known)
-        }
+        Ok(raw) => raw
+            .parse()
+            .map_or_else(|e| Seen::Unknown(Why::Strange(e.to_string())), Seen::Known),
         Err(error) => {
             let why = why_silent(links, address, &error).await;
             tracing::debug!(server = %name, %error, "not heard");
@@ -52,18 +49,6 @@ async fn why_silent(links: &Links, address: &Address, error: &Error) -> Why {
         }
         .why(),
     }
-}
-
-fn parse(raw: &RawView) -> Result<NodeView, WireError> {
-    let mut server = parse_server_info(&raw.info)?;
-    server.keys = raw.keys;
-    Ok(NodeView {
-        id: parse_my_id(&raw.my_id)?,
-        rows: parse_nodes(&raw.cluster_nodes)?,
-        cluster: parse_cluster_info(&raw.cluster_info)?,
-        server,
-        keys_in_slot: BTreeMap::new(),
-    })
 }
 
 /// Where slots are open, both ends and the owner are asked how many keys they hold of them.

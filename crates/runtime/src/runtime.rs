@@ -76,3 +76,34 @@ pub trait Runtime: Send {
     /// Ends when a process may have ended or begun: only a hint to look again.
     async fn woken(&mut self);
 }
+
+#[async_trait]
+impl Runtime for Box<dyn Runtime> {
+    async fn seats(&mut self, now: Timestamp) -> Result<Vec<Seat>, RuntimeError> {
+        (**self).seats(now).await
+    }
+
+    fn formed(&self) -> Option<Formed> {
+        (**self).formed()
+    }
+
+    async fn learn(&mut self, heard: &[(ServerName, NodeView)]) -> Result<(), RuntimeError> {
+        (**self).learn(heard).await
+    }
+
+    async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        (**self).start(server).await
+    }
+
+    async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {
+        (**self).record_formed(now).await
+    }
+
+    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
+        (**self).record_members(observed).await
+    }
+
+    async fn woken(&mut self) {
+        (**self).woken().await;
+    }
+}

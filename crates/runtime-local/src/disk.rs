@@ -1,0 +1,61 @@
+//! What a start of a server would find on its disk.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use shardwright_topology::wire::parse_nodes;
+use shardwright_topology::{Disk, Role, Seen, Why};
+
+/// The name of the file in which a node keeps its table.
+pub(crate) const NODES_FILE: &str = "nodes.conf";
+/// Written after a stop that saved everything, removed before each start.
+pub(crate) const CLEAN_MARK: &str = "stopped-clean";
+
+/// Looks at a node's data directory. `aof`: whether the server will load its append-only file.
+pub(crate) fn look(data: &Path, aof: bool) -> Seen<Disk> {
+    match inspect(data, aof) {
+        Ok(disk) => Seen::Known(disk),
+        Err(e) => Seen::Unknown(Why::Unreachable(format!("{}: {e}", data.display()))),
+    }
+}
+
+fn inspect(data: &Path, aof: bool) -> io::Result<Disk> {
+    let table = match fs::read(data.join(NODES_FILE)) {
+        Ok(bytes) if bytes.is_empty() => return Ok(Disk::Blank),
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Disk::Blank),
+        Err(e) => return Err(e),
+    };
+    if aof && has_log(data)? {
+        return Ok(Disk::Log);
+    }
+    if data.join(CLEAN_MARK).try_exists()? {
+        return Ok(Disk::CleanSnapshot);
+    }
+    // A table that can't be read may say anything: then the worst is assumed.
+    let owns_slots = parse_nodes(&table).ok().and_then(|rows| {
+        let own = rows.myself()?;
+        Some(own.role == Role::Primary && !own.slots.is_empty())
+    });
+    Ok(Disk::Stale {
+        owns_slots: owns_slots.unwrap_or(true),
+    })
+}
+
+/// Whether there is an append-only file: since version 7 a directory with a manifest.
+fn has_log(data: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(data.join("appendonlydir")) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(".manifest") && entry.metadata()?.len() > 0
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,581 @@
+//! The runtime of this machine: each node a real server process in its own directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shardwright_engine::{Access, Credentials};
+use shardwright_manifest::{
+    Cluster, NodeSettings, Problems, RenderError, SHARDWRIGHT_USER, Secret, redis_conf,
+    replication_auth, users_acl,
+};
+use shardwright_runtime::{Runtime, RuntimeError, Seat};
+use shardwright_topology::{
+    Address, Death, DeathProof, Formed, Host, Member, NodeView, Observed, Place, Process, Seen,
+    ServerName, Source, Timestamp,
+};
+use tokio::sync::Notify;
+
+use crate::disk::{self, CLEAN_MARK, NODES_FILE};
+use crate::process::{self, Identity, ProcessError};
+use crate::state::{self, FormedNote, ServerNote, State, StateError, StateLock};
+use crate::{Engine, MachineError, SecretError, files, machine, secrets};
+
+/// The first port when neither the command line nor the manifest names one. Below 22768, so that the bus ports too
+/// lie below the ports that the system gives to outgoing connections (32768 and up).
+const FIRST_PORT: u16 = 7000;
+
+/// How a cluster is to be made or brought back.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The first port, if the command line names one.
+    pub port: Option<u16>,
+    /// The directory of given passwords.
+    pub secrets: Option<PathBuf>,
+}
+
+/// A local cluster can't be made, found or used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A password.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The machine.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// A process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The stored manifest no longer reads.
+    #[error("the stored manifest {} can't be used", path.display())]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        source: Problems,
+    },
+    /// A configuration file can't be rendered.
+    #[error("cannot write the configuration")]
+    Render(#[from] RenderError),
+    /// A file can't be read or written.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The ports can't change now.
+    #[error("the cluster runs on ports from {first}; stop it first to move it: shardwright down")]
+    PortsInUse {
+        /// The first port now.
+        first: u16,
+    },
+    /// The shape can't change yet.
+    #[error(
+        "this cluster has {have} nodes, and the manifest wants {want}; changing the shape of a running cluster is not supported yet"
+    )]
+    Shape {
+        /// Servers now.
+        have: usize,
+        /// Servers wanted.
+        want: usize,
+    },
+}
+
+/// A cluster of this machine.
+#[derive(Debug)]
+pub struct Local {
+    dir: PathBuf,
+    state: State,
+    cluster: Cluster,
+    passwords: BTreeMap<String, Secret>,
+    wake: Arc<Notify>,
+    /// Held while we may change the cluster.
+    lock: Option<StateLock>,
+}
+
+/// A cluster that was opened, with what there is to warn of.
+#[derive(Debug)]
+pub struct Opened {
+    /// The cluster.
+    pub local: Local,
+    /// Warnings for the person.
+    pub warnings: Vec<String>,
+}
+
+impl Local {
+    /// Makes a cluster in this directory, or opens the one that is there, to change it. Nothing is started yet.
+    ///
+    /// # Errors
+    /// When the directory holds something else, someone else changes it, or the machine can't hold the cluster.
+    /// Then nothing was changed.
+    pub fn make(
+        dir: &Path,
+        manifest: &str,
+        cluster: Cluster,
+        engine: &Engine,
+        options: &Options,
+    ) -> Result<Opened, LocalError> {
+        let found = state::read(dir)?;
+        if let Some(other) = found.as_ref().filter(|s| s.name != cluster.name()) {
+            let (found, wanted) = (other.name.clone(), cluster.name().to_owned());
+            return Err(StateError::Another {
+                dir: dir.to_owned(),
+                found,
+                wanted,
+            }
+            .into());
+        }
+        let lock = StateLock::take(dir)?;
+        let nodes = usize::try_from(cluster.nodes()).unwrap_or(usize::MAX);
+        let mut state = match found {
+            Some(state) if state.servers.len() != nodes => {
+                return Err(LocalError::Shape {
+                    have: state.servers.len(),
+                    want: nodes,
+                });
+            }
+            Some(state) => state,
+            None => first_state(&cluster, engine, options, nodes)?,
+        };
+        state.engine.clone_from(&engine.path);
+        let wake = Arc::new(Notify::new());
+        let mut local = Self {
+            dir: dir.to_owned(),
+            state,
+            cluster,
+            passwords: BTreeMap::new(),
+            wake,
+            lock: Some(lock),
+        };
+        local.move_ports(options)?;
+        let mut warnings = local.fits()?;
+        let private = local.dir.join("secrets");
+        files::private_dir(&private).map_err(file(&private))?;
+        let (passwords, more) =
+            secrets::gather(&local.cluster, &private, options.secrets.as_deref())?;
+        local.passwords = passwords;
+        warnings.extend(more);
+        let path = local.dir.join(MANIFEST);
+        files::write(&path, manifest, files::PUBLIC).map_err(file(&path))?;
+        state::write(&local.dir, &local.state)?;
+        Ok(Opened { local, warnings })
+    }
+
+    /// Opens an existing cluster to look at it.
+    pub fn open(dir: &Path) -> Result<Self, LocalError> {
+        Self::open_with(dir, None)
+    }
+
+    /// Opens an existing cluster to change it.
+    pub fn open_to_change(dir: &Path) -> Result<Self, LocalError> {
+        if state::read(dir)?.is_none() {
+            return Err(StateError::NoCluster {
+                dir: dir.to_owned(),
+            }
+            .into());
+        }
+        Self::open_with(dir, Some(StateLock::take(dir)?))
+    }
+
+    fn open_with(dir: &Path, lock: Option<StateLock>) -> Result<Self, LocalError> {
+        let state = state::read(dir)?.ok_or_else(|| StateError::NoCluster {
+            dir: dir.to_owned(),
+        })?;
+        let path = dir.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(file(&path))?;
+        let accepted =
+            Cluster::from_text(&text).map_err(|source| LocalError::Manifest { path, source })?;
+        let mut passwords = BTreeMap::new();
+        for user in accepted.cluster.users() {
+            if let Some(password) = secrets::kept(&dir.join("secrets"), user.name())? {
+                passwords.insert(user.name().to_owned(), password);
+            }
+        }
+        let wake = Arc::new(Notify::new());
+        Ok(Self {
+            dir: dir.to_owned(),
+            state,
+            cluster: accepted.cluster,
+            passwords,
+            wake,
+            lock,
+        })
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What is stored of it.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What it was made from.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Where a user's password is kept.
+    pub fn password_file(&self, user: &str) -> PathBuf {
+        self.dir.join("secrets").join(user)
+    }
+
+    /// How we log in at its servers.
+    pub fn access(&self) -> Access {
+        let credentials = self
+            .passwords
+            .get(SHARDWRIGHT_USER)
+            .map(|password| Credentials {
+                user: Some(SHARDWRIGHT_USER.to_owned()),
+                password: shardwright_engine::Secret::new(password.expose()),
+            });
+        Access {
+            credentials,
+            ..Access::default()
+        }
+    }
+
+    /// The log of a server.
+    pub fn log_file(&self, server: &str) -> PathBuf {
+        self.node_dir(server).join("server.log")
+    }
+
+    /// The process of a server, if one of ours was started and lives.
+    pub fn process_of(&self, server: &str) -> Result<Option<Identity>, ProcessError> {
+        let noted = Identity::read(&self.node_dir(server).join(PROCESS))?;
+        Ok(noted.filter(Identity::lives))
+    }
+
+    /// Where a server is reached.
+    pub fn address_of(&self, note: &ServerNote) -> Address {
+        Address::new(Host::Ip(self.dial_ip()), note.port)
+    }
+
+    pub(crate) fn data_dir(&self, server: &str) -> PathBuf {
+        self.node_dir(server).join("data")
+    }
+
+    fn node_dir(&self, server: &str) -> PathBuf {
+        self.dir.join("nodes").join(server)
+    }
+
+    /// The address at which we, and the nodes among themselves, reach the servers: the first they bind to.
+    fn dial_ip(&self) -> IpAddr {
+        let bound = self
+            .binds()
+            .first()
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if bound.is_unspecified() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            bound
+        }
+    }
+
+    /// Only this machine, unless the manifest says otherwise.
+    fn binds(&self) -> Vec<IpAddr> {
+        match self.cluster.local().bind() {
+            [] => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            said => said.to_vec(),
+        }
+    }
+
+    /// Moves a stopped cluster to other ports. Its nodes know one another by id, and meet again there.
+    fn move_ports(&mut self, options: &Options) -> Result<(), LocalError> {
+        let Some(first) = options.port else {
+            return Ok(());
+        };
+        let Some(now) = self.state.servers.values().map(|s| s.port).min() else {
+            return Ok(());
+        };
+        if first == now {
+            return Ok(());
+        }
+        for name in self.state.servers.keys() {
+            if self.process_of(name)?.is_some() {
+                return Err(LocalError::PortsInUse { first: now });
+            }
+        }
+        machine::ports_fit(first, self.state.servers.len())?;
+        for note in self.state.servers.values_mut() {
+            note.port = first.saturating_add(note.port - now);
+        }
+        Ok(())
+    }
+
+    /// Whether the machine can hold those servers that do not run yet.
+    fn fits(&self) -> Result<Vec<String>, LocalError> {
+        let mut idle = 0;
+        for (name, note) in &self.state.servers {
+            if self.process_of(name)?.is_none() {
+                idle += 1;
+                let address = self.address_of(note);
+                for ip in self.binds() {
+                    machine::port_free(ip, &address, name)?;
+                }
+            }
+        }
+        if idle == 0 {
+            Ok(Vec::new())
+        } else {
+            Ok(machine::holds(&self.cluster, &self.dir, idle)?)
+        }
+    }
+
+    fn render(&self, name: &str, note: &ServerNote) -> Result<PathBuf, LocalError> {
+        let dir = self.node_dir(name);
+        let data = self.data_dir(name);
+        files::private_dir(&data).map_err(file(&data))?;
+        let settings = NodeSettings {
+            port: note.port,
+            bus_port: None,
+            bind: self.binds(),
+            dir: data,
+            nodes_file: NODES_FILE.to_owned(),
+            acl_file: dir.join("users.acl"),
+            auth_file: dir.join("auth.conf"),
+            pid_file: None,
+            log_file: Some(dir.join("server.log")),
+            announce_ip: Some(self.dial_ip()),
+            announce_hostname: None,
+        };
+        let empty = Secret::new("");
+        let replication = self
+            .passwords
+            .get(shardwright_manifest::REPLICATION_USER)
+            .unwrap_or(&empty);
+        let conf = dir.join("redis.conf");
+        let auth = replication_auth(replication)?;
+        let texts = [
+            (&conf, redis_conf(&self.cluster, &settings)?, files::PUBLIC),
+            (
+                &settings.acl_file,
+                users_acl(&self.cluster, &self.passwords)?,
+                files::PRIVATE,
+            ),
+            (
+                &settings.auth_file,
+                auth.expose().to_owned(),
+                files::PRIVATE,
+            ),
+        ];
+        for (path, text, mode) in texts {
+            files::write(path, &text, mode).map_err(file(path))?;
+        }
+        Ok(conf)
+    }
+
+    fn start_one(&self, name: &str) -> Result<(), LocalError> {
+        let Some(note) = self.state.servers.get(name) else {
+            return Ok(());
+        };
+        if self.process_of(name)?.is_some() {
+            return Ok(());
+        }
+        let address = self.address_of(note);
+        for ip in self.binds() {
+            machine::port_free(ip, &address, name)?;
+        }
+        let conf = self.render(name, note)?;
+        let (dir, data) = (self.node_dir(name), self.data_dir(name));
+        let mark = data.join(CLEAN_MARK);
+        match fs::remove_file(&mark) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(file(&mark)(e)),
+        }
+        let mut child = process::start(
+            &self.state.engine,
+            &conf,
+            &data,
+            &self.log_file(name),
+            &dir.join(PROCESS),
+        )?;
+        let (wake, name) = (Arc::clone(&self.wake), name.to_owned());
+        tokio::spawn(async move {
+            match child.wait().await {
+                Ok(status) => tracing::info!(server = name, %status, "the process ended"),
+                Err(error) => {
+                    tracing::warn!(server = name, %error, "the process can't be waited for")
+                }
+            }
+            wake.notify_one();
+        });
+        Ok(())
+    }
+
+    fn seat(&self, name: &str, note: &ServerNote, now: Timestamp) -> Result<Seat, ProcessError> {
+        let noted = Identity::read(&self.node_dir(name).join(PROCESS))?;
+        let process = match noted {
+            None => Process::Dead(Death {
+                proof: DeathProof::NotStarted,
+                since: now,
+            }),
+            Some(id) if id.lives() => Process::Running,
+            Some(_) => Process::Dead(Death {
+                proof: DeathProof::ChildReaped,
+                since: now,
+            }),
+        };
+        let host = self
+            .cluster
+            .local()
+            .host_of(usize::try_from(note.index).unwrap_or(usize::MAX));
+        let place = Place {
+            zone: host.and_then(|h| h.zone.clone()),
+            host: host.map(|h| h.host.clone()),
+            pinned_by_volume: false,
+            leave_rank: note.index,
+        };
+        // Only what is down is looked at: a running server's files change under our eyes.
+        let disk = match process {
+            Process::Dead(_) => disk::look(&self.data_dir(name), self.cluster.persistence().aof),
+            Process::Running | Process::Unknown => Seen::Unknown(Why::NotAsked),
+        };
+        Ok(Seat {
+            name: ServerName(name.to_owned()),
+            address: Seen::Known(self.address_of(note)),
+            place,
+            process,
+            disk,
+            recorded_id: self.state.node_of(name),
+        })
+    }
+
+    /// Stores the state. Only who holds the lock may.
+    fn store(&self) -> Result<(), RuntimeError> {
+        if self.lock.is_none() {
+            return Err(RuntimeError::new(
+                "the cluster was opened to be looked at, not to be changed",
+            ));
+        }
+        state::write(&self.dir, &self.state).map_err(|e| {
+            RuntimeError::because(
+                format!("cannot store the state in {}", self.dir.display()),
+                e,
+            )
+        })
+    }
+}
+
+const MANIFEST: &str = "manifest.yaml";
+const PROCESS: &str = "process.json";
+
+fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
+    |source| LocalError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn first_state(
+    cluster: &Cluster,
+    engine: &Engine,
+    options: &Options,
+    nodes: usize,
+) -> Result<State, LocalError> {
+    let first = options
+        .port
+        .or(cluster.local().port())
+        .unwrap_or(FIRST_PORT);
+    machine::ports_fit(first, nodes)?;
+    let servers = (0..cluster.nodes()).zip(first..).map(|(index, port)| {
+        (
+            format!("{}-{index}", cluster.name()),
+            ServerNote {
+                index,
+                port,
+                node: None,
+            },
+        )
+    });
+    Ok(State {
+        version: 1,
+        name: cluster.name().to_owned(),
+        engine: engine.path.clone(),
+        formed: None,
+        servers: servers.collect(),
+    })
+}
+
+/// Whether the new node at a server may be recorded there: it belongs to the cluster, and the one before it has
+/// nothing left that only its death explains.
+fn may_record(o: &Observed, member: &Member, before: Option<shardwright_topology::NodeId>) -> bool {
+    let belongs =
+        member.source == Source::Itself && (member.listed_by > 1 || !member.slots.is_empty());
+    let done = before
+        .and_then(|id| o.member(id))
+        .is_none_or(|m| m.slots.is_empty());
+    belongs && done
+}
+
+#[async_trait]
+impl Runtime for Local {
+    async fn seats(&mut self, now: Timestamp) -> Result<Vec<Seat>, RuntimeError> {
+        let seats = self
+            .state
+            .servers
+            .iter()
+            .map(|(name, note)| self.seat(name, note, now));
+        seats
+            .collect::<Result<_, _>>()
+            .map_err(|e| RuntimeError::because("cannot look at the server processes", e))
+    }
+
+    fn formed(&self) -> Option<Formed> {
+        self.state.formed()
+    }
+
+    async fn learn(&mut self, _heard: &[(ServerName, NodeView)]) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        self.start_one(&server.0)
+            .map_err(|e| RuntimeError::because(format!("cannot start {server}"), e))
+    }
+
+    async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes)
+            .map_err(|e| RuntimeError::new(format!("no random bytes for an id: {e}")))?;
+        let cluster_id = format!("{:032x}", u128::from_be_bytes(bytes));
+        self.state.formed = Some(FormedNote {
+            cluster_id,
+            at_ms: now.0,
+        });
+        self.store()
+    }
+
+    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
+        let mut changed = false;
+        for member in observed.members().values() {
+            let Some(name) = &member.server else { continue };
+            let before = self.state.node_of(&name.0);
+            let Some(note) = self.state.servers.get_mut(&name.0) else {
+                continue;
+            };
+            if before != Some(member.id) && may_record(observed, member, before) {
+                note.node = Some(member.id.to_string());
+                changed = true;
+            }
+        }
+        if changed { self.store() } else { Ok(()) }
+    }
+
+    async fn woken(&mut self) {
+        self.wake.notified().await;
+    }
+}

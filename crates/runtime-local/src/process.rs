@@ -1,0 +1,207 @@
+//! Server processes: started so that they outlive us, and known again by more than their number.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+
+use crate::files;
+
+/// Which process it was: a number alone may belong to a stranger after a while, or after a reboot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its number.
+    pub pid: i32,
+    /// When it began, in clock ticks since the boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+    /// Which boot that was.
+    pub boot_id: String,
+}
+
+/// A process could not be started, found or told.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It did not start.
+    #[error("cannot start {}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is noted of it can't be read or written.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The signal was not delivered.
+    #[error("cannot signal process {pid}")]
+    Signal {
+        /// Its number.
+        pid: i32,
+        /// Why.
+        source: io::Error,
+    },
+    /// It went away while it was looked at, or has no number yet.
+    #[error("the process ended at once; see {}", log.display())]
+    Gone {
+        /// Its log.
+        log: PathBuf,
+    },
+}
+
+impl Identity {
+    /// Reads what was noted. `None`: nothing was, so nothing of ours was started here.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, ProcessError> {
+        let file = |source| ProcessError::File {
+            path: path.to_owned(),
+            source,
+        };
+        match fs::read_to_string(path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|e| file(io::Error::other(e))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(file(e)),
+        }
+    }
+
+    fn of(pid: i32) -> Option<Self> {
+        Some(Self {
+            pid,
+            start_ticks: start_ticks(pid)?,
+            boot_id: boot_id()?,
+        })
+    }
+
+    /// Whether that very process lives. A zombie does not.
+    pub fn lives(&self) -> bool {
+        boot_id().as_deref() == Some(&self.boot_id)
+            && start_ticks(self.pid) == Some(self.start_ticks)
+    }
+
+    /// A handle to that very process: what is sent through it reaches no other.
+    fn handle(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // The handle was taken first, so if the process behind the number is ours now, the handle is its.
+            Ok(handle) => Ok(self.lives().then_some(handle)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Sends a signal to that very process. False: it no longer lives.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<bool, ProcessError> {
+        let failed = |source| ProcessError::Signal {
+            pid: self.pid,
+            source,
+        };
+        let Some(handle) = self.handle().map_err(failed)? else {
+            return Ok(false);
+        };
+        match pidfd_send_signal(&handle, signal) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(e) => Err(failed(e.into())),
+        }
+    }
+}
+
+/// Starts a server in its directory, in a process group of its own, so that it outlives us and our terminal.
+pub(crate) fn start(
+    program: &Path,
+    conf: &Path,
+    dir: &Path,
+    log: &Path,
+    note: &Path,
+) -> Result<Child, ProcessError> {
+    let open = || OpenOptions::new().create(true).append(true).open(log);
+    let file = |source| ProcessError::File {
+        path: log.to_owned(),
+        source,
+    };
+    let (out, err) = (open().map_err(file)?, open().map_err(file)?);
+    let child = Command::new(program)
+        .arg(conf)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .process_group(0)
+        .kill_on_drop(false)
+        .spawn()
+        .map_err(|source| ProcessError::Start {
+            program: program.to_owned(),
+            source,
+        })?;
+    let gone = || ProcessError::Gone {
+        log: log.to_owned(),
+    };
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .ok_or_else(gone)?;
+    let identity = Identity::of(pid).ok_or_else(gone)?;
+    let text = serde_json::to_string(&identity).map_err(io::Error::other);
+    let noted = text.and_then(|text| files::write(note, &text, files::PUBLIC));
+    noted.map_err(|source| ProcessError::File {
+        path: note.to_owned(),
+        source,
+    })?;
+    Ok(child)
+}
+
+/// When a living process began; `None` when there is none of this number, or it is a zombie.
+fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; the fields after it are plain. State is the third field of the
+    // line, the start time the 22nd (proc(5)).
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    let ticks = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(ticks)
+}
+
+fn boot_id() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .ok()
+        .map(|id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Identity;
+
+    #[test]
+    fn a_living_process_is_known_and_a_stranger_with_its_number_is_not() {
+        let me = i32::try_from(std::process::id()).expect("a pid fits");
+        let myself = Identity::of(me).expect("this process lives");
+        assert!(myself.lives());
+        let stranger = Identity {
+            start_ticks: myself.start_ticks + 1,
+            ..myself.clone()
+        };
+        assert!(!stranger.lives());
+        let before_reboot = Identity {
+            boot_id: "another".to_owned(),
+            ..myself
+        };
+        assert!(!before_reboot.lives());
+        let sent = stranger
+            .signal(rustix::process::Signal::KILL)
+            .expect("it is not an error");
+        assert!(!sent, "a stranger is never signalled");
+    }
+}
