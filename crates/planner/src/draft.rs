@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{Attempt, AttemptKind, NodeId, Observed, Server, ServerName, Timestamp};
 
-use crate::ours::{Standing, standings};
+use crate::ours::Standing;
 use crate::{Action, Desired, Limits, Precondition, Reason, Step, Waiting};
 
 pub(crate) struct Draft<'a> {
@@ -20,12 +20,20 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(d: &'a Desired, o: &'a Observed, l: &'a Limits, now: Timestamp) -> Self {
-        let standings = standings(d, o);
+    pub(crate) fn new(
+        d: &'a Desired,
+        o: &'a Observed,
+        l: &'a Limits,
+        now: Timestamp,
+        standings: BTreeMap<ServerName, Standing>,
+    ) -> Self {
+        // Of a twin it is not known which of the two a command would reach.
+        let twin = |id: &NodeId| o.twins().iter().any(|(twin, _, _)| twin == id);
         let ours = standings
             .iter()
             .filter(|(_, standing)| standing.is_ours())
-            .filter_map(|(name, _)| o.servers()[name].view.known().map(|v| v.id))
+            .filter_map(|(name, _)| o.servers().get(name)?.view.known().map(|v| v.id))
+            .filter(|id| !twin(id))
             .collect();
         Self {
             d,
@@ -60,12 +68,9 @@ impl<'a> Draft<'a> {
     }
 
     /// The servers that belong here and were heard.
-    pub(crate) fn our_servers(&self) -> impl Iterator<Item = &'a Server> + '_ {
-        let o = self.o;
-        self.standings
-            .iter()
-            .filter(|(_, s)| s.is_ours())
-            .map(move |(name, _)| &o.servers()[name])
+    pub(crate) fn our_servers(&self) -> impl Iterator<Item = &'a Server> {
+        let speaks = |s: &&Server| s.view.known().is_some_and(|v| self.is_ours(v.id));
+        self.o.servers().values().filter(speaks)
     }
 
     /// The first time this was asked of the node, if it was lately.

@@ -31,31 +31,72 @@ impl Standing {
 
 /// How every server stands to the cluster.
 ///
-/// The cluster is the island (nodes that know one another) that owns the most slots. A node belongs to it when it
-/// is in it, or when the runtime recorded that it was. A blank node may join when we run it or someone asked for it.
+/// The cluster is the island (nodes that know one another) in which most of the recorded nodes are; where none is
+/// recorded, the one that owns the most slots, but not a joiner's. A node belongs to it when it is in it, or when
+/// the runtime recorded that it was. A blank node may join when we run it or someone asked for it.
 pub fn standings(d: &Desired, o: &Observed) -> BTreeMap<ServerName, Standing> {
-    let main = main_island(o);
+    let main = main_island(d, o);
     o.servers()
         .values()
         .map(|s| (s.name.clone(), standing(d, o, &main, s)))
         .collect()
 }
 
-fn main_island(o: &Observed) -> BTreeSet<NodeId> {
+/// The same observation without what foreign servers say, when there are any that say something: their tables name
+/// nodes and slots of another cluster, which must not be weighed with ours.
+pub(crate) fn without_strangers(
+    o: &Observed,
+    standings: &BTreeMap<ServerName, Standing>,
+) -> Option<Observed> {
+    let stranger = |name: &ServerName| {
+        let standing = standings.get(name);
+        matches!(standing, Some(Standing::Foreign(what)) if *what != Foreign::NotAsked)
+    };
+    if !o.servers().keys().any(stranger) {
+        return None;
+    }
+    let ours = o.servers().values().filter(|s| !stranger(&s.name)).cloned();
+    let mut clean = Observed::new(o.at, o.formed.clone(), ours);
+    clean.attempts.clone_from(&o.attempts);
+    Some(clean)
+}
+
+/// True for a node that nothing ties to any cluster yet; greetings may be under way.
+pub(crate) fn is_fresh(view: &NodeView) -> bool {
+    view.rows.iter().all(|r| r.slots.is_empty())
+        && view.peers().next().is_none()
+        && view.server.keys == 0
+}
+
+fn main_island(d: &Desired, o: &Observed) -> BTreeSet<NodeId> {
+    let recorded: BTreeSet<NodeId> = o
+        .servers()
+        .values()
+        .filter(|s| d.authority == Authority::Managed && s.recorded_id.is_some())
+        .filter_map(|s| {
+            s.view
+                .known()
+                .map(|v| v.id)
+                .filter(|id| s.recorded_id == Some(*id))
+        })
+        .collect();
+    let joiner = match &d.request {
+        Some(Request::Join { server, .. }) => o.servers().get(server).and_then(Server::id),
+        _ => None,
+    };
     let slots = |island: &BTreeSet<NodeId>| -> u32 {
-        island
-            .iter()
-            .filter_map(|id| o.member(*id))
-            .map(|m| u32::from(m.slots.count()))
-            .sum()
+        let members = island.iter().filter_map(|id| o.member(*id));
+        members.map(|m| u32::from(m.slots.count())).sum()
     };
     let mut best = BTreeSet::new();
-    let mut most = (0, 0);
+    let mut most = None;
     for island in o.islands() {
-        let size = (slots(&island), island.len());
+        let known = island.intersection(&recorded).count();
+        let home = joiner.is_none_or(|id| !island.contains(&id));
+        let size = (known, home, slots(&island), island.len());
         // A lone node without slots is no cluster.
-        if size > most && (size.0 > 0 || size.1 > 1) {
-            most = size;
+        if Some(size) > most && (size.2 > 0 || size.3 > 1) {
+            most = Some(size);
             best = island;
         }
     }
@@ -67,14 +108,19 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
         return Standing::Unheard;
     };
     let leaving = matches!(&d.request, Some(Request::Leave { node }) if *node == view.id);
-    if leaving && (main.contains(&view.id) || view.is_blank()) {
+    if leaving && (main.contains(&view.id) || is_fresh(view)) {
         return Standing::Leaving;
     }
     let recorded = d.authority == Authority::Managed && server.recorded_id == Some(view.id);
-    if main.contains(&view.id) && main.len() > 1 {
-        return Standing::Member;
+    if main.contains(&view.id) {
+        let forming = d.authority == Authority::Managed && o.formed.is_none() && !recorded;
+        let asked = matches!(d.request, Some(Request::Form { .. }));
+        return match taken(o, main, view).filter(|_| forming || asked) {
+            Some(what) => Standing::Foreign(what),
+            None => Standing::Member,
+        };
     }
-    if view.is_blank() {
+    if is_fresh(view) {
         return if wanted(d, server) {
             Standing::MayJoin
         } else {
@@ -84,13 +130,9 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
     if recorded && !overlaps(o, view) {
         return Standing::Member;
     }
-    if let Some(what) = foreign(d, o, main, view) {
-        return Standing::Foreign(what);
-    }
-    if main.contains(&view.id) {
-        Standing::Member
-    } else {
-        Standing::MayJoin
+    match foreign(d, o, main, view) {
+        Some(what) => Standing::Foreign(what),
+        None => Standing::MayJoin,
     }
 }
 
@@ -110,21 +152,30 @@ fn overlaps(o: &Observed, view: &NodeView) -> bool {
         .is_some_and(|own| own.slots.slots().any(|s| o.owner(s) != Some(view.id)))
 }
 
+/// Why a node cannot be part of a cluster that is being formed: it is part of another. A forming that was broken off
+/// leaves nodes that know only one another, and hold no key before every slot has its owner.
+fn taken(o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) -> Option<Foreign> {
+    let nodes = view.peers().filter(|r| o.server_of(r.id).is_none()).count();
+    if nodes > 0 {
+        return Some(Foreign::KnowsOthers { nodes });
+    }
+    let whole = o.uncovered().is_empty() && main.len() > 1;
+    let keys = view.server.keys;
+    (keys > 0 && !whole).then_some(Foreign::HoldsKeys { keys })
+}
+
 /// Why a node that is neither blank nor of the main island does not belong, unless it is a leftover of a forming.
 fn foreign(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) -> Option<Foreign> {
-    let others = view.peers().filter(|r| !main.contains(&r.id)).count();
-    if others > 0 {
-        return Some(Foreign::KnowsOthers { nodes: others });
+    let nodes = view.peers().filter(|r| !main.contains(&r.id)).count();
+    if nodes > 0 {
+        return Some(Foreign::KnowsOthers { nodes });
+    }
+    let keys = view.server.keys;
+    if keys > 0 {
+        return Some(Foreign::HoldsKeys { keys });
     }
     let forming =
         d.authority == Authority::Managed || matches!(d.request, Some(Request::Form { .. }));
-    let alone_as_found = !forming && main.contains(&view.id);
-    if view.server.keys > 0 && !alone_as_found {
-        return Some(Foreign::HoldsKeys {
-            keys: view.server.keys,
-        });
-    }
     let slots = view.own().map(|own| own.slots.clone())?;
-    (overlaps(o, view) || !(forming || main.contains(&view.id)))
-        .then_some(Foreign::OwnsSlots { slots })
+    (overlaps(o, view) || !forming).then_some(Foreign::OwnsSlots { slots })
 }

@@ -3,6 +3,7 @@
 use shardwright_topology::{Observed, Timestamp};
 
 use crate::draft::Draft;
+use crate::ours::{standings, without_strangers};
 use crate::rules::{
     forget, form, meet, open_slots, promote, replicas, request, settle, start, uncovered,
 };
@@ -37,7 +38,9 @@ impl Plan {
 /// The order is the safety story: who belongs here; coverage (every slot has a living owner, and everyone knows it);
 /// then redundancy; then what a person asked for. A later group acts only once the earlier has nothing left to do.
 pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
-    let mut p = Draft::new(d, o, l, now);
+    let standings = standings(d, o);
+    let ours = without_strangers(o, &standings);
+    let mut p = Draft::new(d, ours.as_ref().unwrap_or(o), l, now, standings);
     settle::strangers(&mut p);
     promote::dead_primaries(&mut p);
     start::dead_servers(&mut p);
