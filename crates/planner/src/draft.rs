@@ -73,12 +73,22 @@ impl<'a> Draft<'a> {
         self.o.servers().values().filter(speaks)
     }
 
-    /// The first time this was asked of the node, if it was lately.
-    pub(crate) fn asked(&self, node: NodeId, kind: AttemptKind) -> Option<&'a Attempt> {
-        self.o
-            .attempts
-            .iter()
-            .filter(|a| a.node == node && a.kind == kind)
+    /// The first time since then that this was asked of the node, if it was.
+    pub(crate) fn asked(
+        &self,
+        node: NodeId,
+        kind: AttemptKind,
+        since: Timestamp,
+    ) -> Option<&'a Attempt> {
+        let attempts = self.o.attempts.iter();
+        attempts
+            .filter(|a| a.node == node && a.kind == kind && a.at >= since)
             .min_by_key(|a| a.at)
+    }
+
+    /// Whether this was asked of the node in the last so many milliseconds.
+    pub(crate) fn asked_within(&self, node: NodeId, kind: AttemptKind, ms: u64) -> bool {
+        let mut attempts = self.o.attempts.iter();
+        attempts.any(|a| a.node == node && a.kind == kind && self.now.since_ms(a.at) < ms)
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use shardwright_topology::{Disk, NodeId, Observed, Replication, Role, Server, Source};
 
 use crate::Desired;
+use crate::evidence::Dead;
 use crate::rules::promote::candidate;
 
 /// Why a dead server is not started.
@@ -27,7 +28,12 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     let owns = member.is_some_and(|m| {
         m.source == Source::Others && m.role == Role::Primary && !m.slots.is_empty()
     });
-    if owns && server.recorded_id.and_then(|id| candidate(o, id)).is_some() {
+    if owns
+        && server
+            .recorded_id
+            .and_then(|id| candidate(d, o, id))
+            .is_some()
+    {
         return Some(NoStart::SuccessorFirst);
     }
     let replaced = member.is_some_and(|m| m.slots.is_empty());
@@ -45,9 +51,8 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
 /// A replica of this primary that was not heard, and is not proved dead: it may hold a fresher copy, and the others
 /// may yet elect it.
 pub fn unheard_sibling(o: &Observed, primary: NodeId) -> Option<NodeId> {
-    let dead = |id| o.server_of(id).is_some_and(|s| s.process.death().is_some());
     o.replicas_of(primary)
-        .find(|m| m.source == Source::Others && !dead(m.id))
+        .find(|m| m.source == Source::Others && Dead::prove(o, m.id).is_none())
         .map(|m| m.id)
 }
 
@@ -78,10 +83,11 @@ impl fmt::Display for NoForget {
     }
 }
 
-/// Why this node may not be forgotten, if it may not. With consent to lose data, its slots do not keep it.
+/// Why this node may not be forgotten, if it may not. With consent to lose data, its slots do not keep it, once no
+/// replica is left that could have a copy of them.
 pub fn why_not_forget(d: &Desired, o: &Observed, node: NodeId) -> Option<NoForget> {
     let member = o.member(node)?;
-    let given_up = d.consent.lose_data && candidate(o, node).is_none();
+    let given_up = d.consent.lose_data && o.replicas_of(node).next().is_none();
     if !member.slots.is_empty() && !given_up {
         return Some(NoForget::OwnsSlots {
             slots: member.slots.count(),

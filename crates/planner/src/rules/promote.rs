@@ -1,12 +1,12 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, Disk, Member, NodeId, Observed, Replication, Role, Source,
+    AttemptKind, Disk, Member, NodeId, NodeView, Observed, Replication, Source, Timestamp,
 };
 
 use crate::draft::Draft;
 use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, sees_role};
-use crate::{Action, Authority, FailoverPolicy, Precondition, Reason, Waiting, safety};
+use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
 /// Promotes a replica of every primary that is proved dead and owns slots.
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
@@ -52,70 +52,73 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
 }
 
 fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
-    let Some(replica) = candidate(p.o, primary.id) else {
+    let Some(replica) = candidate(p.d, p.o, primary.id) else {
         p.wait(Waiting::NoCandidate {
             primary: primary.id,
         });
         return;
     };
-    let since = match dead.how() {
-        HowDead::Proved(death) => death.since,
-        HowDead::Replaced { .. } => p.o.at,
-    };
+    let since = died_at(p.o, dead);
     let waited = p.now.since_ms(since);
-    if let Some(sibling) =
-        safety::unheard_sibling(p.o, primary.id).filter(|_| waited < p.l.sibling_wait_ms)
-    {
+    let sibling = safety::unheard_sibling(p.o, primary.id);
+    if let Some(sibling) = sibling.filter(|_| waited < p.l.sibling_wait_ms) {
         p.wait(Waiting::SiblingUnheard { sibling });
         return;
     }
+    // Two are never asked at once; and what was asked before this death counts no more.
+    if let Some(heir) = under_way(p, primary.id, replica) {
+        p.wait(Waiting::Promotion { replica: heir });
+        return;
+    }
     let asked = p
-        .asked(replica, AttemptKind::Failover)
+        .asked(replica, AttemptKind::Failover, since)
         .map(|a| p.now.since_ms(a.at));
-    let too_slow = match asked {
-        Some(ms) => ms >= p.l.takeover_after_ms,
-        None => waited >= p.l.takeover_after_ms,
-    };
+    let too_slow = asked.unwrap_or(waited) >= p.l.takeover_after_ms;
+    let tail_bytes_max = tail(p.o, primary.id, replica);
+    let because = Reason::PrimaryDead { tail_bytes_max };
     let requires = vec![Precondition::IsReplicaOf {
         node: replica,
         primary: primary.id,
     }];
-    let because = Reason::PrimaryDead {
-        tail_bytes_max: tail(p.o, primary.id, replica),
-    };
-    let taken_over = p
-        .asked(replica, AttemptKind::Takeover)
-        .is_some_and(|a| p.now.since_ms(a.at) < p.l.takeover_after_ms);
-    if taken_over {
-        p.wait(Waiting::Promotion { replica });
-    } else if too_slow && safety::unheard_sibling(p.o, primary.id).is_none() {
-        let because = if asked.is_some() {
-            Reason::VoteTooSlow
-        } else {
-            because
-        };
-        p.act_if(
-            Action::Takeover {
-                replica,
-                dead: dead.clone(),
-            },
-            because,
-            requires,
-        );
-    } else if asked.is_some() {
-        p.wait(Waiting::Promotion { replica });
-    } else if let Some(seen) = RoleSeen::prove(p.o, replica, primary.id) {
-        p.act_if(
-            Action::Failover {
-                dead: dead.clone(),
-                seen,
-            },
-            because,
-            requires,
-        );
-    } else {
-        show_role(p, primary.id, replica);
+    let dead = dead.clone();
+    match RoleSeen::prove(p.o, replica, primary.id) {
+        Some(seen) if asked.is_none() => {
+            p.act_if(Action::Failover { dead, seen }, because, requires);
+        }
+        // Only votes may pass over a replica that may be fresher: it, or the engine, can still win them.
+        _ if too_slow && sibling.is_none() => {
+            let because = if asked.is_some() {
+                Reason::VoteTooSlow
+            } else {
+                because
+            };
+            p.act_if(Action::Takeover { replica, dead }, because, requires);
+        }
+        _ if asked.is_some() => p.wait(Waiting::Promotion { replica }),
+        _ => show_role(p, primary.id, replica),
     }
+}
+
+/// When it died at the latest.
+fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
+    match dead.how() {
+        HowDead::Proved(death) => death.since,
+        // It ended before the process began that now runs in its place.
+        HowDead::Replaced { by } => {
+            let uptime_s = o.view_of(*by).and_then(|v| v.server.uptime_s);
+            let ms = uptime_s.unwrap_or(0).saturating_mul(1_000);
+            Timestamp(o.at.0.saturating_sub(ms))
+        }
+    }
+}
+
+/// The replica of this primary that is becoming the primary just now: another that was asked, or this one without votes.
+fn under_way(p: &Draft<'_>, primary: NodeId, candidate: NodeId) -> Option<NodeId> {
+    let lately = |id, kind| p.asked_within(id, kind, p.l.takeover_after_ms);
+    p.o.replicas_of(primary).map(|m| m.id).find(|id| {
+        lately(*id, AttemptKind::Takeover)
+            || (*id != candidate && lately(*id, AttemptKind::Failover))
+    })
 }
 
 /// Makes the candidate greet every voter that does not see it as a replica, so that the vote can be won.
@@ -154,68 +157,98 @@ fn show_role(p: &mut Draft<'_>, primary: NodeId, replica: NodeId) {
 }
 
 /// The replica with the freshest copy, of those that were heard; of equals, the one with the smallest id.
-pub(crate) fn candidate(o: &Observed, primary: NodeId) -> Option<NodeId> {
-    o.replicas_of(primary)
-        .filter(|m| {
-            m.source == Source::Itself && m.role == Role::Replica && has_copy(o, primary, m.id)
-        })
+///
+/// A copy that a replica took from its primary and kept in memory comes first. When there is none, and the primary's
+/// own directory is lost, what a replica read from its disk is the best there is; and with consent, even nothing.
+pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<NodeId> {
+    let live: Vec<(&Member, &NodeView)> = o
+        .replicas_of(primary)
+        .filter(|m| m.source == Source::Itself && !o.twins().iter().any(|(id, _, _)| *id == m.id))
         .filter(|m| {
             o.server_of(m.id)
                 .is_some_and(|s| s.process.death().is_none())
         })
-        .map(|m| (offset(o, m.id), std::cmp::Reverse(m.id)))
-        .max()
-        .map(|(_, id)| id.0)
+        .filter_map(|m| Some((m, o.view_of(m.id)?)))
+        .collect();
+    let freshest = |fit: &dyn Fn(&NodeView) -> bool| {
+        let fit = live.iter().filter(|(_, v)| fit(v));
+        let copies = fit.filter_map(|(m, v)| Some((copied(v)?, std::cmp::Reverse(m.id))));
+        copies.max().map(|(_, id)| id.0)
+    };
+    let best = freshest(&|v| has_copy(o, primary, v));
+    let lost =
+        disk_is_lost(o, primary) && o.replicas_of(primary).all(|m| m.source == Source::Itself);
+    if best.is_some() || !lost {
+        return best;
+    }
+    freshest(&|v| v.server.keys > 0).or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
 }
 
-fn offset(o: &Observed, replica: NodeId) -> Option<u64> {
-    match o.view_of(replica)?.server.replication {
-        Replication::Replica { offset, .. } => Some(offset),
-        Replication::Primary { .. } => None,
+/// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.
+fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
+    match o.server_of(node) {
+        Some(server) => server.disk.known() == Some(&Disk::Blank),
+        None => Dead::prove(o, node).is_some(),
     }
 }
 
-/// Whether a replica ever had a full copy of its primary. An offset above 1 shows it (servers show 0 or 1 before);
-/// else what the primary said when it was last heard: that the replica was online, or that there was nothing to copy.
-fn has_copy(o: &Observed, primary: NodeId, replica: NodeId) -> bool {
-    let Some(view) = o.view_of(replica) else {
+/// How far a replica has read its primary's stream; nothing for a node that is taking a full copy, or is no replica.
+fn copied(view: &NodeView) -> Option<u64> {
+    match view.server.replication {
+        Replication::Replica {
+            offset,
+            syncing: false,
+            ..
+        } => Some(offset),
+        Replication::Replica { .. } | Replication::Primary { .. } => None,
+    }
+}
+
+/// Whether a replica holds in memory what it copied from its primary. An offset above 1 shows it (servers show 0 or 1
+/// before); else what the primary said when it was last heard: that the replica was online, or that there was nothing
+/// to copy. A process that began after the primary died has only what its disk had.
+fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
+    let Some(offset) = copied(replica) else {
         return false;
     };
-    let Replication::Replica {
-        offset, syncing, ..
-    } = &view.server.replication
-    else {
-        return false;
-    };
-    if *syncing {
+    if began_after(o, primary, replica) {
         return false;
     }
-    let last = o
-        .servers()
-        .values()
-        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == primary));
-    let online = last.is_some_and(|v| match &v.server.replication {
-        Replication::Primary { replicas, .. } => {
-            let address = o.member(replica).map(|m| &m.address);
-            v.server.keys == 0
-                || replicas
-                    .iter()
-                    .any(|r| r.online && address.is_some_and(|a| a.same_socket(&r.address)))
-        }
+    let Some(last) = last_heard(o, primary) else {
+        return offset > 1;
+    };
+    let online = match &last.server.replication {
+        Replication::Primary { replicas, .. } => replicas.iter().any(|r| {
+            let address = o.member(replica.id).map(|m| &m.address);
+            r.online && address.is_some_and(|a| a.same_socket(&r.address))
+        }),
         Replication::Replica { .. } => false,
-    });
-    *offset > 1 || online
+    };
+    offset > 1 || last.server.keys == 0 || (online && replica.server.keys > 0)
+}
+
+/// Whether the replica's process is certainly younger than the primary's death. Its age is told in whole seconds.
+fn began_after(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
+    let Some(dead) = Dead::prove(o, primary) else {
+        return false;
+    };
+    let dead_ms = o.at.since_ms(died_at(o, &dead));
+    let age = |s: u64| s.saturating_add(1).saturating_mul(1_000);
+    replica.server.uptime_s.is_some_and(|s| age(s) <= dead_ms)
+}
+
+fn last_heard(o: &Observed, node: NodeId) -> Option<&NodeView> {
+    o.servers()
+        .values()
+        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node))
 }
 
 /// How much of the dead primary's stream the replica lacks at most, by what the primary said last. What it took in
 /// after that is not in the figure: it is known only when the primary was heard.
 fn tail(o: &Observed, primary: NodeId, replica: NodeId) -> Option<u64> {
-    let last = o
-        .servers()
-        .values()
-        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == primary))?;
-    match last.server.replication {
-        Replication::Primary { offset: end, .. } => Some(end.saturating_sub(offset(o, replica)?)),
+    let has = copied(o.view_of(replica)?)?;
+    match last_heard(o, primary)?.server.replication {
+        Replication::Primary { offset: end, .. } => Some(end.saturating_sub(has)),
         Replication::Replica { .. } => None,
     }
 }

@@ -29,16 +29,16 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
             format!("it is not known whose replica {} is", node.short()),
         );
     };
-    let requires = vec![Precondition::IsReplicaOf { node, primary }];
     match manner {
         Manner::Switchover => {
+            let requires = vec![Precondition::IsReplicaOf { node, primary }];
             let why: Vec<String> = safety::why_not_switch_over(p.o, node)
                 .iter()
                 .map(ToString::to_string)
                 .collect();
             if !why.is_empty() {
                 p.wait(Waiting::Request { why });
-            } else if recently(p, node, AttemptKind::Switchover, p.l.switchover_retry_ms) {
+            } else if p.asked_within(node, AttemptKind::Switchover, p.l.switchover_retry_ms) {
                 p.wait(Waiting::Promotion { replica: node });
             } else {
                 p.act_if(
@@ -51,41 +51,51 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
                 );
             }
         }
-        Manner::Force | Manner::Takeover => {
-            let Some(dead) = Dead::prove(p.o, primary) else {
-                let why = format!(
-                    "primary {} is not proved dead; a switchover keeps every write",
-                    primary.short()
-                );
-                return refuse(p, why);
-            };
-            if manner == Manner::Takeover {
-                p.act_if(
-                    Action::Takeover {
-                        replica: node,
-                        dead,
-                    },
-                    Reason::Asked,
-                    requires,
-                );
-            } else if let Some(seen) = RoleSeen::prove(p.o, node, primary) {
-                p.act_if(Action::Failover { dead, seen }, Reason::Asked, requires);
-            }
-        }
+        Manner::Force | Manner::Takeover => past_the_dead(p, node, primary, manner),
     }
 }
 
-fn recently(p: &Draft<'_>, node: NodeId, kind: AttemptKind, within_ms: u64) -> bool {
-    p.o.attempts
-        .iter()
-        .any(|a| a.node == node && a.kind == kind && p.now.since_ms(a.at) < within_ms)
+/// Without the old primary: only if that is proved dead.
+fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manner) {
+    // A vote that is denied blocks the next: one at a time, whoever asked for it.
+    let mut heirs = p.o.replicas_of(primary).map(|m| m.id);
+    let asked = heirs.find(|id| {
+        p.asked_within(*id, AttemptKind::Failover, p.l.takeover_after_ms)
+            || p.asked_within(*id, AttemptKind::Takeover, p.l.takeover_after_ms)
+    });
+    if let Some(replica) = asked {
+        return p.wait(Waiting::Promotion { replica });
+    }
+    let Some(dead) = Dead::prove(p.o, primary) else {
+        let why = format!(
+            "primary {} is not proved dead; a switchover keeps every write",
+            primary.short()
+        );
+        return refuse(p, why);
+    };
+    let requires = vec![Precondition::IsReplicaOf { node, primary }];
+    if p.o.view_of(node).is_none() {
+        refuse(p, format!("{} itself is not heard", node.short()));
+    } else if manner == Manner::Takeover {
+        let replica = node;
+        p.act_if(Action::Takeover { replica, dead }, Reason::Asked, requires);
+    } else if let Some(seen) = RoleSeen::prove(p.o, node, primary) {
+        p.act_if(Action::Failover { dead, seen }, Reason::Asked, requires);
+    } else {
+        let why = format!(
+            "too few primaries see {} as a replica of {}; wait until they do, or use --takeover",
+            node.short(),
+            primary.short()
+        );
+        refuse(p, why);
+    }
 }
 
 /// Everyone forgets the node, then it forgets everyone. A node asked to leave owns no slots and has no replicas.
 fn leave(p: &mut Draft<'_>, node: NodeId) {
-    let Some(member) = p.o.member(node) else {
+    if p.o.member(node).is_none() {
         return;
-    };
+    }
     if let Some(why) = safety::why_not_forget(p.d, p.o, node) {
         return refuse(p, format!("{} can't leave: {why}", node.short()));
     }
@@ -93,9 +103,8 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
     let Some(gone) = Gone::asked_to_leave(p.d, p.o, node) else {
-        return;
+        return refuse(p, format!("{} can't leave: it owns slots", node.short()));
     };
-    debug_assert!(member.slots.is_empty());
     forget_everywhere(p, &gone, &Reason::Asked);
     if let Some(proof) = Unburdened::prove(p.o, node).filter(|_| !alone) {
         p.act_if(
