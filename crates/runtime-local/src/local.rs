@@ -16,7 +16,7 @@ use shardwright_manifest::{
 use shardwright_runtime::{Runtime, RuntimeError, Seat};
 use shardwright_topology::{
     Address, Death, DeathProof, Formed, Host, Member, NodeView, Observed, Place, Process, Seen,
-    ServerName, Source, Timestamp,
+    ServerName, Source, Timestamp, Why,
 };
 use tokio::sync::Notify;
 

@@ -34,6 +34,8 @@ impl fmt::Debug for ServerName {
 /// What proves that a process is gone. A time-out is not here, on purpose.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum DeathProof {
+    /// It was never started.
+    NotStarted,
     /// It was our child and was reaped, or its pid is gone or belongs to another process.
     ChildReaped,
     /// The kubelet says that this container ended.
