@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shardwright_engine::{Access, Client, Endpoint, Unreachable, probe};
+use shardwright_testkit::slots::tag_for;
 use shardwright_testkit::{Cluster, each_engine};
 
 use crate::scene::{
@@ -170,16 +171,20 @@ each_engine! {
 each_engine! {
     [redis_7_0, valkey_9_1]
     async fn fact_second_vote_about_a_primary_waits_two_node_timeouts(engine) {
-        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
-        // To and fro: votes about server 0, then about server 3, each for the first time.
-        for to in [3, 0] {
-            cluster[to].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        // Votes about server 0, then about server 3, each for the first time.
+        for (dies, to) in [(0, 3), (3, 0)] {
+            cluster[dies].kill9()?;
+            cluster[to].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
             until_role(&cluster[to], "master").await?;
+            cluster[dies].restart()?;
+            until_role(&cluster[dies], "slave").await?;
             cluster.meet_all().await?;
             cluster.until_agreed().await?;
         }
         // The second vote about server 0, within 2 × 5 s of the first.
-        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        cluster[0].kill9()?;
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
         if engine.name == "redis-7.0" {
             never_role(&cluster[3], "master", Duration::from_millis(1500)).await?;
             let logs = cluster[1].log() + &cluster[2].log();
@@ -187,6 +192,36 @@ each_engine! {
         } else {
             let took = until_role(&cluster[3], "master").await?;
             assert!(took < AT_ONCE, "{took:?}");
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn fact_recent_winner_promotes_itself_with_old_votes(engine) {
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        for to in [3, 0] {
+            cluster[to].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+            until_role(&cluster[to], "master").await?;
+            cluster.meet_all().await?;
+            cluster.until_agreed().await?;
+        }
+        // Server 3 won an election less than 2 × 5 s ago, without having been restarted since.
+        cluster[3].ask::<()>(&["CLUSTER", "FAILOVER"]).await?;
+        until_role(&cluster[3], "master").await?;
+        let key = format!("{{{}}}:lost", tag_for(7));
+        cluster[3].ask::<()>(&["SET", &key, "v"]).await?;
+        let winner = if engine.name == "redis-7.0" { 0 } else { 3 };
+        cluster.until_agreed().await?;
+        until_role(&cluster[winner], "master").await?;
+        let found: Option<String> = cluster[winner].ask(&["GET", &key]).await?;
+        if winner == 0 {
+            // No new election: its old votes counted, with its old epoch. The others take no
+            // notice, it is made a replica again, and what it acknowledged is gone.
+            assert_eq!(found, None);
+        } else {
+            assert_eq!(found.as_deref(), Some("v"));
         }
         Ok(())
     }
