@@ -3,14 +3,14 @@
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Unburdened};
+use crate::evidence::{Dead, Gone, Unburdened};
 use crate::pairing::{Seat, fill};
 use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting};
 
 /// Gives replicas to the shards that lack them, from free nodes, else from a shard with more than it needs.
 pub(crate) fn attach(p: &mut Draft<'_>) {
     let astray = repoint(p);
-    let seats = seats(p);
+    let seats = seats(p, astray.len());
     let mut free = free_nodes(p);
     free.extend(
         astray
@@ -31,18 +31,31 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
             None => given.push((primary, 1)),
         }
     }
+    // One loan a pass: the next looks at what the first left.
+    let mut lent = false;
     for seat in &seats {
         let got = given
             .iter()
             .find(|(id, _)| *id == seat.primary)
             .map_or(0, |(_, n)| *n);
-        let have = u16::try_from(seat.replicas.len())
-            .unwrap_or(u16::MAX)
-            .saturating_add(got);
-        if have < seat.want {
-            lend(p, &seats, seat, have);
+        let have = count(&seat.replicas).saturating_add(got);
+        if have >= seat.want {
+            continue;
+        }
+        if have == 0 && !lent && lend(p, &seats, seat) {
+            lent = true;
+        } else if p.d.shape != Shape::AsFound {
+            p.wait(Waiting::ReplicaMissing {
+                primary: seat.primary,
+                have,
+                want: seat.want,
+            });
         }
     }
+}
+
+fn count(replicas: &[Place]) -> u16 {
+    u16::try_from(replicas.len()).unwrap_or(u16::MAX)
 }
 
 /// Replicas that follow a replica follow its primary instead. Returns those whose primary is no more: they are free.
@@ -58,19 +71,22 @@ fn repoint(p: &mut Draft<'_>) -> Vec<NodeId> {
             continue;
         };
         match p.o.member(primary) {
+            // Two that copy each other have no primary.
+            Some(m) if m.role == Role::Replica && m.primary == Some(replica.id) => {
+                astray.push(replica.id);
+            }
             Some(m) if m.role == Role::Replica => {
-                let Some(top) = m
-                    .primary
-                    .filter(|top| *top != replica.id && owns(p.o, *top))
-                else {
-                    continue;
-                };
-                replicate(p, replica.id, top, Reason::WrongPrimary);
+                if let Some(top) = m.primary.filter(|top| owns(p.o, *top)) {
+                    replicate(p, replica.id, top, Reason::WrongPrimary);
+                }
             }
             // A primary that owns slots, or that lives and may be given some.
             Some(m) if !m.slots.is_empty() || m.source == Source::Itself => {}
-            Some(m) if Dead::prove(p.o, m.id).is_some() => astray.push(replica.id),
-            Some(_) => {}
+            Some(m) => {
+                if Dead::prove(p.o, m.id).is_some() || Gone::prove(p.d, p.o, m.id).is_some() {
+                    astray.push(replica.id);
+                }
+            }
             None => astray.push(replica.id),
         }
     }
@@ -86,9 +102,9 @@ fn place(o: &Observed, id: NodeId) -> Option<Place> {
     o.server_of(id).map(|s| s.place.clone())
 }
 
-/// Every primary that owns slots, with the replicas it has and those it should have.
-fn seats(p: &Draft<'_>) -> Vec<Seat> {
-    let mut voters: Vec<&Member> = p.o.voters().collect();
+/// Every live primary that owns slots, with the replicas it has and those it should have.
+fn seats(p: &Draft<'_>, astray: usize) -> Vec<Seat> {
+    let mut voters: Vec<&Member> = p.o.voters().filter(|m| p.is_ours(m.id)).collect();
     voters.sort_by_key(|m| m.slots.ranges().first().copied());
     let mut seats: Vec<Seat> = voters
         .iter()
@@ -112,7 +128,7 @@ fn seats(p: &Draft<'_>) -> Vec<Seat> {
         })
         .collect();
     join_wants_one(p, &mut seats);
-    as_found_wants_one_each(p, &mut seats);
+    as_found_wants_one_each(p, &mut seats, astray);
     seats
 }
 
@@ -139,17 +155,27 @@ fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
         None => seats.iter_mut().min_by_key(|s| s.replicas.len()),
     };
     if let Some(seat) = seat {
-        seat.want = u16::try_from(seat.replicas.len())
-            .unwrap_or(u16::MAX)
-            .saturating_add(1);
+        seat.want = seat.want.max(count(&seat.replicas).saturating_add(1));
     }
 }
 
-/// In a cluster kept as it was found, a bare shard wants a replica only when another has two.
-fn as_found_wants_one_each(p: &Draft<'_>, seats: &mut [Seat]) {
-    if p.d.shape == Shape::AsFound && seats.iter().any(|s| s.replicas.len() >= 2) {
+/// In a cluster kept as it was found, a bare shard wants a replica only when another has two, and those that lost
+/// their primary are wanted where fewest are.
+fn as_found_wants_one_each(p: &Draft<'_>, seats: &mut [Seat], astray: usize) {
+    if p.d.shape != Shape::AsFound {
+        return;
+    }
+    if seats.iter().any(|s| s.replicas.len() >= 2) {
         for seat in seats.iter_mut().filter(|s| s.replicas.is_empty()) {
             seat.want = seat.want.max(1);
+        }
+    }
+    for _ in 0..astray {
+        if let Some(seat) = seats
+            .iter_mut()
+            .min_by_key(|s| count(&s.replicas).max(s.want))
+        {
+            seat.want = count(&seat.replicas).max(seat.want).saturating_add(1);
         }
     }
 }
@@ -200,33 +226,27 @@ fn rank(p: &Draft<'_>, server: &shardwright_topology::Server) -> usize {
     }
 }
 
-/// Takes a replica from the shard that has most for one that lacks one; one shard at a time, and only for a bare one.
-fn lend(p: &mut Draft<'_>, seats: &[Seat], seat: &Seat, have: u16) {
-    let lender = seats
-        .iter()
-        .filter(|s| s.replicas.len() >= 2 && have == 0)
-        .max_by_key(|s| s.replicas.len());
-    let spare = lender.and_then(|lender| {
-        let live =
-            p.o.replicas_of(lender.primary)
-                .filter(|r| r.source == Source::Itself && p.is_ours(r.id));
-        live.min_by_key(|r| {
-            (
-                place(p.o, r.id).is_some_and(|at| at.same_host(&seat.place)),
-                r.id,
-            )
-        })
-        .map(|r| r.id)
-    });
-    match spare {
-        Some(spare) => replicate(p, spare, seat.primary, Reason::ReplicaMissing),
-        None if p.d.shape == Shape::AsFound => {}
-        None => p.wait(Waiting::ReplicaMissing {
-            primary: seat.primary,
-            have,
-            want: seat.want,
-        }),
+/// Takes a replica for a bare shard from the one with the most live ones, if that keeps another. Returns whether it did.
+fn lend(p: &mut Draft<'_>, seats: &[Seat], bare: &Seat) -> bool {
+    let live = |seat: &Seat| -> Vec<NodeId> {
+        let replicas = p.o.replicas_of(seat.primary).map(|m| m.id);
+        replicas
+            .filter(|id| p.o.view_of(*id).is_some() && p.is_ours(*id))
+            .collect()
+    };
+    let lenders = seats.iter().map(live).filter(|live| live.len() >= 2);
+    let spare = lenders
+        .max_by_key(Vec::len)
+        .into_iter()
+        .flatten()
+        .min_by_key(|id| {
+            let beside = place(p.o, *id).is_some_and(|at| at.same_host(&bare.place));
+            (beside, *id)
+        });
+    if let Some(spare) = spare {
+        replicate(p, spare, bare.primary, Reason::ReplicaMissing);
     }
+    spare.is_some()
 }
 
 /// Makes a node a replica, once it knows its primary by name (else the engine says `Unknown node`).
