@@ -158,7 +158,7 @@ pub enum Waiting {
         /// How many it needs.
         want: u16,
     },
-    /// An open slot waits for a node that was not heard.
+    /// An open slot whose keys could not be counted at both ends, so that its direction is not known.
     OpenSlot {
         /// The slot.
         slot: Slot,
@@ -285,7 +285,7 @@ impl fmt::Display for Waiting {
             Self::OpenSlot { slot, node } => {
                 write!(
                     f,
-                    "slot {slot} is open at {node:?}, and its other end is not heard"
+                    "slot {slot} is open at {node:?}, and the keys at its other end are not known"
                 )
             }
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),

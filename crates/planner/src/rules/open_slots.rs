@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{NodeId, OpenSlot, Slot};
+use shardwright_topology::{NodeId, OpenSlot, Role, Slot};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -71,44 +71,49 @@ fn close_one(p: &mut Draft<'_>, slot: Slot, ends: &Ends) {
 
 /// The owner still has the slot open towards a target.
 fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imports: bool) {
-    if p.o.view_of(target).is_none() && p.o.member(target).is_some() {
-        p.wait(Waiting::OpenSlot { slot, node: owner });
-        return;
+    let close = Action::CloseSlot { node: owner, slot };
+    let Some(receiver) = p.o.member(target) else {
+        // Whom it gives to is no member: nobody can have a part of it.
+        return p.act(close, Reason::NothingMoved);
+    };
+    if let Some(heir) = receiver.primary.filter(|_| receiver.role == Role::Replica) {
+        // It was failed over. Its copy had nothing, so its heir has nothing, unless it says otherwise.
+        if keys(p, target, slot) != Some(0) {
+            return p.wait(Waiting::OpenSlot { slot, node: owner });
+        }
+        let requires = vec![Precondition::HoldsNoKeyOf { node: heir, slot }];
+        return p.act_if(close, Reason::NothingMoved, requires);
     }
-    let (Some(here), there) = (keys(p, owner, slot), keys(p, target, slot)) else {
-        return;
+    let (Some(here), Some(there)) = (keys(p, owner, slot), keys(p, target, slot)) else {
+        return p.wait(Waiting::OpenSlot { slot, node: owner });
+    };
+    let claims = |id| {
+        let own = p.o.view_of(id).and_then(|v| v.own());
+        own.is_some_and(|own| own.slots.contains(slot))
     };
     match there {
-        // Nothing is there (or the target is no member, or does not import): close both ends; nothing moves.
-        None | Some(0) => {
+        // Nothing is there: close both ends; nothing moves.
+        0 => {
+            let requires = vec![Precondition::HoldsNoKeyOf { node: target, slot }];
             if imports {
-                let requires = vec![Precondition::HoldsNoKeyOf { node: target, slot }];
-                p.act_if(
-                    Action::CloseSlot { node: target, slot },
-                    Reason::NothingMoved,
-                    requires,
-                );
+                let action = Action::CloseSlot { node: target, slot };
+                p.act_if(action, Reason::NothingMoved, requires.clone());
             }
-            p.act(
-                Action::CloseSlot { node: owner, slot },
-                Reason::NothingMoved,
-            );
+            p.act_if(close, Reason::NothingMoved, requires);
         }
         // All is there: the target becomes the owner, at the target first.
-        Some(_) if here == 0 => {
+        // It may hold it already, with an epoch that does not yet win: then the source is told.
+        _ if here == 0 => {
             let requires = vec![Precondition::HoldsNoKeyOf { node: owner, slot }];
-            p.act_if(
-                Action::AssignSlot {
-                    node: target,
-                    slot,
-                    owner: target,
-                },
-                Reason::AllMoved,
-                requires,
-            );
+            let action = Action::AssignSlot {
+                node: if claims(target) { owner } else { target },
+                slot,
+                owner: target,
+            };
+            p.act_if(action, Reason::AllMoved, requires);
         }
         // Half is there. The source still gives the slot, so it was not failed over since: its values win.
-        Some(_) => move_keys(p, slot, owner, target, true),
+        _ => move_keys(p, slot, owner, target, true),
     }
 }
 
@@ -121,8 +126,7 @@ enum Leftover {
 /// Keys of the slot at a node that does not own it go to the owner, which is never overwritten.
 fn leftover(p: &mut Draft<'_>, slot: Slot, node: NodeId, owner: NodeId, which: Leftover) {
     match (keys(p, node, slot), p.o.view_of(owner)) {
-        (None, _) => {}
-        (_, None) => p.wait(Waiting::OpenSlot { slot, node }),
+        (None, _) | (_, None) => p.wait(Waiting::OpenSlot { slot, node }),
         (Some(0), Some(_)) => {
             let requires = vec![Precondition::HoldsNoKeyOf { node, slot }];
             let action = match which {
