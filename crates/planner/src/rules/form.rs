@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{ConfigEpoch, NodeId, Role, Server, SlotRange, SlotSet};
+use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Role, Server, SlotRange, SlotSet};
 
 use crate::draft::Draft;
 use crate::evidence::Blank;
+use crate::ours::is_fresh;
 use crate::{Action, Authority, Precondition, Reason, Request, Shape, Standing, Waiting, layout};
 
 /// How far the cluster's life has come.
@@ -22,15 +23,22 @@ pub(crate) enum Stage {
 /// Finds the stage, and while forming takes its steps.
 pub(crate) fn stage(p: &mut Draft<'_>) -> Stage {
     let asked = matches!(p.d.request, Some(Request::Form { .. }));
-    let all_blank = !p.ours.is_empty()
-        && p.ours.iter().all(|id| {
-            p.o.view_of(*id)
-                .is_some_and(shardwright_topology::NodeView::is_blank)
-        });
+    let all = |is: fn(&NodeView) -> bool| {
+        let mut ours = p.ours.iter();
+        !p.ours.is_empty() && ours.all(|id| p.o.view_of(*id).is_some_and(is))
+    };
+    let (all_blank, no_keys) = (all(is_fresh), all(|v| v.server.keys == 0));
     let none_unheard = p.o.servers().values().all(|s| s.view.known().is_some());
+    let refused = !p.o.twins().is_empty()
+        || p.standings
+            .values()
+            .any(|s| matches!(s, Standing::Foreign(_)));
     if p.o.formed.is_some() {
+        // Forming anew by consent may have been broken off: it goes on while nobody holds a key.
+        let again = p.d.consent.lose_data && no_keys && !p.o.uncovered().is_empty();
         if !all_blank {
-            return Stage::Formed;
+            let go_on = again && none_unheard && !refused && as_laid_out(p);
+            return if go_on { give_slots(p) } else { Stage::Formed };
         }
         if !none_unheard {
             // Those that are not heard may hold everything. `settle` says who they are.
@@ -38,6 +46,8 @@ pub(crate) fn stage(p: &mut Draft<'_>) -> Stage {
         }
         if !p.d.consent.lose_data {
             p.wait(Waiting::DataLost);
+        }
+        if !p.d.consent.lose_data || refused {
             return Stage::Lost;
         }
         return give_slots(p);
@@ -45,11 +55,7 @@ pub(crate) fn stage(p: &mut Draft<'_>) -> Stage {
     if p.d.authority == Authority::Guest && !asked {
         return Stage::Formed;
     }
-    let refused = p
-        .standings
-        .values()
-        .any(|s| matches!(s, Standing::Foreign(_)));
-    if refused || !p.o.twins().is_empty() {
+    if refused {
         return Stage::Lost;
     }
     if p.o.uncovered().is_empty() && !p.ours.is_empty() {
@@ -62,6 +68,18 @@ pub(crate) fn stage(p: &mut Draft<'_>) -> Stage {
     give_slots(p)
 }
 
+/// Whether every node is a primary with no slots or with just those of one shard: so a forming leaves them.
+fn as_laid_out(p: &Draft<'_>) -> bool {
+    let Shape::Declared { shards, .. } = p.d.shape else {
+        return false;
+    };
+    let ranges = layout(shards);
+    p.o.members().values().all(|m| {
+        let laid_out = |r: &SlotRange| m.slots.ranges() == [*r];
+        m.role == Role::Primary && (m.slots.is_empty() || ranges.iter().any(laid_out))
+    })
+}
+
 /// Gives each shard's slots to its primary. Can be broken off and taken up anywhere: what was given stays given.
 fn give_slots(p: &mut Draft<'_>) -> Stage {
     let Shape::Declared {
@@ -69,6 +87,9 @@ fn give_slots(p: &mut Draft<'_>) -> Stage {
         replicas_per_shard,
     } = p.d.shape
     else {
+        // Without a declared shape it is not known what to form.
+        let why = "a cluster is formed only in a declared shape: say how many shards".to_owned();
+        p.wait(Waiting::Request { why: vec![why] });
         return Stage::Lost;
     };
     let servers = in_order(p);
@@ -83,6 +104,8 @@ fn give_slots(p: &mut Draft<'_>) -> Stage {
         return Stage::Forming;
     }
     let Some(owners) = choose_owners(p, &servers, &layout(shards)) else {
+        let slots = p.o.uncovered();
+        p.wait(Waiting::Uncovered { slots });
         return Stage::Lost;
     };
     for (i, (range, id)) in owners.iter().enumerate() {
