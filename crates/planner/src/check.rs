@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use shardwright_topology::{NodeId, Observed, Process, Role, ServerName, Slot, SlotSet};
+use shardwright_topology::{
+    Disk, NodeId, Observed, Process, Role, Seen, ServerName, Slot, SlotSet,
+};
 
-use crate::{Action, Desired, Plan};
+use crate::ours::{standings, without_strangers};
+use crate::{Action, Authority, Desired, Plan, Request};
 
 /// How bad a violation is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -80,6 +83,36 @@ pub enum ViolationKind {
     },
     /// It records as formed what has uncovered slots.
     FormedUncovered,
+    /// It acts at a node whose id two servers give: it is not known which of the two would be reached.
+    ActsAtTwin {
+        /// The id.
+        node: NodeId,
+    },
+    /// It asks for votes though no majority of the primaries sees the node as a replica of that primary.
+    NoMajority {
+        /// The replica.
+        replica: NodeId,
+    },
+    /// It makes one node a replica of two primaries.
+    TwoPrimaries {
+        /// The node.
+        node: NodeId,
+    },
+    /// It starts a server that would come back as a primary without its newest data, or with who knows what.
+    StartsOldPrimary {
+        /// The server.
+        server: ServerName,
+    },
+    /// It gives out slots of a living cluster, whose data would be given up, without consent.
+    GivesUpData {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It resets a node that was not asked to leave.
+    ResetsUnasked {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// One finding: where, and what.
@@ -133,24 +166,47 @@ impl fmt::Display for Violation {
             ViolationKind::FormedUncovered => {
                 f.write_str("records as formed what has uncovered slots")
             }
+            ViolationKind::ActsAtTwin { node } => {
+                write!(f, "acts at {node:?}, which two servers say they are")
+            }
+            ViolationKind::NoMajority { replica } => {
+                write!(f, "asks for votes for {replica:?}, which would be denied")
+            }
+            ViolationKind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
+            ViolationKind::StartsOldPrimary { server } => {
+                write!(f, "starts {server} as a primary without its newest data")
+            }
+            ViolationKind::GivesUpData { slots } => {
+                write!(f, "gives up the data of slots {slots} without consent")
+            }
+            ViolationKind::ResetsUnasked { node } => {
+                write!(f, "resets {node:?}, which nobody asked to leave")
+            }
         }
     }
 }
 
 /// Finds what a plan would break, from the observation alone.
 pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
+    // Strangers' tables say nothing about this cluster.
+    let ours = without_strangers(o, &standings(d, o));
+    let o = ours.as_ref().unwrap_or(o);
     let mut lint = Lint {
         d,
         o,
         found: Vec::new(),
         given: SlotSet::empty(),
         heirs: BTreeMap::new(),
+        primaries: BTreeMap::new(),
     };
     for (i, step) in plan.steps.iter().enumerate() {
-        if let Some(at) = step.action.at()
-            && o.view_of(at).is_none()
-        {
-            lint.fatal(i, ViolationKind::ActsUnheard);
+        if let Some(node) = step.action.at() {
+            if o.view_of(node).is_none() {
+                lint.fatal(i, ViolationKind::ActsUnheard);
+            }
+            if o.twins().iter().any(|(twin, _, _)| *twin == node) {
+                lint.fatal(i, ViolationKind::ActsAtTwin { node });
+            }
         }
         lint.action(i, &step.action);
     }
@@ -163,6 +219,7 @@ struct Lint<'a> {
     found: Vec<Violation>,
     given: SlotSet,
     heirs: BTreeMap<NodeId, NodeId>,
+    primaries: BTreeMap<NodeId, NodeId>,
 }
 
 impl Lint<'_> {
@@ -176,21 +233,7 @@ impl Lint<'_> {
 
     fn action(&mut self, i: usize, action: &Action) {
         match action {
-            Action::StartServer { server } => {
-                let dead = self
-                    .o
-                    .servers()
-                    .get(server)
-                    .is_some_and(|s| matches!(s.process, Process::Dead(_)));
-                if !dead {
-                    self.fatal(
-                        i,
-                        ViolationKind::StartsRunning {
-                            server: server.clone(),
-                        },
-                    );
-                }
-            }
+            Action::StartServer { server } => self.starts(i, server),
             Action::RecordFormed => {
                 if !self.o.uncovered().is_empty() {
                     self.fatal(i, ViolationKind::FormedUncovered);
@@ -199,22 +242,20 @@ impl Lint<'_> {
             Action::SetConfigEpoch { blank, .. } => self.must_be_blank(i, blank.node()),
             Action::AddSlots { slots, .. } => self.adds(i, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
-            Action::Replicate { node, primary } => {
-                self.may_drop(i, node.node());
-                let bad = self
-                    .o
-                    .member(*primary)
-                    .is_none_or(|m| m.role == Role::Replica)
-                    || *primary == node.node();
-                if bad {
-                    self.fatal(i, ViolationKind::BadPrimary { primary: *primary });
-                }
-            }
+            Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
             Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
-            Action::Failover { dead, seen } => self.past(i, seen.replica(), dead.node()),
+            Action::Failover { dead, seen } => {
+                self.past(i, seen.replica(), dead.node());
+                self.majority(i, seen.replica(), dead.node());
+            }
             Action::Takeover { replica, dead } => self.past(i, *replica, dead.node()),
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
-            Action::Reset { node } => self.may_drop(i, node.node()),
+            Action::Reset { node } => {
+                self.may_drop(i, node.node());
+                if !self.asked_to_leave(node.node()) {
+                    self.fatal(i, ViolationKind::ResetsUnasked { node: node.node() });
+                }
+            }
             Action::CloseSlot { .. } => {}
             Action::AssignSlot { node, slot, owner } => {
                 let keys = self
@@ -227,6 +268,69 @@ impl Lint<'_> {
                 }
             }
             Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+        }
+    }
+
+    fn starts(&mut self, i: usize, name: &ServerName) {
+        let server = self.o.servers().get(name);
+        if !server.is_some_and(|s| matches!(s.process, Process::Dead(_))) {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::StartsRunning { server });
+        }
+        let node = server.and_then(|s| s.recorded_id);
+        let gave_up_slots = node
+            .and_then(|id| self.o.member(id))
+            .is_some_and(|m| m.slots.is_empty());
+        let held = match server.map(|s| &s.disk) {
+            Some(Seen::Known(Disk::Stale { owns_slots: true })) => {
+                !gave_up_slots && !self.d.consent.lose_data
+            }
+            Some(Seen::Known(
+                Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { owns_slots: false },
+            )) => false,
+            Some(Seen::Unknown(_)) | None => true,
+        };
+        if held {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::StartsOldPrimary { server });
+        }
+    }
+
+    fn replicates(&mut self, i: usize, node: NodeId, primary: NodeId) {
+        self.may_drop(i, node);
+        let copied = self
+            .o
+            .view_of(primary)
+            .and_then(|v| v.own())
+            .is_some_and(|own| own.role == Role::Primary);
+        if !copied || primary == node {
+            self.fatal(i, ViolationKind::BadPrimary { primary });
+        }
+        let other = self.primaries.insert(node, primary);
+        if other.is_some_and(|other| other != primary) {
+            self.fatal(i, ViolationKind::TwoPrimaries { node });
+        }
+    }
+
+    fn asked_to_leave(&self, node: NodeId) -> bool {
+        matches!(&self.d.request, Some(Request::Leave { node: n }) if *n == node)
+    }
+
+    /// Counts the voters anew: primaries that own slots, were heard, and have the row that lets them grant a vote.
+    fn majority(&mut self, i: usize, replica: NodeId, primary: NodeId) {
+        let mut voters = 0;
+        let mut grant = 0;
+        for (id, m) in self.o.members() {
+            if m.role != Role::Primary || m.slots.is_empty() {
+                continue;
+            }
+            voters += 1;
+            let row = self.o.view_of(*id).and_then(|v| v.rows.get(replica));
+            let sees = row.is_some_and(|r| r.role == Role::Replica && r.primary == Some(primary));
+            grant += usize::from(sees);
+        }
+        if grant * 2 <= voters {
+            self.fatal(i, ViolationKind::NoMajority { replica });
         }
     }
 
@@ -253,6 +357,13 @@ impl Lint<'_> {
             self.fatal(i, ViolationKind::SlotsTwice { slots: twice });
         }
         self.given = self.given.union(slots);
+        let forming = self.o.formed.is_none()
+            && (self.d.authority == Authority::Managed
+                || matches!(self.d.request, Some(Request::Form { .. })));
+        if !forming && !self.d.consent.lose_data {
+            let slots = slots.clone();
+            self.fatal(i, ViolationKind::GivesUpData { slots });
+        }
     }
 
     fn meets(&mut self, i: usize, node: NodeId, address: &shardwright_topology::Address) {
@@ -316,13 +427,13 @@ impl Lint<'_> {
     }
 
     fn forgets(&mut self, i: usize, node: NodeId) {
-        let asked =
-            matches!(&self.d.request, Some(crate::Request::Leave { node: n }) if *n == node);
-        let lives = self
-            .o
-            .servers()
-            .values()
-            .any(|s| s.view.known().is_some_and(|v| v.id == node));
+        let asked = self.asked_to_leave(node);
+        // It lives, or may: it speaks, its server is silent, or it is not ours to know.
+        let lives = self.d.authority == Authority::Guest
+            || self.o.servers().values().any(|s| match s.view.known() {
+                Some(view) => view.id == node,
+                None => s.recorded_id.is_none_or(|id| id == node),
+            });
         let owns =
             self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
         if (lives && !asked) || owns {
