@@ -1,0 +1,316 @@
+//! The grammar of the command line: only clap types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::printer::Output;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shardwright",
+    version,
+    about = "Declare a sharded Redis or Valkey cluster once; it is formed, grown, rolled and healed.",
+    after_help = "TARGET is HOST:PORT of any member of any cluster, or local[:NAME] for one of this machine (the default).\n\
+                  Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe.\n\n\
+                  Examples:\n  \
+                  shardwright up -f examples/article.yaml     a cluster on this machine\n  \
+                  shardwright status                          how it is\n  \
+                  shardwright create 10.0.0.{1..6}:6379       form a cluster from six empty nodes\n  \
+                  shardwright check 10.0.0.1:6379             what is wrong with it, and what mends it"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every verb takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// How to write data to standard output
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Say more on standard error: -v what is done, -vv every look
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) login: Login,
+}
+
+/// How to log in at servers. Local clusters need none of this.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Login {
+    /// The ACL user to log in as
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Read the password from this file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "askpass")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Ask for the password on the terminal. Else SHARDWRIGHT_PASSWORD or REDISCLI_AUTH is used, if set
+    #[arg(long, global = true)]
+    pub(crate) askpass: bool,
+    /// Connect with TLS
+    #[arg(long, global = true)]
+    pub(crate) tls: bool,
+    /// The certificates to trust
+    #[arg(long, global = true, value_name = "FILE", requires = "tls")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Our certificate
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "tls",
+        requires = "key"
+    )]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of our certificate
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "tls",
+        requires = "cert"
+    )]
+    pub(crate) key: Option<PathBuf>,
+    /// The server name to expect in certificates
+    #[arg(long, global = true, value_name = "NAME", requires = "tls")]
+    pub(crate) sni: Option<String>,
+    /// Accept any certificate
+    #[arg(long, global = true, requires = "tls")]
+    pub(crate) insecure: bool,
+    /// The time limit of one command, in milliseconds
+    #[arg(long, global = true, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) command_timeout: u64,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a cluster on this machine, or bring it back
+    Up(Up),
+    /// Show a cluster: shards, slots, roles, lag, keys, memory
+    Status(TargetArgs),
+    /// Stop a cluster of this machine, with its data saved
+    Down(Down),
+    /// Form a cluster from running empty nodes
+    Create(Create),
+    /// Find what is wrong with a cluster, and name the command that mends it
+    Check(TargetArgs),
+    /// Mend what is wrong with a cluster
+    Fix(Fix),
+    /// Print what would be done, and why; change nothing
+    Plan(PlanArgs),
+    /// Make a replica the primary of its shard
+    Failover(FailoverArgs),
+    /// Let an empty node join a cluster
+    AddNode(AddNode),
+    /// Take a node without slots out of a cluster
+    RemoveNode(RemoveNode),
+}
+
+/// The cluster that is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// HOST:PORT of any member, or local[:NAME]
+    #[arg(default_value = "local")]
+    pub(crate) target: String,
+    /// The directory of the local cluster
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    shardwright up                                  three shards, a replica each, with the engine that is found\n  \
+    shardwright up -f examples/article.yaml         as the manifest says\n  \
+    shardwright up --watch                          bring it back, and keep it healed until Ctrl-C\n  \
+    shardwright up --engine valkey --port 7100      with Valkey, on ports from 7100\n\n\
+    A cluster that was started before comes back with its data. Without -f it is the stored manifest that counts.")]
+pub(crate) struct Up {
+    /// The manifest (RedisCluster); - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The cluster's name, without a manifest
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) name: Option<String>,
+    /// How many shards: 3 or more
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<u32>,
+    /// How many replicas for each shard
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<u32>,
+    /// redis, valkey, or the path of a server program
+    #[arg(long, value_name = "ENGINE")]
+    pub(crate) engine: Option<String>,
+    /// The directory of the cluster: state, data, logs, passwords
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The first client port; the bus ports are 10000 higher
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// A directory with passwords: a file for each user, or SECRET/KEY as the manifest names them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) secrets: Option<PathBuf>,
+    /// Stay, and heal whatever breaks, until SIGINT or SIGTERM; the servers run on
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How long the cluster may take to become healthy, in seconds
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// Go on although data is lost: start servers without their newest data, form anew what is empty
+    #[arg(long)]
+    pub(crate) accept_data_loss: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright down            stop; `shardwright up` brings it back with its data\n  \
+    shardwright down --purge    stop, and remove all its data, logs and passwords"
+)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Remove the cluster with all its data, logs and passwords
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    shardwright create 127.0.0.1:700{1..6} --replicas 1\n  \
+    REDISCLI_AUTH=secret shardwright create redis-{0..5}.redis:6379 --replicas 1 --yes\n\n\
+    It returns when ids, roles and slots agree in every node's view and all links are up.")]
+pub(crate) struct Create {
+    /// The nodes, HOST:PORT each: running, in cluster mode, empty
+    #[arg(required = true, value_name = "HOST:PORT")]
+    pub(crate) nodes: Vec<String>,
+    /// How many replicas for each primary
+    #[arg(
+        long,
+        visible_alias = "cluster-replicas",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub(crate) replicas: u16,
+    /// Do not ask
+    #[arg(short, long, visible_alias = "cluster-yes")]
+    pub(crate) yes: bool,
+    /// Print the plan, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright fix 10.0.0.1:6379 --dry-run    what it would do\n  \
+    shardwright fix 10.0.0.1:6379"
+)]
+pub(crate) struct Fix {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Give slots without an owner to another node: what they held is lost
+    #[arg(long)]
+    pub(crate) accept_data_loss: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Plan as if the loss of what can't be had any more were accepted
+    #[arg(long)]
+    pub(crate) accept_data_loss: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "NODE is a node id or its beginning, HOST:PORT, or a local server's name.\n\n\
+    Examples:\n  shardwright failover local redis-4             in sync with the primary: nothing is lost\n  \
+    shardwright failover 10.0.0.1:6379 3f2a --force   its primary is dead: by vote"
+)]
+pub(crate) struct FailoverArgs {
+    /// HOST:PORT of any member, or local[:NAME]
+    pub(crate) target: String,
+    /// The replica that is to become the primary
+    pub(crate) node: String,
+    /// The directory of the local cluster
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Without the primary, which must be proved dead: by vote of the other primaries
+    #[arg(long, conflicts_with = "takeover")]
+    pub(crate) force: bool,
+    /// Without the primary, which must be proved dead, and without votes
+    #[arg(long)]
+    pub(crate) takeover: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright add-node 10.0.0.1:6379 10.0.0.7:6379             a replica for the shard with the fewest\n  \
+    shardwright add-node 10.0.0.1:6379 10.0.0.7:6379 --primary   an empty primary, to be given slots"
+)]
+pub(crate) struct AddNode {
+    /// HOST:PORT of any member of the cluster
+    pub(crate) target: String,
+    /// HOST:PORT of the new node: running, in cluster mode, empty
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) node: String,
+    /// Whose replica it becomes: a node id or its beginning, or HOST:PORT
+    #[arg(
+        long,
+        value_name = "NODE",
+        conflicts_with = "primary",
+        visible_alias = "cluster-primary-id"
+    )]
+    pub(crate) replica_of: Option<String>,
+    /// Join as a primary without slots
+    #[arg(long)]
+    pub(crate) primary: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright remove-node 10.0.0.1:6379 3f2a\n\n\
+    Everyone forgets the node, and the node forgets everyone and becomes new. It may own no slots."
+)]
+pub(crate) struct RemoveNode {
+    /// HOST:PORT of any other member of the cluster
+    pub(crate) target: String,
+    /// The node: its id or the beginning of it, or HOST:PORT
+    pub(crate) node: String,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) timeout: u64,
+}

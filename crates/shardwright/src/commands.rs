@@ -1,0 +1,58 @@
+//! One file for each verb.
+
+mod add_node;
+mod change;
+mod check;
+mod create;
+mod down;
+mod failover;
+mod fix;
+mod plan;
+mod remove_node;
+mod status;
+mod up;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command};
+use crate::exit::ExitStatus;
+use crate::printer::Printer;
+
+/// Runs the verb that was typed.
+pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    log(cli.global.verbose);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let login = cli.global.login;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => Box::pin(up::run(args, out)).await,
+            Command::Status(args) => Box::pin(status::run(args, &login, out)).await,
+            Command::Down(args) => Box::pin(down::run(args, out)).await,
+            Command::Create(args) => Box::pin(create::run(args, &login, out)).await,
+            Command::Check(args) => Box::pin(check::run(args, &login, out)).await,
+            Command::Fix(args) => Box::pin(fix::run(args, &login, out)).await,
+            Command::Plan(args) => Box::pin(plan::run(args, &login, out)).await,
+            Command::Failover(args) => Box::pin(failover::run(args, &login, out)).await,
+            Command::AddNode(args) => Box::pin(add_node::run(args, &login, out)).await,
+            Command::RemoveNode(args) => Box::pin(remove_node::run(args, &login, out)).await,
+        }
+    })
+}
+
+/// What libraries tell goes to standard error: nothing by default, since progress and errors say what matters.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "shardwright=info,warn",
+        _ => "debug",
+    };
+    let filter =
+        EnvFilter::try_from_env("SHARDWRIGHT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

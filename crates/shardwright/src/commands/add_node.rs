@@ -1,0 +1,77 @@
+//! `add-node`: let an empty node join.
+
+use anyhow::Context;
+use shardwright_planner::{Request, Standing, standings};
+use shardwright_runtime::{Guest, refuse_second_pen};
+use shardwright_topology::{Role, Seen};
+
+use super::change;
+use crate::cli::{AddNode, Login};
+use crate::connect::{Purpose, find_node, guest_keeper};
+use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::printer::Printer;
+use crate::target::Target;
+
+pub(super) async fn run(
+    args: AddNode,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let Target::Member(member) = args.target.parse()? else {
+        let text =
+            "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
+        return Err(UsageError(text.to_owned()).into());
+    };
+    let joiner = args.node.parse().map_err(|e| UsageError(format!("{e}")))?;
+    let mut guest = Guest::of(&[member]).await?;
+    let server = guest.add(&joiner).await?;
+    let purpose = if args.dry_run {
+        Purpose::Read
+    } else {
+        Purpose::Change
+    };
+    let mut keeper = guest_keeper(guest, login, purpose, out)?;
+    let observed = keeper.observe().await?;
+    if let Some(Seen::Unknown(why)) = observed.servers().get(&server).map(|s| &s.view) {
+        anyhow::bail!("{joiner} is not heard: {why}; start it, in cluster mode, and try again");
+    }
+    let of = args
+        .replica_of
+        .as_deref()
+        .map(|text| find_node(&observed, text))
+        .transpose()?;
+    if of.is_some_and(|id| observed.member(id).is_none_or(|m| m.role == Role::Replica)) {
+        return Err(UsageError("--replica-of names a replica; name a primary".to_owned()).into());
+    }
+    let request = Request::Join {
+        server: server.clone(),
+        replica: !args.primary,
+        of,
+    };
+    let desired = keeper.desired().clone().with(request);
+    match standings(&desired, &observed)
+        .get(&server)
+        .context("the new node was lost")?
+    {
+        Standing::Foreign(what) => {
+            let text = format!(
+                "{joiner} can't join: {what}; empty it first (FLUSHALL, CLUSTER RESET HARD)"
+            );
+            return Err(Refusal(text).into());
+        }
+        Standing::Member => out.say(&format!("{joiner} is a member already")),
+        Standing::MayJoin | Standing::Leaving | Standing::Unheard => {}
+    }
+    keeper.set_desired(desired);
+    if args.dry_run {
+        return change::dry_run(&mut keeper, out).await;
+    }
+    refuse_second_pen(keeper.links(), &observed).await?;
+    change::carry_out(
+        &mut keeper,
+        args.timeout,
+        &format!("[OK] {joiner} has joined"),
+        out,
+    )
+    .await
+}

@@ -1,0 +1,309 @@
+//! `create`: form a cluster from running empty nodes.
+
+use std::collections::BTreeSet;
+
+use shardwright_engine::{Client, Endpoint};
+use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
+use shardwright_runtime::{Guest, refuse_second_pen};
+use shardwright_topology::{EngineKind, NodeId, Observed, Place, ServerName, SlotSet, Version};
+
+use super::change;
+use crate::cli::{Create, Login};
+use crate::connect::{AnyKeeper, Purpose, guest_keeper};
+use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::printer::Printer;
+
+pub(super) async fn run(
+    args: Create,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let endpoints: Vec<Endpoint> = args
+        .nodes
+        .iter()
+        .map(|text| text.parse().map_err(|e| UsageError(format!("{e}"))))
+        .collect::<Result<_, _>>()?;
+    let shards = shards(endpoints.len(), args.replicas)?;
+    let (guest, order) = Guest::only(&endpoints)
+        .await
+        .map_err(|e| UsageError(e.to_string()))?;
+    let purpose = if args.dry_run {
+        Purpose::Read
+    } else {
+        Purpose::Change
+    };
+    let mut keeper = guest_keeper(guest, login, purpose, out)?;
+    let request = Request::Form {
+        order: order.clone(),
+    };
+    let shape = Shape::Declared {
+        shards,
+        replicas_per_shard: args.replicas,
+    };
+    keeper.set_desired(Desired {
+        shape,
+        ..Desired::guest().with(request)
+    });
+
+    let report = keeper.look().await?;
+    all_usable(&keeper, &report.observed, &order, &endpoints).await?;
+    warn_of_versions(&report.observed, out);
+    let preview = Preview::of(&report.plan, &report.observed, &order, args.replicas);
+    preview.print(&report.observed, out)?;
+    if args.dry_run {
+        return Ok(ExitStatus::Success);
+    }
+    if !args.yes && !out.confirm("Can I set the above configuration?")? {
+        out.say("Nothing was changed.");
+        return Ok(ExitStatus::Failure);
+    }
+    refuse_second_pen(keeper.links(), &report.observed).await?;
+    let delays = hurry(&keeper, &report.observed).await;
+    let nodes = endpoints.len();
+    let done = format!("[OK] {nodes} nodes agree; every slot is covered; every link is up");
+    let end = change::carry_out(&mut keeper, args.timeout, &done, out).await;
+    restore(&keeper, &report.observed, delays, out).await;
+    end
+}
+
+/// How many shards these nodes make.
+fn shards(nodes: usize, replicas: u16) -> Result<u16, UsageError> {
+    let per_shard = usize::from(replicas) + 1;
+    let shards = nodes / per_shard;
+    if shards < 3 {
+        let need = 3 * per_shard;
+        return Err(UsageError(format!(
+            "a cluster needs 3 primaries at least, and {nodes} nodes with {replicas} replica(s) each make {shards}; give {need} nodes or more"
+        )));
+    }
+    if nodes % per_shard != 0 {
+        let over = nodes % per_shard;
+        return Err(UsageError(format!(
+            "{nodes} nodes do not divide into shards of 1 primary and {replicas} replica(s): {over} would be left over"
+        )));
+    }
+    u16::try_from(shards).map_err(|_| {
+        UsageError(format!(
+            "{shards} shards are more than a cluster can have (16384)"
+        ))
+    })
+}
+
+/// Every node answers, is in cluster mode, is empty, and is there once.
+async fn all_usable(
+    keeper: &AnyKeeper,
+    o: &Observed,
+    order: &[ServerName],
+    endpoints: &[Endpoint],
+) -> anyhow::Result<()> {
+    let mut unheard = Vec::new();
+    for (name, endpoint) in order.iter().zip(endpoints) {
+        if o.servers()
+            .get(name)
+            .is_some_and(|s| s.view.known().is_none())
+            && let Err(error) = ask(keeper, endpoint).await
+        {
+            unheard.push(error);
+        }
+    }
+    if let [one] = unheard.as_slice() {
+        return Err(one.clone().into());
+    }
+    if !unheard.is_empty() {
+        let texts: Vec<String> = unheard.iter().map(ToString::to_string).collect();
+        anyhow::bail!(
+            "{} nodes can't be used:\n  {}",
+            texts.len(),
+            texts.join("\n  ")
+        );
+    }
+    if let Some((id, first, second)) = o.twins().first() {
+        let text = format!(
+            "{first} and {second} are the same node ({}); give each node once",
+            id.short()
+        );
+        return Err(UsageError(text).into());
+    }
+    let standings = standings(keeper.desired(), o);
+    let foreign: Vec<String> = standings
+        .iter()
+        .filter_map(|(name, standing)| match standing {
+            Standing::Foreign(what) => Some(format!("{name}: {what}")),
+            Standing::Member | Standing::MayJoin | Standing::Leaving | Standing::Unheard => None,
+        })
+        .collect();
+    if !foreign.is_empty() {
+        let text = "not every node is empty; empty it first (FLUSHALL, CLUSTER RESET HARD), or leave it out:";
+        return Err(Refusal(format!("{text}\n  {}", foreign.join("\n  "))).into());
+    }
+    Ok(())
+}
+
+async fn ask(keeper: &AnyKeeper, endpoint: &Endpoint) -> Result<(), shardwright_engine::Error> {
+    Client::connect(endpoint, keeper.links().access())
+        .await?
+        .observe()
+        .await?;
+    Ok(())
+}
+
+fn warn_of_versions(o: &Observed, out: &mut Printer) {
+    let versions: BTreeSet<(EngineKind, Version)> = o
+        .views()
+        .map(|(_, v)| (v.server.engine, v.server.version))
+        .collect();
+    let majors: BTreeSet<_> = versions.iter().map(|(kind, v)| (*kind, v.major)).collect();
+    if majors.len() > 1 {
+        let names: Vec<String> = versions
+            .iter()
+            .map(|(kind, v)| format!("{kind} {v}"))
+            .collect();
+        out.warn(&format!(
+            "the nodes are of several major versions: {}",
+            names.join(", ")
+        ));
+    }
+}
+
+/// What is going to be set, the way redis-cli shows it.
+struct Preview {
+    primaries: Vec<(NodeId, SlotSet)>,
+    pairing: Pairing,
+}
+
+impl Preview {
+    fn of(
+        plan: &shardwright_planner::Plan,
+        o: &Observed,
+        order: &[ServerName],
+        replicas: u16,
+    ) -> Self {
+        let mut primaries: Vec<(NodeId, SlotSet)> =
+            o.voters().map(|m| (m.id, m.slots.clone())).collect();
+        primaries.extend(plan.steps.iter().filter_map(|s| match &s.action {
+            Action::AddSlots { node, slots } => Some((*node, slots.clone())),
+            _ => None,
+        }));
+        primaries.sort_by(|a, b| a.1.cmp(&b.1));
+        let place = |id: NodeId| o.server_of(id).map(|s| s.place.clone()).unwrap_or_default();
+        let seats: Vec<(NodeId, Place)> =
+            primaries.iter().map(|(id, _)| (*id, place(*id))).collect();
+        let free: Vec<(NodeId, Place)> = order
+            .iter()
+            .filter_map(|name| o.servers().get(name)?.id())
+            .filter(|id| primaries.iter().all(|(p, _)| p != id))
+            .map(|id| (id, place(id)))
+            .collect();
+        Self {
+            primaries,
+            pairing: pair(&seats, &free, replicas),
+        }
+    }
+
+    fn print(&self, o: &Observed, out: &mut Printer) -> anyhow::Result<()> {
+        let at = |id: NodeId| {
+            o.member(id)
+                .map_or_else(|| id.short(), |m| m.address.to_string())
+        };
+        for (i, (_, slots)) in self.primaries.iter().enumerate() {
+            out.text(&format!("Primary[{i}] -> slots {slots}"))?;
+        }
+        for (replica, primary) in &self.pairing.pairs {
+            out.text(&format!(
+                "Adding replica {} to {}",
+                at(*replica),
+                at(*primary)
+            ))?;
+        }
+        for (id, slots) in &self.primaries {
+            out.text(&format!(
+                "P: {id} {}\n   slots:{slots} ({} slots)",
+                at(*id),
+                slots.count()
+            ))?;
+        }
+        for (replica, primary) in &self.pairing.pairs {
+            out.text(&format!(
+                "R: {replica} {}\n   replicates {primary}",
+                at(*replica)
+            ))?;
+        }
+        let pairs = self.pairing.unspread.len();
+        if pairs > 0 {
+            out.warn(&format!(
+                "{pairs} replica(s) share a host with their primary, for there is no other choice: \
+                 if that host is lost, so are those slots"
+            ));
+        }
+        Ok(())
+    }
+}
+
+const SYNC_DELAY: &str = "repl-diskless-sync-delay";
+
+/// New replicas wait for company before their first copy (5 s by default). While a cluster is formed all come at
+/// once, so the wait is set to nothing. Returns what was set before, to be set again.
+async fn hurry(keeper: &AnyKeeper, o: &Observed) -> Vec<(ServerName, String)> {
+    let mut before = Vec::new();
+    for (server, _) in o.views() {
+        let Some(address) = server.address.known() else {
+            continue;
+        };
+        let Ok(client) = keeper.links().client(&server.name, address).await else {
+            continue;
+        };
+        // A user that may not do this only waits longer.
+        let Ok(found) = client.config_get(SYNC_DELAY).await else {
+            continue;
+        };
+        let Some((_, value)) = found.into_iter().next().filter(|(_, value)| value != "0") else {
+            continue;
+        };
+        if client.config_set(&[(SYNC_DELAY, "0")]).await.is_ok() {
+            before.push((server.name.clone(), value));
+        }
+    }
+    before
+}
+
+async fn restore(
+    keeper: &AnyKeeper,
+    o: &Observed,
+    before: Vec<(ServerName, String)>,
+    out: &mut Printer,
+) {
+    for (name, value) in before {
+        let Some(address) = o.servers().get(&name).and_then(|s| s.address.known()) else {
+            continue;
+        };
+        let result = match keeper.links().client(&name, address).await {
+            Ok(client) => client.config_set(&[(SYNC_DELAY, &value)]).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            out.warn(&format!(
+                "{SYNC_DELAY} of {name} stays at 0 instead of {value}: {error}"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shards;
+
+    #[test]
+    fn nodes_divide_into_three_shards_or_more() {
+        assert_eq!(shards(6, 1).expect("it divides"), 3);
+        assert_eq!(shards(3, 0).expect("it divides"), 3);
+        assert_eq!(shards(12, 2).expect("it divides"), 4);
+        for (nodes, replicas, says) in [
+            (5, 1, "3 primaries"),
+            (7, 1, "left over"),
+            (2, 0, "3 primaries"),
+        ] {
+            let error = shards(nodes, replicas).expect_err("it is refused");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `failover`: make a replica the primary of its shard.
+
+use shardwright_planner::{Manner, Request};
+use shardwright_topology::Role;
+
+use super::change;
+use crate::cli::{FailoverArgs, Login};
+use crate::connect::{Purpose, find_node, first_look, open};
+use crate::exit::{ExitStatus, Refusal};
+use crate::printer::Printer;
+use crate::report::named;
+use crate::target::Target;
+
+pub(super) async fn run(
+    args: FailoverArgs,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let target: Target = args.target.parse()?;
+    let purpose = if args.dry_run {
+        Purpose::Read
+    } else {
+        Purpose::Change
+    };
+    let mut keeper = open(&target, args.dir, login, purpose, out).await?;
+    let observed = first_look(&mut keeper, &target, purpose).await?;
+    let node = find_node(&observed, &args.node)?;
+    if observed
+        .member(node)
+        .is_some_and(|m| m.role == Role::Primary)
+    {
+        out.say(&format!(
+            "{} is a primary already",
+            named(&node.short(), &observed)
+        ));
+        return Ok(ExitStatus::Success);
+    }
+    let manner = match (args.force, args.takeover) {
+        (true, _) => Manner::Force,
+        (_, true) => Manner::Takeover,
+        (false, false) => Manner::Switchover,
+    };
+    let desired = keeper
+        .desired()
+        .clone()
+        .with(Request::Promote { node, manner });
+    keeper.set_desired(desired);
+    if args.dry_run {
+        return change::dry_run(&mut keeper, out).await;
+    }
+    let report = keeper.look().await?;
+    let refused = report
+        .plan
+        .waiting
+        .iter()
+        .find(|w| matches!(w, shardwright_planner::Waiting::Request { .. }));
+    if let Some(why) = refused {
+        return Err(Refusal(format!(
+            "not done: {}",
+            named(&why.to_string(), &report.observed)
+        ))
+        .into());
+    }
+    let done = format!("[OK] {} is the primary", named(&node.short(), &observed));
+    change::carry_out(&mut keeper, args.timeout, &done, out).await
+}

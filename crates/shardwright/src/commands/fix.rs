@@ -1,0 +1,31 @@
+//! `fix`: mend what is wrong.
+
+use super::change;
+use crate::cli::{Fix, Login};
+use crate::connect::{Purpose, first_look, open};
+use crate::exit::ExitStatus;
+use crate::printer::Printer;
+use crate::target::Target;
+
+pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    let target: Target = args.target.target.parse()?;
+    let purpose = if args.dry_run {
+        Purpose::Read
+    } else {
+        Purpose::Change
+    };
+    let mut keeper = open(&target, args.target.dir, login, purpose, out).await?;
+    first_look(&mut keeper, &target, purpose).await?;
+    let desired = change::consenting(keeper.desired(), args.accept_data_loss);
+    keeper.set_desired(desired);
+    if args.dry_run {
+        return change::dry_run(&mut keeper, out).await;
+    }
+    change::carry_out(
+        &mut keeper,
+        args.timeout,
+        "[OK] the cluster is healthy",
+        out,
+    )
+    .await
+}

@@ -1,0 +1,48 @@
+//! `remove-node`: take a node without slots out.
+
+use shardwright_planner::{Request, safety};
+
+use super::change;
+use crate::cli::{Login, RemoveNode};
+use crate::connect::{Purpose, find_node, first_look, open};
+use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::printer::Printer;
+use crate::report::named;
+use crate::target::Target;
+
+pub(super) async fn run(
+    args: RemoveNode,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let target: Target = args.target.parse()?;
+    if matches!(target, Target::Local(_)) {
+        let text =
+            "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    let purpose = if args.dry_run {
+        Purpose::Read
+    } else {
+        Purpose::Change
+    };
+    let mut keeper = open(&target, None, login, purpose, out).await?;
+    let observed = first_look(&mut keeper, &target, purpose).await?;
+    let node = find_node(&observed, &args.node)?;
+    let name = named(&node.short(), &observed);
+    let desired = keeper.desired().clone().with(Request::Leave { node });
+    if let Some(why) = safety::why_not_forget(&desired, &observed, node) {
+        return Err(Refusal(format!("{name} can't leave: {why}")).into());
+    }
+    keeper.set_desired(desired);
+    if args.dry_run {
+        return change::dry_run(&mut keeper, out).await;
+    }
+    change::carry_out(
+        &mut keeper,
+        args.timeout,
+        &format!("[OK] {name} has left"),
+        out,
+    )
+    .await
+}

@@ -1,0 +1,283 @@
+//! `up`: start a cluster on this machine, or bring it back; with `--watch`, keep it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND, RedisCluster};
+use shardwright_planner::Limits;
+use shardwright_runtime::{Keeper, Links, Report};
+use shardwright_runtime_local::{Engine, EngineChoice, Local, Opened, Options, find_engine, root};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::change;
+use crate::cli::Up;
+use crate::exit::{ExitStatus, UsageError};
+use crate::printer::{Printer, chatter};
+use crate::progress::promotions;
+use crate::report::{named, print_plan};
+
+/// The name of a cluster that was given none.
+const DEFAULT_NAME: &str = "redis";
+
+pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    let source = Source::read(&args)?;
+    let Accepted { cluster, warnings } = source.accept(&args)?;
+    for warning in warnings {
+        out.warn(&warning.to_string());
+    }
+    let dir = match &args.dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => root()?.join(cluster.name()),
+    };
+    if let Some(secrets) = args.secrets.as_ref().filter(|d| !d.is_dir()) {
+        return Err(UsageError(format!(
+            "--secrets {}: no such directory",
+            secrets.display()
+        ))
+        .into());
+    }
+    let engine = find_engine(&choice(&args, &cluster, &dir)?)?;
+    if args.dry_run {
+        return dry_run(&dir, &cluster, &engine, out).await;
+    }
+    let options = Options {
+        port: args.port,
+        secrets: args.secrets.clone(),
+    };
+    let text = source.to_store(&args, &cluster)?;
+    let Opened { local, warnings } = Local::make(&dir, &text, cluster, &engine, &options)?;
+    for warning in warnings {
+        out.warn(&warning);
+    }
+    out.say(&format!(
+        "{} {} from {}",
+        engine.kind,
+        engine.version,
+        engine.path.display()
+    ));
+    let desired = change::consenting(&local.cluster().desired(), args.accept_data_loss);
+    let links = Links::new(local.access(), None);
+    let done = how_to_connect(&local);
+    let mut keeper = Keeper::new(local, links, desired, Limits::default());
+    let status = change::carry_out(&mut keeper, args.timeout, &done, out).await?;
+    if status == ExitStatus::Success && args.watch {
+        // Consent was given for bringing it back, not for whatever may come.
+        let desired = change::consenting(keeper.desired(), false);
+        keeper.set_desired(desired);
+        return watch(&mut keeper, out).await;
+    }
+    Ok(status)
+}
+
+/// Where the manifest comes from.
+enum Source {
+    /// A file, standard input, or the stored one.
+    Text(String),
+    /// Nowhere: one with defaults and this name.
+    Default(String),
+}
+
+impl Source {
+    fn read(args: &Up) -> anyhow::Result<Self> {
+        if let Some(path) = &args.file {
+            return Ok(Self::Text(read_manifest(path)?));
+        }
+        let name = args.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let dir = match &args.dir {
+            Some(dir) => dir.clone(),
+            None => root()?.join(&name),
+        };
+        let stored = dir.join("manifest.yaml");
+        if stored.is_file() {
+            return Ok(Self::Text(read_manifest(&stored)?));
+        }
+        Ok(Self::Default(name))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Default(name) => {
+                let document = serde_json::json!({
+                    "apiVersion": API_VERSION, "kind": KIND,
+                    "metadata": { "name": name }, "spec": { "shards": 3 },
+                });
+                document.to_string()
+            }
+        }
+    }
+
+    fn accept(&self, args: &Up) -> anyhow::Result<Accepted> {
+        let accepted = Cluster::from_text_with(&self.text(), |document| overridden(document, args));
+        let place = args
+            .file
+            .as_ref()
+            .map_or_else(|| "the manifest".to_owned(), |p| p.display().to_string());
+        accepted.with_context(|| format!("{place} can't be used"))
+    }
+
+    /// The text to be stored: as it was written, unless the command line changed it.
+    fn to_store(&self, args: &Up, cluster: &Cluster) -> anyhow::Result<String> {
+        let text = self.text();
+        if args.shards.is_none() && args.replicas.is_none() {
+            return Ok(text);
+        }
+        let mut stored = None;
+        Cluster::from_text_with(&text, |document| {
+            overridden(document, args);
+            stored = Some(document.clone());
+        })?;
+        let document =
+            stored.with_context(|| format!("the manifest of {} was lost", cluster.name()))?;
+        Ok(serde_json::to_string_pretty(&document)?)
+    }
+}
+
+fn overridden(document: &mut RedisCluster, args: &Up) {
+    if let Some(shards) = args.shards {
+        document.spec.shards = shards;
+    }
+    if let Some(replicas) = args.replicas {
+        document.spec.replicas_per_shard = replicas;
+    }
+}
+
+fn read_manifest(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read the manifest from standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the manifest {}", path.display()))
+}
+
+/// The engine of the command line, else the one the cluster runs with, else the manifest's, else any.
+fn choice(args: &Up, cluster: &Cluster, dir: &Path) -> anyhow::Result<EngineChoice> {
+    if let Some(text) = &args.engine {
+        let choice: EngineChoice = text.parse()?;
+        return Ok(match choice {
+            EngineChoice::Path(path) if path.components().count() > 1 => {
+                EngineChoice::Path(std::path::absolute(path)?)
+            }
+            other => other,
+        });
+    }
+    if let Some(path) = stored_engine(dir) {
+        return Ok(EngineChoice::Path(path));
+    }
+    Ok(match cluster.engine() {
+        Some(EngineKind::Redis) => EngineChoice::Kind(shardwright_topology::EngineKind::Redis),
+        Some(EngineKind::Valkey) => EngineChoice::Kind(shardwright_topology::EngineKind::Valkey),
+        None => EngineChoice::Any,
+    })
+}
+
+fn stored_engine(dir: &Path) -> Option<PathBuf> {
+    let local = Local::open(dir).ok()?;
+    Some(local.state().engine.clone()).filter(|path| path.is_file())
+}
+
+async fn dry_run(
+    dir: &Path,
+    cluster: &Cluster,
+    engine: &Engine,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    if !dir.join("cluster.json").is_file() {
+        out.text(&format!(
+            "Would start {} servers ({} {}) in {}, and form {} shards with {} replica(s) each.",
+            cluster.nodes(),
+            engine.kind,
+            engine.version,
+            dir.display(),
+            cluster.shards(),
+            cluster.replicas_per_shard()
+        ))?;
+        return Ok(ExitStatus::Success);
+    }
+    let local = Local::open(dir)?;
+    let links = Links::new(local.access(), None);
+    let mut keeper = Keeper::new(local, links, cluster.desired(), Limits::default());
+    let report = keeper.look().await?;
+    print_plan(&report.plan, &report.observed, out)?;
+    Ok(ExitStatus::Success)
+}
+
+/// A command that works when it is pasted, for the first user that is for applications, else the administrator.
+fn how_to_connect(local: &Local) -> String {
+    use shardwright_manifest::{DEFAULT_USER, REPLICATION_USER, SHARDWRIGHT_USER};
+    let own = [DEFAULT_USER, REPLICATION_USER, SHARDWRIGHT_USER];
+    let users = local.cluster().users();
+    let user = users
+        .iter()
+        .map(shardwright_manifest::User::name)
+        .find(|n| !own.contains(n))
+        .unwrap_or(DEFAULT_USER);
+    let Some(note) = local.state().servers.values().min_by_key(|s| s.index) else {
+        return "[OK]".to_owned();
+    };
+    let address = local.address_of(note);
+    format!(
+        "[OK] {} is healthy. Connect:\n  REDISCLI_AUTH=\"$(cat {})\" redis-cli -c -h {} -p {} --user {user}",
+        local.cluster().name(),
+        local.password_file(user).display(),
+        address.host,
+        address.port
+    )
+}
+
+async fn watch(keeper: &mut Keeper<Local>, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    out.say("watching; Ctrl-C ends the watch, the servers run on");
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let mut last = Vec::new();
+    keeper.watch(stop, |report| tell(report, &mut last)).await?;
+    out.say("the watch has ended; the servers run on");
+    Ok(ExitStatus::Success)
+}
+
+/// Tells what changes: promotions and starts as they are done, and when all is well again.
+fn tell(report: &Report, last: &mut Vec<String>) {
+    let mut lines = promotions(report, &report.observed);
+    for outcome in &report.outcomes {
+        if matches!(
+            outcome.step.action,
+            shardwright_planner::Action::StartServer { .. }
+        ) {
+            lines.push(match &outcome.result {
+                Ok(()) => outcome.step.to_string(),
+                Err(error) => format!("{}: not done: {error}", outcome.step),
+            });
+        }
+    }
+    let state = if report.plan.is_settled() {
+        vec!["healthy".to_owned()]
+    } else {
+        let waits = report.plan.waiting.iter().filter(|w| w.needs_a_person());
+        waits
+            .map(|w| format!("waiting: {}", named(&w.to_string(), &report.observed)))
+            .collect()
+    };
+    for line in &lines {
+        chatter(line);
+    }
+    let news = !lines.is_empty() || (*last != state && !state.is_empty());
+    if news && !state.is_empty() {
+        for line in &state {
+            chatter(line);
+        }
+    }
+    if !lines.is_empty() || !state.is_empty() {
+        *last = if state.is_empty() { lines } else { state };
+    }
+}

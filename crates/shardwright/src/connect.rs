@@ -1,0 +1,215 @@
+//! From a target to a keeper.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use shardwright_engine::{Access, Credentials, Endpoint, Secret, Timeouts, Tls, TlsOptions};
+use shardwright_planner::{Desired, Limits};
+use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
+use shardwright_runtime_local::Local;
+use shardwright_topology::{NodeId, Observed, ServerName};
+
+use crate::cli::Login;
+use crate::exit::UsageError;
+use crate::printer::Printer;
+use crate::target::{Target, local_dir};
+
+/// A keeper of any cluster.
+pub(crate) type AnyKeeper = Keeper<Box<dyn Runtime>>;
+
+/// Whether the cluster is to be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Only looked at.
+    Read,
+    /// Changed: there is one pen.
+    Change,
+}
+
+/// How to log in at servers that others run.
+pub(crate) fn access(login: &Login, out: &mut Printer) -> anyhow::Result<Access> {
+    let password = password(login, out)?;
+    if login.user.is_some() && password.is_none() {
+        let how = "give its password: --password-file FILE, --askpass, or SHARDWRIGHT_PASSWORD";
+        return Err(UsageError(format!("--user needs a password; {how}")).into());
+    }
+    let credentials = password.map(|password| Credentials {
+        user: login.user.clone(),
+        password,
+    });
+    let tls = login
+        .tls
+        .then(|| {
+            Tls::load(&TlsOptions {
+                cacert: login.cacert.clone(),
+                cert: login.cert.clone(),
+                key: login.key.clone(),
+                insecure: login.insecure,
+                sni: login.sni.clone(),
+            })
+        })
+        .transpose()?;
+    let timeouts = Timeouts {
+        command: Duration::from_millis(login.command_timeout),
+        ..Timeouts::default()
+    };
+    Ok(Access {
+        credentials,
+        tls,
+        timeouts,
+    })
+}
+
+fn password(login: &Login, out: &mut Printer) -> anyhow::Result<Option<Secret>> {
+    if let Some(path) = &login.password_file {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the password file {}", path.display()))?;
+        warn_if_readable(path, out)?;
+        return Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']))));
+    }
+    if login.askpass {
+        let text = rpassword::prompt_password("Password: ")
+            .context("cannot ask for the password without a terminal")?;
+        return Ok(Some(Secret::new(text)));
+    }
+    let from = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    Ok(from("SHARDWRIGHT_PASSWORD")
+        .or_else(|| from("REDISCLI_AUTH"))
+        .map(Secret::new))
+}
+
+fn warn_if_readable(path: &std::path::Path, out: &mut Printer) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o044 != 0 {
+        out.warn(&format!(
+            "the password file {0} can be read by others; run: chmod 600 {0}",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// A keeper of the cluster that is meant.
+pub(crate) async fn open(
+    target: &Target,
+    dir: Option<PathBuf>,
+    login: &Login,
+    purpose: Purpose,
+    out: &mut Printer,
+) -> anyhow::Result<AnyKeeper> {
+    match target {
+        Target::Member(endpoint) => {
+            let guest = Guest::of(std::slice::from_ref(endpoint)).await?;
+            guest_keeper(guest, login, purpose, out)
+        }
+        Target::Local(name) => {
+            let dir = local_dir(name.as_deref(), dir)?;
+            let local = match purpose {
+                Purpose::Read => Local::open(&dir)?,
+                Purpose::Change => Local::open_to_change(&dir)?,
+            };
+            let links = Links::new(local.access(), None);
+            let desired = local.cluster().desired();
+            let runtime: Box<dyn Runtime> = Box::new(local);
+            Ok(Keeper::new(runtime, links, desired, Limits::default()))
+        }
+    }
+}
+
+/// A keeper of a cluster that others run.
+pub(crate) fn guest_keeper(
+    guest: Guest,
+    login: &Login,
+    purpose: Purpose,
+    out: &mut Printer,
+) -> anyhow::Result<AnyKeeper> {
+    let pen = match purpose {
+        Purpose::Read => None,
+        Purpose::Change => Some(new_pen(unique()?)),
+    };
+    let links = Links::new(access(login, out)?, pen);
+    let runtime: Box<dyn Runtime> = Box::new(guest);
+    Ok(Keeper::new(
+        runtime,
+        links,
+        Desired::guest(),
+        Limits::default(),
+    ))
+}
+
+fn unique() -> anyhow::Result<u128> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+/// One look at a cluster that was named by a member: it must be reached, and be a cluster.
+pub(crate) async fn first_look(
+    keeper: &mut AnyKeeper,
+    target: &Target,
+    purpose: Purpose,
+) -> anyhow::Result<Observed> {
+    let observed = keeper.observe().await?;
+    if let Target::Member(endpoint) = target {
+        must_be_a_cluster(keeper, &observed, endpoint).await?;
+        if purpose == Purpose::Change {
+            refuse_second_pen(keeper.links(), &observed).await?;
+        }
+    }
+    Ok(observed)
+}
+
+/// The member that was named answers, and it is in a cluster. Otherwise its own error is the best word there is.
+async fn must_be_a_cluster(
+    keeper: &AnyKeeper,
+    observed: &Observed,
+    endpoint: &Endpoint,
+) -> anyhow::Result<()> {
+    if observed.views().next().is_none() {
+        let client = shardwright_engine::Client::connect(endpoint, keeper.links().access()).await?;
+        client.observe().await?;
+    }
+    let alone = observed.views().all(|(_, v)| v.peers().next().is_none());
+    let empty = observed.members().values().all(|m| m.slots.is_empty());
+    if alone && empty {
+        let text =
+            format!("{endpoint} is in no cluster; form one: shardwright create HOST:PORT...");
+        return Err(UsageError(text).into());
+    }
+    Ok(())
+}
+
+/// The node that a person means: an id or its beginning, an address, or a server's name.
+pub(crate) fn find_node(o: &Observed, text: &str) -> anyhow::Result<NodeId> {
+    let named = o
+        .servers()
+        .get(&ServerName(text.to_owned()))
+        .and_then(shardwright_topology::Server::id);
+    let by_address = || {
+        o.members()
+            .values()
+            .find(|m| m.address.to_string() == text)
+            .map(|m| m.id)
+    };
+    if let Some(id) = named.or_else(by_address) {
+        return Ok(id);
+    }
+    let lower = text.to_ascii_lowercase();
+    let mut found = o
+        .members()
+        .keys()
+        .filter(|id| !lower.is_empty() && id.to_string().starts_with(&lower));
+    match (found.next(), found.next()) {
+        (Some(id), None) => Ok(*id),
+        (Some(_), Some(_)) => Err(UsageError(format!(
+            "several node ids begin with {text:?}; write more of it"
+        ))
+        .into()),
+        (None, _) => Err(UsageError(format!(
+            "no node {text:?} in this cluster; see: shardwright status"
+        ))
+        .into()),
+    }
+}

@@ -1,0 +1,84 @@
+//! The one place that prints: data to standard output, chatter to standard error.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// How data is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Writes to the two streams of this process.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    output: Output,
+}
+
+impl Printer {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// Data, for people.
+    pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
+        quiet_pipe(writeln!(io::stdout().lock(), "{text}"))
+    }
+
+    /// Data, for programs.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+        self.text(&text)
+    }
+
+    /// Chatter. A closed standard error is no reason to stop.
+    pub(crate) fn say(&mut self, text: &str) {
+        drop(writeln!(io::stderr().lock(), "{text}"));
+    }
+
+    pub(crate) fn warn(&mut self, text: &str) {
+        self.say(&format!("warning: {text}"));
+    }
+
+    /// An error with its causes, the last line what went wrong at the bottom of it.
+    pub(crate) fn error(&mut self, error: &anyhow::Error) {
+        let mut text = format!("error: {error}");
+        for cause in error.chain().skip(1) {
+            let cause = cause.to_string();
+            if !text.contains(&cause) {
+                text.push_str("\n  because: ");
+                text.push_str(&cause);
+            }
+        }
+        self.say(&text);
+    }
+
+    /// Asks for "yes" on the terminal, as redis-cli does. End of input is no.
+    pub(crate) fn confirm(&mut self, question: &str) -> io::Result<bool> {
+        write!(io::stderr().lock(), "{question} (type 'yes' to accept): ")?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(line.trim() == "yes")
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure of ours.
+fn quiet_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Chatter from where no printer is at hand.
+pub(crate) fn chatter(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}

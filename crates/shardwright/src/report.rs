@@ -1,0 +1,193 @@
+//! How plans, problems and ends are told, with names instead of bare ids.
+
+use anyhow::bail;
+use serde::Serialize;
+use shardwright_planner::{Plan, Problem, Severity};
+use shardwright_runtime::{End, Report};
+use shardwright_topology::Observed;
+
+use crate::exit::{ExitStatus, Refusal};
+use crate::printer::Printer;
+use crate::progress::{Progress, promotions};
+
+/// The text with every short node id followed by the server it lives on.
+pub(crate) fn named(text: &str, o: &Observed) -> String {
+    let mut out = text.to_owned();
+    for member in o.members().values() {
+        let short = member.id.short();
+        if !out.contains(&short) {
+            continue;
+        }
+        let place = member
+            .server
+            .as_ref()
+            .map_or_else(|| member.address.to_string(), ToString::to_string);
+        out = out.replace(&short, &format!("{short} ({place})"));
+    }
+    out
+}
+
+#[derive(Serialize)]
+struct PlanJson {
+    steps: Vec<StepJson>,
+    waiting: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct StepJson {
+    action: String,
+    because: String,
+}
+
+/// Prints a plan: steps and reasons, and what is waited for.
+pub(crate) fn print_plan(plan: &Plan, o: &Observed, out: &mut Printer) -> anyhow::Result<()> {
+    if out.is_json() {
+        let steps = plan.steps.iter();
+        let json = PlanJson {
+            steps: steps
+                .map(|s| StepJson {
+                    action: s.action.to_string(),
+                    because: s.because.to_string(),
+                })
+                .collect(),
+            waiting: plan.waiting.iter().map(ToString::to_string).collect(),
+        };
+        return Ok(out.json(&json)?);
+    }
+    if plan.is_settled() {
+        out.text("Nothing to do.")?;
+    }
+    for (i, step) in plan.steps.iter().enumerate() {
+        out.text(&format!(
+            "{:>3}. {}",
+            i + 1,
+            named(&step.action.to_string(), o)
+        ))?;
+        out.text(&format!("     because {}", step.because))?;
+    }
+    for wait in &plan.waiting {
+        out.text(&format!("  waiting: {}", named(&wait.to_string(), o)))?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct ProblemJson {
+    fatal: bool,
+    problem: String,
+    mend: String,
+}
+
+/// Prints problems, each with what mends it.
+pub(crate) fn print_problems(
+    problems: &[Problem],
+    o: &Observed,
+    target: &str,
+    out: &mut Printer,
+) -> anyhow::Result<()> {
+    if out.is_json() {
+        let json: Vec<ProblemJson> = problems
+            .iter()
+            .map(|p| ProblemJson {
+                fatal: p.severity == Severity::Fatal,
+                problem: named(&p.kind.to_string(), o),
+                mend: p.kind.mend(target),
+            })
+            .collect();
+        return Ok(out.json(&json)?);
+    }
+    for problem in problems {
+        let mark = match problem.severity {
+            Severity::Fatal => "[ERR] ",
+            Severity::Note => "[note]",
+        };
+        out.text(&format!("{mark} {}", named(&problem.kind.to_string(), o)))?;
+        out.text(&format!("       {}", problem.kind.mend(target)))?;
+    }
+    Ok(())
+}
+
+/// Tells a pass on the way: progress, and what stays to be said.
+pub(crate) fn tell(progress: &mut Progress, report: &Report) {
+    progress.pass(report);
+    for line in promotions(report, &report.observed) {
+        progress.keep(&line);
+    }
+}
+
+/// Tells how a run ended. `settled` is said when it ended well.
+pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    match end {
+        End::Settled(_) => {
+            out.say(settled);
+            Ok(ExitStatus::Success)
+        }
+        End::Stuck(report) => {
+            let mut text = "not done; a person has to decide:".to_owned();
+            for wait in report.plan.waiting.iter().filter(|w| w.needs_a_person()) {
+                text.push_str("\n  ");
+                text.push_str(&named(&wait.to_string(), &report.observed));
+                text.push_str(hint(wait));
+            }
+            Err(Refusal(text).into())
+        }
+        End::TimedOut(report) => {
+            let mut text = "not done in time (--timeout); what was waited for:".to_owned();
+            for wait in &report.plan.waiting {
+                text.push_str("\n  ");
+                text.push_str(&named(&wait.to_string(), &report.observed));
+            }
+            bail!(text)
+        }
+        End::Failed(report) => failed(*report),
+    }
+}
+
+/// What a person may do about a wait that only a person ends.
+fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
+    use shardwright_planner::Waiting;
+    match wait {
+        Waiting::DataLost
+        | Waiting::ShardLost { .. }
+        | Waiting::Uncovered { .. }
+        | Waiting::StartHeld { .. } => "; restore its data, or go on without: --accept-data-loss",
+        Waiting::Foreign { .. } | Waiting::Twins { .. } => "; empty that server, or take it away",
+        Waiting::Contested { .. }
+        | Waiting::ServersMissing { .. }
+        | Waiting::ServerUnheard { .. }
+        | Waiting::PrimarySilent { .. }
+        | Waiting::NoCandidate { .. }
+        | Waiting::SiblingUnheard { .. }
+        | Waiting::RoleNotSeen { .. }
+        | Waiting::Promotion { .. }
+        | Waiting::RestartGrace { .. }
+        | Waiting::Views { .. }
+        | Waiting::StateNotOk { .. }
+        | Waiting::ReplicaCatchUp { .. }
+        | Waiting::ReplicaMissing { .. }
+        | Waiting::OpenSlot { .. }
+        | Waiting::ShardsDiffer { .. }
+        | Waiting::Request { .. } => "",
+    }
+}
+
+fn failed(mut report: Report) -> anyhow::Result<ExitStatus> {
+    if let Some(violation) = report.violations.first() {
+        bail!(
+            "the plan was stopped by its own check, which is a defect of shardwright: {violation}"
+        );
+    }
+    let failed = report
+        .outcomes
+        .iter()
+        .position(|o| o.result.is_err())
+        .map(|i| report.outcomes.swap_remove(i));
+    let Some(outcome) = failed else {
+        bail!("a step failed")
+    };
+    let what = named(&outcome.step.action.to_string(), &report.observed);
+    match outcome.result {
+        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot {what}"))),
+        Ok(()) => bail!("a step failed: {what}"),
+    }
+}

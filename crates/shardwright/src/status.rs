@@ -1,0 +1,237 @@
+//! What a cluster is like now, for people and for programs.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, Table};
+use serde::Serialize;
+use shardwright_topology::{Member, NodeView, Observed, Replication, Role, Source};
+
+/// A cluster, as `status -o json` tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ClusterStatus {
+    /// Whether every slot is covered by a heard primary.
+    covered: bool,
+    slots_covered: u16,
+    /// Keys of all heard primaries; `null` when a primary was not heard.
+    keys: Option<u64>,
+    shards: Vec<Shard>,
+    /// Nodes that belong to no shard.
+    others: Vec<Node>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shard {
+    slots: String,
+    slot_count: u16,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Serialize)]
+struct Node {
+    role: &'static str,
+    id: String,
+    server: Option<String>,
+    address: String,
+    host: Option<String>,
+    engine: Option<String>,
+    state: String,
+    /// Bytes of the stream that a replica has not confirmed.
+    lag_bytes: Option<u64>,
+    keys: Option<u64>,
+    memory_bytes: Option<u64>,
+    maxmemory_bytes: Option<u64>,
+    ops_per_s: Option<u64>,
+}
+
+impl ClusterStatus {
+    pub(crate) fn of(o: &Observed) -> Self {
+        let mut primaries: Vec<&Member> = o.voters().collect();
+        primaries.sort_by_key(|m| m.slots.ranges().first().copied());
+        let mut told = Vec::new();
+        let mut shards = Vec::new();
+        for primary in &primaries {
+            let mut nodes = vec![node(o, primary)];
+            told.push(primary.id);
+            for replica in o.replicas_of(primary.id) {
+                nodes.push(node(o, replica));
+                told.push(replica.id);
+            }
+            shards.push(Shard {
+                slots: primary.slots.to_string(),
+                slot_count: primary.slots.count(),
+                nodes,
+            });
+        }
+        let others = o
+            .members()
+            .values()
+            .filter(|m| !told.contains(&m.id))
+            .map(|m| node(o, m))
+            .collect();
+        let heard = primaries.iter().filter(|m| m.source == Source::Itself);
+        let slots_covered = heard.map(|m| m.slots.count()).sum();
+        let keys = primaries
+            .iter()
+            .map(|m| o.view_of(m.id).map(|v| v.server.keys))
+            .sum();
+        Self {
+            covered: slots_covered == shardwright_topology::SLOT_COUNT,
+            slots_covered,
+            keys,
+            shards,
+            others,
+        }
+    }
+
+    /// A table: the nodes of each shard together, its primary first.
+    pub(crate) fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        let head = [
+            "SLOTS", "ROLE", "NODE", "ADDRESS", "HOST", "STATE", "LAG", "KEYS", "MEMORY", "OPS/S",
+        ];
+        table.set_header(head);
+        for shard in &self.shards {
+            for (i, node) in shard.nodes.iter().enumerate() {
+                table.add_row(node.row(if i == 0 { &shard.slots } else { "" }));
+            }
+        }
+        for node in &self.others {
+            table.add_row(node.row("-"));
+        }
+        for column in 6..head.len() {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let lines: Vec<String> = table
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        lines.join("\n")
+    }
+
+    /// One line: shards, coverage, keys.
+    pub(crate) fn summary(&self) -> String {
+        let keys = self
+            .keys
+            .map_or_else(|| "keys unknown".to_owned(), |keys| format!("{keys} keys"));
+        format!(
+            "{} shards, {} of 16384 slots covered, {keys}",
+            self.shards.len(),
+            self.slots_covered
+        )
+    }
+}
+
+impl Node {
+    fn row(&self, slots: &str) -> Vec<Cell> {
+        let dash = || "-".to_owned();
+        let number = |n: Option<u64>| n.map_or_else(dash, |n| n.to_string());
+        let memory = match (self.memory_bytes, self.maxmemory_bytes) {
+            (Some(used), Some(max)) if max > 0 => format!("{}/{}", bytes(used), bytes(max)),
+            (Some(used), _) => bytes(used),
+            (None, _) => dash(),
+        };
+        let lag = self.lag_bytes.map_or_else(dash, bytes);
+        let name = self
+            .server
+            .clone()
+            .filter(|s| *s != self.address)
+            .unwrap_or_else(|| self.id[..8].to_owned());
+        let host = self.host.clone().unwrap_or_else(dash);
+        let texts = [
+            slots.to_owned(),
+            self.role.to_owned(),
+            name,
+            self.address.clone(),
+            host,
+            self.state.clone(),
+            lag,
+            number(self.keys),
+            memory,
+            number(self.ops_per_s),
+        ];
+        texts.into_iter().map(Cell::new).collect()
+    }
+}
+
+fn node(o: &Observed, m: &Member) -> Node {
+    let server = o.server_of(m.id);
+    let view = o.view_of(m.id);
+    let info = view.map(|v| &v.server);
+    Node {
+        role: match m.role {
+            Role::Primary => "primary",
+            Role::Replica => "replica",
+        },
+        id: m.id.to_string(),
+        server: m.server.as_ref().map(ToString::to_string),
+        address: m.address.to_string(),
+        host: server.and_then(|s| s.place.host.clone()),
+        engine: info.map(|i| format!("{} {}", i.engine, i.version)),
+        state: state(o, m, view),
+        lag_bytes: lag(o, m),
+        keys: info.map(|i| i.keys),
+        memory_bytes: info.and_then(|i| i.used_memory_bytes),
+        maxmemory_bytes: info.and_then(|i| i.maxmemory_bytes),
+        ops_per_s: info.and_then(|i| i.ops_per_s),
+    }
+}
+
+fn state(o: &Observed, m: &Member, view: Option<&NodeView>) -> String {
+    let Some(view) = view else {
+        return match o.server_of(m.id).map(|s| (&s.process, &s.view)) {
+            Some((process, _)) if process.death().is_some() => "dead".to_owned(),
+            Some((_, shardwright_topology::Seen::Unknown(why))) => why.to_string(),
+            Some(_) | None => "not heard".to_owned(),
+        };
+    };
+    match &view.server.replication {
+        _ if view.server.loading => "loading".to_owned(),
+        Replication::Replica { syncing: true, .. } => "copying".to_owned(),
+        Replication::Replica { link_up: false, .. } => "link down".to_owned(),
+        _ if !view.cluster.state_ok => "fail".to_owned(),
+        Replication::Replica { .. } | Replication::Primary { .. } => "ok".to_owned(),
+    }
+}
+
+/// How far a replica is behind. Only known when both ends were heard.
+fn lag(o: &Observed, m: &Member) -> Option<u64> {
+    let Replication::Replica { offset, .. } = o.view_of(m.id)?.server.replication else {
+        return None;
+    };
+    match o.view_of(m.primary?)?.server.replication {
+        Replication::Primary { offset: end, .. } => Some(end.saturating_sub(offset)),
+        Replication::Replica { .. } => None,
+    }
+}
+
+/// A number of bytes with a unit a person reads.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
+    let mut unit = 0;
+    let mut tenths = u128::from(count) * 10;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{count}B")
+    } else {
+        format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_are_told_in_units_that_a_person_reads() {
+        let told: Vec<String> = [0, 1023, 1024, 1536, 10 << 20, 3 << 40]
+            .into_iter()
+            .map(bytes)
+            .collect();
+        assert_eq!(told, ["0B", "1023B", "1.0K", "1.5K", "10.0M", "3.0T"]);
+    }
+}
