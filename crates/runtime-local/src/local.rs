@@ -408,7 +408,7 @@ impl Local {
             match child.wait().await {
                 Ok(status) => tracing::info!(server = name, %status, "the process ended"),
                 Err(error) => {
-                    tracing::warn!(server = name, %error, "the process can't be waited for")
+                    tracing::warn!(server = name, %error, "the process can't be waited for");
                 }
             }
             wake.notify_one();

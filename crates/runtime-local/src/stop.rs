@@ -73,9 +73,9 @@ impl Local {
             let primary =
                 role.is_some_and(|v| v.own().is_some_and(|own| own.role == Role::Primary));
             if primary {
-                primaries.push((name, client))
+                primaries.push((name, client));
             } else {
-                others.push((name, client))
+                others.push((name, client));
             }
         }
         let count = primaries.len() + others.len();

@@ -50,7 +50,7 @@ pub(crate) struct Login {
     /// Read the password from this file
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "askpass")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Ask for the password on the terminal. Else SHARDWRIGHT_PASSWORD or REDISCLI_AUTH is used, if set
+    /// Ask for the password on the terminal. Else `SHARDWRIGHT_PASSWORD` or `REDISCLI_AUTH` is used, if set
     #[arg(long, global = true)]
     pub(crate) askpass: bool,
     /// Connect with TLS
@@ -132,7 +132,7 @@ pub(crate) struct TargetArgs {
     shardwright up --engine valkey --port 7100      with Valkey, on ports from 7100\n\n\
     A cluster that was started before comes back with its data. Without -f it is the stored manifest that counts.")]
 pub(crate) struct Up {
-    /// The manifest (RedisCluster); - is standard input
+    /// The manifest (`RedisCluster`); - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// The cluster's name, without a manifest

@@ -39,7 +39,7 @@ pub(super) async fn carry_out<R: shardwright_runtime::Runtime>(
     let mut progress = Progress::new();
     let end = keeper
         .settle(Duration::from_secs(timeout_s), |r| {
-            report::tell(&mut progress, r)
+            report::tell(&mut progress, r);
         })
         .await;
     progress.done();

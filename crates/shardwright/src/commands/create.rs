@@ -76,7 +76,7 @@ fn shards(nodes: usize, replicas: u16) -> Result<u16, UsageError> {
             "a cluster needs 3 primaries at least, and {nodes} nodes with {replicas} replica(s) each make {shards}; give {need} nodes or more"
         )));
     }
-    if nodes % per_shard != 0 {
+    if !nodes.is_multiple_of(per_shard) {
         let over = nodes % per_shard;
         return Err(UsageError(format!(
             "{nodes} nodes do not divide into shards of 1 primary and {replicas} replica(s): {over} would be left over"
@@ -239,52 +239,72 @@ impl Preview {
     }
 }
 
-const SYNC_DELAY: &str = "repl-diskless-sync-delay";
+/// What waits for time to pass while a cluster is formed, with the value that ends the wait.
+///
+/// * New replicas wait for company before their first copy (5 s by default); here all come at once.
+/// * A primary that gets slots does not serve before node-timeout has passed (500 ms at least, 5 s at most): a wait
+///   that keeps a returning primary from taking writes. There is nothing to return to here.
+const WAITS: [(&str, &str); 2] = [
+    ("repl-diskless-sync-delay", "0"),
+    ("cluster-node-timeout", "500"),
+];
 
-/// New replicas wait for company before their first copy (5 s by default). While a cluster is formed all come at
-/// once, so the wait is set to nothing. Returns what was set before, to be set again.
-async fn hurry(keeper: &AnyKeeper, o: &Observed) -> Vec<(ServerName, String)> {
-    let mut before = Vec::new();
-    for (server, _) in o.views() {
+/// A setting as it was before, at one server.
+type Before = (ServerName, &'static str, String);
+
+/// Ends those waits while the cluster is formed. Returns what was set before, to be set again.
+async fn hurry(keeper: &AnyKeeper, o: &Observed) -> Vec<Before> {
+    let each = o.views().map(|(server, _)| async move {
+        let mut before: Vec<Before> = Vec::new();
         let Some(address) = server.address.known() else {
-            continue;
+            return before;
         };
         let Ok(client) = keeper.links().client(&server.name, address).await else {
-            continue;
+            return before;
         };
-        // A user that may not do this only waits longer.
-        let Ok(found) = client.config_get(SYNC_DELAY).await else {
-            continue;
-        };
-        let Some((_, value)) = found.into_iter().next().filter(|(_, value)| value != "0") else {
-            continue;
-        };
-        if client.config_set(&[(SYNC_DELAY, "0")]).await.is_ok() {
-            before.push((server.name.clone(), value));
+        for (setting, quick) in WAITS {
+            // A user that may not do this only waits longer.
+            let Ok(found) = client.config_get(setting).await else {
+                continue;
+            };
+            let Some((_, value)) = found.into_iter().next().filter(|(_, value)| value != quick)
+            else {
+                continue;
+            };
+            if client.config_set(&[(setting, quick)]).await.is_ok() {
+                before.push((server.name.clone(), setting, value));
+            }
         }
-    }
-    before
+        before
+    });
+    futures_util::future::join_all(each)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
-async fn restore(
-    keeper: &AnyKeeper,
-    o: &Observed,
-    before: Vec<(ServerName, String)>,
-    out: &mut Printer,
-) {
-    for (name, value) in before {
-        let Some(address) = o.servers().get(&name).and_then(|s| s.address.known()) else {
-            continue;
-        };
-        let result = match keeper.links().client(&name, address).await {
-            Ok(client) => client.config_set(&[(SYNC_DELAY, &value)]).await,
+async fn restore(keeper: &AnyKeeper, o: &Observed, before: Vec<Before>, out: &mut Printer) {
+    let each = before.iter().map(|(name, setting, value)| async move {
+        let address = o.servers().get(name)?.address.known()?;
+        let result = match keeper.links().client(name, address).await {
+            Ok(client) => client.config_set(&[(*setting, value)]).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = result {
-            out.warn(&format!(
-                "{SYNC_DELAY} of {name} stays at 0 instead of {value}: {error}"
-            ));
-        }
+        let now = WAITS
+            .iter()
+            .find(|(s, _)| s == setting)
+            .map_or("", |(_, quick)| *quick);
+        result
+            .err()
+            .map(|e| format!("{setting} of {name} stays at {now} instead of {value}: {e}"))
+    });
+    for warning in futures_util::future::join_all(each)
+        .await
+        .into_iter()
+        .flatten()
+    {
+        out.warn(&warning);
     }
 }
 
