@@ -12,6 +12,8 @@ pub struct Limits {
     pub restart_grace_ms: u64,
     /// How long a switchover may take before it is asked for again; the engine itself gives up after 5 s.
     pub switchover_retry_ms: u64,
+    /// The cluster's node-timeout, after which its engine's own locks are counted.
+    pub node_timeout_ms: u64,
     /// How many MEETs one pass sends at most. A full mesh of 60 nodes fits; beyond, gossip does the rest.
     pub meets_per_pass_max: usize,
     /// How many keys one pass moves of an open slot at most.
@@ -25,6 +27,7 @@ impl Default for Limits {
             sibling_wait_ms: 1_000,
             restart_grace_ms: 10_000,
             switchover_retry_ms: 6_000,
+            node_timeout_ms: 15_000,
             meets_per_pass_max: 4_096,
             keys_per_pass_max: 500,
         }

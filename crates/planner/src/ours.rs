@@ -58,6 +58,7 @@ pub(crate) fn without_strangers(
     let ours = o.servers().values().filter(|s| !stranger(&s.name)).cloned();
     let mut clean = Observed::new(o.at, o.formed.clone(), ours);
     clean.attempts.clone_from(&o.attempts);
+    clean.wins.clone_from(&o.wins);
     Some(clean)
 }
 

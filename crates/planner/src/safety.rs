@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use shardwright_topology::{Disk, NodeId, Observed, Replication, Role, Server, Source};
+use shardwright_topology::{
+    Disk, EngineKind, NodeId, Observed, Replication, Role, Server, Source, Timestamp,
+};
 
-use crate::Desired;
 use crate::evidence::Dead;
+use crate::evidence::{RoleSeen, sees_role};
 use crate::rules::promote::candidate;
+use crate::{Desired, Limits};
 
 /// Why a dead server is not started.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -109,6 +112,16 @@ pub enum NoSwitchover {
     ReplicaUnheard,
     /// Its link to the primary is down, or its first copy is not done.
     NotInSync,
+    /// The primary, or a majority of all, does not yet see it as a replica: it would be asked in vain.
+    RoleNotSeen,
+    /// Its bus link to the primary is down for the moment, as after a greeting: the engine would refuse.
+    LinkDown,
+    /// It became a primary lately and its process was not restarted since: Redis would let it promote itself with
+    /// its old votes and its old epoch, beside the primary, and what it then took in would be lost.
+    WonLately {
+        /// How long to wait yet, in milliseconds.
+        left_ms: u64,
+    },
 }
 
 impl fmt::Display for NoSwitchover {
@@ -116,15 +129,38 @@ impl fmt::Display for NoSwitchover {
         f.write_str(match self {
             Self::PrimaryUnheard => "its primary is not heard; if it is dead, use --force",
             Self::ReplicaUnheard => "the replica itself is not heard",
-            Self::NotInSync => {
-                "the replica is not in sync with its primary yet; wait until its link is up"
+            Self::NotInSync => "the replica is not in sync with its primary yet; wait until its link is up",
+            Self::RoleNotSeen => "not enough primaries see it as a replica yet; try again in some seconds",
+            Self::LinkDown => "its bus link to the primary is down; try again in a second",
+            Self::WonLately { left_ms } => {
+                let seconds = left_ms.div_ceil(1_000);
+                return write!(f, "it was a primary a moment ago, and Redis would reuse its old votes; try again in {seconds} s");
             }
         })
     }
 }
 
+/// How long this node must not be asked to become a primary with the engine's help, in milliseconds.
+///
+/// Redis keeps the votes of a won election: a failover asked for within 2 × node-timeout of it, by a process that was
+/// not restarted, succeeds at once with the old epoch. Valkey forgets them.
+pub fn won_lately(o: &Observed, l: &Limits, node: NodeId, now: Timestamp) -> Option<u64> {
+    let view = o
+        .view_of(node)
+        .filter(|v| v.server.engine == EngineKind::Redis)?;
+    let age = now.since_ms(*o.wins.get(&view.id)?);
+    (2 * l.node_timeout_ms)
+        .checked_sub(age)
+        .filter(|left| *left > 0)
+}
+
 /// Every reason not to make this replica the primary of its shard by a switchover.
-pub fn why_not_switch_over(o: &Observed, replica: NodeId) -> Vec<NoSwitchover> {
+pub fn why_not_switch_over(
+    o: &Observed,
+    l: &Limits,
+    replica: NodeId,
+    now: Timestamp,
+) -> Vec<NoSwitchover> {
     let mut why = Vec::new();
     match o.view_of(replica).map(|v| &v.server.replication) {
         None => why.push(NoSwitchover::ReplicaUnheard),
@@ -138,8 +174,20 @@ pub fn why_not_switch_over(o: &Observed, replica: NodeId) -> Vec<NoSwitchover> {
         }
     }
     let primary = o.member(replica).and_then(|m| m.primary);
-    if primary.and_then(|id| o.view_of(id)).is_none() {
-        why.push(NoSwitchover::PrimaryUnheard);
+    match primary.filter(|id| o.view_of(*id).is_some()) {
+        None => why.push(NoSwitchover::PrimaryUnheard),
+        Some(primary) => {
+            if !sees_role(o, primary, replica, primary)
+                || RoleSeen::prove(o, replica, primary).is_none()
+            {
+                why.push(NoSwitchover::RoleNotSeen);
+            }
+            let row = o.view_of(replica).and_then(|v| v.rows.get(primary));
+            if row.is_some_and(|row| !row.link_up) {
+                why.push(NoSwitchover::LinkDown);
+            }
+        }
     }
+    why.extend(won_lately(o, l, replica, now).map(|left_ms| NoSwitchover::WonLately { left_ms }));
     why
 }

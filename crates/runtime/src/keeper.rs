@@ -170,6 +170,7 @@ impl<R: Runtime> Keeper<R> {
         }
         let mut observed = Observed::new(at, self.runtime.formed(), servers);
         observed.attempts = self.memory.attempts(&observed, at);
+        observed.wins = self.memory.wins(&observed, at);
         Ok(observed)
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use shardwright_planner::Action;
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, NodeView, Observed, Process, Role, Seen, ServerName,
-    Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, NodeId, NodeView, Observed, Process, Role, Seen,
+    ServerName, Timestamp, Why,
 };
 
 use crate::Seat;
@@ -19,6 +19,10 @@ pub(crate) struct Memory {
     deaths: BTreeMap<ServerName, Death>,
     last_heard: BTreeMap<ServerName, NodeView>,
     attempts: Vec<Attempt>,
+    /// The role and run of each node when it was last heard.
+    roles: BTreeMap<NodeId, (Role, String)>,
+    /// When nodes became primaries, seen by a change of role within one run.
+    wins: BTreeMap<NodeId, Timestamp>,
 }
 
 impl Memory {
@@ -68,6 +72,26 @@ impl Memory {
             !done && now.since_ms(a.at) < ATTEMPT_KEPT_MS
         });
         self.attempts.clone()
+    }
+
+    /// When nodes became primaries, of those whose process was not restarted since.
+    pub(crate) fn wins(&mut self, o: &Observed, now: Timestamp) -> BTreeMap<NodeId, Timestamp> {
+        for (_, view) in o.views() {
+            let Some(role) = view.own().map(|own| own.role) else {
+                continue;
+            };
+            let this = (role, view.server.run_id.clone());
+            match self.roles.insert(view.id, this) {
+                Some((_, run)) if run != view.server.run_id => {
+                    self.wins.remove(&view.id);
+                }
+                Some((Role::Replica, _)) if role == Role::Primary => {
+                    self.wins.insert(view.id, now);
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.wins.clone()
     }
 
     /// Remembers that a node was asked, whether or not an answer came.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardwright_engine::{Access, Credentials, Endpoint, Secret, Timeouts, Tls, TlsOptions};
+use shardwright_manifest::Cluster;
 use shardwright_planner::{Desired, Limits};
 use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
 use shardwright_runtime_local::Local;
@@ -111,10 +112,23 @@ pub(crate) async fn open(
                 Purpose::Change => Local::open_to_change(&dir)?,
             };
             let links = Links::new(local.access(), None);
-            let desired = local.cluster().desired();
+            let (desired, limits) = (local.cluster().desired(), limits(local.cluster()));
             let runtime: Box<dyn Runtime> = Box::new(local);
-            Ok(Keeper::new(runtime, links, desired, Limits::default()))
+            Ok(Keeper::new(runtime, links, desired, limits))
         }
+    }
+}
+
+/// The planner's limits for a cluster whose settings we know.
+pub(crate) fn limits(cluster: &Cluster) -> Limits {
+    let timeout = cluster
+        .settings()
+        .get("cluster-node-timeout")
+        .and_then(|ms| ms.parse().ok());
+    let limits = Limits::default();
+    Limits {
+        node_timeout_ms: timeout.unwrap_or(limits.node_timeout_ms),
+        ..limits
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Observed {
     pub formed: Option<Formed>,
     /// What was asked of nodes lately.
     pub attempts: Vec<Attempt>,
+    /// When nodes became primaries, of those whose process was not restarted since. Kept in memory only.
+    pub wins: BTreeMap<NodeId, Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -111,6 +113,7 @@ impl Observed {
             at,
             formed,
             attempts: Vec::new(),
+            wins: BTreeMap::new(),
             servers,
             members,
             owners,

@@ -32,7 +32,7 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
     match manner {
         Manner::Switchover => {
             let requires = vec![Precondition::IsReplicaOf { node, primary }];
-            let why: Vec<String> = safety::why_not_switch_over(p.o, node)
+            let why: Vec<String> = safety::why_not_switch_over(p.o, p.l, node, p.now)
                 .iter()
                 .map(ToString::to_string)
                 .collect();

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND, RedisCluster};
-use shardwright_planner::Limits;
 use shardwright_runtime::{Keeper, Links, Report};
 use shardwright_runtime_local::{Engine, EngineChoice, Local, Opened, Options, find_engine, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::change;
 use crate::cli::Up;
+use crate::connect::limits;
 use crate::exit::{ExitStatus, UsageError};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
@@ -58,8 +58,8 @@ pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatu
     ));
     let desired = change::consenting(&local.cluster().desired(), args.accept_data_loss);
     let links = Links::new(local.access(), None);
-    let done = how_to_connect(&local);
-    let mut keeper = Keeper::new(local, links, desired, Limits::default());
+    let (done, limits) = (how_to_connect(&local), limits(local.cluster()));
+    let mut keeper = Keeper::new(local, links, desired, limits);
     let status = change::carry_out(&mut keeper, args.timeout, &done, out).await?;
     if status == ExitStatus::Success && args.watch {
         // Consent was given for bringing it back, not for whatever may come.
@@ -201,7 +201,7 @@ async fn dry_run(
     }
     let local = Local::open(dir)?;
     let links = Links::new(local.access(), None);
-    let mut keeper = Keeper::new(local, links, cluster.desired(), Limits::default());
+    let mut keeper = Keeper::new(local, links, cluster.desired(), limits(cluster));
     let report = keeper.look().await?;
     print_plan(&report.plan, &report.observed, out)?;
     Ok(ExitStatus::Success)
