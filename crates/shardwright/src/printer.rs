@@ -17,11 +17,17 @@ pub(crate) enum Output {
 #[derive(Debug)]
 pub(crate) struct Printer {
     output: Output,
+    data: io::Stdout,
+    chatter: io::Stderr,
 }
 
 impl Printer {
     pub(crate) fn new(output: Output) -> Self {
-        Self { output }
+        Self {
+            output,
+            data: io::stdout(),
+            chatter: io::stderr(),
+        }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -30,7 +36,7 @@ impl Printer {
 
     /// Data, for people.
     pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
-        quiet_pipe(writeln!(io::stdout().lock(), "{text}"))
+        quiet_pipe(writeln!(self.data.lock(), "{text}"))
     }
 
     /// Data, for programs.
@@ -41,7 +47,7 @@ impl Printer {
 
     /// Chatter. A closed standard error is no reason to stop.
     pub(crate) fn say(&mut self, text: &str) {
-        drop(writeln!(io::stderr().lock(), "{text}"));
+        drop(writeln!(self.chatter.lock(), "{text}"));
     }
 
     pub(crate) fn warn(&mut self, text: &str) {
@@ -63,7 +69,7 @@ impl Printer {
 
     /// Asks for "yes" on the terminal, as redis-cli does. End of input is no.
     pub(crate) fn confirm(&mut self, question: &str) -> io::Result<bool> {
-        write!(io::stderr().lock(), "{question} (type 'yes' to accept): ")?;
+        write!(self.chatter.lock(), "{question} (type 'yes' to accept): ")?;
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
         Ok(line.trim() == "yes")
