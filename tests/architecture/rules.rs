@@ -72,6 +72,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
         "crates/testkit/src/load.rs",
         "the pace of a load is what it is asked for",
     ),
+    (
+        "crates/runtime/src/keeper.rs",
+        "the pause between two passes, which any hint ends",
+    ),
 ];
 
 /// Defaults that are no facts: file, what stands on the line, and why it is right.

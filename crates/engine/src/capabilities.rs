@@ -150,7 +150,7 @@ fn parse_version(text: &str) -> Option<Version> {
     let patch = parts
         .next()
         .and_then(|patch| patch.parse().ok())
-        .unwrap_or(0);
+        .map_or(0, |patch: u16| patch);
     Some(Version {
         major,
         minor,

@@ -48,8 +48,9 @@ impl Client {
             .map_err(|error| self.asked(name(error.command)).strange(&error))?;
         let open: Vec<_> = view
             .own()
-            .map(|own| own.open.iter().map(|open| open.slot()).collect())
-            .unwrap_or_default();
+            .into_iter()
+            .flat_map(|own| own.open.iter().map(|open| open.slot()))
+            .collect();
         let counts = self.count_keys_of(&open).await?;
         view.keys_in_slot = open.into_iter().zip(counts).collect();
         Ok(view)

@@ -137,7 +137,7 @@ impl ProblemKind {
                 "wait some seconds: the nodes settle this themselves once the other problems are gone".to_owned()
             }
             Self::ReplicaLinkDown { .. } => {
-                "wait while it takes its copy; if it stays, see its log (masterauth, masteruser, network)".to_owned()
+                "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
             }
             Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
             Self::EmptyPrimary { node } => {

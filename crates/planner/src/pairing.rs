@@ -169,7 +169,7 @@ impl Board {
         let (host, zone) = self.primaries[seat];
         let crowd = &self.crowds[seat];
         let count = |of: &BTreeMap<usize, u32>, key: Option<usize>| {
-            key.and_then(|k| of.get(&k)).copied().unwrap_or(0).min(999)
+            key.and_then(|k| of.get(&k)).map_or(0, |n| (*n).min(999))
         };
         let same = |a: Option<usize>, b: Option<usize>| u32::from(a.is_some() && a == b);
         10_000_000 * same(host, at.0)

@@ -5,10 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::files;
 
@@ -98,6 +102,24 @@ impl Identity {
             Ok(handle) => Ok(self.lives().then_some(handle)),
             Err(rustix::io::Errno::SRCH) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Waits until that very process is gone. False: it still lives after this time.
+    pub(crate) async fn gone(&self, limit: Duration) -> Result<bool, ProcessError> {
+        let failed = |source| ProcessError::Signal {
+            pid: self.pid,
+            source,
+        };
+        let Some(handle) = self.handle().map_err(failed)? else {
+            return Ok(true);
+        };
+        // The handle of a process becomes readable when it ends (pidfd_open(2)).
+        let end = AsyncFd::register_with_interest(handle, Interest::READABLE)
+            .map_err(|e| failed(e.into()))?;
+        match timeout(limit, end.readable()).await {
+            Ok(ready) => ready.map(|_| true).map_err(failed),
+            Err(_) => Ok(false),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use shardwright_engine::{Client, Endpoint, Save};
 use shardwright_topology::Role;
 
 use crate::disk::CLEAN_MARK;
-use crate::{Local, ProcessError, files};
+use crate::{Identity, Local, ProcessError, files};
 
 /// How long a server may take to save and end. A snapshot writes some 100 MB a second at least.
 const SAVE_LIMIT: Duration = Duration::from_secs(60);
@@ -117,23 +117,25 @@ impl Local {
             // It does not speak with us: asked the way an init system would. It saves then as it is configured.
             process.signal(Signal::TERM)?;
         }
-        let deadline = Instant::now() + EXIT_LIMIT;
-        while process.lives() {
-            if Instant::now() >= deadline {
-                return Err(StopError::StillRuns {
-                    server: name.to_owned(),
-                    pid: process.pid,
-                    log,
-                });
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        self.wait_gone(name, &process).await?;
         if saved {
             let mark = self.data_dir(name).join(CLEAN_MARK);
             files::write(&mark, "", files::PUBLIC)
                 .map_err(|source| StopError::File { path: mark, source })?;
         }
         Ok(name.to_owned())
+    }
+
+    async fn wait_gone(&self, name: &str, process: &Identity) -> Result<(), StopError> {
+        if process.gone(EXIT_LIMIT).await? {
+            return Ok(());
+        }
+        let log = self.log_file(name);
+        Err(StopError::StillRuns {
+            server: name.to_owned(),
+            pid: process.pid,
+            log,
+        })
     }
 
     /// Kills every server without saving, and removes the cluster's directory with all its data.
@@ -144,18 +146,7 @@ impl Local {
                 continue;
             };
             count += usize::from(process.signal(Signal::KILL)?);
-            let deadline = Instant::now() + EXIT_LIMIT;
-            while process.lives() {
-                if Instant::now() >= deadline {
-                    let log = self.log_file(name);
-                    return Err(StopError::StillRuns {
-                        server: name.clone(),
-                        pid: process.pid,
-                        log,
-                    });
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            self.wait_gone(name, &process).await?;
         }
         let dir = self.dir().to_owned();
         fs::remove_dir_all(&dir).map_err(|source| StopError::File { path: dir, source })?;

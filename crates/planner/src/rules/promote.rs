@@ -106,11 +106,10 @@ fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
     match dead.how() {
         HowDead::Proved(death) => death.since,
         // It ended before the process began that now runs in its place.
-        HowDead::Replaced { by } => {
-            let uptime_s = o.view_of(*by).and_then(|v| v.server.uptime_s);
-            let ms = uptime_s.unwrap_or(0).saturating_mul(1_000);
-            Timestamp(o.at.0.saturating_sub(ms))
-        }
+        HowDead::Replaced { by } => match o.view_of(*by).and_then(|v| v.server.uptime_s) {
+            Some(seconds) => Timestamp(o.at.0.saturating_sub(seconds.saturating_mul(1_000))),
+            None => o.at,
+        },
     }
 }
 

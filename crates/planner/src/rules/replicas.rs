@@ -9,36 +9,28 @@ use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting};
 
 /// Gives replicas to the shards that lack them, from free nodes, else from a shard with more than it needs.
 pub(crate) fn attach(p: &mut Draft<'_>) {
-    let astray = repoint(p);
-    let seats = seats(p, astray.len());
-    let mut free = free_nodes(p);
-    free.extend(
-        astray
-            .iter()
-            .filter_map(|id| place(p.o, *id).map(|place| (*id, place))),
-    );
-    let pairing = fill(&seats, &free);
-    let mut given: Vec<(NodeId, u16)> = Vec::new();
-    for (replica, primary) in pairing.pairs {
-        let because = if astray.contains(&replica) {
-            Reason::WrongPrimary
-        } else {
-            Reason::ReplicaMissing
-        };
-        replicate(p, replica, primary, because);
-        match given.iter_mut().find(|(id, _)| *id == primary) {
-            Some((_, n)) => *n += 1,
-            None => given.push((primary, 1)),
+    let astray: Vec<(NodeId, Place)> = repoint(p)
+        .into_iter()
+        .filter_map(|id| Some((id, place(p.o, id)?)))
+        .collect();
+    let free = free_nodes(p);
+    let mut seats = seats(p);
+    make_room(&mut seats, astray.len());
+    for (nodes, because) in [
+        (astray, Reason::WrongPrimary),
+        (free, Reason::ReplicaMissing),
+    ] {
+        for (replica, primary) in fill(&seats, &nodes).pairs {
+            replicate(p, replica, primary, because.clone());
+            if let Some(seat) = seats.iter_mut().find(|s| s.primary == primary) {
+                seat.replicas.push(place_or_unknown(p.o, replica));
+            }
         }
     }
     // One loan a pass: the next looks at what the first left.
     let mut lent = false;
     for seat in &seats {
-        let got = given
-            .iter()
-            .find(|(id, _)| *id == seat.primary)
-            .map_or(0, |(_, n)| *n);
-        let have = count(&seat.replicas).saturating_add(got);
+        let have = count(&seat.replicas);
         if have >= seat.want {
             continue;
         }
@@ -102,17 +94,23 @@ fn place(o: &Observed, id: NodeId) -> Option<Place> {
     o.server_of(id).map(|s| s.place.clone())
 }
 
+/// The place of a node; one whose server is not known is at no known host.
+fn place_or_unknown(o: &Observed, id: NodeId) -> Place {
+    place(o, id).unwrap_or_else(|| Place {
+        host: None,
+        ..Place::default()
+    })
+}
+
 /// Every live primary that owns slots, with the replicas it has and those it should have.
-fn seats(p: &Draft<'_>, astray: usize) -> Vec<Seat> {
+fn seats(p: &Draft<'_>) -> Vec<Seat> {
     let mut voters: Vec<&Member> = p.o.voters().filter(|m| p.is_ours(m.id)).collect();
     voters.sort_by_key(|m| m.slots.ranges().first().copied());
     let mut seats: Vec<Seat> = voters
         .iter()
         .map(|m| {
             let replicas = p.o.replicas_of(m.id).filter(|r| counts(p, r));
-            let replicas: Vec<Place> = replicas
-                .map(|r| place(p.o, r.id).unwrap_or_default())
-                .collect();
+            let replicas: Vec<Place> = replicas.map(|r| place_or_unknown(p.o, r.id)).collect();
             let want = match p.d.shape {
                 Shape::Declared {
                     replicas_per_shard, ..
@@ -121,14 +119,14 @@ fn seats(p: &Draft<'_>, astray: usize) -> Vec<Seat> {
             };
             Seat {
                 primary: m.id,
-                place: place(p.o, m.id).unwrap_or_default(),
+                place: place_or_unknown(p.o, m.id),
                 replicas,
                 want,
             }
         })
         .collect();
     join_wants_one(p, &mut seats);
-    as_found_wants_one_each(p, &mut seats, astray);
+    as_found_wants_one_each(p, &mut seats);
     seats
 }
 
@@ -159,18 +157,21 @@ fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
     }
 }
 
-/// In a cluster kept as it was found, a bare shard wants a replica only when another has two, and those that lost
-/// their primary are wanted where fewest are.
-fn as_found_wants_one_each(p: &Draft<'_>, seats: &mut [Seat], astray: usize) {
-    if p.d.shape != Shape::AsFound {
-        return;
-    }
-    if seats.iter().any(|s| s.replicas.len() >= 2) {
+/// In a cluster kept as it was found, a bare shard wants a replica only when another has two.
+fn as_found_wants_one_each(p: &Draft<'_>, seats: &mut [Seat]) {
+    if p.d.shape == Shape::AsFound && seats.iter().any(|s| s.replicas.len() >= 2) {
         for seat in seats.iter_mut().filter(|s| s.replicas.is_empty()) {
             seat.want = seat.want.max(1);
         }
     }
-    for _ in 0..astray {
+}
+
+/// Replicas that lost their primary all get one, even where no more are wanted: else what they follow is never
+/// forgotten. The surplus goes where fewest are.
+fn make_room(seats: &mut [Seat], astray: usize) {
+    let lacks = |s: &Seat| s.want.saturating_sub(count(&s.replicas));
+    let open: usize = seats.iter().map(|s| usize::from(lacks(s))).sum();
+    for _ in open..astray {
         if let Some(seat) = seats
             .iter_mut()
             .min_by_key(|s| count(&s.replicas).max(s.want))

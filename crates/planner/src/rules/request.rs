@@ -79,6 +79,12 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     } else if manner == Manner::Takeover {
         let replica = node;
         p.act_if(Action::Takeover { replica, dead }, Reason::Asked, requires);
+    } else if safety::won_lately(p.o, p.l, node, p.now).is_some() {
+        let why = format!(
+            "{} was a primary a moment ago, and Redis would reuse its old votes; use --takeover",
+            node.short()
+        );
+        refuse(p, why);
     } else if let Some(seen) = RoleSeen::prove(p.o, node, primary) {
         p.act_if(Action::Failover { dead, seen }, Reason::Asked, requires);
     } else {

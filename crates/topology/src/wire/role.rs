@@ -77,7 +77,7 @@ pub fn parse_role(reply: &Reply) -> Result<RoleReply, WireError> {
                 .map(replica)
                 .collect::<Result<_, _>>()?;
             Ok(RoleReply::Primary {
-                offset: offset_of(offset)?.unwrap_or(0),
+                offset: known_offset(offset)?,
                 replicas,
             })
         }
@@ -107,7 +107,7 @@ fn replica(item: &Reply) -> Result<RoleReplica, WireError> {
     match item.list() {
         Some([host, port, offset, ..]) => Ok(RoleReplica {
             address: address(host, port)?,
-            offset: offset_of(offset)?.unwrap_or(0),
+            offset: known_offset(offset)?,
         }),
         _ => Err(wrong("a replica", "host, port and offset", item)),
     }
@@ -130,6 +130,11 @@ fn offset_of(item: &Reply) -> Result<Option<u64>, WireError> {
         .number()
         .ok_or_else(|| wrong("an offset", "a number", item))?;
     Ok(u64::try_from(n).ok())
+}
+
+/// An offset that is known: a primary, and a replica that is connected, always have one.
+fn known_offset(item: &Reply) -> Result<u64, WireError> {
+    offset_of(item)?.ok_or_else(|| wrong("an offset", "a number that is not negative", item))
 }
 
 fn wrong(field: &'static str, what: &'static str, near: &Reply) -> WireError {

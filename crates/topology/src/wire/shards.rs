@@ -140,10 +140,11 @@ fn node(item: &Reply) -> Result<ShardNode, Wrong<'_>> {
             Fault::IsNot("a role"),
             Some(role),
         ))?,
-        offset: offset
-            .number()
-            .map(|n| u64::try_from(n).unwrap_or(0))
-            .ok_or(("replication-offset", Fault::IsNot("a number"), Some(offset)))?,
+        offset: offset.number().and_then(|n| u64::try_from(n).ok()).ok_or((
+            "replication-offset",
+            Fault::IsNot("a number"),
+            Some(offset),
+        ))?,
         health: match health.text() {
             Some(b"online") => ShardHealth::Online,
             Some(b"failed" | b"fail") => ShardHealth::Failed,
