@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
 use crate::files;
 
@@ -114,13 +112,14 @@ impl Identity {
         let Some(handle) = self.handle().map_err(failed)? else {
             return Ok(true);
         };
-        // The handle of a process becomes readable when it ends (pidfd_open(2)).
-        let end = AsyncFd::register_with_interest(handle, Interest::READABLE)
-            .map_err(|e| failed(e.into()))?;
-        match timeout(limit, end.readable()).await {
-            Ok(ready) => ready.map(|_| true).map_err(failed),
-            Err(_) => Ok(false),
-        }
+        let limit = Timespec::try_from(limit).map_err(|e| failed(io::Error::other(e)))?;
+        let waited = tokio::task::spawn_blocking(move || {
+            // The handle of a process becomes readable when it ends (pidfd_open(2)).
+            let mut ends = [PollFd::new(&handle, PollFlags::IN)];
+            poll(&mut ends, Some(&limit))
+        });
+        let ready = waited.await.map_err(|e| failed(io::Error::other(e)))?;
+        Ok(ready.map_err(|e| failed(e.into()))? > 0)
     }
 
     /// Sends a signal to that very process. False: it no longer lives.
