@@ -1,0 +1,433 @@
+//! The linter can fail: each plan here was right for one world, and is held against another that moved on. So no
+//! evidence is forged, and every kind of violation is seen.
+
+use std::collections::BTreeSet;
+
+use shardwright_planner::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
+use shardwright_planner::{
+    Action, Desired, Plan, Reason, Request, Severity, Step, ViolationKind, check,
+};
+use shardwright_topology::{
+    Address, ConfigEpoch, Disk, NodeId, Observed, Seen, ServerName, SlotSet,
+};
+
+use crate::world::{World, consenting, id, slot, slots, three};
+
+/// A plan of these actions.
+fn plan_of(actions: Vec<Action>) -> Plan {
+    let step = |action| Step {
+        action,
+        because: Reason::Asked,
+        requires: Vec::new(),
+    };
+    Plan {
+        steps: actions.into_iter().map(step).collect(),
+        waiting: Vec::new(),
+    }
+}
+
+/// What the linter finds fatal in these actions.
+fn found(actions: Vec<Action>, d: &Desired, o: &Observed) -> BTreeSet<ViolationKind> {
+    check(&plan_of(actions), d, o)
+        .into_iter()
+        .filter(|v| v.severity == Severity::Fatal)
+        .map(|v| v.kind)
+        .collect()
+}
+
+/// Just this is found.
+#[track_caller]
+fn finds(actions: Vec<Action>, d: &Desired, w: &World, kind: ViolationKind) {
+    assert_eq!(found(actions, d, &w.observe()), BTreeSet::from([kind]));
+}
+
+/// Nothing is found.
+#[track_caller]
+fn passes(actions: Vec<Action>, d: &Desired, w: &World) {
+    assert_eq!(found(actions, d, &w.observe()), BTreeSet::new());
+}
+
+fn healthy() -> World {
+    World::formed(3, 1)
+}
+
+fn with_a_dead() -> World {
+    let mut w = healthy();
+    w.kill("a", 0);
+    w
+}
+
+fn dead(w: &World, name: &str) -> Dead {
+    Dead::prove(&w.observe(), id(name)).expect("it is dead in that world")
+}
+
+fn unburdened(w: &World, name: &str) -> Unburdened {
+    Unburdened::prove(&w.observe(), id(name)).expect("it is unburdened in that world")
+}
+
+fn start(name: &str) -> Vec<Action> {
+    vec![Action::StartServer {
+        server: ServerName(name.to_owned()),
+    }]
+}
+
+fn failover(w: &World) -> Vec<Action> {
+    vec![Action::Failover {
+        dead: dead(w, "a"),
+        seen: RoleSeen::prove(&w.observe(), id("a1"), id("a")).expect("all see it"),
+    }]
+}
+
+fn takeover(w: &World, replica: &str) -> Action {
+    Action::Takeover {
+        replica: id(replica),
+        dead: dead(w, "a"),
+    }
+}
+
+fn add_slots(node: &str, slots: SlotSet) -> Action {
+    Action::AddSlots {
+        node: id(node),
+        slots,
+    }
+}
+
+fn replicate(w: &World, node: &str, primary: &str) -> Action {
+    Action::Replicate {
+        node: unburdened(w, node),
+        primary: id(primary),
+    }
+}
+
+fn meet(w: &World) -> Vec<Action> {
+    vec![Action::Meet {
+        teller: id("a"),
+        target: LiveAt::prove(&w.observe(), id("b")).expect("it lives in that world"),
+    }]
+}
+
+#[test]
+fn acts_unheard() {
+    let mut w = healthy();
+    let close = vec![Action::CloseSlot {
+        node: id("a"),
+        slot: slot(7),
+    }];
+    passes(close.clone(), &three(), &w);
+    w.hush("a");
+    finds(close, &three(), &w, ViolationKind::ActsUnheard);
+}
+
+#[test]
+fn slots_owned_and_twice_and_given_up() {
+    let mut w = healthy();
+    w.node("a").slots = slots(10, 5460);
+    let one = vec![add_slots("b", slots(0, 9))];
+    passes(one.clone(), &consenting(three()), &w);
+    let given_up = ViolationKind::GivesUpData { slots: slots(0, 9) };
+    finds(one.clone(), &three(), &w, given_up);
+    let two = vec![add_slots("b", slots(0, 9)), add_slots("c", slots(5, 9))];
+    let twice = ViolationKind::SlotsTwice { slots: slots(5, 9) };
+    finds(two, &consenting(three()), &w, twice);
+    w.node("a").slots = slots(5, 5460);
+    let owned = ViolationKind::SlotsOwned { slots: slots(5, 9) };
+    finds(one, &consenting(three()), &w, owned);
+}
+
+#[test]
+fn primary_not_dead() {
+    let before = with_a_dead();
+    passes(failover(&before), &three(), &before);
+    let primary = id("a");
+    finds(
+        failover(&before),
+        &three(),
+        &healthy(),
+        ViolationKind::PrimaryNotDead { primary },
+    );
+    let mut silent = healthy();
+    silent.hush("a");
+    finds(
+        failover(&before),
+        &three(),
+        &silent,
+        ViolationKind::PrimaryNotDead { primary },
+    );
+    let over = vec![takeover(&before, "a1")];
+    finds(
+        over,
+        &three(),
+        &silent,
+        ViolationKind::PrimaryNotDead { primary },
+    );
+}
+
+#[test]
+fn not_its_replica() {
+    let w = with_a_dead();
+    passes(vec![takeover(&w, "a1")], &three(), &w);
+    let node = id("b1");
+    finds(
+        vec![takeover(&w, "b1")],
+        &three(),
+        &w,
+        ViolationKind::NotItsReplica { node },
+    );
+    let switch = vec![Action::Switchover {
+        replica: id("b1"),
+        primary: id("c"),
+    }];
+    finds(switch, &three(), &w, ViolationKind::NotItsReplica { node });
+}
+
+#[test]
+fn two_heirs() {
+    let mut w = World::formed(3, 2);
+    w.kill("a", 0);
+    let both = vec![takeover(&w, "a1"), takeover(&w, "a2")];
+    finds(
+        both,
+        &three(),
+        &w,
+        ViolationKind::TwoHeirs { primary: id("a") },
+    );
+}
+
+#[test]
+fn no_majority() {
+    let before = with_a_dead();
+    let mut w = with_a_dead();
+    w.believes("b", "a1", |row| row.primary = Some(id("c")));
+    finds(
+        failover(&before),
+        &three(),
+        &w,
+        ViolationKind::NoMajority { replica: id("a1") },
+    );
+}
+
+#[test]
+fn would_lose_data() {
+    let mut before = healthy();
+    before.add("new").island = Some(0);
+    let step = vec![replicate(&before, "new", "b")];
+    passes(step.clone(), &three(), &before);
+    let node = id("new");
+    let mut w = healthy();
+    w.add("new").island = Some(0);
+    w.node("new").keys = 1;
+    finds(step, &three(), &w, ViolationKind::WouldLoseData { node });
+    let epoch = vec![Action::SetConfigEpoch {
+        blank: Blank::prove(&World::blank(1).observe(), &ServerName("a".to_owned()))
+            .expect("it is blank in that world"),
+        epoch: ConfigEpoch(1),
+    }];
+    passes(epoch.clone(), &three(), &World::blank(1));
+    finds(
+        epoch,
+        &three(),
+        &healthy(),
+        ViolationKind::WouldLoseData { node: id("a") },
+    );
+    let leave = three().with(Request::Leave { node });
+    let reset = vec![Action::Reset {
+        node: unburdened(&before, "new"),
+    }];
+    passes(reset.clone(), &leave, &before);
+    finds(reset, &leave, &w, ViolationKind::WouldLoseData { node });
+}
+
+#[test]
+fn resets_unasked() {
+    let w = healthy();
+    let reset = vec![Action::Reset {
+        node: unburdened(&w, "a1"),
+    }];
+    finds(
+        reset,
+        &three(),
+        &w,
+        ViolationKind::ResetsUnasked { node: id("a1") },
+    );
+}
+
+#[test]
+fn bad_primary_and_two_primaries() {
+    let w = healthy();
+    let bad = |primary: &str| ViolationKind::BadPrimary {
+        primary: id(primary),
+    };
+    finds(vec![replicate(&w, "a1", "b1")], &three(), &w, bad("b1"));
+    finds(vec![replicate(&w, "a1", "a1")], &three(), &w, bad("a1"));
+    let mut silent = healthy();
+    silent.hush("b");
+    finds(vec![replicate(&w, "a1", "b")], &three(), &silent, bad("b"));
+    let both = vec![replicate(&w, "a1", "b"), replicate(&w, "a1", "c")];
+    finds(
+        both,
+        &three(),
+        &w,
+        ViolationKind::TwoPrimaries { node: id("a1") },
+    );
+}
+
+#[test]
+fn forgets_the_living() {
+    let mut before = World::formed(3, 1);
+    before.nodes.retain(|n| n.name != "a1");
+    before.add_replica("a1", "a");
+    before.lose_directory("a1", "new");
+    let gone = Gone::prove(&three(), &before.observe(), id("a1")).expect("another lives there");
+    let step = vec![Action::Forget {
+        teller: id("b"),
+        gone,
+    }];
+    passes(step.clone(), &three(), &before);
+    let kind = || ViolationKind::ForgetsTheLiving { node: id("a1") };
+    finds(step.clone(), &three(), &healthy(), kind());
+    let mut silent = healthy();
+    silent.hush("a1");
+    finds(step.clone(), &three(), &silent, kind());
+    finds(step.clone(), &Desired::guest(), &before, kind());
+    before.node("a1").primary = None;
+    before.node("a1").slots = slots(0, 10);
+    before.node("a1").epoch = 99;
+    before.node("a").slots = slots(11, 5460);
+    finds(step, &three(), &before, kind());
+}
+
+#[test]
+fn meets_unproved() {
+    let before = healthy();
+    passes(meet(&before), &three(), &before);
+    let mut w = healthy();
+    w.node("b").address = Address::loopback(9_999);
+    let node = id("b");
+    finds(
+        meet(&before),
+        &three(),
+        &w,
+        ViolationKind::MeetsUnproved { node },
+    );
+    let mut silent = healthy();
+    silent.hush("b");
+    finds(
+        meet(&before),
+        &three(),
+        &silent,
+        ViolationKind::MeetsUnproved { node },
+    );
+    let keys = vec![Action::MoveKeys {
+        from: id("a"),
+        to: LiveAt::prove(&before.observe(), node).expect("it lives in that world"),
+        slot: slot(7),
+        keys_max: 1,
+        replace: false,
+    }];
+    finds(
+        keys,
+        &three(),
+        &silent,
+        ViolationKind::MeetsUnproved { node },
+    );
+}
+
+#[test]
+fn starts_running() {
+    passes(start("a"), &three(), &with_a_dead());
+    let server = || ServerName("a".to_owned());
+    finds(
+        start("a"),
+        &three(),
+        &healthy(),
+        ViolationKind::StartsRunning { server: server() },
+    );
+    let mut silent = healthy();
+    silent.hush("a");
+    finds(
+        start("a"),
+        &three(),
+        &silent,
+        ViolationKind::StartsRunning { server: server() },
+    );
+}
+
+#[test]
+fn starts_an_old_primary() {
+    let mut w = with_a_dead();
+    let server = ServerName("a".to_owned());
+    w.node("a").disk = Seen::Known(Disk::Stale { owns_slots: true });
+    finds(
+        start("a"),
+        &three(),
+        &w,
+        ViolationKind::StartsOldPrimary { server },
+    );
+    passes(start("a"), &consenting(three()), &w);
+}
+
+#[test]
+fn assigns_away_keys() {
+    let away = |node: &str| {
+        vec![Action::AssignSlot {
+            node: id(node),
+            slot: slot(7),
+            owner: id("b"),
+        }]
+    };
+    let mut w = healthy();
+    passes(away("b"), &three(), &w);
+    // Not counted is not zero.
+    finds(
+        away("a"),
+        &three(),
+        &w,
+        ViolationKind::AssignsAwayKeys { slot: slot(7) },
+    );
+    w.node("a").keys_in_slot = [(slot(7), 1)].into();
+    finds(
+        away("a"),
+        &three(),
+        &w,
+        ViolationKind::AssignsAwayKeys { slot: slot(7) },
+    );
+    w.node("a").keys_in_slot = [(slot(7), 0)].into();
+    passes(away("a"), &three(), &w);
+}
+
+#[test]
+fn formed_uncovered() {
+    let mut w = healthy();
+    passes(vec![Action::RecordFormed], &three(), &w);
+    w.node("a").slots = slots(1, 5460);
+    finds(
+        vec![Action::RecordFormed],
+        &three(),
+        &w,
+        ViolationKind::FormedUncovered,
+    );
+}
+
+#[test]
+fn acts_at_a_twin() {
+    let mut w = healthy();
+    let step = vec![replicate(&w, "c1", "a")];
+    passes(step.clone(), &three(), &w);
+    let copy = w.add("copy");
+    copy.id = id("c1");
+    copy.island = Some(0);
+    copy.primary = Some(id("c"));
+    let node: NodeId = id("c1");
+    finds(step, &three(), &w, ViolationKind::ActsAtTwin { node });
+}
+
+#[test]
+fn a_finding_names_its_step() {
+    let w = healthy();
+    let mut actions = meet(&w);
+    actions.extend(start("a"));
+    let found = check(&plan_of(actions), &three(), &w.observe());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].step, 1, "counted from 0");
+    assert_eq!(found[0].to_string(), "step 2: starts a, not proved dead");
+}

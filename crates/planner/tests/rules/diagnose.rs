@@ -1,0 +1,146 @@
+//! What people are told.
+
+use shardwright_planner::{Severity, diagnose};
+use shardwright_topology::{OpenSlot, SlotSet, Version};
+
+use crate::world::{World, id, says, slot, slots};
+
+/// The problems in words, with the command that mends each.
+fn told(w: &World) -> Vec<String> {
+    let found = diagnose(&w.observe());
+    found
+        .iter()
+        .map(|p| {
+            let severity = match p.severity {
+                Severity::Fatal => "fatal",
+                Severity::Note => "note",
+            };
+            w.name_all(&format!(
+                "{severity}: {} | {}",
+                p.kind,
+                p.kind.mend("local")
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn a_healthy_cluster_has_no_problem() {
+    assert_eq!(told(&World::formed(3, 1)), Vec::<String>::new());
+}
+
+#[test]
+fn uncovered_and_open_slots() {
+    let mut w = World::formed(3, 1);
+    w.node("a").slots = slots(1, 5460);
+    w.node("a").state_ok = false;
+    w.node("b").open = vec![OpenSlot::Importing {
+        slot: slot(7),
+        from: id("a"),
+    }];
+    let told = told(&w);
+    assert!(says(
+        &told,
+        "fatal: 1 slots have no owner: 0 | start the node that owned them"
+    ));
+    assert!(says(&told, "fatal: cluster_state is fail at a"));
+    assert!(says(
+        &told,
+        "fatal: slot 7 is open at b | shardwright fix local"
+    ));
+}
+
+#[test]
+fn a_dead_and_a_silent_primary() {
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0);
+    w.hush("b");
+    w.hush("b1");
+    let told = told(&w);
+    assert!(
+        says(
+            &told,
+            "primary a of slots 0-5460 is dead | shardwright fix local"
+        ),
+        "{told:?}"
+    );
+    assert!(says(
+        &told,
+        "primary b of slots 5461-10922 is silent | start it again"
+    ));
+    assert!(says(&told, "fatal: b is not heard: no answer in time"));
+}
+
+#[test]
+fn views_islands_and_lost_nodes() {
+    let mut w = World::formed(3, 1);
+    w.node("c1").island = Some(1);
+    w.node("c1").primary = Some(id("c"));
+    w.node("b1").housed = false;
+    w.believes("a", "b", |row| row.slots = SlotSet::empty());
+    let told = told(&w);
+    assert!(
+        says(
+            &told,
+            "the nodes are in 2 groups that do not know one another"
+        ),
+        "{told:?}"
+    );
+    assert!(says(&told, "do not know"));
+    assert!(says(&told, "a believe other slots of b"));
+    assert!(says(
+        &told,
+        "node b1 is listed, but it is not known where it lives"
+    ));
+}
+
+#[test]
+fn replicas() {
+    let mut w = World::formed(3, 1);
+    w.node("a1").link_up = false;
+    w.node("b1").primary = Some(id("nobody"));
+    w.node("c1").place.host = Some("host-c".to_owned());
+    w.add("e").island = Some(0);
+    let told = told(&w);
+    assert!(says(&told, "fatal: replica a1 has no copy or no link"));
+    assert!(says(
+        &told,
+        "fatal: replica b1 follows a node that owns no slots | shardwright fix local"
+    ));
+    assert!(says(
+        &told,
+        "note: replica c1 is on the host of its primary c"
+    ));
+    assert!(says(
+        &told,
+        "note: primary b has no live replica | shardwright add-node local"
+    ));
+    assert!(says(&told, "note: primary e owns no slots"));
+}
+
+#[test]
+fn twins_and_versions() {
+    let mut w = World::formed(3, 1);
+    w.node("a1").version = Version {
+        major: 6,
+        minor: 2,
+        patch: 0,
+    };
+    w.add("copy").id = id("c1");
+    let told = told(&w);
+    assert!(says(&told, "have one node id"), "{told:?}");
+    assert!(says(
+        &told,
+        "note: several major versions: Redis 6.2.0, Redis 7.0.15"
+    ));
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let mut w = World::formed(3, 1);
+    w.node("c1").place.host = Some("host-c".to_owned());
+    w.node("a").slots = slots(1, 5460);
+    let found = diagnose(&w.observe());
+    assert_eq!(found.first().map(|p| p.severity), Some(Severity::Fatal));
+    assert_eq!(found.last().map(|p| p.severity), Some(Severity::Note));
+}

@@ -1,0 +1,18 @@
+//! The rules of the plan, one file per topic. Every observation is made by hand with [`world::World`]; no simulator.
+
+mod check;
+mod diagnose;
+mod forget;
+mod forming;
+mod meeting;
+mod open_slots;
+mod pairing;
+mod promoting;
+mod properties;
+mod replicas;
+mod requests;
+mod safety;
+mod starting;
+mod strangers;
+mod uncovered;
+mod world;

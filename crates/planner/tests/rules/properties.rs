@@ -1,0 +1,334 @@
+//! Properties of every plan, over arbitrary observations: lost directories, twins, strangers, silence, old beliefs,
+//! open slots, colliding epochs. A gene of 0 is the healthy choice, so that a failure shrinks to what matters.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use shardwright_planner::safety::{
+    unheard_sibling, why_not_forget, why_not_start, why_not_switch_over,
+};
+use shardwright_planner::{
+    Action, Authority, Desired, FailoverPolicy, Limits, Manner, Plan, Reason, Request, Shape,
+    check, plan,
+};
+use shardwright_topology::{
+    AttemptKind, Death, DeathProof, Disk, Flags, Health, NodeId, Observed, OpenSlot, Process, Role,
+    Seen, ServerName, SlotSet, Timestamp, Why,
+};
+
+use crate::world::{NOW, Node, World, id, slot, slots};
+
+const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// One node's genes.
+type Genes = [u8; 16];
+
+fn settings() -> ProptestConfig {
+    ProptestConfig {
+        cases: 4_000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(5),
+        ..ProptestConfig::default()
+    }
+}
+
+/// A node's number by a gene; numbers beyond the last are nodes that nobody is.
+fn named(gene: u8) -> NodeId {
+    match NAMES.get(usize::from(gene % 9)) {
+        Some(name) => id(name),
+        None => id("nobody"),
+    }
+}
+
+fn why(gene: u8) -> Why {
+    match gene % 3 {
+        0 => Why::TimedOut,
+        1 => Why::Refused,
+        _ => Why::Loading,
+    }
+}
+
+fn disk(gene: u8) -> Seen<Disk> {
+    Seen::Known(match gene % 7 {
+        0 => Disk::Log,
+        1 => Disk::Blank,
+        2 => Disk::CleanSnapshot,
+        3 => Disk::Stale { owns_slots: true },
+        4 => Disk::Stale { owns_slots: false },
+        _ => return Seen::Unknown(Why::NotAsked),
+    })
+}
+
+/// A quarter of the slots, or none; halves and odd ranges for rarer genes.
+fn owned(gene: u8) -> SlotSet {
+    let quarter = u64::from(gene % 4) * 4_096;
+    match gene {
+        0..=159 => slots(quarter, quarter + 4_095),
+        160..=175 => slots(0, 8_191),
+        176..=191 => slots(7, 7),
+        _ => SlotSet::empty(),
+    }
+}
+
+fn express(node: &mut Node, genes: Genes) {
+    let [
+        role,
+        which,
+        epoch,
+        island,
+        life,
+        proof,
+        store,
+        recorded,
+        twin,
+        keys,
+        count,
+        open,
+        sync,
+        age,
+        host,
+        _,
+    ] = genes;
+    if role % 2 == 1 {
+        node.primary = Some(named(which));
+    } else {
+        node.slots = owned(which);
+    }
+    node.epoch = u64::from(epoch % 8);
+    node.island = match island % 8 {
+        0..=5 => Some(0),
+        6 => Some(1),
+        _ => None,
+    };
+    if life % 4 == 3 {
+        node.silent = Some(why(proof));
+        node.process = match proof % 3 {
+            0 => Process::Unknown,
+            1 => Process::Dead(Death {
+                proof: DeathProof::ChildReaped,
+                since: Timestamp(NOW - u64::from(proof) * 40),
+            }),
+            _ => Process::Running,
+        };
+        node.housed = proof % 7 != 6;
+    }
+    node.disk = disk(store);
+    node.recorded = match recorded % 8 {
+        0..=5 => Some(node.id),
+        6 => None,
+        _ => Some(named(recorded / 8)),
+    };
+    if twin > 245 {
+        node.id = named(twin);
+    }
+    node.keys = u64::from(keys % 4);
+    for number in [7, 100] {
+        if count % 3 < 2 {
+            let keys = u64::from(count / 3 % 3);
+            node.keys_in_slot.insert(slot(number), keys);
+        }
+    }
+    match open % 6 {
+        4 => node.open.push(OpenSlot::Migrating {
+            slot: slot(7),
+            to: named(open / 6),
+        }),
+        5 => node.open.push(OpenSlot::Importing {
+            slot: slot(7),
+            from: named(open / 6),
+        }),
+        _ => {}
+    }
+    node.offset = [5_000, 0, 1, 4_000][usize::from(sync % 4)];
+    node.syncing = sync % 16 == 15;
+    node.link_up = sync % 8 != 7;
+    node.uptime_s = [Some(600), Some(0), Some(3), None][usize::from(age % 4)];
+    node.place.host = (host % 5 != 4).then(|| format!("host-{}", host % 5));
+}
+
+fn world(nodes: &[Genes], beliefs: &[[u8; 4]], asked: &[[u8; 3]]) -> World {
+    let mut w = World::empty();
+    for (genes, name) in nodes.iter().zip(NAMES) {
+        express(w.add(name), *genes);
+    }
+    for [speaker, about, what, value] in beliefs.iter().copied() {
+        let pick = |gene: u8| {
+            nodes
+                .len()
+                .checked_sub(1)
+                .map(|last| usize::from(gene) % (last + 1))
+        };
+        let (Some(speaker), Some(about)) = (pick(speaker), pick(about)) else {
+            continue;
+        };
+        w.believes(NAMES[speaker], NAMES[about], move |row| match what % 6 {
+            0 => row.health = Health::Failed,
+            1 => row.flags = row.flags.with(Flags::NOADDR),
+            2 => row.flags = row.flags.with(Flags::HANDSHAKE),
+            3 => row.address.port = 9_000 + u16::from(value),
+            4 => {
+                row.role = Role::Replica;
+                row.primary = Some(named(value));
+                row.slots = SlotSet::empty();
+            }
+            _ => row.slots = owned(value),
+        });
+    }
+    for [node, kind, age] in asked.iter().copied() {
+        let kind = match kind % 3 {
+            0 => AttemptKind::Failover,
+            1 => AttemptKind::Takeover,
+            _ => AttemptKind::Switchover,
+        };
+        w.asked(NAMES[usize::from(node % 8)], kind, u64::from(age) * 10);
+    }
+    w
+}
+
+fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> Desired {
+    let server = || ServerName(NAMES[usize::from(whom % 8)].to_owned());
+    Desired {
+        shape: match shape % 4 {
+            0 => Shape::AsFound,
+            n => Shape::Declared {
+                shards: u16::from(n) + 1,
+                replicas_per_shard: u16::from(shape / 4 % 3),
+            },
+        },
+        authority: if authority % 2 == 0 {
+            Authority::Managed
+        } else {
+            Authority::Guest
+        },
+        failover: if policy % 2 == 0 {
+            FailoverPolicy::Availability
+        } else {
+            FailoverPolicy::KeepEveryWrite
+        },
+        consent: shardwright_planner::Consent {
+            lose_data: consent % 3 == 2,
+        },
+        request: match request % 8 {
+            3 => Some(Request::Form {
+                order: NAMES.map(|n| ServerName(n.to_owned())).to_vec(),
+            }),
+            4 => Some(Request::Promote {
+                node: named(whom),
+                manner: [Manner::Switchover, Manner::Force, Manner::Takeover][usize::from(how % 3)],
+            }),
+            5 => Some(Request::Join {
+                server: server(),
+                replica: how % 2 == 0,
+                of: (how % 3 == 0).then(|| named(how)),
+            }),
+            6 => Some(Request::Leave { node: named(whom) }),
+            _ => None,
+        },
+    }
+}
+
+/// All nodes that must live for an action to make sense.
+fn relies_on(action: &Action) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = action.at().into_iter().collect();
+    match action {
+        Action::Meet { target, .. } | Action::MoveKeys { to: target, .. } => {
+            nodes.push(target.node());
+        }
+        Action::Replicate { primary, .. } | Action::Switchover { primary, .. } => {
+            nodes.push(*primary);
+        }
+        Action::AssignSlot { owner, .. } => nodes.push(*owner),
+        Action::StartServer { .. }
+        | Action::RecordFormed
+        | Action::SetConfigEpoch { .. }
+        | Action::AddSlots { .. }
+        | Action::Failover { .. }
+        | Action::Takeover { .. }
+        | Action::Forget { .. }
+        | Action::Reset { .. }
+        | Action::CloseSlot { .. } => {}
+    }
+    nodes
+}
+
+/// Why a step of the plan contradicts a safety reason, if one does.
+fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
+    let limits = Limits::default();
+    made.steps.iter().find_map(|step| {
+        let bad = match &step.action {
+            Action::StartServer { server } => {
+                step.because != Reason::RestartFirst
+                    && why_not_start(d, o, &o.servers()[server]).is_some()
+            }
+            Action::Forget { gone, .. } => why_not_forget(d, o, gone.node()).is_some(),
+            Action::Switchover { replica, .. } => {
+                !why_not_switch_over(o, &limits, *replica, Timestamp(NOW)).is_empty()
+            }
+            Action::Takeover { dead, .. } => {
+                step.because != Reason::Asked && unheard_sibling(o, dead.node()).is_some()
+            }
+            Action::RecordFormed
+            | Action::SetConfigEpoch { .. }
+            | Action::AddSlots { .. }
+            | Action::Meet { .. }
+            | Action::Replicate { .. }
+            | Action::Failover { .. }
+            | Action::Reset { .. }
+            | Action::CloseSlot { .. }
+            | Action::AssignSlot { .. }
+            | Action::MoveKeys { .. } => false,
+        };
+        bad.then(|| step.to_string())
+    })
+}
+
+fn genes() -> impl Strategy<Value = (Vec<Genes>, Vec<[u8; 4]>, Vec<[u8; 3]>, [u8; 7], bool)> {
+    (
+        prop::collection::vec(any::<Genes>(), 0..9),
+        prop::collection::vec(any::<[u8; 4]>(), 0..6),
+        prop::collection::vec(any::<[u8; 3]>(), 0..3),
+        any::<[u8; 7]>(),
+        any::<bool>(),
+    )
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn every_plan_is_sound((nodes, beliefs, asked, wanted, formed) in genes()) {
+        let mut w = world(&nodes, &beliefs, &asked);
+        w.formed = formed;
+        let d = desired(wanted);
+        let limits = Limits::default();
+        let o = w.observe();
+        let made = plan(&d, &o, &limits, Timestamp(NOW));
+
+        // The same again, whatever the order in which the servers come.
+        let mut servers = w.servers();
+        servers.reverse();
+        let reversed = plan(&d, &w.observe_in(servers), &limits, Timestamp(NOW));
+        prop_assert_eq!(format!("{made:?}"), format!("{reversed:?}"));
+
+        let found = check(&made, &d, &o);
+        prop_assert!(found.is_empty(), "{:?} in {:#?}", found, made);
+
+        for step in &made.steps {
+            for node in relies_on(&step.action) {
+                prop_assert!(o.view_of(node).is_some(), "{} is not heard: {}", node.short(), step);
+            }
+        }
+        prop_assert_eq!(unsafe_step(&made, &d, &o), None);
+
+        // No step twice.
+        let texts: BTreeSet<String> = made.steps.iter().map(|s| format!("{:?}", s.action)).collect();
+        prop_assert_eq!(texts.len(), made.steps.len(), "{:#?}", made.steps);
+
+        // Whoever promises to be settled has every slot covered by someone who was heard, or no cluster at all.
+        if made.is_settled() && d.request.is_none() && !o.members().is_empty() && d.authority == Authority::Managed {
+            prop_assert!(o.uncovered().is_empty(), "{:?}", o.members());
+            prop_assert!(o.voters().all(|m| o.view_of(m.id).is_some()));
+        }
+    }
+}

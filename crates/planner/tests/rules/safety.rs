@@ -1,0 +1,102 @@
+//! Every reason not to do a thing, asked for directly.
+
+use shardwright_planner::evidence::{Blank, Dead, Gone, HowDead, LiveAt, RoleSeen, Unburdened};
+use shardwright_planner::safety::{
+    NoForget, NoStart, NoSwitchover, unheard_sibling, why_not_forget, why_not_start,
+    why_not_switch_over,
+};
+use shardwright_planner::{Desired, Limits, Request};
+use shardwright_topology::{Disk, Observed, Seen, ServerName, Timestamp};
+
+use crate::world::{NOW, World, id, three};
+
+#[test]
+fn silence_is_no_proof_of_anything() {
+    let mut w = World::formed(3, 1);
+    w.hush("a");
+    let o = w.observe();
+    assert_eq!(Dead::prove(&o, id("a")), None);
+    assert_eq!(LiveAt::prove(&o, id("a")), None);
+    assert_eq!(
+        Unburdened::prove(&o, id("a1")).map(|u| u.node()),
+        Some(id("a1"))
+    );
+    assert_eq!(Gone::prove(&three(), &o, id("a")), None);
+    assert_eq!(Blank::prove(&o, &ServerName("a".to_owned())), None);
+}
+
+#[test]
+fn who_speaks_is_not_dead_whatever_the_runtime_says() {
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).silent = None;
+    assert_eq!(Dead::prove(&w.observe(), id("a")), None);
+}
+
+#[test]
+fn a_replaced_node_is_dead_and_gone() {
+    let mut w = World::formed(3, 1);
+    w.lose_directory("a", "new");
+    let o = w.observe();
+    let dead = Dead::prove(&o, id("a")).expect("another lives in its place");
+    assert_eq!(dead.how(), &HowDead::Replaced { by: id("new") });
+    assert!(Gone::prove(&three(), &o, id("a")).is_some());
+    assert_eq!(Gone::prove(&Desired::guest(), &o, id("a")), None);
+}
+
+#[test]
+fn only_a_majority_that_was_heard_proves_a_role() {
+    let mut w = World::formed(3, 1);
+    assert_eq!(
+        RoleSeen::prove(&w.observe(), id("a1"), id("a")).map(|s| s.tally()),
+        Some((3, 3))
+    );
+    w.hush("b");
+    w.hush("c");
+    assert_eq!(RoleSeen::prove(&w.observe(), id("a1"), id("a")), None);
+}
+
+#[test]
+fn the_start_gate() {
+    let stale = Disk::Stale { owns_slots: true };
+    for (replicas, disk, why) in [
+        (1, Disk::Log, Some(NoStart::SuccessorFirst)),
+        (0, Disk::Log, None),
+        (0, stale, Some(NoStart::OldData)),
+    ] {
+        let mut w = World::formed(3, replicas);
+        w.kill("a", 0).disk = Seen::Known(disk);
+        let o = w.observe();
+        let server = &o.servers()[&ServerName("a".to_owned())];
+        assert_eq!(why_not_start(&three(), &o, server), why);
+    }
+}
+
+#[test]
+fn siblings_and_forgetting() {
+    let mut w = World::formed(3, 1);
+    let o = w.observe();
+    assert_eq!(unheard_sibling(&o, id("a")), None);
+    assert_eq!(
+        why_not_forget(&three(), &o, id("a")),
+        Some(NoForget::OwnsSlots { slots: 5461 })
+    );
+    assert_eq!(why_not_forget(&three(), &o, id("a1")), None);
+    let why_not =
+        |o: &Observed, name| why_not_switch_over(o, &Limits::default(), id(name), Timestamp(NOW));
+    assert_eq!(why_not(&o, "a1"), []);
+    assert_eq!(why_not(&o, "a").len(), 2);
+    w.hush("a1");
+    let o = w.observe();
+    assert_eq!(unheard_sibling(&o, id("a")), Some(id("a1")));
+    assert_eq!(why_not(&o, "a1"), [NoSwitchover::ReplicaUnheard]);
+}
+
+#[test]
+fn leaving_is_asked_for_by_name_and_owns_nothing() {
+    let w = World::formed(3, 1);
+    let o = w.observe();
+    let leave = |name| three().with(Request::Leave { node: id(name) });
+    assert!(Gone::asked_to_leave(&leave("a1"), &o, id("a1")).is_some());
+    assert_eq!(Gone::asked_to_leave(&leave("a1"), &o, id("b1")), None);
+    assert_eq!(Gone::asked_to_leave(&leave("a"), &o, id("a")), None);
+}

@@ -1,0 +1,119 @@
+//! Dead servers of ours start again, but never as an old or empty primary.
+
+use shardwright_planner::Desired;
+use shardwright_topology::{Disk, Seen, Why};
+
+use crate::world::{World, consenting, says, three};
+
+#[test]
+fn a_dead_replica_is_started() {
+    for disk in [
+        Disk::Blank,
+        Disk::Log,
+        Disk::CleanSnapshot,
+        Disk::Stale { owns_slots: false },
+    ] {
+        let mut w = World::formed(3, 1);
+        w.kill("a1", 0).disk = Seen::Known(disk);
+        assert_eq!(
+            w.reasons(&three()),
+            ["start a1: its process is gone"],
+            "{disk:?}"
+        );
+    }
+}
+
+#[test]
+fn silence_starts_nothing() {
+    let mut w = World::formed(3, 1);
+    w.hush("a1");
+    assert!(w.steps(&three()).is_empty());
+    assert!(says(&w.waits(&three()), "a1 is not heard"));
+}
+
+#[test]
+fn a_server_that_is_not_ours_is_never_started_nor_forgotten() {
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 60_000);
+    w.node("b1").housed = false; // listed, and nowhere
+    for d in [Desired::guest(), consenting(Desired::guest())] {
+        assert!(w.steps(&d).is_empty(), "{:?}", w.steps(&d));
+    }
+}
+
+#[test]
+fn all_killed_at_once_all_with_logs_all_start() {
+    let mut w = World::formed(3, 1);
+    for name in ["a", "a1", "b", "b1", "c", "c1"] {
+        w.kill(name, 100);
+    }
+    // Nobody is heard, so nobody tells who owned what: each comes back with what its log has.
+    assert_eq!(w.steps(&three()).len(), 6);
+}
+
+#[test]
+fn a_dead_primary_with_a_candidate_waits_for_its_successor() {
+    for disk in [
+        Disk::Blank,
+        Disk::Log,
+        Disk::CleanSnapshot,
+        Disk::Stale { owns_slots: true },
+    ] {
+        let mut w = World::formed(3, 1);
+        w.kill("a", 0).disk = Seen::Known(disk);
+        let steps = w.steps(&three());
+        assert!(!says(&steps, "start a"), "{disk:?}: {steps:?}");
+    }
+}
+
+#[test]
+fn the_only_copy_starts_when_its_disk_has_everything() {
+    for (disk, starts) in [
+        (Disk::Log, true),
+        (Disk::CleanSnapshot, true),
+        (Disk::Blank, true), // it comes back as another node
+        (Disk::Stale { owns_slots: true }, false),
+    ] {
+        let mut w = World::formed(3, 0);
+        w.kill("a", 0).disk = Seen::Known(disk);
+        let d = Desired::managed(3, 0);
+        assert_eq!(says(&w.steps(&d), "start a"), starts, "{disk:?}");
+        if !starts {
+            let waits = w.waits(&d);
+            assert!(says(
+                &waits,
+                "a is held: it would come back as a primary without its newest data"
+            ));
+            assert!(says(
+                &waits,
+                "the last copy of slots 0-5460 is gone with node a"
+            ));
+            assert!(w.plan(&d).is_stuck());
+            assert!(
+                says(&w.steps(&consenting(d)), "start a"),
+                "a person may release it"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unknown_disk_is_not_started() {
+    let mut w = World::formed(3, 0);
+    w.kill("a", 0).disk = Seen::Unknown(Why::NotAsked);
+    let d = Desired::managed(3, 0);
+    assert!(!says(&w.steps(&d), "start a"));
+    assert!(says(&w.waits(&d), "a is held"));
+}
+
+#[test]
+fn a_replaced_old_primary_starts_and_rejoins() {
+    let mut w = World::formed(3, 1);
+    // a1 took the slots while a was dead.
+    let range = std::mem::take(&mut w.node("a").slots);
+    w.node("a1").primary = None;
+    w.node("a1").slots = range;
+    w.node("a1").epoch = 9;
+    w.kill("a", 5_000).disk = Seen::Known(Disk::Stale { owns_slots: true });
+    assert_eq!(w.steps(&three()), ["start a"]);
+}

@@ -1,0 +1,446 @@
+//! Clusters made by hand: the truth about every node, what each believes otherwise, and whom we hear.
+
+use std::collections::BTreeMap;
+
+use shardwright_planner::{Desired, Limits, Plan, Severity, Shape, check, layout, plan};
+use shardwright_topology::{
+    Address, Attempt, AttemptKind, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk, EngineKind,
+    Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process, ReplicaLink,
+    Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot, SlotRange, SlotSet,
+    Timestamp, Version, Why,
+};
+
+/// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
+pub(crate) const NOW: u64 = 1_000_000;
+
+/// The id of a node: its name's letters, so that short ids can be turned back into names.
+pub(crate) fn id(name: &str) -> NodeId {
+    let mut bytes = [0; 20];
+    for (byte, letter) in bytes.iter_mut().zip(name.bytes()) {
+        *byte = letter;
+    }
+    NodeId::from_bytes(bytes)
+}
+
+pub(crate) fn slot(number: u64) -> Slot {
+    Slot::new(number).expect("a slot of a test is in range")
+}
+
+pub(crate) fn slots(first: u64, last: u64) -> SlotSet {
+    SlotSet::from(SlotRange::new(first, last).expect("a range of a test is in range"))
+}
+
+/// The truth about one node.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    /// The id it speaks by.
+    pub(crate) id: NodeId,
+    pub(crate) place: Place,
+    pub(crate) address: Address,
+    /// Its primary; none for a primary.
+    pub(crate) primary: Option<NodeId>,
+    pub(crate) slots: SlotSet,
+    pub(crate) epoch: u64,
+    pub(crate) open: Vec<OpenSlot>,
+    pub(crate) keys: u64,
+    pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
+    pub(crate) offset: u64,
+    pub(crate) link_up: bool,
+    pub(crate) syncing: bool,
+    pub(crate) uptime_s: Option<u64>,
+    pub(crate) state_ok: bool,
+    pub(crate) version: Version,
+    /// Which group of nodes that know one another it is in; none for a lone one.
+    pub(crate) island: Option<u32>,
+    pub(crate) process: Process,
+    /// Why it is not heard, if it is not.
+    pub(crate) silent: Option<Why>,
+    pub(crate) last_heard: Option<Box<NodeView>>,
+    pub(crate) disk: Seen<Disk>,
+    pub(crate) recorded: Option<NodeId>,
+    /// False for a node that others list, but that has no server.
+    pub(crate) housed: bool,
+}
+
+type Edit = Box<dyn Fn(&mut Row)>;
+
+/// A cluster made by hand.
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) formed: bool,
+    pub(crate) attempts: Vec<Attempt>,
+    /// What some believe of others, against the truth.
+    edits: BTreeMap<(NodeId, NodeId), Vec<Edit>>,
+}
+
+impl World {
+    /// Nothing at all.
+    pub(crate) fn empty() -> Self {
+        Self {
+            nodes: Vec::new(),
+            formed: false,
+            attempts: Vec::new(),
+            edits: BTreeMap::new(),
+        }
+    }
+
+    /// Blank servers `a`, `b`, `c`…
+    pub(crate) fn blank(count: usize) -> Self {
+        let mut w = Self::empty();
+        for name in ('a'..='z').take(count) {
+            w.add(&name.to_string());
+        }
+        w
+    }
+
+    /// A healthy cluster of ours: primaries `a`, `b`, `c`… with replicas `a1`, `a2`, `b1`…
+    pub(crate) fn formed(shards: u16, replicas: u16) -> Self {
+        let mut w = Self::empty();
+        w.formed = true;
+        for (name, range) in ('a'..='z').zip(layout(shards)) {
+            let name = name.to_string();
+            let epoch = u64::try_from(w.nodes.len()).unwrap_or(u64::MAX) + 1;
+            let primary = w.add(&name);
+            primary.slots = range.into();
+            primary.island = Some(0);
+            primary.epoch = epoch;
+            primary.offset = 5_000;
+            primary.keys = 100;
+            for k in 1..=replicas {
+                w.add_replica(&format!("{name}{k}"), &name);
+            }
+        }
+        w
+    }
+
+    /// Adds a blank server, on a host of its own.
+    pub(crate) fn add(&mut self, name: &str) -> &mut Node {
+        let port = 7_000 + u16::try_from(self.nodes.len()).unwrap_or(0);
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            id: id(name),
+            place: Place {
+                host: Some(format!("host-{name}")),
+                ..Place::default()
+            },
+            address: Address::loopback(port),
+            primary: None,
+            slots: SlotSet::empty(),
+            epoch: 0,
+            open: Vec::new(),
+            keys: 0,
+            keys_in_slot: BTreeMap::new(),
+            offset: 0,
+            link_up: true,
+            syncing: false,
+            uptime_s: Some(600),
+            state_ok: true,
+            version: Version {
+                major: 7,
+                minor: 0,
+                patch: 15,
+            },
+            island: None,
+            process: Process::Running,
+            silent: None,
+            last_heard: None,
+            disk: Seen::Known(Disk::Log),
+            recorded: Some(id(name)),
+            housed: true,
+        });
+        self.nodes.last_mut().expect("one was pushed")
+    }
+
+    /// Adds a replica in sync, in its primary's island.
+    pub(crate) fn add_replica(&mut self, name: &str, of: &str) -> &mut Node {
+        let primary = self.get(of).clone();
+        let node = self.add(name);
+        node.primary = Some(primary.id);
+        node.epoch = primary.epoch;
+        node.island = primary.island;
+        node.offset = primary.offset;
+        node.keys = primary.keys;
+        node
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &Node {
+        self.nodes
+            .iter()
+            .find(|n| n.name == name)
+            .expect("the test names a node that is there")
+    }
+
+    pub(crate) fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes
+            .iter_mut()
+            .find(|n| n.name == name)
+            .expect("the test names a node that is there")
+    }
+
+    /// Its process is gone, by proof, since so many milliseconds; what it said last is remembered.
+    pub(crate) fn kill(&mut self, name: &str, ms_ago: u64) -> &mut Node {
+        let view = self.view(self.get(name));
+        let node = self.node(name);
+        node.process = Process::Dead(Death {
+            proof: DeathProof::ChildReaped,
+            since: Timestamp(NOW - ms_ago),
+        });
+        node.silent = Some(Why::Refused);
+        node.last_heard = Some(Box::new(view));
+        node
+    }
+
+    /// It does not answer in time: that proves nothing.
+    pub(crate) fn hush(&mut self, name: &str) -> &mut Node {
+        let node = self.node(name);
+        node.process = Process::Unknown;
+        node.silent = Some(Why::TimedOut);
+        node
+    }
+
+    /// It lost its directory: the old node is only listed, and a new, blank one called `new` lives in its place.
+    pub(crate) fn lose_directory(&mut self, name: &str, new: &str) -> &mut Node {
+        let old = self.get(name).clone();
+        let ghost = self.node(name);
+        ghost.housed = false;
+        let node = self.add(new);
+        node.address = old.address;
+        node.place = old.place;
+        node.recorded = Some(old.id);
+        node.uptime_s = Some(0);
+        node
+    }
+
+    /// Changes what one node believes of another.
+    pub(crate) fn believes(
+        &mut self,
+        speaker: &str,
+        about: &str,
+        edit: impl Fn(&mut Row) + 'static,
+    ) {
+        self.edits
+            .entry((self.get(speaker).id, self.get(about).id))
+            .or_default()
+            .push(Box::new(edit));
+    }
+
+    pub(crate) fn asked(&mut self, name: &str, kind: AttemptKind, ms_ago: u64) {
+        self.attempts.push(Attempt {
+            node: id(name),
+            kind,
+            at: Timestamp(NOW - ms_ago),
+        });
+    }
+
+    /// What a node's row says, in truth.
+    fn row(node: &Node) -> Row {
+        Row {
+            id: node.id,
+            address: node.address.clone(),
+            hostname: None,
+            shard: None,
+            role: if node.primary.is_some() {
+                Role::Replica
+            } else {
+                Role::Primary
+            },
+            primary: node.primary,
+            health: Health::Fine,
+            flags: Flags::default(),
+            ping_sent_ms: 0,
+            pong_received_ms: NOW,
+            epoch: ConfigEpoch(node.epoch),
+            link_up: true,
+            slots: node.slots.clone(),
+            open: Vec::new(),
+        }
+    }
+
+    pub(crate) fn view(&self, node: &Node) -> NodeView {
+        let mut rows = Vec::new();
+        for other in &self.nodes {
+            let own = other.id == node.id;
+            let shared = node.island.is_some() && node.island == other.island;
+            if !own && !shared {
+                continue;
+            }
+            let mut row = Self::row(other);
+            if own {
+                row.flags = row.flags.with(Flags::MYSELF);
+                row.open.clone_from(&node.open);
+            }
+            for edit in self.edits.get(&(node.id, other.id)).into_iter().flatten() {
+                edit(&mut row);
+            }
+            rows.push(row);
+        }
+        let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        NodeView {
+            id: node.id,
+            rows: Rows::new(rows),
+            cluster: ClusterInfo {
+                state_ok: node.state_ok,
+                slots_assigned: 16_384,
+                known_nodes: count,
+                size: count,
+                current_epoch: ConfigEpoch(node.epoch),
+                my_epoch: ConfigEpoch(node.epoch),
+            },
+            server: self.info(node),
+            keys_in_slot: node.keys_in_slot.clone(),
+        }
+    }
+
+    fn info(&self, node: &Node) -> ServerInfo {
+        let replication = match node.primary {
+            None => Replication::Primary {
+                offset: node.offset,
+                replicas: self
+                    .nodes
+                    .iter()
+                    .filter(|r| r.primary == Some(node.id))
+                    .map(|r| ReplicaLink {
+                        address: r.address.clone(),
+                        online: !r.syncing,
+                        offset: r.offset,
+                    })
+                    .collect(),
+            },
+            Some(primary) => Replication::Replica {
+                primary: self
+                    .nodes
+                    .iter()
+                    .find(|n| n.id == primary)
+                    .map_or_else(|| Address::loopback(1), |n| n.address.clone()),
+                link_up: node.link_up,
+                syncing: node.syncing,
+                offset: node.offset,
+            },
+        };
+        ServerInfo {
+            engine: EngineKind::Redis,
+            version: node.version,
+            run_id: format!("run-{}", node.name),
+            replication,
+            loading: false,
+            aof_enabled: Some(true),
+            used_memory_bytes: None,
+            maxmemory_bytes: None,
+            ops_per_s: None,
+            keys: node.keys,
+            uptime_s: node.uptime_s,
+        }
+    }
+
+    fn server(&self, node: &Node) -> Server {
+        Server {
+            name: ServerName(node.name.clone()),
+            address: Seen::Known(node.address.clone()),
+            place: node.place.clone(),
+            process: node.process.clone(),
+            view: match &node.silent {
+                None => Seen::Known(self.view(node)),
+                Some(why) => Seen::Unknown(why.clone()),
+            },
+            last_heard: node.last_heard.clone(),
+            disk: node.disk.clone(),
+            recorded_id: node.recorded,
+        }
+    }
+
+    /// The servers as a runtime would show them.
+    pub(crate) fn servers(&self) -> Vec<Server> {
+        let housed = self.nodes.iter().filter(|n| n.housed);
+        housed.map(|n| self.server(n)).collect()
+    }
+
+    pub(crate) fn observe(&self) -> Observed {
+        self.observe_in(self.servers())
+    }
+
+    pub(crate) fn observe_in(&self, servers: Vec<Server>) -> Observed {
+        let formed = self.formed.then(|| Formed {
+            cluster_id: "cluster".to_owned(),
+            at: Timestamp(1),
+        });
+        let mut observed = Observed::new(Timestamp(NOW), formed, servers);
+        observed.attempts.clone_from(&self.attempts);
+        observed
+    }
+
+    /// The plan. Every plan must pass its linter, and be the same when made again.
+    pub(crate) fn plan(&self, d: &Desired) -> Plan {
+        let observed = self.observe();
+        let made = plan(d, &observed, &Limits::default(), Timestamp(NOW));
+        let again = plan(d, &observed, &Limits::default(), Timestamp(NOW));
+        assert_eq!(made, again, "the same input gives the same plan");
+        let mut found = check(&made, d, &observed);
+        found.retain(|v| v.severity == Severity::Fatal);
+        assert_eq!(found, [], "the linter lets it pass: {made:#?}");
+        made
+    }
+
+    /// The steps, in words, with names instead of ids and without their reasons.
+    pub(crate) fn steps(&self, d: &Desired) -> Vec<String> {
+        let plan = self.plan(d);
+        plan.steps
+            .iter()
+            .map(|s| self.name_all(&s.action.to_string()))
+            .collect()
+    }
+
+    /// The steps with their reasons.
+    pub(crate) fn reasons(&self, d: &Desired) -> Vec<String> {
+        let plan = self.plan(d);
+        plan.steps
+            .iter()
+            .map(|s| self.name_all(&s.to_string()))
+            .collect()
+    }
+
+    /// What is waited for, in words.
+    pub(crate) fn waits(&self, d: &Desired) -> Vec<String> {
+        let plan = self.plan(d);
+        plan.waiting
+            .iter()
+            .map(|w| self.name_all(&w.to_string()))
+            .collect()
+    }
+
+    /// Names instead of short ids.
+    pub(crate) fn name_all(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for node in &self.nodes {
+            text = text.replace(&node.id.short(), &node.name);
+        }
+        text
+    }
+}
+
+/// A managed cluster of three shards with a replica each.
+pub(crate) fn three() -> Desired {
+    Desired::managed(3, 1)
+}
+
+/// The same shape for servers that others run.
+pub(crate) fn guest_shape(shards: u16, replicas_per_shard: u16) -> Desired {
+    Desired {
+        shape: Shape::Declared {
+            shards,
+            replicas_per_shard,
+        },
+        ..Desired::guest()
+    }
+}
+
+pub(crate) fn consenting(d: Desired) -> Desired {
+    let mut d = d;
+    d.consent.lose_data = true;
+    d
+}
+
+/// Whether any of these texts holds this one.
+pub(crate) fn says(texts: &[String], what: &str) -> bool {
+    texts.iter().any(|t| t.contains(what))
+}
