@@ -27,13 +27,11 @@ impl<'a> Draft<'a> {
         now: Timestamp,
         standings: BTreeMap<ServerName, Standing>,
     ) -> Self {
-        // Of a twin it is not known which of the two a command would reach.
-        let twin = |id: &NodeId| o.twins().iter().any(|(twin, _, _)| twin == id);
         let ours = standings
             .iter()
             .filter(|(_, standing)| standing.is_ours())
             .filter_map(|(name, _)| o.servers().get(name)?.view.known().map(|v| v.id))
-            .filter(|id| !twin(id))
+            .filter(|id| !is_twin(o, *id))
             .collect();
         Self {
             d,
@@ -52,6 +50,10 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn act_if(&mut self, action: Action, because: Reason, requires: Vec<Precondition>) {
+        // Of a twin it is not known which of the two a command would reach; that is waited for already.
+        if action.at().is_some_and(|node| is_twin(self.o, node)) {
+            return;
+        }
         self.steps.push(Step {
             action,
             because,
@@ -91,4 +93,9 @@ impl<'a> Draft<'a> {
         let mut attempts = self.o.attempts.iter();
         attempts.any(|a| a.node == node && a.kind == kind && self.now.since_ms(a.at) < ms)
     }
+}
+
+/// Whether two servers say that they are this node.
+pub(crate) fn is_twin(o: &Observed, node: NodeId) -> bool {
+    o.twins().iter().any(|(twin, _, _)| *twin == node)
 }

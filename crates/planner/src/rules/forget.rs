@@ -25,6 +25,10 @@ pub(crate) fn the_gone(p: &mut Draft<'_>) {
 }
 
 pub(crate) fn forget_everywhere(p: &mut Draft<'_>, gone: &Gone, because: &Reason) {
+    let told = |a: &Action| matches!(a, Action::Forget { gone: g, .. } if g == gone);
+    if p.steps.iter().any(|s| told(&s.action)) {
+        return;
+    }
     let tellers: Vec<_> =
         p.o.beliefs(gone.node())
             .map(|(speaker, _)| speaker)

@@ -35,6 +35,12 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
             Dissent::Handshake | Dissent::Health | Dissent::Link => {}
         }
     }
+    // Some greet already, to show a candidate's role.
+    for step in &p.steps {
+        if let Action::Meet { teller, target } = &step.action {
+            greetings.remove(&(*teller, target.node()));
+        }
+    }
     for ((teller, about), because) in greetings.into_iter().take(p.l.meets_per_pass_max) {
         let Some(target) = LiveAt::prove(p.o, about).filter(|_| teller != about) else {
             continue;

@@ -4,7 +4,7 @@ use shardwright_topology::{
     AttemptKind, Disk, Member, NodeId, NodeView, Observed, Replication, Source, Timestamp,
 };
 
-use crate::draft::Draft;
+use crate::draft::{Draft, is_twin};
 use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, sees_role};
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
@@ -164,7 +164,7 @@ fn show_role(p: &mut Draft<'_>, primary: NodeId, replica: NodeId) {
 pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<NodeId> {
     let live: Vec<(&Member, &NodeView)> = o
         .replicas_of(primary)
-        .filter(|m| m.source == Source::Itself && !o.twins().iter().any(|(id, _, _)| *id == m.id))
+        .filter(|m| m.source == Source::Itself && !is_twin(o, m.id))
         .filter(|m| {
             o.server_of(m.id)
                 .is_some_and(|s| s.process.death().is_none())
