@@ -1,12 +1,18 @@
 //! One look at all servers: what each says, or why it can't be known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use shardwright_engine::Error;
+use shardwright_engine::{Error, RawView};
 use shardwright_topology::{Address, NodeId, NodeView, OpenSlot, Seen, ServerName, Slot, Why};
 
+use tokio::time::timeout;
+
 use crate::Links;
+
+/// The time of a server that was silent the last time. A healthy one answers in a few milliseconds.
+const SILENT_LIMIT: Duration = Duration::from_millis(250);
 
 /// Asks every server at once. The answers stand in the order of the questions.
 pub(crate) async fn hear(links: &Links, whom: &[(ServerName, Address)]) -> Vec<Seen<NodeView>> {
@@ -17,10 +23,8 @@ pub(crate) async fn hear(links: &Links, whom: &[(ServerName, Address)]) -> Vec<S
 
 /// Asks one server for everything.
 pub(crate) async fn one(links: &Links, name: &ServerName, address: &Address) -> Seen<NodeView> {
-    let raw = match links.client(name, address).await {
-        Ok(client) => client.observe().await,
-        Err(error) => Err(error),
-    };
+    let raw = ask(links, name, address).await;
+    links.note_silence(name, matches!(raw, Err(Error::TimedOut { .. })));
     match raw {
         Ok(raw) => raw
             .parse()
@@ -31,6 +35,25 @@ pub(crate) async fn one(links: &Links, name: &ServerName, address: &Address) -> 
             Seen::Unknown(why)
         }
     }
+}
+
+/// One that let its time run out the last time gets little of it: a frozen server must not slow the care for the
+/// others. Once it thaws it answers within that.
+async fn ask(links: &Links, name: &ServerName, address: &Address) -> Result<RawView, Error> {
+    let client = links.client(name, address).await?;
+    if !links.was_silent(name) {
+        return client.observe().await;
+    }
+    let late = |_| {
+        Err(Error::TimedOut {
+            endpoint: client.endpoint().clone(),
+            command: "an observation",
+            limit: SILENT_LIMIT,
+        })
+    };
+    timeout(SILENT_LIMIT, client.observe())
+        .await
+        .unwrap_or_else(late)
 }
 
 /// A connection that closed under the question says nothing yet: whether something listens there does.

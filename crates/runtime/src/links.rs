@@ -1,6 +1,6 @@
 //! One held connection to every server: quick to ask, and the first to tell of a death.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shardwright_engine::{Access, Client, Endpoint, Error};
@@ -13,6 +13,7 @@ pub struct Links {
     access: Access,
     pen: Option<String>,
     held: Mutex<BTreeMap<ServerName, Client>>,
+    silent: std::sync::Mutex<BTreeSet<ServerName>>,
     wake: Arc<Notify>,
 }
 
@@ -23,6 +24,7 @@ impl Links {
             access,
             pen,
             held: Mutex::new(BTreeMap::new()),
+            silent: std::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
         }
     }
@@ -64,5 +66,26 @@ impl Links {
     /// Ends when a held connection has closed.
     pub async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Whether the server let its time run out when it was asked last.
+    pub(crate) fn was_silent(&self, server: &ServerName) -> bool {
+        self.silent().contains(server)
+    }
+
+    /// Remembers whether it did.
+    pub(crate) fn note_silence(&self, server: &ServerName, silent: bool) {
+        if silent {
+            self.silent().insert(server.clone());
+        } else {
+            self.silent().remove(server);
+        }
+    }
+
+    fn silent(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServerName>> {
+        // A set of names is whole whatever panicked while it was held.
+        self.silent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
