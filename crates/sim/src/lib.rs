@@ -1,1 +1,26 @@
 //! A seeded model cluster with faults, and an oracle that watches the planner drive it.
+//!
+//! Virtual time in milliseconds, one queue of events, one stream of chance for each entity: a seed is a history, and
+//! the same seed is the same history, on every machine. Nothing here reads a clock or does input or output.
+//!
+//! * [`facts`]: what real engines do, in figures, each with the test that measures it.
+//! * [`play`]: one history: form, break, mend, come to rest; judged after each step and at the end.
+
+mod bus;
+mod clock;
+mod commands;
+mod copying;
+mod dice;
+mod ending;
+pub mod facts;
+mod faults;
+mod history;
+mod model;
+mod node;
+mod operator;
+mod oracle;
+mod trace;
+mod view;
+
+pub use history::{Outcome, PASSES_MAX, REST_MAX_MS, play};
+pub use model::Persistence;

@@ -1,0 +1,104 @@
+//! What must be true at the end of a history, read off the model itself.
+
+use shardwright_topology::SlotSet;
+
+use crate::faults::open_slots;
+use crate::history::History;
+use crate::model::Persistence;
+use crate::node::Node;
+
+impl History {
+    /// The nodes of the cluster's own servers, living or on a disk.
+    fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.model
+            .seats
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| !s.foreign)
+            .filter_map(|(i, s)| s.node.as_ref().map(|n| (i, n)))
+    }
+
+    /// At rest: every slot has one living owner, everyone agrees, and no stranger was taken in.
+    pub(crate) fn check_end(&mut self) {
+        let mut wrong: Vec<String> = Vec::new();
+        let owners: Vec<(usize, &Node)> = self
+            .nodes()
+            .filter(|(i, n)| self.model.answers(*i) && n.is_primary())
+            .filter(|(_, n)| !n.me().slots.is_empty())
+            .collect();
+        let mut covered = SlotSet::empty();
+        for (_, n) in &owners {
+            let twice = covered.intersection(&n.me().slots);
+            if !twice.is_empty() {
+                wrong.push(format!("slots {twice} have two owners"));
+            }
+            covered = covered.union(&n.me().slots);
+        }
+        let bare = covered.complement();
+        if !bare.is_empty() {
+            wrong.push(format!("slots {bare} have no living owner"));
+        }
+        let strangers: Vec<_> = self
+            .model
+            .seats
+            .iter()
+            .filter(|s| s.foreign)
+            .filter_map(|s| s.node.as_ref())
+            .collect();
+        for (i, n) in self.nodes().filter(|(i, _)| self.model.answers(*i)) {
+            let name = &self.model.seats[i].name;
+            let member = n.peers.len() > 1;
+            for (_, owner) in owners.iter().filter(|_| member) {
+                let believed = n.peers.get(&owner.id).map(|p| &p.slots);
+                if believed != Some(&owner.me().slots) {
+                    wrong.push(format!("{name} believes other slots of an owner"));
+                }
+            }
+            if member && !n.state_ok {
+                wrong.push(format!("{name} does not serve"));
+            }
+            if open_slots(n) > 0 {
+                wrong.push(format!("{name} shows an open slot"));
+            }
+            if strangers.iter().any(|s| n.peers.contains_key(&s.id)) {
+                wrong.push(format!("{name} knows a stranger"));
+            }
+        }
+        if strangers.iter().any(|s| s.peers.len() > 1) {
+            wrong.push("a stranger was taken in".to_owned());
+        }
+        for what in wrong {
+            self.model.accuse(format!("at rest, but {what}"));
+        }
+    }
+
+    /// Whether the truth is such that only a person can go on, and why.
+    pub(crate) fn truth_needs_a_person(&self) -> Option<String> {
+        let seats = &self.model.seats;
+        if let Some(s) = seats.iter().find(|s| s.foreign) {
+            return Some(format!("a stranger listens at {}", s.name));
+        }
+        let blank = self
+            .nodes()
+            .find(|(_, n)| n.peers.len() == 1 && n.me().slots.is_empty());
+        if let Some((i, _)) = blank.filter(|_| !self.setting.managed) {
+            return Some(format!("nobody asked {} to join", seats[i].name));
+        }
+        let kept: SlotSet = self
+            .nodes()
+            .filter(|(i, n)| {
+                let lost = !seats[*i].running && seats[*i].persistence == Persistence::Off;
+                n.is_primary() && !lost
+            })
+            .flat_map(|(_, n)| n.me().slots.ranges().iter().copied())
+            .collect();
+        let copied: SlotSet = self
+            .nodes()
+            .filter(|(i, n)| !n.is_primary() && seats[*i].running && n.offset > 1)
+            .filter_map(|(_, n)| n.peers.get(&n.shard_head()))
+            .flat_map(|p| p.slots.ranges().iter().copied())
+            .collect();
+        let lost = kept.union(&copied).complement();
+        (!lost.is_empty()).then(|| format!("the last copy of slots {lost} is gone"))
+    }
+}

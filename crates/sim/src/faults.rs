@@ -1,0 +1,346 @@
+//! What can go wrong, and how it is done to the model.
+
+use std::collections::BTreeSet;
+
+use shardwright_topology::{OpenSlot, Slot, SlotSet};
+
+use crate::commands::Command;
+use crate::model::{Model, Persistence};
+use crate::node::Node;
+use crate::operator::Operator;
+
+/// Something that goes wrong, or is mended.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    Kill(Vec<usize>),
+    /// Killed, and comes back at a new address.
+    Move(Vec<usize>),
+    /// Both killed; each comes back at the other's address.
+    Swap(usize, usize),
+    Wipe(Vec<usize>),
+    /// Cut off from the other nodes, in one direction or both.
+    Isolate(usize, Direction),
+    /// These cannot talk to the rest.
+    Split(BTreeSet<usize>),
+    MendNet,
+    OperatorCut(BTreeSet<usize>),
+    OperatorMend,
+    Freeze(usize),
+    Thaw(usize),
+    SlowBus(u64),
+    SlowStream(u64),
+    OperatorCrash,
+    /// A process of another cluster listens where this server was.
+    Stranger(usize),
+    StrangerLeaves(usize),
+    /// Two groups of nodes forget one another.
+    Estrange(BTreeSet<usize>),
+    /// A slot's move was broken off, with so many of four keys moved.
+    OpenSlot(u16, usize),
+    /// Someone else than the planner starts a dead server again.
+    Restart(usize),
+    /// A person asks for something.
+    Ask(Ask),
+}
+
+/// What a person asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ask {
+    Switchover(usize),
+    Force(usize),
+    Takeover(usize),
+    Leave(usize),
+    Join,
+    Nothing,
+}
+
+/// Which way nothing gets through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    In,
+    Out,
+    Both,
+}
+
+impl Fault {
+    /// Its kind, for counting; none for what mends.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Kill(seats) if seats.len() == 1 => Some("kill"),
+            Self::Kill(_) => Some("kill several"),
+            Self::Move(seats) if seats.len() == 1 => Some("new address"),
+            Self::Move(_) => Some("new addresses"),
+            Self::Swap(..) => Some("addresses swapped"),
+            Self::Wipe(seats) if seats.len() == 1 => Some("directory lost"),
+            Self::Wipe(_) => Some("directories lost"),
+            Self::Isolate(_, Direction::Both) => Some("isolated"),
+            Self::Isolate(..) => Some("isolated one way"),
+            Self::Split(_) => Some("split"),
+            Self::OperatorCut(_) => Some("operator cut off"),
+            Self::Freeze(_) => Some("frozen"),
+            Self::SlowBus(ms) if *ms > 0 => Some("slow bus"),
+            Self::SlowStream(ms) if *ms > 0 => Some("slow replication"),
+            Self::OperatorCrash => Some("operator crash"),
+            Self::Stranger(_) => Some("stranger"),
+            Self::Estrange(_) => Some("two islands"),
+            Self::OpenSlot(..) => Some("open slot"),
+            Self::Restart(_) => Some("started by others"),
+            Self::Ask(Ask::Switchover(_)) => Some("asked: switchover"),
+            Self::Ask(Ask::Force(_)) => Some("asked: force"),
+            Self::Ask(Ask::Takeover(_)) => Some("asked: takeover"),
+            Self::Ask(Ask::Leave(_)) => Some("asked: leave"),
+            Self::Ask(Ask::Join) => Some("asked: join"),
+            Self::MendNet
+            | Self::OperatorMend
+            | Self::Thaw(_)
+            | Self::SlowBus(_)
+            | Self::SlowStream(_)
+            | Self::StrangerLeaves(_)
+            | Self::Ask(Ask::Nothing) => None,
+        }
+    }
+
+    /// Does it. What a person asks for is the history's to do.
+    pub(crate) fn strike(&self, model: &mut Model, operator: &mut Operator) {
+        match self {
+            Self::Kill(seats) => kill(seats, model, operator),
+            Self::Move(seats) => {
+                kill(seats, model, operator);
+                for seat in seats {
+                    model.seats[*seat].at = model.fresh_address();
+                }
+            }
+            Self::Swap(a, b) => {
+                kill(&[*a, *b], model, operator);
+                let at = model.seats[*a].at;
+                model.seats[*a].at = model.seats[*b].at;
+                model.seats[*b].at = at;
+            }
+            Self::Wipe(seats) => {
+                kill(seats, model, operator);
+                for seat in seats {
+                    if !model.seats[*seat].foreign {
+                        model.wipe(*seat);
+                    }
+                }
+            }
+            Self::Isolate(seat, direction) => isolate(*seat, *direction, model),
+            Self::Split(group) => split(group, model),
+            Self::MendNet => model.cut.clear(),
+            Self::OperatorCut(seats) => {
+                model.operator_cut.clone_from(seats);
+                seats.iter().for_each(|s| model.disturb(*s));
+            }
+            Self::OperatorMend => {
+                let seats = std::mem::take(&mut model.operator_cut);
+                seats.iter().for_each(|s| model.disturb(*s));
+            }
+            Self::Freeze(seat) => {
+                model.freeze(*seat);
+                model.disturb(*seat);
+            }
+            Self::Thaw(seat) => {
+                model.thaw(*seat);
+                model.disturb(*seat);
+            }
+            Self::SlowBus(ms) => model.slow_bus_ms = *ms,
+            Self::SlowStream(ms) => model.slow_stream_ms = *ms,
+            Self::OperatorCrash => operator.crash(model),
+            Self::Stranger(seat) => stranger(*seat, model),
+            Self::StrangerLeaves(seat) => stranger_leaves(*seat, model),
+            Self::Estrange(group) => estrange(group, model),
+            Self::OpenSlot(slot, moved) => open_slot(*slot, *moved, model),
+            Self::Restart(seat) => restart(*seat, model, operator),
+            Self::Ask(_) => {}
+        }
+    }
+}
+
+fn kill(seats: &[usize], model: &mut Model, operator: &mut Operator) {
+    for seat in seats
+        .iter()
+        .filter(|i| !model.seats[**i].foreign)
+        .copied()
+        .collect::<Vec<_>>()
+    {
+        model.kill(seat);
+        model.disturb(seat);
+    }
+    // A held connection closes at once where the operator has one.
+    if seats.iter().any(|s| !model.operator_cut.contains(s)) {
+        operator.wake(model);
+    }
+}
+
+/// A start by a person or the machine's own supervisor. Where we run the servers, the start gate holds one that
+/// would come back as an old or empty primary.
+fn restart(seat: usize, model: &mut Model, operator: &mut Operator) {
+    let managed = operator.desired.authority == shardwright_planner::Authority::Managed;
+    let s = &model.seats[seat];
+    let owns = s
+        .node
+        .as_ref()
+        .is_some_and(|n| n.is_primary() && !n.me().slots.is_empty());
+    let held = managed && owns && s.persistence == Persistence::Off;
+    if !held && !s.running && s.listed {
+        model.start(seat, false);
+        model.disturb(seat);
+    }
+}
+
+fn isolate(seat: usize, direction: Direction, model: &mut Model) {
+    for other in (0..model.seats.len()).filter(|o| *o != seat) {
+        if matches!(direction, Direction::Out | Direction::Both) {
+            model.cut.insert((seat, other));
+        }
+        if matches!(direction, Direction::In | Direction::Both) {
+            model.cut.insert((other, seat));
+        }
+    }
+    let name = model.seats[seat].name.clone();
+    model
+        .trace
+        .note(model.now, format_args!("{name} is cut off ({direction:?})"));
+}
+
+fn split(group: &BTreeSet<usize>, model: &mut Model) {
+    for a in 0..model.seats.len() {
+        for b in 0..model.seats.len() {
+            if group.contains(&a) != group.contains(&b) {
+                model.cut.insert((a, b));
+            }
+        }
+    }
+    model
+        .trace
+        .note(model.now, format_args!("servers {group:?} are split off"));
+}
+
+fn stranger(seat: usize, model: &mut Model) {
+    if model.seats[seat].running || model.seats[seat].foreign {
+        return;
+    }
+    let (now, at, profile) = (model.now, model.seats[seat].at, model.profile);
+    let id = model.fresh_id();
+    let run = model.next_run();
+    let mut node = Node::blank(id, at, profile, run, now);
+    node.own(id, &SlotSet::all());
+    node.me_mut().epoch = 9;
+    node.current_epoch = 9;
+    node.data.insert((0, u32::MAX));
+    let s = &mut model.seats[seat];
+    s.stash = s.node.replace(node);
+    s.foreign = true;
+    s.running = true;
+    s.frozen = false;
+    s.loads_until = now;
+    let name = s.name.clone();
+    model
+        .trace
+        .note(now, format_args!("a stranger listens at {name}"));
+    model.after(
+        crate::facts::TICK_MS,
+        crate::model::Event::Tick { seat, run },
+    );
+}
+
+fn stranger_leaves(seat: usize, model: &mut Model) {
+    if !model.seats[seat].foreign {
+        return;
+    }
+    let now = model.now;
+    let s = &mut model.seats[seat];
+    s.foreign = false;
+    s.running = false;
+    s.died = Some(now);
+    s.node = s.stash.take();
+    let name = s.name.clone();
+    model
+        .trace
+        .note(now, format_args!("the stranger at {name} leaves"));
+}
+
+fn estrange(group: &BTreeSet<usize>, model: &mut Model) {
+    let ids: Vec<_> = model
+        .seats
+        .iter()
+        .map(|s| s.node.as_ref().filter(|_| !s.foreign).map(|n| n.id))
+        .collect();
+    for a in 0..ids.len() {
+        for (b, id) in ids.iter().enumerate() {
+            let (Some(id), true) = (id, group.contains(&a) != group.contains(&b)) else {
+                continue;
+            };
+            let Some(node) = model.seats[a].node.as_mut().filter(|n| n.id != *id) else {
+                continue;
+            };
+            if node.me().primary != Some(*id) {
+                node.peers.remove(id);
+                node.banned
+                    .insert(*id, model.now + crate::facts::FORGET_BAN_MS);
+            }
+        }
+    }
+    model
+        .trace
+        .note(model.now, format_args!("servers {group:?} are estranged"));
+}
+
+/// Somebody began to move a slot, and was broken off.
+fn open_slot(slot: u16, moved: usize, model: &mut Model) {
+    let Ok(slot) = Slot::new(u64::from(slot)) else {
+        return;
+    };
+    let primaries: Vec<usize> = (0..model.seats.len())
+        .filter(|i| model.answers(*i) && !model.seats[*i].foreign)
+        .filter(|i| {
+            model.seats[*i]
+                .node
+                .as_ref()
+                .is_some_and(|n| n.me().votes() && n.state_ok)
+        })
+        .collect();
+    let owner = primaries.iter().copied().find(|i| {
+        model.seats[*i]
+            .node
+            .as_ref()
+            .is_some_and(|n| n.me().slots.contains(slot))
+    });
+    let target = owner.and_then(|o| primaries.iter().copied().find(|i| *i != o));
+    let (Some(owner), Some(target)) = (owner, target) else {
+        return;
+    };
+    let id = |i: usize, m: &Model| m.seats[i].node.as_ref().map(|n| n.id);
+    let (Some(from), Some(to)) = (id(owner, model), id(target, model)) else {
+        return;
+    };
+    for _ in 0..4 {
+        let key = model.new_key(slot);
+        model.change(owner, key, true);
+    }
+    let opened = model
+        .command(target, &Command::Importing(slot, from))
+        .and_then(|()| model.command(owner, &Command::Migrating(slot, to)));
+    let most = if moved >= 4 {
+        u32::MAX
+    } else {
+        u32::try_from(moved).unwrap_or(u32::MAX)
+    };
+    let done = opened.and_then(|()| model.move_keys(owner, target, slot, most));
+    let (a, b) = (
+        model.seats[owner].name.clone(),
+        model.seats[target].name.clone(),
+    );
+    model.trace.note(
+        model.now,
+        format_args!("slot {slot} is left open between {a} and {b}: {done:?}"),
+    );
+}
+
+/// The slots a node shows open, for the end of a history.
+pub(crate) fn open_slots(node: &Node) -> usize {
+    node.open
+        .iter()
+        .filter(|o| matches!(o, OpenSlot::Migrating { .. } | OpenSlot::Importing { .. }))
+        .count()
+}

@@ -1,0 +1,608 @@
+//! One history: a cluster is formed, things go wrong, and after they end all must be well again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardwright_planner::{Consent, Desired, FailoverPolicy, Manner, Request};
+use shardwright_topology::{Place, ServerName};
+
+use crate::dice::Dice;
+use crate::facts::Profile;
+use crate::faults::{Ask, Direction, Fault};
+use crate::model::{Event, Model, Persistence};
+use crate::operator::{Operator, Trouble};
+use crate::trace::Trace;
+
+/// How long a cluster may take to be at rest after the last fault, in virtual time. The longest chain the engines
+/// impose: a failure is declared (5 s) just after a denied election (20 s), the next falls into the voters' lock
+/// (10 s), the failed primary is believed again after 10 s, writable after 5 s; and a first copy. Most need 3 s.
+pub const REST_MAX_MS: u64 = 90_000;
+
+/// The same bound in passes: one each 100 ms while something is waited for, and as many again for steps.
+pub const PASSES_MAX: u64 = 2 * REST_MAX_MS / 100;
+
+/// What came of a history.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// A hash of all that happened: equal seeds give equal hashes.
+    pub hash: u64,
+    /// What must never happen, and did.
+    pub violations: Vec<String>,
+    /// What happened, if asked for.
+    pub lines: Vec<String>,
+    /// Passes of the operator in all.
+    pub passes: u64,
+    /// Passes after the last fault until rest.
+    pub passes_to_rest: u64,
+    /// Virtual milliseconds after the last fault until rest.
+    pub ms_to_rest: u64,
+    /// Steps by kind of action.
+    pub steps: BTreeMap<&'static str, u64>,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Whether it ended waiting for a person, rightly.
+    pub needs_a_person: bool,
+    /// Acknowledged writes.
+    pub writes: u64,
+    /// Acknowledged writes that were not there in the end, by no planned step.
+    pub writes_lost: u64,
+}
+
+/// What a history is like, drawn from its seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) shards: u16,
+    pub(crate) replicas: u16,
+    pub(crate) managed: bool,
+    /// Whether a supervisor starts dead servers by itself, as a kubelet does.
+    supervised: bool,
+    pub(crate) keep_every_write: bool,
+    pub(crate) persistence: Persistence,
+    pub(crate) profile: Profile,
+    hosts: u64,
+    write_every_ms: u64,
+    faults_from_start: bool,
+    stranger_stays: bool,
+}
+
+impl Setting {
+    fn draw(dice: &mut Dice) -> Self {
+        let shapes = [
+            (3, 0),
+            (3, 1),
+            (3, 1),
+            (3, 1),
+            (3, 2),
+            (3, 2),
+            (4, 1),
+            (5, 1),
+        ];
+        let (shards, replicas) = dice.pick(&shapes).expect("not empty");
+        let persistence = [
+            Persistence::Always,
+            Persistence::EverySecond,
+            Persistence::EverySecond,
+            Persistence::Off,
+        ];
+        Self {
+            shards,
+            replicas,
+            managed: dice.chance(80),
+            supervised: dice.chance(30),
+            keep_every_write: dice.chance(30),
+            persistence: dice.pick(&persistence).expect("not empty"),
+            profile: if dice.chance(60) {
+                Profile::Redis70
+            } else {
+                Profile::Valkey9
+            },
+            hosts: dice.below(5),
+            write_every_ms: dice.within((40, 250)),
+            faults_from_start: dice.chance(15),
+            stranger_stays: dice.chance(50),
+        }
+    }
+
+    fn desired(&self) -> Desired {
+        let policy = if self.keep_every_write {
+            FailoverPolicy::KeepEveryWrite
+        } else {
+            FailoverPolicy::Availability
+        };
+        let desired = if self.managed {
+            Desired::managed(self.shards, self.replicas)
+        } else {
+            Desired::guest()
+        };
+        Desired {
+            failover: policy,
+            ..desired
+        }
+    }
+
+    /// How a cluster of guests is formed: by request, once.
+    fn forming(&self, names: Vec<ServerName>) -> Desired {
+        if self.managed {
+            return self.desired();
+        }
+        Desired {
+            shape: Desired::managed(self.shards, self.replicas).shape,
+            ..self.desired().with(Request::Form { order: names })
+        }
+    }
+}
+
+pub(crate) struct History {
+    pub(crate) model: Model,
+    pub(crate) operator: Operator,
+    pub(crate) setting: Setting,
+    dice: Dice,
+    faults: Vec<Fault>,
+    struck: BTreeMap<&'static str, u64>,
+    pub(crate) joined: u32,
+    passes_to_rest: u64,
+    ms_to_rest: u64,
+    needs_a_person: bool,
+    last_fault: u64,
+}
+
+/// Plays the history of a seed; with its text if `verbose`.
+pub fn play(seed: u64, verbose: bool) -> Outcome {
+    let mut dice = Dice::of(seed, 0);
+    let setting = Setting::draw(&mut dice);
+    let mut model = Model::new(seed, setting.profile, Trace::new(verbose));
+    model
+        .trace
+        .note(model.now, format_args!("seed {seed}: {setting:?}"));
+    let servers = usize::from(setting.shards * (1 + setting.replicas));
+    for i in 0..servers {
+        let host = (setting.hosts > 1).then(|| format!("host{}", i as u64 % setting.hosts));
+        let zone = (setting.hosts == 4).then(|| format!("zone{}", i % 2));
+        let place = Place {
+            host,
+            zone,
+            ..Place::default()
+        };
+        model.add_seat(&format!("n{i}"), place, setting.persistence);
+    }
+    let names = model.seats.iter().map(|s| s.name.clone()).collect();
+    let mut operator = Operator::new(seed, setting.forming(names));
+    operator.wake(&mut model);
+    let mut history = History {
+        model,
+        operator,
+        setting,
+        dice,
+        faults: Vec::new(),
+        struck: BTreeMap::new(),
+        joined: 0,
+        passes_to_rest: 0,
+        ms_to_rest: 0,
+        needs_a_person: false,
+        last_fault: 0,
+    };
+    history.run();
+    history.outcome(seed)
+}
+
+impl History {
+    fn run(&mut self) {
+        if self.dice.chance(50) || !self.setting.managed {
+            for seat in 0..self.model.seats.len() {
+                self.model.start(seat, false);
+            }
+        }
+        self.operator.trouble = self.draw_trouble();
+        if !self.setting.faults_from_start {
+            self.form();
+        }
+        if self.failed() {
+            return;
+        }
+        self.model.write_every_ms = self.setting.write_every_ms;
+        self.model.after(1, Event::Write);
+        self.draw_faults();
+        self.until(self.last_fault + 500);
+        self.mend();
+        self.rest();
+        self.accept_loss();
+    }
+
+    fn failed(&self) -> bool {
+        !self.model.oracle.violations.is_empty()
+    }
+
+    fn draw_trouble(&mut self) -> Trouble {
+        if self.dice.chance(40) {
+            return Trouble::default();
+        }
+        Trouble {
+            lost_reply: self.dice.below(15),
+            doubled: self.dice.below(15),
+            crash: self.dice.below(100),
+            deaf: self.dice.below(6),
+        }
+    }
+
+    /// Forms the cluster; it must be at rest within the bound.
+    fn form(&mut self) {
+        let from = self.model.now;
+        while !self.settled_since(from) && !self.failed() {
+            if self.model.now > from + REST_MAX_MS {
+                let plan = self.last_plan();
+                self.model.accuse(format!("forming did not end: {plan}"));
+                return;
+            }
+            self.step();
+        }
+        self.operator.desired = self.setting.desired();
+        self.model
+            .trace
+            .note(self.model.now, format_args!("the cluster is formed"));
+    }
+
+    /// Whether a pass that began after this time found nothing to do.
+    fn settled_since(&self, from: u64) -> bool {
+        self.operator
+            .last
+            .as_ref()
+            .is_some_and(|(at, plan)| *at > from + 10 && plan.is_settled())
+    }
+
+    pub(crate) fn last_plan(&self) -> String {
+        self.operator.last.as_ref().map_or_else(
+            || "no plan yet".to_owned(),
+            |(_, plan)| {
+                let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+                let waits: Vec<String> = plan.waiting.iter().map(ToString::to_string).collect();
+                crate::operator::named(&format!("steps {steps:?}, waits {waits:?}"), &self.model)
+            },
+        )
+    }
+
+    /// One event.
+    fn step(&mut self) {
+        let Some(event) = self.model.next() else {
+            return;
+        };
+        match self.model.handle(event) {
+            None => {}
+            Some(Event::Operator(turn)) => self.operator.turn(turn, &mut self.model),
+            Some(Event::Fault(i)) => self.strike(i),
+            Some(_) => unreachable!("the model handles its own events"),
+        }
+    }
+
+    fn until(&mut self, end: u64) {
+        while self.model.next_at().is_some_and(|at| at <= end) && !self.failed() {
+            self.step();
+        }
+    }
+
+    fn plan_fault(&mut self, at: u64, fault: Fault) {
+        let now = self.model.now;
+        self.last_fault = self.last_fault.max(now + at);
+        self.model.after(at, Event::Fault(self.faults.len()));
+        self.faults.push(fault);
+    }
+
+    fn strike(&mut self, i: usize) {
+        let fault = self.faults[i].clone();
+        if let Some(kind) = fault.kind() {
+            *self.struck.entry(kind).or_insert(0) += 1;
+            let now = self.model.now;
+            self.model.trace.note(now, format_args!("fault: {fault:?}"));
+        }
+        if let Fault::Ask(ask) = &fault {
+            self.ask(*ask);
+        }
+        fault.strike(&mut self.model, &mut self.operator);
+        let died: Vec<usize> = match &fault {
+            Fault::Kill(seats) | Fault::Move(seats) | Fault::Wipe(seats) => seats.clone(),
+            Fault::Swap(a, b) => vec![*a, *b],
+            _ => Vec::new(),
+        };
+        for seat in died {
+            if self.setting.supervised || !self.setting.managed {
+                let ms = self.dice.within((1_000, 4_000));
+                self.model.after(ms, Event::Fault(self.faults.len()));
+                self.faults.push(Fault::Restart(seat));
+            }
+        }
+    }
+
+    fn draw_faults(&mut self) {
+        let count = 1 + self.dice.below(7);
+        let span = self.dice.within((300, 25_000));
+        for _ in 0..count {
+            let at = self.dice.below(span);
+            self.draw_fault(at);
+        }
+    }
+
+    fn seat(&mut self) -> usize {
+        let len = self.model.seats.len();
+        self.dice.index(len)
+    }
+
+    fn some_seats(&mut self) -> Vec<usize> {
+        let percent = self.dice.within((20, 90));
+        let all: Vec<usize> = (0..self.model.seats.len()).collect();
+        let mut some: Vec<usize> = all
+            .iter()
+            .copied()
+            .filter(|_| self.dice.chance(percent))
+            .collect();
+        if some.is_empty() || self.dice.chance(25) {
+            some = all;
+        }
+        some
+    }
+
+    fn draw_fault(&mut self, at: u64) {
+        let seat = self.seat();
+        let lasts = self.dice.within((200, 15_000));
+        match self.dice.below(26) {
+            0..=5 => self.plan_fault(at, Fault::Kill(vec![seat])),
+            6 | 7 => {
+                let seats = self.some_seats();
+                self.plan_fault(at, Fault::Kill(seats));
+            }
+            8 => self.plan_fault(at, Fault::Move(vec![seat])),
+            9 => {
+                let seats = self.some_seats();
+                self.plan_fault(at, Fault::Move(seats));
+            }
+            10 => {
+                let other = self.seat();
+                if other != seat {
+                    self.plan_fault(at, Fault::Swap(seat, other));
+                }
+            }
+            11 => self.plan_fault(at, Fault::Wipe(vec![seat])),
+            12 if self.dice.chance(20) => {
+                let seats = self.some_seats();
+                self.plan_fault(at, Fault::Wipe(seats));
+            }
+            12 | 13 => {
+                let ways = [Direction::In, Direction::Out, Direction::Both];
+                let way = self.dice.pick(&ways).expect("not empty");
+                self.plan_fault(at, Fault::Isolate(seat, way));
+                self.plan_fault(at + lasts, Fault::MendNet);
+            }
+            14 => {
+                let group = self.some_seats().into_iter().collect();
+                self.plan_fault(at, Fault::Split(group));
+                self.plan_fault(at + lasts, Fault::MendNet);
+            }
+            15 => {
+                let group: BTreeSet<usize> = self.some_seats().into_iter().collect();
+                self.plan_fault(at, Fault::OperatorCut(group));
+                self.plan_fault(at + lasts, Fault::OperatorMend);
+            }
+            16 | 17 => {
+                self.plan_fault(at, Fault::Freeze(seat));
+                self.plan_fault(at + lasts, Fault::Thaw(seat));
+            }
+            18 => {
+                let ms = self.dice.within((50, 800));
+                self.plan_fault(at, Fault::SlowBus(ms));
+                self.plan_fault(at + lasts, Fault::SlowBus(0));
+            }
+            19 => {
+                let ms = self.dice.within((50, 2_000));
+                self.plan_fault(at, Fault::SlowStream(ms));
+                self.plan_fault(at + lasts, Fault::SlowStream(0));
+            }
+            20 => self.plan_fault(at, Fault::OperatorCrash),
+            21 if self.dice.chance(40) => {
+                self.plan_fault(at, Fault::Kill(vec![seat]));
+                // Greetings that are under way to the old address end first.
+                self.plan_fault(at + 10 + lasts, Fault::Stranger(seat));
+            }
+            22 => {
+                let group = self.some_seats().into_iter().collect();
+                self.plan_fault(at, Fault::Estrange(group));
+            }
+            23 | 24 => {
+                let slot = u16::try_from(self.dice.below(16_384)).expect("below 16384");
+                let moved = [0, 2, 4][self.dice.index(3)];
+                self.plan_fault(at, Fault::OpenSlot(slot, moved));
+            }
+            _ => self.draw_request(at, seat),
+        }
+    }
+
+    fn draw_request(&mut self, at: u64, seat: usize) {
+        let ask = match self.dice.below(6) {
+            0..=2 => Ask::Switchover(seat),
+            3 => Ask::Force(seat),
+            4 => Ask::Takeover(seat),
+            _ if !self.setting.managed => {
+                if self.dice.chance(50) {
+                    Ask::Leave(seat)
+                } else {
+                    Ask::Join
+                }
+            }
+            _ => Ask::Switchover(seat),
+        };
+        self.plan_fault(at, Fault::Ask(ask));
+        // A person looks whether it was done, and goes.
+        self.plan_fault(at + 8_000, Fault::Ask(Ask::Nothing));
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let node = |history: &Self, seat: usize| {
+            let s = &history.model.seats[seat];
+            s.node.as_ref().filter(|_| !s.foreign).map(|n| n.id)
+        };
+        let promote = |node, manner| Request::Promote { node, manner };
+        let request = match ask {
+            Ask::Switchover(seat) => node(self, seat).map(|n| promote(n, Manner::Switchover)),
+            Ask::Force(seat) => node(self, seat).map(|n| promote(n, Manner::Force)),
+            Ask::Takeover(seat) => node(self, seat).map(|n| promote(n, Manner::Takeover)),
+            Ask::Leave(seat) => {
+                let id = node(self, seat);
+                self.model.oracle.leaving.extend(id);
+                id.map(|node| Request::Leave { node })
+            }
+            Ask::Join => Some(self.join()),
+            Ask::Nothing => None,
+        };
+        if !matches!(ask, Ask::Nothing)
+            || !matches!(self.operator.desired.request, Some(Request::Form { .. }))
+        {
+            self.operator.desired.request = request;
+        }
+        self.operator.wake(&mut self.model);
+    }
+
+    /// A new blank server appears, and a person asks to let it join.
+    fn join(&mut self) -> Request {
+        let name = format!("j{}", self.joined);
+        self.joined += 1;
+        let persistence = self.setting.persistence;
+        let seat = self.model.add_seat(&name, Place::default(), persistence);
+        self.model.start(seat, false);
+        Request::Join {
+            server: ServerName(name),
+            replica: self.dice.chance(80),
+            of: None,
+        }
+    }
+
+    /// All faults end.
+    fn mend(&mut self) {
+        if self.failed() {
+            return;
+        }
+        self.model.cut.clear();
+        Fault::OperatorMend.strike(&mut self.model, &mut self.operator);
+        self.operator.trouble = Trouble::default();
+        self.model.slow_bus_ms = 0;
+        self.model.slow_stream_ms = 0;
+        self.model.write_every_ms = 0;
+        if !matches!(self.operator.desired.request, Some(Request::Form { .. })) {
+            self.operator.desired.request = None;
+        }
+        for seat in 0..self.model.seats.len() {
+            self.model.thaw(seat);
+            if self.model.seats[seat].foreign && !self.setting.stranger_stays {
+                Fault::StrangerLeaves(seat).strike(&mut self.model, &mut self.operator);
+            }
+            if !self.setting.managed {
+                Fault::Restart(seat).strike(&mut self.model, &mut self.operator);
+            }
+        }
+        let now = self.model.now;
+        self.model.trace.note(now, format_args!("all faults end"));
+    }
+
+    /// From here on the cluster must come to rest, or rightly wait for a person.
+    fn rest(&mut self) {
+        let (from, passes) = (self.model.now, self.operator.passes);
+        while !self.failed() {
+            self.step();
+            if self.settled_since(from + 100) {
+                if self.request_ends() {
+                    continue;
+                }
+                self.passes_to_rest = self.operator.passes - passes;
+                self.ms_to_rest = self.model.now - from;
+                self.check_end();
+                return;
+            }
+            let spent = self.operator.passes - passes > PASSES_MAX;
+            if self.model.now > from + REST_MAX_MS || spent {
+                self.judge_stuck();
+                return;
+            }
+        }
+    }
+
+    /// A guest cluster that was being formed when the faults began: the request is fulfilled now.
+    fn request_ends(&mut self) -> bool {
+        if !matches!(self.operator.desired.request, Some(Request::Form { .. })) {
+            return false;
+        }
+        self.operator.desired = self.setting.desired();
+        self.operator.last = None;
+        true
+    }
+
+    /// It is not at rest: that is right only where the truth asks for a person.
+    fn judge_stuck(&mut self) {
+        let plan = self.last_plan();
+        let stuck = self
+            .operator
+            .last
+            .as_ref()
+            .is_some_and(|(_, plan)| plan.is_stuck());
+        let why = self.truth_needs_a_person();
+        if stuck && why.is_some() {
+            self.needs_a_person = true;
+            let now = self.model.now;
+            self.model
+                .trace
+                .note(now, format_args!("waits for a person ({why:?}): {plan}"));
+        } else {
+            self.model
+                .accuse(format!("no rest within {REST_MAX_MS} ms ({why:?}): {plan}"));
+        }
+    }
+
+    /// Where data was lost for good, a person accepts it; then the cluster must come to rest after all.
+    fn accept_loss(&mut self) {
+        if self.failed() || !self.needs_a_person || !self.setting.managed {
+            return;
+        }
+        for seat in 0..self.model.seats.len() {
+            Fault::StrangerLeaves(seat).strike(&mut self.model, &mut self.operator);
+        }
+        self.operator.desired.consent = Consent { lose_data: true };
+        self.model.oracle.consent = true;
+        let now = self.model.now;
+        self.model
+            .trace
+            .note(now, format_args!("a person accepts the loss"));
+        self.rest();
+    }
+
+    fn outcome(self, seed: u64) -> Outcome {
+        let writes = self.model.writes.len() as u64;
+        let lost = self.lost_writes();
+        let mut faults = self.struck;
+        faults.insert("operator crash", self.operator.crashes);
+        faults.insert("lost reply", self.operator.lost_replies);
+        faults.insert("doubled command", self.operator.doubled);
+        Outcome {
+            seed,
+            hash: self.model.trace.hash(),
+            violations: self.model.oracle.violations.clone(),
+            passes: self.operator.passes,
+            passes_to_rest: self.passes_to_rest,
+            ms_to_rest: self.ms_to_rest,
+            steps: self.operator.counts,
+            faults,
+            needs_a_person: self.needs_a_person,
+            writes,
+            writes_lost: lost,
+            lines: self.model.trace.into_lines(),
+        }
+    }
+
+    /// Acknowledged writes that no node holds at the end.
+    fn lost_writes(&self) -> u64 {
+        let held: BTreeSet<u32> = self
+            .model
+            .seats
+            .iter()
+            .filter(|s| !s.foreign)
+            .filter_map(|s| s.node.as_ref())
+            .flat_map(|n| n.data.iter().map(|k| k.1))
+            .collect();
+        self.model.writes.len() as u64 - held.len() as u64
+    }
+}

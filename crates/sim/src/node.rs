@@ -1,0 +1,386 @@
+//! One engine process with its table, its data and its clocks: what is kept, and what it says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardwright_topology::{NodeId, OpenSlot, Role, Slot, SlotSet};
+
+use crate::facts::Profile;
+
+/// Where a process listens: a number for one IP address and port. [`At::NONE`] is `noaddr`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct At(pub(crate) u16);
+
+impl At {
+    pub(crate) const NONE: Self = Self(0);
+}
+
+/// One key, which is one write: its slot and its number.
+pub(crate) type Key = (u16, u32);
+
+/// What a node believes of another's health.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Belief {
+    Fine,
+    Suspected,
+    Failed { since: u64 },
+}
+
+/// A row of a node's table.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) at: At,
+    pub(crate) role: Role,
+    pub(crate) primary: Option<NodeId>,
+    pub(crate) epoch: u64,
+    pub(crate) slots: SlotSet,
+    pub(crate) belief: Belief,
+    /// When the oldest unanswered ping was sent.
+    pub(crate) pinged: Option<u64>,
+    /// When the last answer came.
+    pub(crate) heard: u64,
+    pub(crate) link_up: bool,
+    /// Who reported it as failing, and when.
+    pub(crate) reports: BTreeMap<NodeId, u64>,
+    /// When this node last voted about it.
+    pub(crate) voted: Option<u64>,
+    /// Its replication offset, by its last header.
+    pub(crate) offset: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(at: At, role: Role, now: u64) -> Self {
+        Self {
+            at,
+            role,
+            primary: None,
+            epoch: 0,
+            slots: SlotSet::empty(),
+            belief: Belief::Fine,
+            pinged: None,
+            heard: now,
+            link_up: false,
+            reports: BTreeMap::new(),
+            voted: None,
+            offset: 0,
+        }
+    }
+
+    /// Whether it votes: a primary with slots.
+    pub(crate) fn votes(&self) -> bool {
+        self.role == Role::Primary && !self.slots.is_empty()
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        matches!(self.belief, Belief::Failed { .. })
+    }
+}
+
+/// A node that was met and is not yet known by name.
+#[derive(Clone, Debug)]
+pub(crate) struct Greeting {
+    /// The made-up name it has meanwhile.
+    pub(crate) name: NodeId,
+    pub(crate) at: At,
+    pub(crate) since: u64,
+    pub(crate) sent: Option<u64>,
+    /// Whether MEET is sent (we were told to), or only a ping (it met us).
+    pub(crate) meets: bool,
+}
+
+/// A replica's election.
+#[derive(Clone, Debug)]
+pub(crate) struct Election {
+    /// When votes are asked for.
+    pub(crate) at: u64,
+    pub(crate) sent: bool,
+    pub(crate) epoch: u64,
+    pub(crate) votes: BTreeSet<NodeId>,
+}
+
+/// A failover that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Manual {
+    pub(crate) until: u64,
+    /// Without the primary. With it, the replica first waits for the paused primary's offset.
+    pub(crate) force: bool,
+    pub(crate) target: Option<u64>,
+}
+
+/// A replica's copying.
+#[derive(Clone, Debug)]
+pub(crate) struct Copying {
+    /// Whether the link is up and the first copy done.
+    pub(crate) up: bool,
+    /// Being copied: until when, and whether fully.
+    pub(crate) busy: Option<(u64, bool)>,
+    /// From which run of which node.
+    pub(crate) from: Option<(NodeId, u64)>,
+    /// Counts the links, so that what was sent on an old one is not taken from a new one.
+    pub(crate) link: u64,
+    pub(crate) last_contact: u64,
+    /// Whether the planner made it copy this primary, so that what the first copy replaces is our doing.
+    pub(crate) ours: bool,
+}
+
+/// One engine process.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) profile: Profile,
+    /// Changes with each start; unique in a history.
+    pub(crate) run: u64,
+    pub(crate) started: u64,
+    pub(crate) current_epoch: u64,
+    pub(crate) last_vote_epoch: u64,
+    /// The table, its own row included.
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) greetings: Vec<Greeting>,
+    pub(crate) banned: BTreeMap<NodeId, u64>,
+    pub(crate) open: Vec<OpenSlot>,
+    pub(crate) state_ok: bool,
+    /// When it last was in a minority.
+    pub(crate) minority: Option<u64>,
+    pub(crate) election: Option<Election>,
+    pub(crate) manual: Option<Manual>,
+    /// A primary takes no writes until then (a switchover is under way), and for whom.
+    pub(crate) paused: Option<(u64, NodeId)>,
+    pub(crate) data: BTreeSet<Key>,
+    pub(crate) replid: u64,
+    /// The stream it continued when it was promoted, and up to where.
+    pub(crate) replid2: Option<(u64, u64)>,
+    pub(crate) offset: u64,
+    pub(crate) copying: Copying,
+    pub(crate) ticks: u64,
+    /// Sessions of its replicas: seat of the replica and when the last write sent to it arrives.
+    pub(crate) sending: BTreeMap<usize, u64>,
+}
+
+impl Node {
+    /// A node that was never in a cluster.
+    pub(crate) fn blank(id: NodeId, at: At, profile: Profile, run: u64, now: u64) -> Self {
+        Self {
+            id,
+            profile,
+            run,
+            started: now,
+            current_epoch: 0,
+            last_vote_epoch: 0,
+            peers: BTreeMap::from([(id, Peer::new(at, Role::Primary, now))]),
+            greetings: Vec::new(),
+            banned: BTreeMap::new(),
+            open: Vec::new(),
+            state_ok: false,
+            minority: None,
+            election: None,
+            manual: None,
+            paused: None,
+            data: BTreeSet::new(),
+            replid: run,
+            replid2: None,
+            offset: 0,
+            copying: Copying::idle(now),
+            ticks: 0,
+            sending: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn me(&self) -> &Peer {
+        &self.peers[&self.id]
+    }
+
+    pub(crate) fn me_mut(&mut self) -> &mut Peer {
+        self.peers.get_mut(&self.id).expect("a node lists itself")
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        self.me().role == Role::Primary
+    }
+
+    /// The node whose slots these are: itself, or its primary.
+    pub(crate) fn shard_head(&self) -> NodeId {
+        self.me().primary.unwrap_or(self.id)
+    }
+
+    /// Primaries with slots in its table.
+    pub(crate) fn size(&self) -> usize {
+        self.peers.values().filter(|p| p.votes()).count()
+    }
+
+    pub(crate) fn quorum(&self) -> usize {
+        self.size() / 2 + 1
+    }
+
+    /// Who owns this slot, by its table.
+    pub(crate) fn owner(&self, slot: Slot) -> Option<NodeId> {
+        self.peers
+            .iter()
+            .find(|(_, p)| p.slots.contains(slot))
+            .map(|(id, _)| *id)
+    }
+
+    /// All slots with an owner, by its table.
+    pub(crate) fn owned(&self) -> SlotSet {
+        self.peers
+            .values()
+            .flat_map(|p| p.slots.ranges().iter().copied())
+            .collect()
+    }
+
+    pub(crate) fn importing(&self, slot: Slot) -> bool {
+        self.open
+            .iter()
+            .any(|o| matches!(o, OpenSlot::Importing { .. }) && o.slot() == slot)
+    }
+
+    /// Keys it holds of a slot.
+    pub(crate) fn keys_in(&self, slot: Slot) -> impl Iterator<Item = Key> + '_ {
+        let n = slot.number();
+        self.data.range((n, 0)..=(n, u32::MAX)).copied()
+    }
+
+    /// Whether a client's write to this slot would be taken.
+    pub(crate) fn takes_writes(&self, slot: Slot) -> bool {
+        self.state_ok
+            && self.paused.is_none()
+            && self.is_primary()
+            && self.me().slots.contains(slot)
+    }
+
+    /// Takes slots out of the table, whoever has them.
+    pub(crate) fn disown(&mut self, slots: &SlotSet) {
+        for peer in self.peers.values_mut() {
+            if !peer.slots.intersection(slots).is_empty() {
+                peer.slots = peer.slots.difference(slots);
+            }
+        }
+    }
+
+    /// Gives slots to a node in the table.
+    pub(crate) fn own(&mut self, id: NodeId, slots: &SlotSet) {
+        self.disown(slots);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.slots = peer.slots.union(slots);
+        }
+    }
+
+    /// A config epoch above all it knows, without asking anyone.
+    pub(crate) fn bump_epoch(&mut self) {
+        let highest = self.peers.values().map(|p| p.epoch).max().unwrap_or(0);
+        let highest = highest.max(self.current_epoch);
+        if self.me().epoch == 0 || self.me().epoch != highest {
+            self.current_epoch = highest + 1;
+            let epoch = self.current_epoch;
+            self.me_mut().epoch = epoch;
+        }
+    }
+
+    /// Becomes a replica of this node.
+    pub(crate) fn follow(&mut self, primary: NodeId, ours: bool, now: u64) {
+        if self.is_primary() {
+            self.replid2 = None;
+        }
+        let me = self.me_mut();
+        me.role = Role::Replica;
+        me.primary = Some(primary);
+        me.slots = SlotSet::empty();
+        self.open.clear();
+        self.manual = None;
+        self.paused = None;
+        self.sending.clear();
+        self.copying = Copying {
+            link: self.copying.link + 1,
+            ours,
+            ..Copying::idle(now)
+        };
+    }
+
+    /// Becomes the primary of its shard.
+    pub(crate) fn replace_primary(&mut self, replid: u64) {
+        let Some(old) = self.me().primary else { return };
+        let slots = self
+            .peers
+            .get(&old)
+            .map_or_else(SlotSet::empty, |p| p.slots.clone());
+        let me = self.me_mut();
+        me.role = Role::Primary;
+        me.primary = None;
+        let id = self.id;
+        self.own(id, &slots);
+        self.replid2 = Some((self.replid, self.offset));
+        self.replid = replid;
+        self.copying.up = false;
+        self.copying.busy = None;
+        self.copying.from = None;
+        self.copying.link += 1;
+        self.manual = None;
+        if self.profile.votes_again() {
+            self.election = None;
+        }
+    }
+
+    /// What a stop of the process ends, while its file of nodes stays.
+    pub(crate) fn stop(&mut self) {
+        self.greetings.clear();
+        self.banned.clear();
+        self.state_ok = false;
+        self.minority = None;
+        self.election = None;
+        self.manual = None;
+        self.paused = None;
+        self.sending.clear();
+        self.copying.up = false;
+        self.copying.busy = None;
+        self.copying.from = None;
+        self.copying.link += 1;
+    }
+
+    /// A start of the process from its files.
+    pub(crate) fn start(&mut self, at: At, run: u64, now: u64) {
+        self.run = run;
+        self.started = now;
+        self.replid = run;
+        self.replid2 = None;
+        self.copying = Copying {
+            link: self.copying.link + 1,
+            ..Copying::idle(now)
+        };
+        for peer in self.peers.values_mut() {
+            peer.link_up = false;
+            peer.pinged = None;
+            peer.heard = now;
+            peer.reports.clear();
+            peer.voted = None;
+        }
+        self.me_mut().at = at;
+        // A replica restarts with the offset its file names; a primary begins a new stream.
+        self.offset = u64::from(!self.data.is_empty());
+    }
+
+    /// Forgets everyone and everything, and takes a new name.
+    pub(crate) fn reset(&mut self, id: NodeId, now: u64) {
+        let at = self.me().at;
+        let run = self.run;
+        *self = Self {
+            ticks: self.ticks,
+            started: self.started,
+            copying: Copying {
+                link: self.copying.link + 1,
+                ..Copying::idle(now)
+            },
+            ..Self::blank(id, at, self.profile, run, now)
+        };
+    }
+}
+
+impl Copying {
+    pub(crate) fn idle(now: u64) -> Self {
+        Self {
+            up: false,
+            busy: None,
+            from: None,
+            link: 0,
+            last_contact: now,
+            ours: false,
+        }
+    }
+}

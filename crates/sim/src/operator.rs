@@ -1,0 +1,632 @@
+//! The operator: it observes, plans, checks, and takes the steps, with all that can go wrong in between.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use shardwright_planner::{
+    Action, Authority, Desired, Limits, Plan, Precondition, Severity, Step, check, plan,
+};
+use shardwright_topology::{
+    Attempt, AttemptKind, Death, DeathProof, Formed, NodeId, NodeView, Observed, Process, Role,
+    Seen, Server, ServerName, Source, Timestamp, Why,
+};
+
+use crate::commands::Command;
+use crate::dice::Dice;
+use crate::model::{Event, Model};
+
+/// How long an answer is waited for.
+const ASK_TIMEOUT_MS: u64 = 500;
+/// From one pass to the next when steps were taken.
+const BUSY_MS: u64 = 50;
+/// The same when something is waited for.
+const WAITING_MS: u64 = 100;
+/// The same when all is at rest.
+const IDLE_MS: u64 = 500;
+/// How long the operator remembers what it asked for.
+const ATTEMPT_MEMORY_MS: u64 = 60_000;
+
+/// One turn of the operator; the number tells turns of an earlier life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    Begin(u64),
+    Ask(u64, usize),
+    /// The time for an answer is over.
+    Late(u64, usize),
+    Decide(u64),
+    Step(u64),
+}
+
+/// How often things go wrong with the operator itself, in percent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trouble {
+    pub(crate) lost_reply: u64,
+    pub(crate) doubled: u64,
+    pub(crate) crash: u64,
+    pub(crate) deaf: u64,
+}
+
+/// The operator.
+pub(crate) struct Operator {
+    pub(crate) desired: Desired,
+    limits: Limits,
+    /// Kept on its store: survives a crash.
+    pub(crate) formed: Option<Formed>,
+    pub(crate) trouble: Trouble,
+    pub(crate) passes: u64,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) crashes: u64,
+    pub(crate) lost_replies: u64,
+    pub(crate) doubled: u64,
+    /// The plan of the last whole pass, and when it was made.
+    pub(crate) last: Option<(u64, Plan)>,
+    last_heard: BTreeMap<usize, Box<NodeView>>,
+    attempts: Vec<Attempt>,
+    roles: BTreeMap<NodeId, (Role, String)>,
+    wins: BTreeMap<NodeId, Timestamp>,
+    dead_since: BTreeMap<usize, u64>,
+    life: u64,
+    pass: Option<Pass>,
+    hint: bool,
+    cache: Option<(Vec<Server>, Option<Formed>, Observed)>,
+    /// Whether steps are written to the trace by name: for scripts.
+    pub(crate) transcript: Option<Vec<String>>,
+    dice: Dice,
+}
+
+#[derive(Default)]
+struct Pass {
+    heard: BTreeMap<usize, (Process, Seen<NodeView>)>,
+    asked: usize,
+    observed: Option<Observed>,
+    groups: Vec<VecDeque<Step>>,
+}
+
+impl Operator {
+    pub(crate) fn new(seed: u64, desired: Desired) -> Self {
+        Self {
+            desired,
+            limits: Limits {
+                node_timeout_ms: crate::facts::NODE_TIMEOUT_MS,
+                ..Limits::default()
+            },
+            formed: None,
+            trouble: Trouble::default(),
+            passes: 0,
+            counts: BTreeMap::new(),
+            crashes: 0,
+            lost_replies: 0,
+            doubled: 0,
+            last: None,
+            last_heard: BTreeMap::new(),
+            attempts: Vec::new(),
+            roles: BTreeMap::new(),
+            wins: BTreeMap::new(),
+            dead_since: BTreeMap::new(),
+            life: 0,
+            pass: None,
+            hint: false,
+            cache: None,
+            transcript: None,
+            dice: Dice::of(seed, 7),
+        }
+    }
+
+    /// Something happened that is worth a look: a held connection closed, a watch fired.
+    pub(crate) fn wake(&mut self, model: &mut Model) {
+        if self.pass.is_some() {
+            self.hint = true;
+        } else {
+            self.begin_in(2, model);
+        }
+    }
+
+    fn begin_in(&mut self, ms: u64, model: &mut Model) {
+        self.life += 1;
+        self.pass = None;
+        model.after(ms, Event::Operator(Turn::Begin(self.life)));
+    }
+
+    /// The operator dies, loses its memory, and is started again.
+    pub(crate) fn crash(&mut self, model: &mut Model) {
+        self.crashes += 1;
+        self.last_heard.clear();
+        self.attempts.clear();
+        self.roles.clear();
+        self.wins.clear();
+        self.dead_since.clear();
+        self.hint = false;
+        let down = self.dice.below(5_000);
+        model.oracle.operator_down_until = model.now + down;
+        model
+            .trace
+            .note(model.now, format_args!("the operator crashes"));
+        self.begin_in(down, model);
+    }
+
+    /// Takes its turn.
+    pub(crate) fn turn(&mut self, turn: Turn, model: &mut Model) {
+        let (Turn::Begin(life)
+        | Turn::Ask(life, _)
+        | Turn::Late(life, _)
+        | Turn::Decide(life)
+        | Turn::Step(life)) = turn;
+        if life != self.life {
+            return;
+        }
+        if self.trouble.crash > 0 && self.dice.below(10_000) < self.trouble.crash {
+            self.crash(model);
+            return;
+        }
+        match turn {
+            Turn::Begin(_) => self.begin(model),
+            Turn::Ask(_, seat) => self.ask(seat, model),
+            Turn::Late(_, seat) => self.give_up(seat, model),
+            Turn::Decide(_) => self.decide(model),
+            Turn::Step(_) => self.step(model),
+        }
+    }
+
+    fn begin(&mut self, model: &mut Model) {
+        let mut pass = Pass::default();
+        for seat in 0..model.seats.len() {
+            if model.seats[seat].listed {
+                pass.asked += 1;
+                let ms = 1 + self.dice.below(4);
+                model.after(ms, Event::Operator(Turn::Ask(self.life, seat)));
+            }
+        }
+        if pass.asked == 0 {
+            model.after(1, Event::Operator(Turn::Decide(self.life)));
+        }
+        self.pass = Some(pass);
+    }
+
+    fn ask(&mut self, seat: usize, model: &mut Model) {
+        let deaf = self.trouble.deaf > 0 && self.dice.chance(self.trouble.deaf);
+        let s = &model.seats[seat];
+        let cut = model.operator_cut.contains(&seat);
+        if cut || (s.running && (s.frozen || deaf)) {
+            model.after(ASK_TIMEOUT_MS, Event::Operator(Turn::Late(self.life, seat)));
+            return;
+        }
+        let view = if !s.running {
+            Seen::Unknown(Why::Refused)
+        } else if s.loads_until > model.now {
+            Seen::Unknown(Why::Loading)
+        } else {
+            model.view(seat).map_or_else(
+                || Seen::Unknown(Why::Strange("no node".to_owned())),
+                Seen::Known,
+            )
+        };
+        self.heard(seat, view, model);
+    }
+
+    fn give_up(&mut self, seat: usize, model: &mut Model) {
+        self.heard(seat, Seen::Unknown(Why::TimedOut), model);
+    }
+
+    fn heard(&mut self, seat: usize, view: Seen<NodeView>, model: &mut Model) {
+        let now = model.now;
+        let s = &model.seats[seat];
+        let process = if model.operator_cut.contains(&seat) {
+            Process::Unknown
+        } else if s.running {
+            Process::Running
+        } else {
+            let proof = if s.started_ever {
+                DeathProof::ChildReaped
+            } else {
+                DeathProof::NotStarted
+            };
+            let since = Timestamp(*self.dead_since.entry(seat).or_insert(now));
+            Process::Dead(Death { proof, since })
+        };
+        if process == Process::Running {
+            self.dead_since.remove(&seat);
+        }
+        let Some(pass) = self.pass.as_mut() else {
+            return;
+        };
+        pass.heard.insert(seat, (process, view));
+        if pass.heard.len() == pass.asked {
+            model.after(0, Event::Operator(Turn::Decide(self.life)));
+        }
+    }
+
+    fn servers(&mut self, pass: &mut Pass, model: &mut Model) -> Vec<Server> {
+        let managed = self.desired.authority == Authority::Managed;
+        let views = pass
+            .heard
+            .iter_mut()
+            .filter_map(|(seat, (_, view))| match view {
+                Seen::Known(view) => Some((*seat, view)),
+                Seen::Unknown(_) => None,
+            });
+        model.count_open_slots(views);
+        let mut servers = Vec::new();
+        for (seat, (process, view)) in &pass.heard {
+            let s = &model.seats[*seat];
+            let last_heard = match view {
+                Seen::Known(view) => {
+                    self.last_heard.insert(*seat, Box::new(view.clone()));
+                    None
+                }
+                Seen::Unknown(_) => self.last_heard.get(seat).cloned(),
+            };
+            let disk = if managed && process.death().is_some() {
+                Seen::Known(model.disk(*seat))
+            } else {
+                Seen::Unknown(Why::NotAsked)
+            };
+            servers.push(Server {
+                name: s.name.clone(),
+                address: Seen::Known(model.address(s.at)),
+                place: s.place.clone(),
+                process: process.clone(),
+                view: view.clone(),
+                last_heard,
+                disk,
+                recorded_id: s.recorded,
+            });
+        }
+        servers
+    }
+
+    /// The runtime records the node of a server once it belongs to the cluster, and the one before it has nothing
+    /// left that only its death explains.
+    fn record(o: &Observed, model: &mut Model) {
+        for member in o.members().values() {
+            let seat = member.server.as_ref().and_then(|name| seat_of(name, model));
+            let Some(seat) = seat else { continue };
+            let before = model.seats[seat].recorded;
+            let belongs = member.source == Source::Itself
+                && (member.listed_by > 1 || !member.slots.is_empty());
+            let done = before
+                .and_then(|id| o.member(id))
+                .is_none_or(|m| m.slots.is_empty());
+            if before != Some(member.id) && belongs && done {
+                model.seats[seat].recorded = Some(member.id);
+            }
+        }
+    }
+
+    /// When nodes became primaries, of those whose process was not restarted since.
+    fn remember_wins(&mut self, o: &Observed) {
+        for (_, view) in o.views() {
+            let Some(role) = view.own().map(|own| own.role) else {
+                continue;
+            };
+            let this = (role, view.server.run_id.clone());
+            match self.roles.insert(view.id, this) {
+                Some((_, run)) if run != view.server.run_id => {
+                    self.wins.remove(&view.id);
+                }
+                Some((Role::Replica, _)) if role == Role::Primary => {
+                    self.wins.insert(view.id, o.at);
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    fn decide(&mut self, model: &mut Model) {
+        let Some(mut pass) = self.pass.take() else {
+            return;
+        };
+        self.passes += 1;
+        let now = Timestamp(model.now);
+        let servers = self.servers(&mut pass, model);
+        let mut observed = match self.cache.take() {
+            Some((old, formed, o)) if old == servers && formed == self.formed => {
+                let mut o = o;
+                o.at = now;
+                self.cache = Some((old, formed, o.clone()));
+                o
+            }
+            _ => {
+                let o = Observed::new(now, self.formed.clone(), servers.iter().cloned());
+                self.cache = Some((servers, self.formed.clone(), o.clone()));
+                o
+            }
+        };
+        self.remember_wins(&observed);
+        self.attempts.retain(|a| {
+            let done = observed
+                .member(a.node)
+                .is_some_and(|m| m.role == Role::Primary);
+            !done && now.since_ms(a.at) < ATTEMPT_MEMORY_MS
+        });
+        observed.attempts.clone_from(&self.attempts);
+        observed.wins.clone_from(&self.wins);
+        let made = plan(&self.desired, &observed, &self.limits, now);
+        let fatal: Vec<String> = check(&made, &self.desired, &observed)
+            .iter()
+            .filter(|v| v.severity == Severity::Fatal)
+            .map(ToString::to_string)
+            .collect();
+        if !fatal.is_empty() {
+            let text: Vec<String> = made.steps.iter().map(ToString::to_string).collect();
+            model.accuse(format!("the linter refuses {text:?}: {fatal:?}"));
+            self.last = Some((model.now, Plan::default()));
+            self.begin_in(IDLE_MS, model);
+            return;
+        }
+        Self::record(&observed, model);
+        pass.groups = groups(&made.steps);
+        pass.observed = Some(observed);
+        let (steps, waits) = (!made.steps.is_empty(), !made.waiting.is_empty());
+        self.last = Some((model.now, made));
+        if steps {
+            self.pass = Some(pass);
+            let ms = 1 + self.dice.below(3);
+            model.after(ms, Event::Operator(Turn::Step(self.life)));
+        } else {
+            let ms = if std::mem::take(&mut self.hint) {
+                2
+            } else if waits {
+                WAITING_MS
+            } else {
+                IDLE_MS
+            };
+            self.begin_in(ms, model);
+        }
+    }
+
+    /// Takes one step; steps at one node in their order, nodes in any.
+    fn step(&mut self, model: &mut Model) {
+        let Some(mut pass) = self.pass.take() else {
+            return;
+        };
+        pass.groups.retain(|g| !g.is_empty());
+        if pass.groups.is_empty() {
+            let ms = if std::mem::take(&mut self.hint) {
+                2
+            } else {
+                BUSY_MS
+            };
+            self.begin_in(ms, model);
+            return;
+        }
+        let i = self.dice.index(pass.groups.len());
+        let step = pass.groups[i].pop_front().expect("it is not empty");
+        if let Some(o) = &pass.observed
+            && !self.take(&step, o, model)
+        {
+            pass.groups[i].clear();
+        }
+        self.pass = Some(pass);
+        let ms = 1 + self.dice.below(3);
+        model.after(ms, Event::Operator(Turn::Step(self.life)));
+    }
+
+    /// Takes a step; true when it is known to have been done.
+    fn take(&mut self, step: &Step, o: &Observed, model: &mut Model) -> bool {
+        let text = named(&step.to_string(), model);
+        if !step.requires.iter().all(|p| holds(p, model)) {
+            model.trace.note(model.now, format_args!("stale: {text}"));
+            return false;
+        }
+        *self.counts.entry(kind(&step.action)).or_insert(0) += 1;
+        model.trace.note(model.now, format_args!("step: {text}"));
+        if let Some(lines) = &mut self.transcript {
+            lines.push(text.clone());
+        }
+        model.judge(&step.action, o);
+        self.remember(&step.action, model.now);
+        let claimed = model.claimed();
+        let mut done = self.act(&step.action, model);
+        if self.dice.chance(self.trouble.doubled) {
+            self.doubled += 1;
+            let again = self.act(&step.action, model);
+            model
+                .trace
+                .note(model.now, format_args!("the command came twice: {again:?}"));
+        }
+        let lost = claimed.difference(&model.claimed());
+        if !lost.is_empty() {
+            model.accuse(format!("a step lost slots {lost}: {text}"));
+        }
+        if let Err(refusal) = &done {
+            model
+                .trace
+                .note(model.now, format_args!("refused: {refusal}"));
+        } else if self.dice.chance(self.trouble.lost_reply) {
+            self.lost_replies += 1;
+            done = Err("the reply was lost");
+        }
+        done.is_ok()
+    }
+
+    fn remember(&mut self, action: &Action, now: u64) {
+        let (node, kind) = match action {
+            Action::Failover { seen, .. } => (seen.replica(), AttemptKind::Failover),
+            Action::Takeover { replica, .. } => (*replica, AttemptKind::Takeover),
+            Action::Switchover { replica, .. } => (*replica, AttemptKind::Switchover),
+            _ => return,
+        };
+        let at = Timestamp(now);
+        self.attempts.push(Attempt { node, kind, at });
+    }
+
+    fn act(&mut self, action: &Action, model: &mut Model) -> Result<(), &'static str> {
+        match action {
+            Action::StartServer { server } => {
+                let seat = seat_of(server, model).ok_or("no such server")?;
+                if model.operator_cut.contains(&seat) {
+                    return Err("the host is not reached");
+                }
+                model.start(seat, true);
+                model.disturb(seat);
+                Ok(())
+            }
+            Action::RecordFormed => {
+                if self.formed.is_none() {
+                    self.formed = Some(Formed {
+                        cluster_id: "simulated".to_owned(),
+                        at: Timestamp(model.now),
+                    });
+                }
+                Ok(())
+            }
+            Action::MoveKeys {
+                from,
+                to,
+                slot,
+                keys_max,
+                ..
+            } => {
+                let source = reached(*from, model)?;
+                let target = reached(to.node(), model)?;
+                model.move_keys(source, target, *slot, *keys_max)
+            }
+            other => {
+                let (node, command) = command_of(other, model).ok_or("no such command")?;
+                let seat = model.home(node).ok_or("no such node")?;
+                if model.operator_cut.contains(&seat) || !model.seats[seat].running {
+                    return Err("not reached");
+                }
+                if model.seats[seat].frozen {
+                    model.leave_command(seat, command);
+                    return Err("no answer in time");
+                }
+                if model.seats[seat].loads_until > model.now {
+                    return Err("loading");
+                }
+                model.command(seat, &command)
+            }
+        }
+    }
+}
+
+fn seat_of(server: &ServerName, model: &Model) -> Option<usize> {
+    model.seats.iter().position(|s| s.name == *server)
+}
+
+fn reached(node: NodeId, model: &Model) -> Result<usize, &'static str> {
+    let seat = model.home(node).ok_or("no such node")?;
+    if model.answers(seat) && !model.operator_cut.contains(&seat) {
+        Ok(seat)
+    } else {
+        Err("not reached")
+    }
+}
+
+/// The steps of each node in their order.
+fn groups(steps: &[Step]) -> Vec<VecDeque<Step>> {
+    let mut groups: Vec<(Option<NodeId>, VecDeque<Step>)> = Vec::new();
+    for step in steps {
+        let at = step.action.at();
+        match groups.iter_mut().find(|(a, _)| at.is_some() && *a == at) {
+            Some((_, group)) => group.push_back(step.clone()),
+            None => groups.push((at, VecDeque::from([step.clone()]))),
+        }
+    }
+    groups.into_iter().map(|(_, g)| g).collect()
+}
+
+/// Reads a precondition again, as the executor does right before the command.
+fn holds(p: &Precondition, model: &Model) -> bool {
+    let node = |id: &NodeId| {
+        reached(*id, model)
+            .ok()
+            .and_then(|i| model.seats[i].node.as_ref())
+    };
+    match p {
+        Precondition::LivesAt { node: id, address } => {
+            reached(*id, model).is_ok_and(|i| model.address(model.seats[i].at) == *address)
+        }
+        Precondition::IsBlank { node: id } => node(id).is_some_and(|n| {
+            n.peers.len() == 1
+                && n.greetings.is_empty()
+                && n.me().slots.is_empty()
+                && n.data.is_empty()
+        }),
+        Precondition::IsUnburdened { node: id } => node(id)
+            .is_some_and(|n| n.me().slots.is_empty() && (!n.is_primary() || n.data.is_empty())),
+        Precondition::IsReplicaOf { node: id, primary } => {
+            node(id).is_some_and(|n| n.me().primary == Some(*primary))
+        }
+        Precondition::HoldsNoKeyOf { node: id, slot } => {
+            node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
+        }
+        Precondition::SlotsFree { node: id, slots } => {
+            node(id).is_some_and(|n| n.owned().intersection(slots).is_empty())
+        }
+    }
+}
+
+/// The engine's command for an action at a node.
+fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
+    let at = action.at()?;
+    let command = match action {
+        Action::SetConfigEpoch { epoch, .. } => Command::SetConfigEpoch(epoch.0),
+        Action::AddSlots { slots, .. } => Command::AddSlots(slots.clone()),
+        Action::Meet { target, .. } => {
+            let seats = model.seats.iter();
+            let there = seats
+                .map(|s| s.at)
+                .find(|at| model.address(*at) == *target.address())?;
+            Command::Meet(there)
+        }
+        Action::Replicate { primary, .. } => Command::Replicate(*primary),
+        Action::Switchover { .. } => Command::Switchover,
+        Action::Failover { .. } => Command::Force,
+        Action::Takeover { .. } => Command::Takeover,
+        Action::Forget { gone, .. } => Command::Forget(gone.node()),
+        Action::Reset { .. } => Command::Reset,
+        Action::CloseSlot { slot, .. } => Command::Close(*slot),
+        Action::AssignSlot { slot, owner, .. } => Command::Assign(*slot, *owner),
+        Action::StartServer { .. } | Action::RecordFormed | Action::MoveKeys { .. } => return None,
+    };
+    Some((at, command))
+}
+
+/// The kinds of actions, for counting.
+pub(crate) const KINDS: [&str; 14] = [
+    "StartServer",
+    "RecordFormed",
+    "SetConfigEpoch",
+    "AddSlots",
+    "Meet",
+    "Replicate",
+    "Switchover",
+    "Failover",
+    "Takeover",
+    "Forget",
+    "Reset",
+    "CloseSlot",
+    "AssignSlot",
+    "MoveKeys",
+];
+
+fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::StartServer { .. } => "StartServer",
+        Action::RecordFormed => "RecordFormed",
+        Action::SetConfigEpoch { .. } => "SetConfigEpoch",
+        Action::AddSlots { .. } => "AddSlots",
+        Action::Meet { .. } => "Meet",
+        Action::Replicate { .. } => "Replicate",
+        Action::Switchover { .. } => "Switchover",
+        Action::Failover { .. } => "Failover",
+        Action::Takeover { .. } => "Takeover",
+        Action::Forget { .. } => "Forget",
+        Action::Reset { .. } => "Reset",
+        Action::CloseSlot { .. } => "CloseSlot",
+        Action::AssignSlot { .. } => "AssignSlot",
+        Action::MoveKeys { .. } => "MoveKeys",
+    }
+}
+
+/// A text with names instead of ids and addresses.
+pub(crate) fn named(text: &str, model: &Model) -> String {
+    let mut text = text.to_owned();
+    for (id, name) in &model.names {
+        let short = id.short();
+        if text.contains(&short) {
+            text = text.replace(&id.to_string(), name).replace(&short, name);
+        }
+    }
+    text
+}

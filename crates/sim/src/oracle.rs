@@ -1,0 +1,394 @@
+//! The judge: it knows the truth, and watches what our steps do to it. It shares nothing with the planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardwright_planner::Action;
+use shardwright_topology::{NodeId, Observed, Replication, Role, SlotSet};
+
+use crate::model::Model;
+use crate::node::Key;
+
+/// What the judge remembers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) violations: Vec<String>,
+    /// Whether a person agreed to lose data.
+    pub(crate) consent: bool,
+    /// Whether the operator was down lately: then nobody could have done better.
+    pub(crate) operator_down_until: u64,
+    /// Who was asked to leave.
+    pub(crate) leaving: BTreeSet<NodeId>,
+    /// Slots that our own steps assigned.
+    assigned: SlotSet,
+    /// When each node last became a primary.
+    promoted: BTreeMap<NodeId, u64>,
+    /// Switchovers that we asked for: the replica, its primary, and when.
+    switchovers: BTreeMap<NodeId, (NodeId, u64)>,
+    /// Whom a node copied before we made it copy another.
+    copied_before: BTreeMap<NodeId, Option<NodeId>>,
+    /// When a server last changed so that it could not be heard, or could again.
+    pub(crate) disturbed: BTreeMap<usize, u64>,
+    /// How often two primaries took writes for one slot by the engines' doing.
+    pub(crate) engine_duals: u64,
+}
+
+/// How long a server must have been in reach before not hearing it is our fault.
+const COULD_BE_HEARD_MS: u64 = 3_000;
+
+impl Model {
+    pub(crate) fn accuse(&mut self, what: String) {
+        self.trace.note(self.now, format_args!("VIOLATION {what}"));
+        self.oracle.violations.push(what);
+    }
+
+    /// Notes that a server could not be heard, or can be again.
+    pub(crate) fn disturb(&mut self, seat: usize) {
+        let now = self.now;
+        self.oracle.disturbed.insert(seat, now);
+    }
+
+    fn held_elsewhere(&self, key: Key, except: usize) -> bool {
+        self.seats.iter().enumerate().any(|(i, s)| {
+            i != except && !s.foreign && s.node.as_ref().is_some_and(|n| n.data.contains(&key))
+        })
+    }
+
+    /// Who truly owns a slot: of all that claim it for themselves, living or on a disk, the one with the greatest epoch.
+    fn true_owner(&self, slot: u16) -> Option<NodeId> {
+        let slot = shardwright_topology::Slot::new(u64::from(slot)).ok()?;
+        self.seats
+            .iter()
+            .filter(|s| !s.foreign)
+            .filter_map(|s| s.node.as_ref())
+            .filter(|n| n.is_primary() && n.me().slots.contains(slot))
+            .max_by_key(|n| (n.me().epoch, n.id))
+            .map(|n| n.id)
+    }
+
+    /// Keys that a node deleted because their slots went elsewhere.
+    pub(crate) fn oracle_dropped_with_slots(&mut self, seat: usize, dropped: &[Key]) {
+        let lost: Vec<Key> = dropped
+            .iter()
+            .copied()
+            .filter(|k| !self.held_elsewhere(*k, seat))
+            .filter(|k| {
+                shardwright_topology::Slot::new(u64::from(k.0))
+                    .is_ok_and(|slot| self.oracle.assigned.contains(slot))
+            })
+            .collect();
+        if let Some(key) = lost.first() {
+            let name = self.seats[seat].name.clone();
+            self.accuse(format!(
+                "assigning slot {} made {name} delete the last copy of {} keys",
+                key.0,
+                lost.len()
+            ));
+        }
+    }
+
+    /// A copy replaced what a node had.
+    pub(crate) fn oracle_replaced_by_copy(
+        &mut self,
+        seat: usize,
+        source: usize,
+        dropped: &[Key],
+        ours: bool,
+    ) {
+        let Some(id) = self.seats[seat].node.as_ref().map(|n| n.id) else {
+            return;
+        };
+        let before = self.oracle.copied_before.remove(&id).flatten();
+        if self.oracle.consent {
+            return;
+        }
+        let last: Vec<Key> = dropped
+            .iter()
+            .copied()
+            .filter(|k| !self.held_elsewhere(*k, seat))
+            .collect();
+        let (name, from) = (
+            self.seats[seat].name.clone(),
+            self.seats[source].name.clone(),
+        );
+        if ours {
+            let moved = last
+                .iter()
+                .filter(|k| before.is_some() && self.true_owner(k.0) == before)
+                .count();
+            if moved > 0 {
+                self.accuse(format!(
+                    "making {name} a replica of {from} dropped the last copy of {moved} keys"
+                ));
+            }
+        }
+        if self.seats[source].started_by_us {
+            let emptied = last
+                .iter()
+                .filter(|k| self.seats[source].lost_by_kill.contains(k))
+                .count();
+            if emptied > 0 {
+                self.accuse(format!(
+                    "starting {from} emptied its replica {name} of {emptied} keys"
+                ));
+            }
+        }
+    }
+
+    /// A node became a primary in place of another.
+    pub(crate) fn oracle_promoted(&mut self, seat: usize, past: Option<NodeId>) {
+        let now = self.now;
+        let Some(node) = self.seats[seat].node.as_ref() else {
+            return;
+        };
+        let (id, mine) = (node.id, node.data.clone());
+        self.oracle.promoted.insert(id, now);
+        let Some((primary, at)) = self.oracle.switchovers.remove(&id) else {
+            return;
+        };
+        if past != Some(primary) || now - at > 5_000 {
+            return;
+        }
+        let Some(old) = self.home(primary).filter(|i| self.seats[*i].running) else {
+            return;
+        };
+        let theirs = self.seats[old].node.as_ref().expect("its home has it");
+        let missing = theirs.data.difference(&mine).count();
+        if missing > 0 {
+            let name = self.name(id);
+            self.accuse(format!(
+                "the switchover to {name} dropped {missing} acknowledged writes"
+            ));
+        }
+    }
+
+    /// Looks for two primaries that take writes for one slot.
+    pub(crate) fn watch(&mut self) {
+        let mut takers: Vec<(usize, NodeId, u64, &SlotSet)> = Vec::new();
+        let mut slots = 0_u32;
+        for (i, s) in self.seats.iter().enumerate() {
+            let Some(node) = s.node.as_ref().filter(|_| !s.foreign && self.answers(i)) else {
+                continue;
+            };
+            if node.state_ok && node.paused.is_none() && node.is_primary() {
+                slots += u32::from(node.me().slots.count());
+                takers.push((i, node.id, node.me().epoch, &node.me().slots));
+            }
+        }
+        if slots <= u32::from(shardwright_topology::SLOT_COUNT) && takers.len() < 2 {
+            return;
+        }
+        let mut found = None;
+        for (k, a) in takers.iter().enumerate() {
+            for b in &takers[k + 1..] {
+                if !a.3.intersection(b.3).is_empty() {
+                    let (newer, older) = if a.2 >= b.2 { (a, b) } else { (b, a) };
+                    found = Some((newer.1, older.0));
+                }
+            }
+        }
+        let Some((newer, older)) = found else { return };
+        self.oracle.engine_duals += 1;
+        let s = &self.seats[older];
+        let since = s.node.as_ref().map(|n| n.started);
+        let after = self.oracle.promoted.get(&newer).copied();
+        let ours = s.started_by_us
+            && since.zip(after).is_some_and(|(start, at)| start > at)
+            && self.cut.is_empty()
+            && self.operator_cut.is_empty()
+            && self.now > self.oracle.operator_down_until + COULD_BE_HEARD_MS;
+        if ours {
+            let (older, newer) = (s.name.clone(), self.name(newer));
+            self.accuse(format!(
+                "{older}, which was started again, and {newer} both take writes for one slot"
+            ));
+        }
+    }
+
+    /// All slots that some node, living or on a disk, claims for itself.
+    pub(crate) fn claimed(&self) -> SlotSet {
+        self.seats
+            .iter()
+            .filter(|s| !s.foreign)
+            .filter_map(|s| s.node.as_ref())
+            .filter(|n| n.is_primary())
+            .flat_map(|n| n.me().slots.ranges().iter().copied())
+            .collect()
+    }
+
+    /// Judges a step by the truth, right before it is taken.
+    pub(crate) fn judge(&mut self, action: &Action, o: &Observed) {
+        let touched: Vec<NodeId> = action.at().into_iter().chain(about(action)).collect();
+        for id in touched {
+            let stranger = self.home(id).is_none_or(|i| self.seats[i].foreign)
+                && !self.names.contains_key(&id);
+            if stranger || self.home(id).is_some_and(|i| self.seats[i].foreign) {
+                self.accuse(format!("a step touches a stranger: {action}"));
+            }
+        }
+        match action {
+            Action::StartServer { server } => {
+                if self.seats.iter().any(|s| s.name == *server && s.running) {
+                    self.accuse(format!("{server} is started, and runs"));
+                }
+            }
+            Action::AddSlots { node, slots } => self.judge_adding(*node, slots),
+            Action::Replicate { node, .. } => {
+                let before = self
+                    .home(node.node())
+                    .and_then(|i| self.seats[i].node.as_ref().and_then(|n| n.me().primary));
+                self.oracle.copied_before.insert(node.node(), before);
+            }
+            Action::Switchover { replica, primary } => {
+                let now = self.now;
+                self.oracle.switchovers.insert(*replica, (*primary, now));
+            }
+            Action::Failover { dead, seen } => {
+                self.judge_promotion(dead.node(), seen.replica(), o);
+            }
+            Action::Takeover { replica, dead } => {
+                self.judge_promotion(dead.node(), *replica, o);
+            }
+            Action::Forget { gone, .. } => self.judge_forgetting(gone.node()),
+            Action::Reset { node } => self.judge_reset(node.node()),
+            Action::AssignSlot { slot, .. } => {
+                let one = SlotSet::from(shardwright_topology::SlotRange::from(*slot));
+                self.oracle.assigned = self.oracle.assigned.union(&one);
+            }
+            Action::RecordFormed
+            | Action::SetConfigEpoch { .. }
+            | Action::Meet { .. }
+            | Action::CloseSlot { .. }
+            | Action::MoveKeys { .. } => {}
+        }
+    }
+
+    fn judge_adding(&mut self, node: NodeId, slots: &SlotSet) {
+        let owners: Vec<NodeId> = self
+            .seats
+            .iter()
+            .filter(|s| !s.foreign)
+            .filter_map(|s| s.node.as_ref())
+            .filter(|n| n.id != node && n.is_primary())
+            .filter(|n| !n.me().slots.intersection(slots).is_empty())
+            .map(|n| n.id)
+            .collect();
+        if let Some(owner) = owners.first()
+            && !self.oracle.consent
+        {
+            let (node, owner) = (self.name(node), self.name(*owner));
+            self.accuse(format!("slots of {owner} are given to {node} too"));
+        }
+        let keys = self
+            .seats
+            .iter()
+            .filter_map(|s| s.node.as_ref())
+            .flat_map(|n| n.data.iter())
+            .any(|k| {
+                shardwright_topology::Slot::new(u64::from(k.0)).is_ok_and(|s| slots.contains(s))
+            });
+        if keys && !self.oracle.consent {
+            let node = self.name(node);
+            self.accuse(format!(
+                "slots {slots} are given anew to {node} though keys of them exist, without consent"
+            ));
+        }
+    }
+
+    fn judge_promotion(&mut self, dead: NodeId, heir: NodeId, o: &Observed) {
+        if self.home(dead).is_some_and(|i| self.seats[i].running) {
+            let dead = self.name(dead);
+            self.accuse(format!("{dead} is promoted past, and lives"));
+        }
+        let Some(mine) = self.home(heir).and_then(|i| self.seats[i].node.as_ref()) else {
+            return;
+        };
+        let offset = mine.offset;
+        let seen_offset = |id: NodeId| match o.view_of(id).map(|v| &v.server.replication) {
+            Some(Replication::Replica {
+                offset, syncing, ..
+            }) if !syncing => Some(*offset),
+            Some(_) | None => None,
+        };
+        let mut fresher = None;
+        for (i, s) in self.seats.iter().enumerate() {
+            let Some(node) = s.node.as_ref().filter(|n| n.id != heir) else {
+                continue;
+            };
+            if node.me().primary != Some(dead) || node.me().role != Role::Replica {
+                continue;
+            }
+            let seen = seen_offset(node.id).is_some_and(|o| Some(o) > seen_offset(heir));
+            let calm = self
+                .oracle
+                .disturbed
+                .get(&i)
+                .is_none_or(|at| self.now - at > COULD_BE_HEARD_MS);
+            let unheard = seen_offset(node.id).is_none()
+                && calm
+                && self.answers(i)
+                && s.listed
+                && !self.operator_cut.contains(&i)
+                && node.copying.busy.is_none()
+                && node.offset > offset;
+            if seen || unheard {
+                fresher = Some(node.id);
+            }
+        }
+        if let Some(fresher) = fresher {
+            let (heir, fresher) = (self.name(heir), self.name(fresher));
+            self.accuse(format!(
+                "{heir} is promoted over {fresher}, which has the fresher copy"
+            ));
+        }
+    }
+
+    /// A node that is not running and owns nothing may be forgotten by mistake: it is greeted again when it starts.
+    fn judge_forgetting(&mut self, gone: NodeId) {
+        if self.oracle.leaving.contains(&gone) {
+            return;
+        }
+        let harm = self.home(gone).is_some_and(|i| {
+            let owns = |n: &crate::node::Node| n.is_primary() && !n.me().slots.is_empty();
+            self.seats[i].running || self.seats[i].node.as_ref().is_some_and(owns)
+        });
+        if harm && !self.oracle.consent {
+            let name = self.name(gone);
+            self.accuse(format!("{name} is forgotten, and lives or owns slots"));
+        }
+    }
+
+    fn judge_reset(&mut self, node: NodeId) {
+        let Some(i) = self.home(node) else { return };
+        let keys: Vec<Key> = self.seats[i]
+            .node
+            .iter()
+            .flat_map(|n| n.data.iter().copied())
+            .collect();
+        let last = keys.iter().filter(|k| !self.held_elsewhere(**k, i)).count();
+        if last > 0 {
+            let name = self.name(node);
+            self.accuse(format!(
+                "resetting {name} drops the last copy of {last} keys"
+            ));
+        }
+    }
+}
+
+/// The other nodes an action is about, as far as they must be ours.
+fn about(action: &Action) -> Option<NodeId> {
+    match action {
+        Action::Meet { target, .. } => Some(target.node()),
+        Action::Replicate { primary, .. } | Action::Switchover { primary, .. } => Some(*primary),
+        Action::MoveKeys { to, .. } => Some(to.node()),
+        Action::AssignSlot { owner, .. } => Some(*owner),
+        Action::StartServer { .. }
+        | Action::RecordFormed
+        | Action::SetConfigEpoch { .. }
+        | Action::AddSlots { .. }
+        | Action::Failover { .. }
+        | Action::Takeover { .. }
+        | Action::Forget { .. }
+        | Action::Reset { .. }
+        | Action::CloseSlot { .. } => None,
+    }
+}

@@ -1,0 +1,191 @@
+//! What a node and a runtime tell an operator who asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardwright_topology::{
+    Address, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView, OpenSlot,
+    ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
+};
+
+use crate::facts::Profile;
+use crate::model::{Model, Persistence};
+use crate::node::{At, Belief, Node, Peer};
+
+impl Model {
+    /// Everything the node at this server says.
+    pub(crate) fn view(&self, seat: usize) -> Option<NodeView> {
+        let node = self.seats[seat].node.as_ref()?;
+        let mut rows: Vec<Row> = node
+            .peers
+            .iter()
+            .map(|(id, peer)| Row {
+                id: *id,
+                open: if *id == node.id {
+                    node.open.clone()
+                } else {
+                    Vec::new()
+                },
+                flags: flags(node, *id, peer),
+                ..self.row(node, *id, peer)
+            })
+            .collect();
+        rows.extend(node.greetings.iter().map(|g| Row {
+            flags: Flags::HANDSHAKE,
+            ..self.row(node, g.name, &Peer::new(g.at, Role::Primary, 0))
+        }));
+        let known_nodes = u32::try_from(rows.len()).expect("few nodes");
+        let head = node.peers.get(&node.shard_head());
+        Some(NodeView {
+            id: node.id,
+            rows: Rows::new(rows),
+            cluster: ClusterInfo {
+                state_ok: node.state_ok,
+                slots_assigned: node.owned().count(),
+                known_nodes,
+                size: u32::try_from(node.size()).expect("few nodes"),
+                current_epoch: ConfigEpoch(node.current_epoch),
+                my_epoch: ConfigEpoch(head.map_or(node.me().epoch, |p| p.epoch)),
+            },
+            server: self.server_info(seat, node),
+            keys_in_slot: BTreeMap::new(),
+        })
+    }
+
+    /// Where slots are open, both ends and the owner are asked how many keys they hold of them.
+    pub(crate) fn count_open_slots<'a>(
+        &self,
+        heard: impl Iterator<Item = (usize, &'a mut NodeView)>,
+    ) {
+        let mut heard: Vec<(usize, &mut NodeView)> = heard.collect();
+        let mut wanted: BTreeSet<(NodeId, Slot)> = BTreeSet::new();
+        for (_, view) in &heard {
+            for end in view.own().into_iter().flat_map(|own| &own.open) {
+                let (OpenSlot::Migrating { slot, to: other }
+                | OpenSlot::Importing { slot, from: other }) = *end;
+                let owner = heard
+                    .iter()
+                    .find(|(_, v)| v.own().is_some_and(|o| o.slots.contains(slot)));
+                let ends = [Some(view.id), Some(other), owner.map(|(_, v)| v.id)];
+                wanted.extend(ends.into_iter().flatten().map(|id| (id, slot)));
+            }
+        }
+        for (seat, view) in &mut heard {
+            let Some(node) = self.seats[*seat].node.as_ref() else {
+                continue;
+            };
+            let mine = wanted.iter().filter(|(id, _)| *id == view.id);
+            view.keys_in_slot = mine
+                .map(|(_, slot)| (*slot, node.keys_in(*slot).count() as u64))
+                .collect();
+        }
+    }
+
+    fn row(&self, node: &Node, id: NodeId, peer: &Peer) -> Row {
+        let head = peer.primary.and_then(|p| node.peers.get(&p));
+        Row {
+            id,
+            address: self.address(peer.at),
+            hostname: None,
+            shard: None,
+            role: peer.role,
+            primary: peer.primary,
+            health: match peer.belief {
+                Belief::Fine => Health::Fine,
+                Belief::Suspected => Health::Suspected,
+                Belief::Failed { .. } => Health::Failed,
+            },
+            flags: Flags::default(),
+            ping_sent_ms: 0,
+            pong_received_ms: 0,
+            epoch: ConfigEpoch(head.map_or(peer.epoch, |p| p.epoch)),
+            link_up: peer.link_up || id == node.id,
+            slots: if peer.role == Role::Primary {
+                peer.slots.clone()
+            } else {
+                SlotSet::empty()
+            },
+            open: Vec::new(),
+        }
+    }
+
+    fn server_info(&self, seat: usize, node: &Node) -> ServerInfo {
+        let replication = match node.me().primary {
+            None => Replication::Primary {
+                offset: node.offset,
+                replicas: self.replicas_seen_by(node),
+            },
+            Some(primary) => Replication::Replica {
+                primary: node
+                    .peers
+                    .get(&primary)
+                    .map_or_else(|| self.address(At::NONE), |p| self.address(p.at)),
+                link_up: node.copying.up,
+                syncing: node.copying.busy.is_some_and(|(_, full)| full),
+                offset: node.offset,
+            },
+        };
+        let (engine, version) = match self.profile {
+            Profile::Redis70 => (EngineKind::Redis, (7, 0, 15)),
+            Profile::Valkey9 => (EngineKind::Valkey, (9, 1, 0)),
+        };
+        ServerInfo {
+            engine,
+            version: Version {
+                major: version.0,
+                minor: version.1,
+                patch: version.2,
+            },
+            run_id: format!("run{}", node.run),
+            replication,
+            loading: false,
+            aof_enabled: Some(self.seats[seat].persistence != Persistence::Off),
+            used_memory_bytes: None,
+            maxmemory_bytes: None,
+            ops_per_s: None,
+            keys: node.data.len() as u64,
+            uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
+        }
+    }
+
+    /// The replicas that are connected to a primary, as it lists them.
+    fn replicas_seen_by(&self, node: &Node) -> Vec<ReplicaLink> {
+        let copies = |n: &Node| n.copying.from == Some((node.id, node.run));
+        self.seats
+            .iter()
+            .filter(|s| s.running)
+            .filter_map(|s| s.node.as_ref().filter(|n| copies(n)).map(|n| (s, n)))
+            .map(|(s, n)| ReplicaLink {
+                address: Address {
+                    ..self.address(s.at)
+                },
+                online: n.copying.up,
+                offset: n.offset,
+            })
+            .collect()
+    }
+
+    /// What a start of this server would find.
+    pub(crate) fn disk(&self, seat: usize) -> Disk {
+        let s = &self.seats[seat];
+        let Some(node) = s.node.as_ref() else {
+            return Disk::Blank;
+        };
+        match s.persistence {
+            Persistence::Always | Persistence::EverySecond => Disk::Log,
+            Persistence::Off => Disk::Stale {
+                owns_slots: node.is_primary() && !node.me().slots.is_empty(),
+            },
+        }
+    }
+}
+
+fn flags(node: &Node, id: NodeId, peer: &Peer) -> Flags {
+    let mut flags = Flags::default();
+    if id == node.id {
+        flags = flags.with(Flags::MYSELF);
+    }
+    if peer.at == At::NONE {
+        flags = flags.with(Flags::NOADDR);
+    }
+    flags
+}
