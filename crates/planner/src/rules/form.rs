@@ -181,6 +181,12 @@ fn choose_owners(
         };
         owner.insert(i, member.id);
     }
+    // What a node owns that is none of these servers is not ours to give.
+    let uncovered = p.o.uncovered();
+    let taken = |range: &SlotRange| !SlotSet::from(*range).difference(&uncovered).is_empty();
+    if (0..ranges.len()).any(|i| !owner.contains_key(&i) && taken(&ranges[i])) {
+        return None;
+    }
     let mut spread = over_hosts(&free).into_iter();
     let mut owners = Vec::new();
     for (i, range) in ranges.iter().enumerate() {
