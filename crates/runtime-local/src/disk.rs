@@ -1,16 +1,46 @@
 //! What a start of a server would find on its disk.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use shardwright_topology::wire::parse_nodes;
-use shardwright_topology::{Disk, Role, Seen, Why};
+use shardwright_topology::{Disk, NodeId, Role, Seen, Why};
 
 /// The name of the file in which a node keeps its table.
 pub(crate) const NODES_FILE: &str = "nodes.conf";
 /// Written after a stop that saved everything, removed before each start.
 pub(crate) const CLEAN_MARK: &str = "stopped-clean";
+
+/// The node whose data this is, if it is not this server's: one recorded at another server, or one of another
+/// cluster. Started here it would speak as that node, and lead its own cluster to this address.
+///
+/// `own` is the node recorded at this server, `ours` are those recorded at any. A node that the table's owner met
+/// makes it ours too: it may have joined just before it was to be recorded.
+pub(crate) fn stranger(
+    data: &Path,
+    own: Option<NodeId>,
+    ours: &BTreeSet<NodeId>,
+) -> io::Result<Option<NodeId>> {
+    let table = match fs::read(data.join(NODES_FILE)) {
+        Ok(table) => table,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    // A table that can't be read is no proof of anything; `look` then assumes the worst.
+    let Ok(rows) = parse_nodes(&table) else {
+        return Ok(None);
+    };
+    let Some(myself) = rows.myself().filter(|m| Some(m.id) != own) else {
+        return Ok(None);
+    };
+    let met: BTreeSet<NodeId> = rows.iter().map(|r| r.id).collect();
+    let blank = met.len() == 1 && myself.slots.is_empty();
+    let elsewhere = ours.contains(&myself.id);
+    let another = !ours.is_empty() && !blank && met.is_disjoint(ours);
+    Ok((elsewhere || another).then_some(myself.id))
+}
 
 /// Looks at a node's data directory. `aof`: whether the server will load its append-only file.
 pub(crate) fn look(data: &Path, aof: bool) -> Seen<Disk> {

@@ -15,8 +15,8 @@ use shardwright_manifest::{
 };
 use shardwright_runtime::{Runtime, RuntimeError, Seat};
 use shardwright_topology::{
-    Address, Death, DeathProof, Formed, Host, Member, NodeView, Observed, Place, Process, Seen,
-    ServerName, Source, Timestamp, Why,
+    Address, Death, DeathProof, Formed, Host, Member, NodeId, NodeView, Observed, Place, Process,
+    Seen, ServerName, Source, Timestamp, Why,
 };
 use tokio::sync::Notify;
 
@@ -71,6 +71,19 @@ pub enum LocalError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A server's directory holds the data of another.
+    #[error(
+        "{} holds the data of node {node}, which does not belong here: {server} is not started; put its own data back, or move this away",
+        data.display()
+    )]
+    Stranger {
+        /// The directory.
+        data: PathBuf,
+        /// Whose data it is.
+        node: NodeId,
+        /// Whose it should be.
+        server: String,
     },
     /// The ports can't change now.
     #[error("the cluster runs on ports from {first}; stop it first to move it: shardwright down")]
@@ -156,6 +169,7 @@ impl Local {
             wake,
             lock: Some(lock),
         };
+        local.no_stranger()?;
         local.move_ports(options)?;
         let mut warnings = local.fits()?;
         let private = local.dir.join("secrets");
@@ -290,6 +304,24 @@ impl Local {
             [] => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             said => said.to_vec(),
         }
+    }
+
+    /// No server that is to be started would come back as somebody else.
+    fn no_stranger(&self) -> Result<(), LocalError> {
+        for name in self.state.servers.keys() {
+            if self.process_of(name)?.is_none()
+                && let Some(node) = self.stranger_at(name)?
+            {
+                let (data, server) = (self.data_dir(name), name.clone());
+                return Err(LocalError::Stranger { data, node, server });
+            }
+        }
+        Ok(())
+    }
+
+    fn stranger_at(&self, name: &str) -> Result<Option<NodeId>, LocalError> {
+        let data = self.data_dir(name);
+        disk::stranger(&data, self.state.node_of(name), &self.state.nodes()).map_err(file(&data))
     }
 
     /// Moves a stopped cluster to other ports. Its nodes know one another by id, and meet again there.
@@ -441,7 +473,15 @@ impl Local {
         };
         // Only what is down is looked at: a running server's files change under our eyes.
         let disk = match process {
-            Process::Dead(_) => disk::look(&self.data_dir(name), self.cluster.persistence().aof),
+            Process::Dead(_) => match self.stranger_at(name) {
+                Ok(None) => disk::look(&self.data_dir(name), self.cluster.persistence().aof),
+                Ok(Some(stranger)) => {
+                    let whose =
+                        format!("its directory holds the data of node {}", stranger.short());
+                    Seen::Unknown(Why::Strange(whose))
+                }
+                Err(e) => Seen::Unknown(Why::Unreachable(e.to_string())),
+            },
             Process::Running | Process::Unknown => Seen::Unknown(Why::NotAsked),
         };
         Ok(Seat {
@@ -512,9 +552,21 @@ fn first_state(
 
 /// Whether the new node at a server may be recorded there: it belongs to the cluster, and the one before it has
 /// nothing left that only its death explains.
-fn may_record(o: &Observed, member: &Member, before: Option<shardwright_topology::NodeId>) -> bool {
-    let belongs =
-        member.source == Source::Itself && (member.listed_by > 1 || !member.slots.is_empty());
+///
+/// Once nodes are recorded, one of them must list the new one: slots, or friends of its own, may be another
+/// cluster's.
+fn may_record(o: &Observed, member: &Member, before: Option<NodeId>) -> bool {
+    let mut recorded = o
+        .servers()
+        .values()
+        .filter_map(|s| s.view.known().filter(|v| s.recorded_id == Some(v.id)))
+        .peekable();
+    let known = if recorded.peek().is_some() {
+        recorded.any(|v| v.rows.get(member.id).is_some())
+    } else {
+        member.listed_by > 1 || !member.slots.is_empty()
+    };
+    let belongs = member.source == Source::Itself && known;
     let done = before
         .and_then(|id| o.member(id))
         .is_none_or(|m| m.slots.is_empty());

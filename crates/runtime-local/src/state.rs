@@ -1,6 +1,6 @@
 //! The state directory: what is stored of a local cluster, and who may change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -60,6 +60,12 @@ impl State {
     /// The node recorded at a server.
     pub fn node_of(&self, server: &str) -> Option<NodeId> {
         self.servers.get(server)?.node.as_ref()?.parse().ok()
+    }
+
+    /// All nodes that are recorded.
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        let names = self.servers.keys();
+        names.filter_map(|name| self.node_of(name)).collect()
     }
 }
 

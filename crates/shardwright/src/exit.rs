@@ -51,6 +51,9 @@ impl ExitStatus {
             }
             let state = cause.downcast_ref::<StateError>();
             let local = cause.downcast_ref::<LocalError>();
+            if matches!(local, Some(LocalError::Stranger { .. })) {
+                return Self::Refused;
+            }
             let state = state.or(match local {
                 Some(LocalError::State(state)) => Some(state),
                 _ => None,
