@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
-use shardwright_topology::{Member, NodeView, Observed, Replication, Role, Source};
+use shardwright_topology::{Member, NodeView, Observed, Replication, Role, Seen, Server, Source};
 
 /// A cluster, as `status -o json` tells it.
 #[derive(Debug, Serialize)]
@@ -27,8 +27,10 @@ struct Shard {
 
 #[derive(Debug, Serialize)]
 struct Node {
-    role: &'static str,
-    id: String,
+    /// `null`: nobody told.
+    role: Option<&'static str>,
+    /// `null`: nobody told, and none is recorded.
+    id: Option<String>,
     server: Option<String>,
     address: String,
     host: Option<String>,
@@ -61,18 +63,28 @@ impl ClusterStatus {
                 nodes,
             });
         }
-        let others = o
+        let mut others: Vec<Node> = o
             .members()
             .values()
             .filter(|m| !told.contains(&m.id))
             .map(|m| node(o, m))
             .collect();
+        let known = |server: &Server| {
+            let name = Some(&server.name);
+            o.members().values().any(|m| m.server.as_ref() == name)
+        };
+        others.extend(o.servers().values().filter(|s| !known(s)).map(unheard));
         let heard = primaries.iter().filter(|m| m.source == Source::Itself);
         let slots_covered = heard.map(|m| m.slots.count()).sum();
-        let keys = primaries
+        let told = primaries
             .iter()
-            .map(|m| o.view_of(m.id).map(|v| v.server.keys))
-            .sum();
+            .map(|m| o.view_of(m.id).map(|v| v.server.keys));
+        // Where no primary is known, neither are its keys.
+        let keys = if primaries.is_empty() {
+            None
+        } else {
+            told.sum()
+        };
         Self {
             covered: slots_covered == shardwright_topology::SLOT_COUNT,
             slots_covered,
@@ -137,11 +149,12 @@ impl Node {
             .server
             .clone()
             .filter(|s| *s != self.address)
-            .unwrap_or_else(|| self.id[..8].to_owned());
+            .or_else(|| self.id.as_ref().map(|id| id.chars().take(8).collect()))
+            .unwrap_or_else(dash);
         let host = self.host.clone().unwrap_or_else(dash);
         let texts = [
             slots.to_owned(),
-            self.role.to_owned(),
+            self.role.map_or_else(dash, str::to_owned),
             name,
             self.address.clone(),
             host,
@@ -160,11 +173,11 @@ fn node(o: &Observed, m: &Member) -> Node {
     let view = o.view_of(m.id);
     let info = view.map(|v| &v.server);
     Node {
-        role: match m.role {
+        role: Some(match m.role {
             Role::Primary => "primary",
             Role::Replica => "replica",
-        },
-        id: m.id.to_string(),
+        }),
+        id: Some(m.id.to_string()),
         server: m.server.as_ref().map(ToString::to_string),
         address: m.address.to_string(),
         host: server.and_then(|s| s.place.host.clone()),
@@ -178,11 +191,37 @@ fn node(o: &Observed, m: &Member) -> Node {
     }
 }
 
+/// A server of which nobody tells anything: it is silent, and so are those that know it.
+fn unheard(server: &Server) -> Node {
+    let state = match &server.view {
+        _ if server.process.death().is_some() => "dead".to_owned(),
+        Seen::Unknown(why) => why.to_string(),
+        Seen::Known(_) => "not heard".to_owned(),
+    };
+    Node {
+        role: None,
+        id: server.recorded_id.map(|id| id.to_string()),
+        server: Some(server.name.to_string()),
+        address: server
+            .address
+            .known()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
+        host: server.place.host.clone(),
+        engine: None,
+        state,
+        lag_bytes: None,
+        keys: None,
+        memory_bytes: None,
+        maxmemory_bytes: None,
+        ops_per_s: None,
+    }
+}
+
 fn state(o: &Observed, m: &Member, view: Option<&NodeView>) -> String {
     let Some(view) = view else {
         return match o.server_of(m.id).map(|s| (&s.process, &s.view)) {
             Some((process, _)) if process.death().is_some() => "dead".to_owned(),
-            Some((_, shardwright_topology::Seen::Unknown(why))) => why.to_string(),
+            Some((_, Seen::Unknown(why))) => why.to_string(),
             Some(_) | None => "not heard".to_owned(),
         };
     };
