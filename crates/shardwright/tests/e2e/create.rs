@@ -1,0 +1,133 @@
+//! `create` on servers started by hand, and what redis-cli says of the result at once.
+
+use shardwright_testkit::tls::Certificates;
+use shardwright_testkit::{Cluster, Error, Load, LoadOptions, Server, each_engine};
+use std::time::Duration;
+
+use crate::rig::{Home, TestResult, args, cli_check};
+
+/// Every node agrees at once, also in redis-cli's eyes; settings are what they were.
+async fn agreed_at_once(cluster: &Cluster, more: &[&str]) -> TestResult {
+    for server in &cluster.servers {
+        cli_check(server.engine(), &server.address(), more)?;
+    }
+    let roles = roles(&cluster.servers).await?;
+    assert_eq!(roles.0, 3, "three primaries");
+    assert_eq!(roles.1, 3, "three replicas with a link to their primary");
+    Ok(())
+}
+
+async fn roles(servers: &[Server]) -> Result<(usize, usize), Error> {
+    let (mut primaries, mut linked) = (0, 0);
+    for server in servers {
+        let link = server
+            .field(&["INFO", "replication"], "master_link_status")
+            .await?;
+        match link.as_deref() {
+            None => primaries += 1,
+            Some("up") => linked += 1,
+            Some(_) => {}
+        }
+    }
+    Ok((primaries, linked))
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn six_empty_nodes_become_a_cluster_that_redis_cli_accepts_at_once(engine) {
+        let home = Home::new()?;
+        let set = Cluster::start(&engine, 6, |builder| builder)?;
+        // A name for some, an IP for the others, as people type them.
+        let nodes: Vec<String> = set.servers.iter().enumerate().map(|(at, server)| {
+            let host = if at % 2 == 0 { "localhost" } else { "127.0.0.1" };
+            format!("{host}:{}", server.port())
+        }).collect();
+        home.run(&args(&["create", "--replicas", "1", "--yes"], &nodes))
+            .must(0, &["[OK] 6 nodes agree", "every slot is covered", "Primary[1] -> slots 5461-10922"]);
+        agreed_at_once(&set, &[]).await?;
+        for server in &set.servers {
+            let timeout: Vec<String> = server.ask(&["CONFIG", "GET", "cluster-node-timeout"]).await?;
+            assert_eq!(timeout[1], "15000", "what was set before is set again");
+            let delay: Vec<String> = server.ask(&["CONFIG", "GET", "repl-diskless-sync-delay"]).await?;
+            assert_eq!(delay[1], "5", "what was set before is set again");
+            home.run(&["check", &server.address()]).must(0, &["[OK] 6 nodes agree"]);
+        }
+        let load = Load::start(&set.addresses(), LoadOptions::default());
+        load.until_more(200, Duration::from_secs(10)).await?;
+        let report = load.stop().await;
+        assert_eq!(report.lost(&set.addresses()).await?, []);
+        // Again: it is done already, and nothing is lost by it.
+        let again = home.run(&args(&["create", "--replicas", "1", "--yes"], &nodes));
+        assert!(matches!(again.code, Some(0 | 3)), "{again:?}");
+        assert_eq!(report.lost(&set.addresses()).await?, []);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn with_an_acl_user_and_its_password(engine) {
+        let home = Home::new()?;
+        let acl = [
+            "user default off resetpass -@all",
+            "user admin on >admin-password ~* &* +@all",
+            "user replication on >replication-password +psync +replconf +ping",
+        ];
+        let set = Cluster::start(&engine, 6, |builder| {
+            builder.acl(acl)
+                .config("masteruser", "replication")
+                .config("masterauth", "replication-password")
+        })?;
+        let mut command = home.command(&args(&["create", "--replicas", "1", "--yes", "--user", "admin"], &set.addresses()));
+        command.env("SHARDWRIGHT_PASSWORD", "admin-password");
+        home.finish(command).must(0, &["[OK] 6 nodes agree"]).without(&["admin-password", "replication-password"]);
+        let login = ["--no-auth-warning", "--user", "admin", "--pass", "admin-password"];
+        for server in &set.servers {
+            cli_check(server.engine(), &server.address(), &login)?;
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn over_tls(engine) {
+        let home = Home::new()?;
+        let probe = Server::builder(&engine).cluster().tls(Certificates::generate()?).start();
+        if let Err(why @ Error::Died { .. }) = probe {
+            shardwright_testkit::skip::skipped("create over TLS", &format!("{engine} has no TLS: {why}"));
+            return Ok(());
+        }
+        drop(probe);
+        // One authority for all: each node speaks with each.
+        let certificates = Certificates::generate()?;
+        let (ca, cert, key) = (certificates.authority(), certificates.certificate(), certificates.key());
+        let quoted = |path: &std::path::Path| format!("\"{}\"", path.display());
+        let set = (0..6).map(|_| {
+            Server::builder(&engine).cluster().tls(Certificates::generate()?)
+                .config("tls-ca-cert-file", &quoted(&ca))
+                .config("tls-cert-file", &quoted(&cert))
+                .config("tls-key-file", &quoted(&key))
+                .start()
+        }).collect::<Result<Vec<_>, _>>()?;
+        let nodes: Vec<String> = set.iter().map(Server::address).collect();
+        let (ca, cert, key) = (ca.display().to_string(), cert.display().to_string(), key.display().to_string());
+        let tls = ["--tls", "--cacert", &ca, "--cert", &cert, "--key", &key];
+        let words = [&["create", "--replicas", "1", "--yes"], &tls[..]].concat();
+
+        let plain = home.run(&args(&["create", "--replicas", "1", "--yes"], &nodes));
+        plain.must(1, &["use TLS there"]);
+        let other = Certificates::generate()?;
+        let stranger = other.authority().display().to_string();
+        let wrong = ["create", "--replicas", "1", "--yes", "--tls", "--cacert", &stranger];
+        home.run(&args(&wrong, &nodes)).must(1, &["no TLS with", "CA"]);
+
+        home.run(&args(&words, &nodes)).must(0, &["[OK] 6 nodes agree"]);
+        let check = [&["check", &nodes[5]], &tls[..]].concat();
+        home.run(&check).must(0, &["[OK] 6 nodes agree"]);
+        for node in &nodes {
+            cli_check(&engine, node, &tls)?;
+        }
+        Ok(())
+    }
+}

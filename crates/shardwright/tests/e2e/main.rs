@@ -1,0 +1,7 @@
+//! The real binary against real servers: what a person types, and what comes of it.
+
+mod bad_input;
+mod create;
+mod local;
+mod local_input;
+mod rig;
