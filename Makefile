@@ -2,9 +2,12 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 20000
+# More words for a bench: make bench-failover ARGS='--engine redis-7.0 --runs 9 --trace'
+ARGS ?=
+BENCH = $(CARGO) run --release --locked -p shardwright-testkit --bin bench --
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test lint sim bench-create engines tools
+.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-restart engines tools
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +29,13 @@ sim: ## simulated histories with faults: make sim SEEDS=20000
 	$(CARGO) run --release --locked -p shardwright-sim --bin sim -- --seeds $(SEEDS)
 
 bench-create: build engines ## time `create` against redis-cli --cluster create, on each engine
-	$(CARGO) run --release --locked -p shardwright-testkit --bin bench-create
+	$(BENCH) create $(ARGS)
+
+bench-failover: build engines ## time without writes after kill -9 of a primary, watched and not
+	$(BENCH) failover $(ARGS)
+
+bench-restart: build engines ## a whole cluster back: all addresses changed, all processes killed
+	$(BENCH) restart $(ARGS)
 
 engines: ## install the servers to test with into .engines/
 	@scripts/engines.sh

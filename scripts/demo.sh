@@ -12,12 +12,14 @@ cd "$ROOT"
 case "${1:-up}" in
     up) ;;
     down)
-        # Only a cluster that was started can be there, and it was started by this binary.
-        if [ ! -x target/release/shardwright ]; then
-            say "nothing to remove: the demo was never built here"
+        # The name is the manifest's: another cluster of this machine is none of our business.
+        state="${XDG_STATE_HOME:-$HOME/.local/state}/shardwright/redis"
+        if [ ! -e "$state/cluster.json" ]; then
+            say "nothing to remove: there is no demo cluster in $state"
             exit 0
         fi
-        exec target/release/shardwright down --purge
+        [ -x target/release/shardwright ] || die "there is a cluster in $state; to stop it, run: make build demo-down"
+        exec target/release/shardwright down --purge local:redis
         ;;
     *) say "usage: demo.sh [down]"; exit 2 ;;
 esac
@@ -37,6 +39,6 @@ if ! have redis-server && ! have valkey-server; then
 fi
 
 say "building (release) ..."
-cargo build --release --locked -p shardwright --bin shardwright
-cargo build --release --locked -p shardwright-testkit --bin demo
+cargo build --release --locked --quiet -p shardwright --bin shardwright
+cargo build --release --locked --quiet -p shardwright-testkit --bin demo
 exec target/release/demo
