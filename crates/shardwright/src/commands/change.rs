@@ -1,9 +1,10 @@
 //! What the changing verbs share: show the plan, or carry it out and tell how it ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use shardwright_planner::{Consent, Desired};
+use shardwright_planner::{Consent, Desired, Problem, ProblemKind, Severity, diagnose};
 use shardwright_runtime::Keeper;
+use shardwright_topology::{Dissent, Observed};
 
 use crate::connect::AnyKeeper;
 use crate::exit::ExitStatus;
@@ -44,4 +45,41 @@ pub(super) async fn carry_out<R: shardwright_runtime::Runtime>(
         .await;
     progress.done();
     report::end(end?, settled, out)
+}
+
+/// How long links may be down before that is called a problem: a node that is met anew replaces its link, which
+/// takes the engine a tenth of a second or two.
+const LINKS_MAY_REST: Duration = Duration::from_secs(2);
+/// How long between two looks meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What is wrong with the cluster, once passing disturbances have passed.
+pub(super) async fn steady(
+    keeper: &mut AnyKeeper,
+    mut observed: Observed,
+) -> anyhow::Result<(Observed, Vec<Problem>)> {
+    let deadline = Instant::now() + LINKS_MAY_REST;
+    loop {
+        let problems = diagnose(&observed);
+        let mut fatal = fatal(&problems).peekable();
+        let passing = fatal.peek().is_some() && fatal.all(passes);
+        if !passing || Instant::now() >= deadline {
+            return Ok((observed, problems));
+        }
+        tokio::time::sleep(PAUSE).await;
+        observed = keeper.observe().await?;
+    }
+}
+
+/// The problems that make a cluster unhealthy.
+pub(super) fn fatal(problems: &[Problem]) -> impl Iterator<Item = &Problem> {
+    problems.iter().filter(|p| p.severity == Severity::Fatal)
+}
+
+/// Whether a problem is of the kind that a greeting causes, and that goes by itself.
+fn passes(problem: &Problem) -> bool {
+    let ProblemKind::Disagree { dissent, .. } = &problem.kind else {
+        return false;
+    };
+    matches!(dissent, Dissent::Link | Dissent::Handshake)
 }

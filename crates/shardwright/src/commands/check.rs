@@ -1,7 +1,6 @@
 //! `check`: what is wrong, and what mends it.
 
-use shardwright_planner::{Severity, diagnose};
-
+use super::change::{fatal, steady};
 use crate::cli::{Login, TargetArgs};
 use crate::connect::{Purpose, first_look, open};
 use crate::exit::ExitStatus;
@@ -18,12 +17,9 @@ pub(super) async fn run(
     let target: Target = args.target.parse()?;
     let mut keeper = open(&target, args.dir, login, Purpose::Read, out).await?;
     let observed = first_look(&mut keeper, &target, Purpose::Read).await?;
-    let problems = diagnose(&observed);
+    let (observed, problems) = steady(&mut keeper, observed).await?;
     print_problems(&problems, &observed, &args.target, out)?;
-    let fatal = problems
-        .iter()
-        .filter(|p| p.severity == Severity::Fatal)
-        .count();
+    let fatal = fatal(&problems).count();
     out.say(&ClusterStatus::of(&observed).summary());
     if fatal > 0 {
         out.say(&format!("{fatal} problem(s)"));

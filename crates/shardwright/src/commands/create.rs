@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use shardwright_engine::{Client, Endpoint};
 use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
 use shardwright_runtime::{Guest, refuse_second_pen};
@@ -165,6 +166,19 @@ fn warn_of_versions(o: &Observed, out: &mut Printer) {
     }
 }
 
+#[derive(Serialize)]
+struct ShardJson {
+    slots: String,
+    primary: NodeJson,
+    replicas: Vec<NodeJson>,
+}
+
+#[derive(Serialize)]
+struct NodeJson {
+    id: String,
+    address: String,
+}
+
 /// What is going to be set, the way redis-cli shows it.
 struct Preview {
     primaries: Vec<(NodeId, SlotSet)>,
@@ -205,6 +219,27 @@ impl Preview {
             o.member(id)
                 .map_or_else(|| id.short(), |m| m.address.to_string())
         };
+        if out.is_json() {
+            let primaries = self.primaries.iter();
+            let shards = primaries.map(|(id, slots)| {
+                let replicas = self.pairing.pairs.iter().filter(|(_, of)| of == id);
+                ShardJson {
+                    slots: slots.to_string(),
+                    primary: NodeJson {
+                        id: id.to_string(),
+                        address: at(*id),
+                    },
+                    replicas: replicas
+                        .map(|(r, _)| NodeJson {
+                            id: r.to_string(),
+                            address: at(*r),
+                        })
+                        .collect(),
+                }
+            });
+            out.json(&shards.collect::<Vec<_>>())?;
+            return Ok(());
+        }
         for (i, (_, slots)) in self.primaries.iter().enumerate() {
             out.text(&format!("Primary[{i}] -> slots {slots}"))?;
         }

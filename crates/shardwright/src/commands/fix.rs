@@ -1,10 +1,13 @@
 //! `fix`: mend what is wrong.
 
+use shardwright_planner::Severity;
+
 use super::change;
 use crate::cli::{Fix, Login};
 use crate::connect::{Purpose, first_look, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
+use crate::report::print_problems;
 use crate::target::Target;
 
 pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::Result<ExitStatus> {
@@ -21,11 +24,16 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     if args.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
-    change::carry_out(
-        &mut keeper,
-        args.timeout,
-        "[OK] the cluster is healthy",
-        out,
-    )
-    .await
+    let done = "[OK] all is done that can be done";
+    let status = change::carry_out(&mut keeper, args.timeout, done, out).await?;
+    let observed = keeper.observe().await?;
+    let (observed, mut problems) = change::steady(&mut keeper, observed).await?;
+    if change::fatal(&problems).next().is_some() {
+        problems.retain(|p| p.severity == Severity::Fatal);
+        print_problems(&problems, &observed, &args.target.target, out)?;
+        out.say("the cluster is not healthy yet");
+        return Ok(ExitStatus::Failure);
+    }
+    out.say("[OK] the cluster is healthy");
+    Ok(status)
 }
