@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{NodeId, NodeView, Observed, Server, ServerName};
+use shardwright_topology::{
+    NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
+};
 
 use crate::waiting::Foreign;
 use crate::{Authority, Desired, Request};
@@ -43,7 +45,8 @@ pub fn standings(d: &Desired, o: &Observed) -> BTreeMap<ServerName, Standing> {
 }
 
 /// The same observation without what foreign servers say, when there are any that say something: their tables name
-/// nodes and slots of another cluster, which must not be weighed with ours.
+/// nodes and slots of another cluster, which must not be weighed with ours. The servers stay, unheard: a node that
+/// speaks at one of them is not gone.
 pub(crate) fn without_strangers(
     o: &Observed,
     standings: &BTreeMap<ServerName, Standing>,
@@ -55,7 +58,13 @@ pub(crate) fn without_strangers(
     if !o.servers().keys().any(stranger) {
         return None;
     }
-    let ours = o.servers().values().filter(|s| !stranger(&s.name)).cloned();
+    let ours = o.servers().values().map(|s| {
+        let mut server = s.clone();
+        if stranger(&s.name) {
+            server.view = Seen::Unknown(Why::Strange("it belongs to another cluster".to_owned()));
+        }
+        server
+    });
     let mut clean = Observed::new(o.at, o.formed.clone(), ours);
     clean.attempts.clone_from(&o.attempts);
     clean.wins.clone_from(&o.wins);
@@ -85,13 +94,14 @@ fn main_island(d: &Desired, o: &Observed) -> BTreeSet<NodeId> {
         Some(Request::Join { server, .. }) => o.servers().get(server).and_then(Server::id),
         _ => None,
     };
+    // What the nodes claim for themselves: a stranger's greater epoch must not make our cluster look empty.
     let slots = |island: &BTreeSet<NodeId>| -> u32 {
-        let members = island.iter().filter_map(|id| o.member(*id));
-        members.map(|m| u32::from(m.slots.count())).sum()
+        let own = island.iter().filter_map(|id| o.view_of(*id)?.own());
+        own.map(|row| u32::from(row.slots.count())).sum()
     };
     let mut best = BTreeSet::new();
     let mut most = None;
-    for island in o.islands() {
+    for island in islands(o) {
         let known = island.intersection(&recorded).count();
         let home = joiner.is_none_or(|id| !island.contains(&id));
         let size = (known, home, slots(&island), island.len());
@@ -102,6 +112,18 @@ fn main_island(d: &Desired, o: &Observed) -> BTreeSet<NodeId> {
         }
     }
     best
+}
+
+/// The islands; at once when the first speaker knows all others, as in every healthy cluster.
+fn islands(o: &Observed) -> Vec<BTreeSet<NodeId>> {
+    let mut speakers = o.members().values().filter(|m| m.source == Source::Itself);
+    let first = speakers.clone().next().and_then(|m| o.view_of(m.id));
+    let known = |v: &NodeView, id| v.rows.get(id).is_some_and(Row::is_member);
+    if first.is_some_and(|v| speakers.all(|m| known(v, m.id))) {
+        let speakers = o.members().values().filter(|m| m.source == Source::Itself);
+        return vec![speakers.map(|m| m.id).collect()];
+    }
+    o.islands()
 }
 
 fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server) -> Standing {
@@ -116,10 +138,8 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
     if main.contains(&view.id) {
         let forming = d.authority == Authority::Managed && o.formed.is_none() && !recorded;
         let asked = matches!(d.request, Some(Request::Form { .. }));
-        return match taken(o, main, view).filter(|_| forming || asked) {
-            Some(what) => Standing::Foreign(what),
-            None => Standing::Member,
-        };
+        let why_not = (forming || asked).then(|| taken(o, main, view)).flatten();
+        return why_not.map_or(Standing::Member, Standing::Foreign);
     }
     if is_fresh(view) {
         return if wanted(d, server) {
@@ -167,7 +187,12 @@ fn taken(o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) -> Option<Forei
 
 /// Why a node that is neither blank nor of the main island does not belong, unless it is a leftover of a forming.
 fn foreign(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) -> Option<Foreign> {
-    let nodes = view.peers().filter(|r| !main.contains(&r.id)).count();
+    let forming =
+        d.authority == Authority::Managed || matches!(d.request, Some(Request::Form { .. }));
+    // Greetings that were broken off leave nodes that know only one another.
+    let beside = |id| forming && o.view_of(id).is_some();
+    let strange = |id| !main.contains(&id) && !beside(id);
+    let nodes = view.peers().filter(|r| strange(r.id)).count();
     if nodes > 0 {
         return Some(Foreign::KnowsOthers { nodes });
     }
@@ -175,8 +200,6 @@ fn foreign(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) 
     if keys > 0 {
         return Some(Foreign::HoldsKeys { keys });
     }
-    let forming =
-        d.authority == Authority::Managed || matches!(d.request, Some(Request::Form { .. }));
     let slots = view.own().map(|own| own.slots.clone())?;
     (overlaps(o, view) || !forming).then_some(Foreign::OwnsSlots { slots })
 }

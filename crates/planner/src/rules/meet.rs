@@ -15,6 +15,10 @@ use crate::{Action, Precondition, Reason};
 pub(crate) fn the_cluster(p: &mut Draft<'_>) {
     let mut greetings: BTreeMap<(NodeId, NodeId), Reason> = BTreeMap::new();
     for g in p.o.disagreements() {
+        // A thousand new nodes differ a million times: those that are left out come in the next pass.
+        if greetings.len() >= p.l.meets_per_pass_max {
+            break;
+        }
         if !p.is_ours(g.speaker) || !p.is_ours(g.about) {
             continue;
         }

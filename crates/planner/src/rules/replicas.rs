@@ -1,5 +1,7 @@
 //! Every shard has its replicas, each away from its primary's host, and each follows a primary that owns slots.
 
+use std::collections::BTreeMap;
+
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 
 use crate::draft::Draft;
@@ -29,12 +31,13 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
     }
     // One loan a pass: the next looks at what the first left.
     let mut lent = false;
+    let live = live_replicas(p);
     for seat in &seats {
         let have = count(&seat.replicas);
         if have >= seat.want {
             continue;
         }
-        if have == 0 && !lent && lend(p, &seats, seat) {
+        if !lent && lend(p, &seats, &live, seat, have) {
             lent = true;
         } else if p.d.shape != Shape::AsFound {
             p.wait(Waiting::ReplicaMissing {
@@ -227,25 +230,41 @@ fn rank(p: &Draft<'_>, server: &shardwright_topology::Server) -> usize {
     }
 }
 
-/// Takes a replica for a bare shard from the one with the most live ones, if that keeps another. Returns whether it did.
-fn lend(p: &mut Draft<'_>, seats: &[Seat], bare: &Seat) -> bool {
-    let live = |seat: &Seat| -> Vec<NodeId> {
-        let replicas = p.o.replicas_of(seat.primary).map(|m| m.id);
-        replicas
-            .filter(|id| p.o.view_of(*id).is_some() && p.is_ours(*id))
-            .collect()
-    };
-    let lenders = seats.iter().map(live).filter(|live| live.len() >= 2);
-    let spare = lenders
-        .max_by_key(Vec::len)
+/// The replicas of ours that were heard, by their primary.
+type Live = BTreeMap<NodeId, Vec<NodeId>>;
+
+fn live_replicas(p: &Draft<'_>) -> Live {
+    let mut live = Live::new();
+    for m in p.o.members().values().filter(|m| p.is_ours(m.id)) {
+        if let Some(primary) = m.primary.filter(|_| m.role == Role::Replica) {
+            live.entry(primary).or_default().push(m.id);
+        }
+    }
+    live
+}
+
+/// Takes a replica for a shard from the one with the most live ones: for a bare shard if the lender keeps another,
+/// for one that only lacks some if the lender keeps all that it should have. Returns whether it did.
+fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16) -> bool {
+    let declared = p.d.shape != Shape::AsFound;
+    let lenders = seats
+        .iter()
+        .filter_map(|seat| Some((seat, live.get(&seat.primary)?)));
+    let spares = lenders.filter(|(seat, live)| {
+        live.len() >= 2 && (have == 0 || declared && live.len() > usize::from(seat.want))
+    });
+    let spare = spares
+        .map(|(_, live)| live)
+        .max_by_key(|live| live.len())
         .into_iter()
         .flatten()
+        .copied()
         .min_by_key(|id| {
-            let beside = place(p.o, *id).is_some_and(|at| at.same_host(&bare.place));
+            let beside = place(p.o, *id).is_some_and(|at| at.same_host(&lacks.place));
             (beside, *id)
         });
     if let Some(spare) = spare {
-        replicate(p, spare, bare.primary, Reason::ReplicaMissing);
+        replicate(p, spare, lacks.primary, Reason::ReplicaMissing);
     }
     spare.is_some()
 }
