@@ -40,7 +40,10 @@ fn while_it_owns_slots_it_is_not_forgotten() {
     w.lose_directory("a", "new").island = Some(0);
     let d = Desired::managed(3, 0);
     assert!(!says(&w.steps(&d), "forget"));
-    assert!(says(&w.waits(&d), "no replica of a can step in"));
+    assert!(says(
+        &w.waits(&d),
+        "the last copy of slots 0-5460 is gone with node a"
+    ));
     // With consent its slots do not keep it.
     assert!(says(&w.steps(&consenting(d)), "make b forget a"));
 }

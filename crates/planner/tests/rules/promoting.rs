@@ -55,7 +55,7 @@ fn a_time_out_never_promotes() {
         w.hush("a").silent = Some(why.clone());
         for speaker in ["a1", "b", "b1", "c", "c1"] {
             w.believes(speaker, "a", |row| {
-                row.health = shardwright_topology::Health::Failed
+                row.health = shardwright_topology::Health::Failed;
             });
         }
         for d in [

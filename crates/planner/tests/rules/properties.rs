@@ -315,7 +315,10 @@ fn mild() -> BoxedStrategy<Genes> {
     prop::array::uniform16(prop_oneof![7 => Just(0), 1 => any::<u8>()]).boxed()
 }
 
-fn genes() -> impl Strategy<Value = (Vec<Genes>, Vec<[u8; 4]>, Vec<[u8; 3]>, [u8; 7], bool)> {
+/// Nodes, old beliefs, attempts, what is desired, and whether it was formed.
+type Case = (Vec<Genes>, Vec<[u8; 4]>, Vec<[u8; 3]>, [u8; 7], bool);
+
+fn genes() -> impl Strategy<Value = Case> {
     (
         prop::collection::vec(prop_oneof![9 => mild(), 1 => any::<Genes>().boxed()], 0..9),
         prop::collection::vec(any::<[u8; 4]>(), 0..6),

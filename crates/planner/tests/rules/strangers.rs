@@ -38,6 +38,7 @@ fn the_recorded_island_is_ours_even_when_it_is_the_smaller() {
         node.island = Some(5);
         node.recorded = None;
         node.epoch = 100;
+        node.keys = 1;
     }
     let all = standings(&Desired::managed(3, 0), &w.observe());
     assert_eq!(all[&ServerName("a".to_owned())], Standing::Member);

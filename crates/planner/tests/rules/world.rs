@@ -31,6 +31,10 @@ pub(crate) fn slots(first: u64, last: u64) -> SlotSet {
 }
 
 /// The truth about one node.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent fact that a test sets"
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
