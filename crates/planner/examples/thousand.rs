@@ -21,6 +21,8 @@ const NOW: Timestamp = Timestamp(1_795_359_600_000);
 
 const CLUSTER_INFO: &[u8] =
     include_bytes!("../../topology/tests/wire/samples/valkey-9.1.2/cinfo-formed.txt");
+/// A real table, from which the protocol's words for the roles are taken.
+const TABLE: &str = include_str!("../../topology/tests/wire/samples/valkey-9.1.2/nodes-formed.txt");
 const INFO: &[u8] =
     include_bytes!("../../topology/tests/wire/samples/valkey-9.1.2/info-primary.txt");
 
@@ -179,11 +181,13 @@ fn row(matter: Matter, ids: &[NodeId], i: usize) -> Result<String, fmt::Error> {
     if i >= PRIMARIES && copies {
         let primary = i - PRIMARIES;
         let (id, epoch) = (ids[primary], primary + 1);
-        write!(row, " slave {id} 0 1795359539230 {epoch} connected")?;
+        let word = role_word(false);
+        write!(row, " {word} {id} 0 1795359539230 {epoch} connected")?;
         return Ok(row);
     }
     let epoch = if matter == Matter::Blank { 0 } else { i + 1 };
-    write!(row, " master - 0 1795359539230 {epoch} connected")?;
+    let word = role_word(true);
+    write!(row, " {word} - 0 1795359539230 {epoch} connected")?;
     if matter != Matter::Blank && i < PRIMARIES {
         let shards = u16::try_from(PRIMARIES).unwrap_or(u16::MAX);
         if let Some(range) = layout(shards).get(i) {
@@ -191,6 +195,17 @@ fn row(matter: Matter, ids: &[NodeId], i: usize) -> Result<String, fmt::Error> {
         }
     }
     Ok(row)
+}
+
+/// The protocol's flag for a primary, or a replica: as in a row that names no primary, or names one.
+fn role_word(primary: bool) -> &'static str {
+    let rows = TABLE.lines().map(|row| row.split(' ').collect::<Vec<_>>());
+    let mut flags = rows.filter_map(|row| {
+        let is_primary = *row.get(3)? == "-";
+        (is_primary == primary).then_some(*row.get(2)?)
+    });
+    let flags = flags.next().unwrap_or_default();
+    flags.rsplit(',').next().unwrap_or(flags)
 }
 
 /// The table of node `speaker`, in an order of its own, as the engines' hash tables give it.
@@ -204,8 +219,11 @@ fn text(rows: &[String], speaker: usize, alone: bool, random: &mut Random) -> St
     let mut text = String::new();
     for i in order {
         if i == speaker {
-            let own = rows[i].replacen(" master", " myself,master", 1);
-            text += &own.replacen(" slave", " myself,slave", 1);
+            let (before, flags) = rows[i].split_once(' ').unwrap_or((&rows[i], ""));
+            let (address, flags) = flags.split_once(' ').unwrap_or((flags, ""));
+            for part in [before, " ", address, " myself,", flags] {
+                text += part;
+            }
         } else {
             text += &rows[i];
         }

@@ -268,10 +268,9 @@ impl fmt::Display for Waiting {
             }
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
-            Self::ReplicaCatchUp { node, lag_bytes } => match lag_bytes {
-                Some(lag) => write!(f, "replica {node:?} catches up, {lag} bytes behind"),
-                None => write!(f, "replica {node:?} takes its first copy"),
-            },
+            Self::ReplicaCatchUp { node, lag_bytes } => {
+                write!(f, "replica {node:?} {}", behind(*lag_bytes))
+            }
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -291,5 +290,12 @@ impl fmt::Display for Waiting {
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
+    }
+}
+
+fn behind(lag_bytes: Option<u64>) -> String {
+    match lag_bytes {
+        Some(lag) => format!("catches up, {lag} bytes behind"),
+        None => "takes its first copy".to_owned(),
     }
 }

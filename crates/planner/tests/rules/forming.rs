@@ -208,7 +208,8 @@ fn forming_anew_by_consent_goes_on_by_the_layout() {
     // Not without consent, and not once there are keys.
     assert!(!says(&w.steps(&three()), "give slots"));
     w.node("a").keys = 1;
-    assert!(!says(&w.steps(&consenting(three())), "to b"));
+    let steps = w.steps(&consenting(three()));
+    assert!(!says(&steps, "config epoch"), "{steps:?}");
 }
 
 #[test]

@@ -127,16 +127,7 @@ fn express(node: &mut Node, genes: Genes) {
         _ => None,
     };
     if life % 4 == 3 {
-        node.silent = Some(why(proof));
-        node.process = match proof % 3 {
-            0 => Process::Unknown,
-            1 => Process::Dead(Death {
-                proof: DeathProof::ChildReaped,
-                since: Timestamp(NOW - u64::from(proof) * 40),
-            }),
-            _ => Process::Running,
-        };
-        node.housed = proof % 7 != 6;
+        fall_silent(node, proof);
     }
     node.disk = disk(store);
     node.recorded = match recorded % 8 {
@@ -172,6 +163,20 @@ fn express(node: &mut Node, genes: Genes) {
     node.link_up = sync % 8 != 7;
     node.uptime_s = [Some(600), Some(0), Some(3), None][usize::from(age % 4)];
     node.place.host = (host % 5 != 4).then(|| format!("host-{}", host % 5));
+}
+
+/// It is dead, by proof, or it may be anything.
+fn fall_silent(node: &mut Node, proof: u8) {
+    node.silent = Some(why(proof));
+    node.process = match proof % 3 {
+        0 => Process::Unknown,
+        1 => Process::Dead(Death {
+            proof: DeathProof::ChildReaped,
+            since: Timestamp(NOW - u64::from(proof) * 40),
+        }),
+        _ => Process::Running,
+    };
+    node.housed = proof % 7 != 6;
 }
 
 fn world(nodes: &[Genes], beliefs: &[[u8; 4]], asked: &[[u8; 3]]) -> World {
