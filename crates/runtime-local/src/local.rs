@@ -550,8 +550,8 @@ fn first_state(
     })
 }
 
-/// Whether the new node at a server may be recorded there: it belongs to the cluster, and the one before it has
-/// nothing left that only its death explains.
+/// Whether the new node at a server may be recorded there: it belongs to the cluster, and the one before it is
+/// forgotten: until then the record is the proof that it is gone.
 ///
 /// Once nodes are recorded, one of them must list the new one: slots, or friends of its own, may be another
 /// cluster's.
@@ -567,10 +567,8 @@ fn may_record(o: &Observed, member: &Member, before: Option<NodeId>) -> bool {
         member.listed_by > 1 || !member.slots.is_empty()
     };
     let belongs = member.source == Source::Itself && known;
-    let done = before
-        .and_then(|id| o.member(id))
-        .is_none_or(|m| m.slots.is_empty());
-    belongs && done
+    let forgotten = before.is_none_or(|id| o.member(id).is_none());
+    belongs && forgotten
 }
 
 #[async_trait]
