@@ -44,6 +44,8 @@ pub struct Guest {
     seats: BTreeMap<ServerName, Known>,
     /// Whether members that the given servers list are looked for too.
     follow: bool,
+    /// Servers that a person named. Only these stay where nobody lists them.
+    named: BTreeSet<ServerName>,
     /// Addresses that were tried as another way to a member that already speaks.
     tried: BTreeSet<ServerName>,
 }
@@ -57,8 +59,10 @@ struct Known {
 impl Guest {
     /// The cluster of which these are members; the others are found from what they list.
     pub async fn of(seeds: &[Endpoint]) -> Result<Self, GuestError> {
+        let seats = resolve(seeds).await?.1;
         Ok(Self {
-            seats: resolve(seeds).await?.1,
+            named: seats.keys().cloned().collect(),
+            seats,
             follow: true,
             tried: BTreeSet::new(),
         })
@@ -69,6 +73,7 @@ impl Guest {
         let (order, seats) = resolve(endpoints).await?;
         Ok((
             Self {
+                named: seats.keys().cloned().collect(),
                 seats,
                 follow: false,
                 tried: BTreeSet::new(),
@@ -81,6 +86,7 @@ impl Guest {
     pub async fn add(&mut self, endpoint: &Endpoint) -> Result<ServerName, GuestError> {
         let (order, seats) = resolve(std::slice::from_ref(endpoint)).await?;
         for (name, known) in seats {
+            self.named.insert(name.clone());
             self.seats.entry(name).or_insert(known);
         }
         order
@@ -110,6 +116,23 @@ impl Guest {
                     .or_insert(known);
             }
         }
+    }
+
+    /// Takes away the servers that have left: nobody lists what is at their address, and they know nobody or are
+    /// silent. Where nobody speaks at all, nothing is known of who has left.
+    fn drop_leavers(&mut self, heard: &[(ServerName, NodeView)]) {
+        if heard.is_empty() {
+            return;
+        }
+        let named = &self.named;
+        self.seats.retain(|name, known| {
+            let view = heard.iter().find(|(n, _)| n == name).map(|(_, v)| v);
+            let knows = view.is_some_and(|v| v.peers().next().is_some());
+            let mut rows = heard.iter().flat_map(|(_, other)| other.peers());
+            let listed =
+                rows.any(|r| known.id == Some(r.id) || r.address.same_socket(&known.address));
+            knows || listed || named.contains(name)
+        });
     }
 
     /// A member may be reached at another address than the one it announces (`localhost`, a second interface).
@@ -217,6 +240,7 @@ impl Runtime for Guest {
             let speaking: BTreeSet<NodeId> = heard.iter().map(|(_, v)| v.id).collect();
             self.find_peers(heard, &speaking);
             self.use_announced_addresses(heard);
+            self.drop_leavers(heard);
         }
         Ok(())
     }
