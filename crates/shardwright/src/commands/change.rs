@@ -61,8 +61,7 @@ pub(super) async fn steady(
     let deadline = Instant::now() + LINKS_MAY_REST;
     loop {
         let problems = diagnose(&observed);
-        let mut fatal = fatal(&problems).peekable();
-        let passing = fatal.peek().is_some() && fatal.all(passes);
+        let passing = fatal(&problems).next().is_some() && fatal(&problems).all(passes);
         if !passing || Instant::now() >= deadline {
             return Ok((observed, problems));
         }

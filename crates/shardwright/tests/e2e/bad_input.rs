@@ -238,6 +238,15 @@ each_engine! {
         home.run(&["failover", &target, &replica, "--force"]).must(3, &["not proved dead"]);
         home.run(&["failover", &target, &replica, "--takeover"]).must(3, &["not proved dead"]);
 
+        // Someone else's pen.
+        let mut other = cluster[2].connection().await?;
+        redis::cmd("CLIENT").arg("SETNAME").arg("shardwright/other").query_async::<()>(&mut other).await?;
+        for verb in [&["fix", &target][..], &["failover", &target, &replica], &["add-node", &target, &alone.address()]] {
+            home.run(verb).must(3, &["another shardwright (shardwright/other)", &cluster[2].address(), "wait until it is done"]);
+        }
+        home.run(&["check", &target]).must(0, &["[OK] 6 nodes agree"]);
+        drop(other);
+
         // A node of another cluster, and one with a key of its own, can't join.
         let pair = Cluster::start(&engine, 2, |builder| builder)?;
         pair.meet_all().await?;

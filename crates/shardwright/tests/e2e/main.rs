@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod create;
+mod fix;
 mod local;
 mod local_input;
+mod members;
 mod rig;

@@ -1,0 +1,304 @@
+//! `check` names what is wrong and what mends it; `fix` mends it, and no key is lost by it.
+
+use std::time::Duration;
+
+use shardwright_testkit::slots::tag_for;
+use shardwright_testkit::{
+    Cluster, Engine, Load, LoadOptions, Persistence, Report, Server, each_engine, until,
+};
+
+use crate::rig::{Home, Ran, cli_check, states_of};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// One of the lanes of the load: its slot is the first primary's, and has keys.
+const SLOT: u16 = 7;
+
+/// Three shards with a replica each, and keys in all of them.
+struct Broken {
+    home: Home,
+    cluster: Cluster,
+    written: Report,
+}
+
+impl Broken {
+    async fn new(engine: &Engine) -> Outcome<Self> {
+        let home = Home::new()?;
+        let keep = |builder: shardwright_testkit::ServerBuilder| {
+            builder.persistence(Persistence::AofAlways)
+        };
+        let cluster = Cluster::formed(engine, 3, 1, keep).await?;
+        let load = Load::start(&cluster.addresses(), LoadOptions::default());
+        load.until_more(180, LIMIT).await?;
+        let written = load.stop().await;
+        Ok(Self {
+            home,
+            cluster,
+            written,
+        })
+    }
+
+    fn target(&self) -> String {
+        self.cluster[1].address()
+    }
+
+    fn check(&self) -> Ran {
+        self.home.run(&["check", &self.target()])
+    }
+
+    fn fix(&self) -> Ran {
+        self.home.run(&["fix", &self.target()])
+    }
+
+    /// `check` finds it, as soon as gossip is at rest, and names the command; looking changes nothing.
+    async fn found_and_named(&self, code: i32, words: &[&str]) -> Outcome<()> {
+        let found = || async {
+            let ran = self.check();
+            let told = format!("{}\n{}", ran.out, ran.err);
+            let all = ran.code == Some(code) && words.iter().all(|word| told.contains(word));
+            if all {
+                Ok(())
+            } else {
+                Err(format!("{:?}, not {code} and {words:?}: {told}", ran.code))
+            }
+        };
+        until("check finds it", Duration::from_secs(10), found).await?;
+        self.home
+            .run(&["fix", &self.target(), "--dry-run"])
+            .must(0, &["because"]);
+        self.check().must(code, words);
+        self.home
+            .run(&["plan", &self.target()])
+            .must(0, &["because"]);
+        Ok(())
+    }
+
+    async fn well(&self) -> Outcome<()> {
+        self.check()
+            .must(0, &["[OK]", "nodes agree"])
+            .without(&["[ERR]"]);
+        let engine = self.cluster[1].engine();
+        let content = || async { cli_check(engine, &self.target(), &[]) };
+        until("redis-cli is content", Duration::from_secs(10), content).await?;
+        let lost = self.written.lost(&self.cluster.addresses()).await?;
+        assert_eq!(lost, [], "of {} keys", self.written.acked());
+        Ok(())
+    }
+
+    /// Opens [`SLOT`] at its owner and at server 1, as asked.
+    async fn open(&self, migrating: bool, importing: bool) -> Outcome<()> {
+        let (slot, from, to) = (
+            SLOT.to_string(),
+            self.cluster[0].id().await?,
+            self.cluster[1].id().await?,
+        );
+        if importing {
+            self.cluster[1]
+                .ask::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from])
+                .await?;
+        }
+        if migrating {
+            self.cluster[0]
+                .ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Moves so many keys of the open slot by hand.
+    async fn move_keys(&self, count: usize) -> Outcome<()> {
+        let slot = SLOT.to_string();
+        let many = count.to_string();
+        let keys: Vec<String> = self.cluster[0]
+            .ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &many])
+            .await?;
+        assert!(!keys.is_empty(), "the slot has keys");
+        let (host, port) = (
+            self.cluster[1].host().to_owned(),
+            self.cluster[1].port().to_string(),
+        );
+        let mut words = vec!["MIGRATE", &host, &port, "", "0", "5000", "KEYS"];
+        words.extend(keys.iter().map(String::as_str));
+        self.cluster[0].ask::<()>(&words).await?;
+        Ok(())
+    }
+
+    async fn keys_in_slot(&self, server: usize) -> Outcome<usize> {
+        let slot = SLOT.to_string();
+        Ok(self.cluster[server]
+            .ask(&["CLUSTER", "COUNTKEYSINSLOT", &slot])
+            .await?)
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn open_slots_are_closed_in_the_right_direction(engine) {
+        let broken = Broken::new(&engine).await?;
+        let open = format!("slot {SLOT} is open");
+        let mends = format!("shardwright fix {}", broken.target());
+        let words = ["[ERR]", &open, &mends];
+
+        broken.open(true, true).await?;
+        broken.found_and_named(1, &words).await?;
+        broken.fix().must(0, &["[OK] the cluster is healthy"]);
+        broken.well().await?;
+
+        broken.open(false, true).await?;
+        broken.found_and_named(1, &words).await?;
+        broken.fix().must(0, &["[OK]"]);
+        broken.well().await?;
+
+        broken.open(true, false).await?;
+        broken.found_and_named(1, &words).await?;
+        broken.fix().must(0, &["[OK]"]);
+        broken.well().await?;
+        let count = broken.keys_in_slot(0).await?;
+        assert_eq!(broken.keys_in_slot(1).await?, 0, "nothing had moved, and nothing is moved");
+
+        // Half of the keys on either side.
+        broken.open(true, true).await?;
+        broken.move_keys(count / 2).await?;
+        broken.found_and_named(1, &words).await?;
+        broken.fix().must(0, &["[OK]"]);
+        broken.well().await?;
+        let (at_first, at_second) = (broken.keys_in_slot(0).await?, broken.keys_in_slot(1).await?);
+        assert!(at_first + at_second == count && at_first.min(at_second) == 0, "{at_first} + {at_second}");
+        if at_first == 0 {
+            return Ok(());
+        }
+        // All of them moved, only the owner not yet changed.
+        broken.open(true, true).await?;
+        broken.move_keys(count).await?;
+        broken.found_and_named(1, &words).await?;
+        broken.fix().must(0, &["[OK]"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn an_all_moved_slot_goes_to_where_its_keys_are(engine) {
+        let broken = Broken::new(&engine).await?;
+        broken.open(true, true).await?;
+        let count = broken.keys_in_slot(0).await?;
+        broken.move_keys(count).await?;
+        broken.found_and_named(1, &["is open"]).await?;
+        broken.fix().must(0, &["[OK]"]);
+        broken.well().await?;
+        assert_eq!((broken.keys_in_slot(0).await?, broken.keys_in_slot(1).await?), (0, count), "no key moves back");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn replicas_go_where_they_are_missing(engine) {
+        let broken = Broken::new(&engine).await?;
+        let second = broken.cluster[1].id().await?;
+        // A shard without a replica, and one with two.
+        broken.cluster[3].ask::<()>(&["CLUSTER", "REPLICATE", &second]).await?;
+        broken.cluster.meet_all().await?;
+        let sees = |row: &str| row.contains("slave") && row.contains(&second);
+        broken.cluster.until_views("both follow the second", |view| view.lines().filter(|r| sees(r)).count() == 2).await?;
+        broken.found_and_named(0, &["[note]", "has no live replica"]).await?;
+        broken.fix().must(0, &["[OK] the cluster is healthy"]);
+        broken.well().await?;
+        broken.check().must(0, &[]).without(&["has no live replica"]);
+
+        // A replica of a primary without slots, which died.
+        let mut empty = Server::builder(&engine).cluster().start()?;
+        let id = empty.id().await?;
+        broken.home.run(&["add-node", &broken.target(), &empty.address(), "--primary"]).must(0, &["has joined"]);
+        let mut replica = None;
+        for server in &broken.cluster.servers {
+            let role = server.field(&["INFO", "replication"], "role").await?;
+            if role.as_deref() == Some("slave") {
+                replica = Some(server);
+            }
+        }
+        replica.ok_or("no replica")?.ask::<()>(&["CLUSTER", "REPLICATE", &id]).await?;
+        broken.cluster.meet_all().await?;
+        let astray = |row: &str| row.contains("slave") && row.contains(&format!(" {id} "));
+        broken.cluster.until_views("one follows it", |view| view.lines().any(astray)).await?;
+        empty.kill9()?;
+        broken.found_and_named(1, &["[ERR]", "follows a node that owns no slots", "shardwright fix"]).await?;
+        broken.home.run(&["fix", &broken.target(), "--timeout", "5"]).must(1, &[&empty.address(), "not heard"]);
+        broken.check().must(1, &[]).without(&["follows a node that owns no slots", "has no live replica"]);
+        broken.home.run(&["remove-node", &broken.target(), &id]).must(0, &["has left"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn a_forgotten_node_and_one_at_a_new_address_are_met_again(engine) {
+        let mut broken = Broken::new(&engine).await?;
+        let left_out = broken.cluster[3].id().await?;
+        for (at, server) in broken.cluster.servers.iter().enumerate() {
+            if at != 3 {
+                server.ask::<()>(&["CLUSTER", "FORGET", &left_out]).await?;
+            }
+        }
+        let target = broken.cluster[3].address();
+        broken.home.run(&["check", &target]).must(1, &["[ERR]", "do not know", "shardwright fix"]);
+        broken.home.run(&["fix", &target]).must(0, &["[OK] the cluster is healthy"]);
+        broken.cluster.until_known().await?;
+        broken.well().await?;
+
+        broken.cluster[4].kill9()?;
+        broken.cluster[4].restart_at_new_port()?;
+        let target = broken.cluster[4].address();
+        broken.home.run(&["fix", &target]).must(0, &["[OK] the cluster is healthy"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn slots_without_owner_are_given_away_only_with_consent(engine) {
+        let broken = Broken::new(&engine).await?;
+        // No lane of the load writes to it.
+        let slot = "100";
+        for server in &broken.cluster.servers {
+            server.ask::<()>(&["CLUSTER", "DELSLOTS", slot]).await?;
+        }
+        broken.check().must(1, &["[ERR]", "1 slots have no owner: 100", "--accept-data-loss"]);
+        let before = states_of(&broken.cluster.servers).await?;
+        broken.fix().must(3, &["a person has to decide", "nobody owns slots 100", "--accept-data-loss"]);
+        assert_eq!(states_of(&broken.cluster.servers).await?, before, "a refusal changes nothing");
+        broken.home.run(&["fix", &broken.target(), "--accept-data-loss"]).must(0, &["[OK]"]);
+        broken.well().await?;
+        let key = format!("{{{}}}", tag_for(100));
+        let load = Load::start(&broken.cluster.addresses(), LoadOptions { slots: vec![100], prefix: key, ..LoadOptions::default() });
+        load.until_more(5, LIMIT).await?;
+        load.stop().await;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn a_dead_primary_is_replaced_by_its_replica_and_comes_back_as_one(engine) {
+        let mut broken = Broken::new(&engine).await?;
+        broken.cluster[0].kill9()?;
+        broken.check().must(1, &["[ERR]", &broken.cluster[0].address(), "is not heard", "primary"]);
+        // The dead one stays dead: what can be done is done, and the rest is said.
+        let ran = broken.home.run(&["fix", &broken.target(), "--timeout", "8"]);
+        assert!(matches!(ran.code, Some(1 | 3)), "{ran:?}");
+        let role = broken.cluster[3].field(&["INFO", "replication"], "role").await?;
+        assert_eq!(role.as_deref(), Some("master"), "{ran:?}");
+        let lost = broken.written.lost(&broken.cluster.addresses()[1..]).await?;
+        assert_eq!(lost, []);
+        broken.cluster[0].restart()?;
+        broken.fix().must(0, &["[OK] the cluster is healthy"]);
+        broken.well().await?;
+        let role = broken.cluster[0].field(&["INFO", "replication"], "role").await?;
+        assert_eq!(role.as_deref(), Some("slave"), "the old primary is a replica");
+        Ok(())
+    }
+}

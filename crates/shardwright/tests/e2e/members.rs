@@ -1,0 +1,125 @@
+//! Nodes that join, leave and change roles.
+
+use std::time::Duration;
+
+use shardwright_testkit::{
+    Cluster, Error, Load, LoadOptions, Persistence, Server, each_engine, until,
+};
+
+use crate::rig::{Home, cli_check, state_of, states_of};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+async fn role(server: &Server) -> Result<String, Error> {
+    let role = server.field(&["INFO", "replication"], "role").await?;
+    Ok(role.unwrap_or_default())
+}
+
+/// The id of the primary that this replica follows.
+async fn follows(server: &Server) -> Result<String, Error> {
+    let view: String = server.ask(&["CLUSTER", "NODES"]).await?;
+    let own = view.lines().find(|row| row.contains("myself"));
+    let primary = own.and_then(|row| row.split(' ').nth(3));
+    Ok(primary.unwrap_or_default().to_owned())
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn nodes_join_and_leave(engine) {
+        let home = Home::new()?;
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        let target = cluster[0].address();
+        let quick = || Server::builder(&engine).cluster().config("repl-diskless-sync-delay", "0").start();
+
+        let replica = quick()?;
+        let before = (states_of(&cluster.servers).await?, state_of(&replica).await?);
+        let second = cluster[1].id().await?;
+        let join = ["add-node", &target, &replica.address(), "--replica-of", &second[..8]];
+        home.run(&[&join[..], &["--dry-run"]].concat()).must(0, &["because"]);
+        assert_eq!((states_of(&cluster.servers).await?, state_of(&replica).await?), before, "a dry run changes nothing");
+        home.run(&join).must(0, &["[OK]", "has joined"]);
+        assert_eq!(follows(&replica).await?, second);
+        home.run(&["check", &target]).must(0, &["[OK] 7 nodes agree"]);
+        home.run(&join[..3]).must(0, &["is a member already"]);
+
+        let empty = quick()?;
+        home.run(&["add-node", &target, &empty.address(), "--primary"]).must(0, &["has joined"]);
+        assert_eq!(role(&empty).await?, "master");
+        home.run(&["check", &target]).must(0, &["[OK] 8 nodes agree", "owns no slots", "shardwright remove-node"]);
+
+        let third = quick()?;
+        home.run(&["add-node", &target, &third.address()]).must(0, &["has joined"]);
+        assert_eq!(role(&third).await?, "slave");
+        assert_ne!(follows(&third).await?, second, "it goes where replicas are fewest");
+        cli_check(&engine, &target, &[])?;
+
+        for (server, name) in [(&empty, empty.address()), (&replica, replica.id().await?), (&third, third.id().await?[..10].to_owned())] {
+            let id = server.id().await?;
+            home.run(&["remove-node", &target, &name]).must(0, &["[OK]", "has left"]);
+            let gone = |view: &str| !view.contains(&id);
+            cluster.until_views("it is forgotten", gone).await?;
+            let alone: String = server.ask(&["CLUSTER", "NODES"]).await?;
+            assert_eq!(alone.lines().count(), 1, "it forgot everyone: {alone}");
+            assert_ne!(server.id().await?, id, "it is new");
+        }
+        home.run(&["check", &target]).must(0, &["[OK] 6 nodes agree"]);
+        cli_check(&engine, &target, &[])?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn a_switchover_under_load_loses_nothing(engine) {
+        let home = Home::new()?;
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        let target = cluster[1].address();
+        let load = Load::start(&cluster.addresses(), LoadOptions::default());
+        load.until_more(300, LIMIT).await?;
+        let replica = cluster[3].address();
+        home.run(&["failover", &target, &replica, "--dry-run"]).must(0, &["because"]);
+        assert_eq!(role(&cluster[3]).await?, "slave", "a dry run changes nothing");
+        home.run(&["failover", &target, &replica]).must(0, &["[OK]", "is the primary"]);
+        load.until_more(300, LIMIT).await?;
+        home.run(&["failover", &target, &cluster[0].id().await?[..12]]).must(0, &["is the primary"]);
+        home.run(&["failover", &target, &cluster[0].address()]).must(0, &["is a primary already"]);
+        load.until_more(300, LIMIT).await?;
+        let report = load.stop().await;
+        assert_eq!(report.lost(&cluster.addresses()).await?, [], "of {}", report.acked());
+        assert_eq!((role(&cluster[0]).await?.as_str(), role(&cluster[3]).await?.as_str()), ("master", "slave"));
+        home.run(&["check", &target]).must(0, &["[OK] 6 nodes agree"]);
+        cli_check(&engine, &target, &[])?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn force_passes_a_dead_primary_and_a_living_one_never(engine) {
+        let home = Home::new()?;
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder.persistence(Persistence::Aof)).await?;
+        let (target, replica) = (cluster[1].address(), cluster[3].address());
+        home.run(&["failover", &target, &replica, "--force"]).must(3, &["not proved dead"]);
+        // Frozen is not dead: nobody can tell what it holds.
+        cluster[0].freeze()?;
+        let frozen = home.run(&["--command-timeout", "300", "failover", &target, &replica, "--force"]);
+        cluster[0].thaw()?;
+        frozen.must(3, &["not proved dead"]);
+        home.run(&["failover", &target, &replica]).must(0, &["is the primary"]);
+        home.run(&["failover", &target, &cluster[0].address()]).must(0, &["is the primary"]);
+
+        cluster[0].kill9()?;
+        let refused = home.run(&["failover", &target, &replica]);
+        assert_ne!(refused.code, Some(2), "{refused:?}");
+        let forced = home.run(&["failover", &target, &replica, "--force", "--timeout", "10"]);
+        let promoted = || async {
+            let role = role(&cluster[3]).await.map_err(|e| e.to_string())?;
+            if role == "master" { Ok(()) } else { Err(role) }
+        };
+        until("the replica is the primary", Duration::from_secs(5), promoted).await.map_err(|e| format!("{e}: {forced:?}"))?;
+        cluster[0].restart()?;
+        home.run(&["fix", &target]).must(0, &["[OK]"]);
+        home.run(&["check", &target]).must(0, &["[OK] 6 nodes agree"]);
+        Ok(())
+    }
+}
