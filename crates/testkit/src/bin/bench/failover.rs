@@ -4,7 +4,8 @@
 //! without a watch, where the engine's own failover waits for its node-timeout. A writer on each
 //! shard writes every 2 ms; the gap is the longest time between two acknowledged writes. Every
 //! acknowledged write is read back: those that are missing were in the tail that had not reached
-//! the replica (the policy is Availability).
+//! the replica (the policy is Availability). That takes many writes a second to see, hence a
+//! series with many writers that do not pause.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -79,11 +80,25 @@ async fn bench(engine: &Engine, options: &Options, all: &mut Vec<Series>) -> Res
     let watch = scene.watch().await?;
     let count = options.runs.unwrap_or(30);
     let turns: Vec<usize> = (0..count).map(|run| run % 3).collect();
-    let runs = watched(&scene, &watch, "turn", &turns, options.trace).await?;
-    all.push(series("watch, shards in turn", runs));
     let rows: Vec<usize> = (0..9).map(|run| run / 3).collect();
-    let runs = watched(&scene, &watch, "row", &rows, options.trace).await?;
-    all.push(series("watch, three in a row on each", runs));
+    for (name, what, shards, full) in [
+        ("turn", "watch, shards in turn", &turns, false),
+        ("row", "watch, three in a row on each", &rows, false),
+        (
+            "full",
+            "watch, in turn, full load",
+            &turns[..count.min(6)].to_vec(),
+            true,
+        ),
+    ] {
+        let kind = Watched {
+            name,
+            full,
+            trace: options.trace,
+        };
+        let runs = watched(&scene, &watch, &kind, shards).await?;
+        all.push(series(what, runs));
+    }
     watch.end().await?;
     for timeout in NODE_TIMEOUTS_MS {
         let mut runs = Vec::new();
@@ -96,20 +111,33 @@ async fn bench(engine: &Engine, options: &Options, all: &mut Vec<Series>) -> Res
     Ok(())
 }
 
+/// A kind of watched runs.
+struct Watched {
+    name: &'static str,
+    /// As many writes as the machine can do, instead of one every 2 ms on each shard.
+    full: bool,
+    trace: bool,
+}
+
 async fn watched(
     scene: &Scene,
     watch: &Watch,
-    name: &str,
+    kind: &Watched,
     shards: &[usize],
-    trace: bool,
 ) -> Result<Vec<Run>, Failure> {
+    let name = kind.name;
     let mut observer = scene.observer()?;
     let mut runs = Vec::new();
     for (number, shard) in shards.iter().enumerate() {
         let rows = observer.until_agreed(LIMIT).await?;
         let primary = primary_of(&rows, *shard)?;
         let prefix = format!("{name}{number}");
-        let load = Load::start(&scene.cluster.addresses()?, scene.load(&SLOTS, &prefix)?);
+        let mut options = scene.load(&SLOTS, &prefix)?;
+        if kind.full {
+            options.slots = SLOTS.iter().flat_map(|slot| *slot..slot + 8).collect();
+            options.pause = Duration::ZERO;
+        }
+        let load = Load::start(&scene.cluster.addresses()?, options);
         load.until_more(SOME_WRITES, LIMIT).await?;
         let (at, begun) = (SystemTime::now(), Instant::now());
         scene.cluster.kill9(&primary)?;
@@ -124,8 +152,9 @@ async fn watched(
         load.until_more(SOME_WRITES, LIMIT).await?;
         let run = finish(scene, load, *shard, begun, Some(healed)).await?;
         show(name, number, *shard, &run);
-        if trace || run.gap > GOAL_P95 {
-            let span = run.gap.max(Duration::from_millis(100)) + Duration::from_millis(50);
+        if kind.trace || run.gap > GOAL_P95 {
+            let span = if kind.trace { healed } else { run.gap };
+            let span = span + Duration::from_millis(50);
             for (after_ms, line) in watch.lines(at, span) {
                 println!("      {after_ms:>8.1}  {line}");
             }
