@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use shardwright_engine::{Client, Endpoint, Error, Failover, Migrate, Reset, SetSlot};
 use shardwright_planner::evidence::LiveAt;
 use shardwright_planner::{Action, Plan, Precondition, Step};
-use shardwright_topology::{Address, NodeId, NodeView, Observed, Role, Seen, Slot};
+use shardwright_topology::{Address, NodeId, NodeView, Observed, Role, Seen, ServerName, Slot};
 
 use crate::{Links, RuntimeError, hear};
 
@@ -115,6 +115,12 @@ async fn at_node(
 }
 
 async fn client_of(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
+    let (server, address) = place_of(o, node)?;
+    Ok(links.client(server, address).await?)
+}
+
+/// The server a node lives on, and where that is reached.
+fn place_of(o: &Observed, node: NodeId) -> Result<(&ServerName, &Address), StepError> {
     let server = o
         .server_of(node)
         .ok_or_else(|| moved(node, "it is at no known server"))?;
@@ -122,7 +128,7 @@ async fn client_of(links: &Links, o: &Observed, node: NodeId) -> Result<Client, 
         .address
         .known()
         .ok_or_else(|| moved(node, "its address is not known"))?;
-    Ok(links.client(&server.name, address).await?)
+    Ok((&server.name, address))
 }
 
 fn moved(node: NodeId, how: &str) -> StepError {
@@ -295,14 +301,8 @@ fn assumed(requirement: &Precondition) -> String {
 
 /// A fresh look at one node.
 async fn look(links: &Links, o: &Observed, node: NodeId) -> Result<NodeView, StepError> {
-    let server = o
-        .server_of(node)
-        .ok_or_else(|| moved(node, "it is at no known server"))?;
-    let address = server
-        .address
-        .known()
-        .ok_or_else(|| moved(node, "its address is not known"))?;
-    match hear::one(links, &server.name, address).await {
+    let (server, address) = place_of(o, node)?;
+    match hear::one(links, server, address).await {
         Seen::Known(view) if view.id == node => Ok(view),
         Seen::Known(view) => Err(moved(node, &format!("{} lives there now", view.id.short()))),
         Seen::Unknown(why) => Err(moved(node, &why.to_string())),

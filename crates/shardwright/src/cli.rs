@@ -170,6 +170,17 @@ pub(crate) struct Up {
     pub(crate) dry_run: bool,
 }
 
+/// How a change is carried out.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Run {
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) timeout: u64,
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  shardwright down            stop; `shardwright up` brings it back with its data\n  \
@@ -203,12 +214,8 @@ pub(crate) struct Create {
     /// Do not ask
     #[arg(short, long, visible_alias = "cluster-yes")]
     pub(crate) yes: bool,
-    /// Print the plan, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 60)]
-    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 #[derive(Debug, Args)]
@@ -222,12 +229,8 @@ pub(crate) struct Fix {
     /// Give slots without an owner to another node: what they held is lost
     #[arg(long)]
     pub(crate) accept_data_loss: bool,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 120)]
-    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 #[derive(Debug, Args)]
@@ -259,12 +262,8 @@ pub(crate) struct FailoverArgs {
     /// Without the primary, which must be proved dead, and without votes
     #[arg(long)]
     pub(crate) takeover: bool,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 #[derive(Debug, Args)]
@@ -289,12 +288,8 @@ pub(crate) struct AddNode {
     /// Join as a primary without slots
     #[arg(long)]
     pub(crate) primary: bool,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 60)]
-    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 #[derive(Debug, Args)]
@@ -307,10 +302,6 @@ pub(crate) struct RemoveNode {
     pub(crate) target: String,
     /// The node: its id or the beginning of it, or HOST:PORT
     pub(crate) node: String,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }

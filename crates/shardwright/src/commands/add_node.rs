@@ -25,7 +25,7 @@ pub(super) async fn run(
     let joiner = args.node.parse().map_err(|e| UsageError(format!("{e}")))?;
     let mut guest = Guest::of(&[member]).await?;
     let server = guest.add(&joiner).await?;
-    let purpose = if args.dry_run {
+    let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
         Purpose::Change
@@ -63,13 +63,13 @@ pub(super) async fn run(
         Standing::MayJoin | Standing::Leaving | Standing::Unheard => {}
     }
     keeper.set_desired(desired);
-    if args.dry_run {
+    if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
     refuse_second_pen(keeper.links(), &observed).await?;
     change::carry_out(
         &mut keeper,
-        args.timeout,
+        args.run.timeout,
         &format!("[OK] {joiner} has joined"),
         out,
     )

@@ -28,7 +28,7 @@ pub(super) async fn run(
     let (guest, order) = Guest::only(&endpoints)
         .await
         .map_err(|e| UsageError(e.to_string()))?;
-    let purpose = if args.dry_run {
+    let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
         Purpose::Change
@@ -51,7 +51,7 @@ pub(super) async fn run(
     warn_of_versions(&report.observed, out);
     let preview = Preview::of(&report.plan, &report.observed, &order, args.replicas);
     preview.print(&report.observed, out)?;
-    if args.dry_run {
+    if args.run.dry_run {
         return Ok(ExitStatus::Success);
     }
     if !args.yes && !out.confirm("Can I set the above configuration?")? {
@@ -62,7 +62,7 @@ pub(super) async fn run(
     let delays = hurry(&keeper, &report.observed).await;
     let nodes = endpoints.len();
     let done = format!("[OK] {nodes} nodes agree; every slot is covered; every link is up");
-    let end = change::carry_out(&mut keeper, args.timeout, &done, out).await;
+    let end = change::carry_out(&mut keeper, args.run.timeout, &done, out).await;
     restore(&keeper, &report.observed, delays, out).await;
     end
 }

@@ -17,7 +17,7 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
-    let purpose = if args.dry_run {
+    let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
         Purpose::Change
@@ -45,7 +45,7 @@ pub(super) async fn run(
         .clone()
         .with(Request::Promote { node, manner });
     keeper.set_desired(desired);
-    if args.dry_run {
+    if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
     let report = keeper.look().await?;
@@ -62,5 +62,5 @@ pub(super) async fn run(
         .into());
     }
     let done = format!("[OK] {} is the primary", named(&node.short(), &observed));
-    change::carry_out(&mut keeper, args.timeout, &done, out).await
+    change::carry_out(&mut keeper, args.run.timeout, &done, out).await
 }

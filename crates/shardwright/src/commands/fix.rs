@@ -12,7 +12,7 @@ use crate::target::Target;
 
 pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
-    let purpose = if args.dry_run {
+    let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
         Purpose::Change
@@ -21,11 +21,11 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     first_look(&mut keeper, &target, purpose).await?;
     let desired = change::consenting(keeper.desired(), args.accept_data_loss);
     keeper.set_desired(desired);
-    if args.dry_run {
+    if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
     let done = "[OK] all is done that can be done";
-    let status = change::carry_out(&mut keeper, args.timeout, done, out).await?;
+    let status = change::carry_out(&mut keeper, args.run.timeout, done, out).await?;
     let observed = keeper.observe().await?;
     let (observed, mut problems) = change::steady(&mut keeper, observed).await?;
     if change::fatal(&problems).next().is_some() {

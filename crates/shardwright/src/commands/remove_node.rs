@@ -21,7 +21,7 @@ pub(super) async fn run(
             "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
         return Err(UsageError(text.to_owned()).into());
     }
-    let purpose = if args.dry_run {
+    let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
         Purpose::Change
@@ -35,12 +35,12 @@ pub(super) async fn run(
         return Err(Refusal(format!("{name} can't leave: {why}")).into());
     }
     keeper.set_desired(desired);
-    if args.dry_run {
+    if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
     change::carry_out(
         &mut keeper,
-        args.timeout,
+        args.run.timeout,
         &format!("[OK] {name} has left"),
         out,
     )
