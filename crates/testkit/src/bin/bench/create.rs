@@ -94,14 +94,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn one(
-    engine: &Engine,
-    former: Former,
-    cli: &Path,
-    shardwright: &Path,
-) -> Result<Run, Failure> {
+/// Six fresh nodes that have idled.
+async fn idle_nodes(engine: &Engine) -> Result<Cluster, Failure> {
     let cluster = Cluster::start(engine, 6, |builder| builder)?;
-    let addresses = cluster.addresses();
     until("the servers have idled", LIMIT, || async {
         for server in &cluster.servers {
             let up = server.field(&["INFO", "server"], "uptime_in_seconds").await;
@@ -113,27 +108,43 @@ async fn one(
         Ok(())
     })
     .await?;
-    let mut observer = Observer::new(addresses.clone(), None);
-    // Opens its connections before the clock runs.
-    if observer.agreed().await.is_ok() {
-        return Err("fresh nodes agree already: the test is wrong".into());
-    }
+    Ok(cluster)
+}
+
+fn command_of(former: Former, cli: &Path, shardwright: &Path, addresses: &[String]) -> Command {
     let mut command = match former {
         Former::RedisCli => {
             let mut command = Command::new(cli);
-            command.args(["--cluster", "create"]).args(&addresses);
+            command.args(["--cluster", "create"]).args(addresses);
             command.args(["--cluster-replicas", "1", "--cluster-yes"]);
             command
         }
         Former::Shardwright => {
             let mut command = Command::new(shardwright);
-            command.arg("create").args(&addresses);
+            command.arg("create").args(addresses);
             command.args(["--replicas", "1", "--yes"]);
             command
         }
     };
     command.stdin(Stdio::null()).kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn one(
+    engine: &Engine,
+    former: Former,
+    cli: &Path,
+    shardwright: &Path,
+) -> Result<Run, Failure> {
+    let cluster = idle_nodes(engine).await?;
+    let addresses = cluster.addresses();
+    let mut observer = Observer::new(addresses.clone(), None);
+    // Opens its connections before the clock runs.
+    if observer.agreed().await.is_ok() {
+        return Err("fresh nodes agree already: the test is wrong".into());
+    }
+    let mut command = command_of(former, cli, shardwright, &addresses);
     let begun = Instant::now();
     let child = command.spawn()?;
     let mut output = tokio::spawn(async move {
