@@ -19,6 +19,7 @@ mod model;
 mod node;
 mod operator;
 mod oracle;
+pub mod script;
 mod trace;
 mod view;
 
