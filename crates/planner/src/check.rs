@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use shardwright_topology::{
-    Disk, NodeId, Observed, Process, Role, Seen, ServerName, Slot, SlotSet,
+    Disk, NodeId, Observed, Process, Role, Seen, Server, ServerName, Slot, SlotSet,
 };
 
 use crate::ours::{standings, without_strangers};
@@ -418,9 +418,14 @@ impl Lint<'_> {
             .values()
             .find(|s| s.recorded_id == Some(primary));
         let found = seat.or_else(|| self.o.server_of(primary));
-        let gone = found.is_some_and(|s| {
-            s.process.death().is_some() || s.view.known().is_some_and(|v| v.id != primary)
-        });
+        let another = |s: &Server| match s.view.known() {
+            Some(view) => view.id != primary,
+            None => s.recorded_id.is_some_and(|id| id != primary),
+        };
+        let gone = match found {
+            Some(s) => s.process.death().is_some() || s.view.known().is_some() && another(s),
+            None => self.o.formed.is_some() && self.o.servers().values().all(another),
+        };
         if speaks || !gone {
             self.fatal(i, ViolationKind::PrimaryNotDead { primary });
         }

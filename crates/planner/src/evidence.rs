@@ -1,7 +1,9 @@
 //! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
 //! so that a time-out cannot be passed to it.
 
-use shardwright_topology::{Address, Death, NodeId, NodeView, Observed, Role, ServerName, Source};
+use shardwright_topology::{
+    Address, Death, Disk, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
+};
 
 use crate::{Authority, Desired};
 
@@ -22,6 +24,8 @@ pub enum HowDead {
         /// The node that now lives there.
         by: NodeId,
     },
+    /// The cluster is one that we formed, every server of it is known to be another node's.
+    Nowhere,
 }
 
 impl Dead {
@@ -32,11 +36,14 @@ impl Dead {
         }
         let how = if let Some(server) = o.server_of(node) {
             HowDead::Proved(server.process.death()?.clone())
-        } else {
-            let seat = o.servers().values().find(|s| s.recorded_id == Some(node))?;
+        } else if let Some(seat) = o.servers().values().find(|s| s.recorded_id == Some(node)) {
             HowDead::Replaced {
                 by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,
             }
+        } else if o.formed.is_some() && is_nowhere(o, node) {
+            HowDead::Nowhere
+        } else {
+            return None;
         };
         Some(Self { node, how })
     }
@@ -119,6 +126,24 @@ pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: N
         .is_some_and(|row| row.role == Role::Replica && row.primary == Some(primary))
 }
 
+/// Whether every server is known to be another node's: by its own word, or by a record that can be trusted.
+fn is_nowhere(o: &Observed, node: NodeId) -> bool {
+    let owns = |id| o.member(id).is_some_and(|m| !m.slots.is_empty());
+    let blank = |s: &Server| s.process.death().is_some() && s.disk.known() == Some(&Disk::Blank);
+    o.servers()
+        .values()
+        .all(|s| match (s.view.known(), s.recorded_id) {
+            (Some(view), _) => view.id != node,
+            (None, Some(id)) if blank(s) => id != node,
+            // What it said last is newer than the record; and while the recorded node owns slots, its successor at the
+            // same server is not yet recorded.
+            (None, Some(id)) => {
+                id != node && !owns(id) && s.last_heard.as_ref().is_none_or(|v| v.id != node)
+            }
+            (None, None) => false,
+        })
+}
+
 /// Proof that a node is not, and will not be, at any server of ours: every server's node is known, and it is none of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gone {
@@ -129,11 +154,7 @@ impl Gone {
     /// The proof, if there is one. Among guests it is never had: an absent node may return.
     pub fn prove(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let managed = d.authority == Authority::Managed;
-        let elsewhere = |s: &shardwright_topology::Server| match s.view.known() {
-            Some(view) => view.id != node,
-            None => s.recorded_id.is_some_and(|id| id != node),
-        };
-        (managed && o.servers().values().all(elsewhere)).then_some(Self { node })
+        (managed && is_nowhere(o, node)).then_some(Self { node })
     }
 
     /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.

@@ -113,27 +113,39 @@ fn give_slots(p: &mut Draft<'_>) -> Stage {
         let Some(member) = p.o.member(*id).filter(|m| m.slots.is_empty()) else {
             continue;
         };
-        let (node, epoch) = (member.id, member.epoch);
-        let blank = member
-            .server
-            .as_ref()
-            .and_then(|server| Blank::prove(p.o, server));
-        if let Some(blank) = blank.filter(|_| epoch == ConfigEpoch(0)) {
-            let epoch = ConfigEpoch(u64::try_from(i).unwrap_or(u64::MAX).saturating_add(1));
-            let requires = vec![Precondition::IsBlank { node }];
-            p.act_if(
-                Action::SetConfigEpoch { blank, epoch },
-                Reason::Forming,
-                requires,
-            );
-        }
+        let node = member.id;
+        give_epoch(p, node, i);
         let requires = vec![Precondition::SlotsFree {
             node,
             slots: slots.clone(),
         }];
         p.act_if(Action::AddSlots { node, slots }, Reason::Forming, requires);
     }
+    // The rest too: blank nodes that meet with one epoch take new ones, and may then meet that of an owner.
+    let owns = |id: &NodeId| owners.iter().any(|(_, owner)| owner == id);
+    let rest: Vec<NodeId> = servers.iter().filter_map(|s| s.id()).collect();
+    for (i, node) in rest.into_iter().filter(|id| !owns(id)).enumerate() {
+        give_epoch(p, node, owners.len().saturating_add(i));
+    }
     Stage::Forming
+}
+
+/// Gives a blank node the epoch of its place in the order, counted from 1.
+fn give_epoch(p: &mut Draft<'_>, node: NodeId, place: usize) {
+    let Some(member) = p.o.member(node).filter(|m| m.epoch == ConfigEpoch(0)) else {
+        return;
+    };
+    let server = member.server.as_ref();
+    let Some(blank) = server.and_then(|server| Blank::prove(p.o, server)) else {
+        return;
+    };
+    let epoch = ConfigEpoch(u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1));
+    let requires = vec![Precondition::IsBlank { node }];
+    p.act_if(
+        Action::SetConfigEpoch { blank, epoch },
+        Reason::Forming,
+        requires,
+    );
 }
 
 /// The servers in their order of preference: as a person gave them, else by leave rank and name.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{Dissent, NodeId};
+use shardwright_topology::{Dissent, NodeId, Observed, Role};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -30,6 +30,8 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
             Dissent::Address => {
                 greetings.insert((g.speaker, g.about), Reason::AddressChanged);
             }
+            // A replica of one that the speaker does not know: the greeting would say nothing new.
+            Dissent::Role if follows_unknown(p.o, g.speaker, g.about) => {}
             Dissent::Role | Dissent::Slots => {
                 greetings
                     .entry((g.about, g.speaker))
@@ -55,4 +57,14 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
         }];
         p.act_if(Action::Meet { teller, target }, because, requires);
     }
+}
+
+/// Whether the speaker sees a replica as one, and lacks only its primary because it does not know that node at all.
+fn follows_unknown(o: &Observed, speaker: NodeId, replica: NodeId) -> bool {
+    let (Some(view), Some(member)) = (o.view_of(speaker), o.member(replica)) else {
+        return false;
+    };
+    let row = view.rows.get(replica);
+    row.is_some_and(|row| row.role == Role::Replica && row.primary.is_none())
+        && member.primary.is_some_and(|id| view.rows.get(id).is_none())
 }

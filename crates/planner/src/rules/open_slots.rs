@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{NodeId, OpenSlot, Role, Slot};
+use shardwright_topology::{Disagreement, Dissent, NodeId, OpenSlot, Role, Slot};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -54,6 +54,10 @@ fn close_one(p: &mut Draft<'_>, slot: Slot, ends: &Ends) {
             .iter()
             .any(|(s, t)| *s == owner && t == target);
         if *target == owner {
+            if !may_raise_epoch(p) {
+                p.wait(Waiting::OpenSlot { slot, node: owner });
+                continue;
+            }
             p.act(
                 Action::AssignSlot {
                     node: *target,
@@ -77,9 +81,9 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
         return p.act(close, Reason::NothingMoved);
     };
     if let Some(heir) = receiver.primary.filter(|_| receiver.role == Role::Replica) {
-        // It was failed over. Its copy had nothing, so its heir has nothing, unless it says otherwise.
-        if keys(p, target, slot) != Some(0) {
-            return p.wait(Waiting::OpenSlot { slot, node: owner });
+        // It was failed over. If its copy has nothing, its heir has nothing, unless it says otherwise.
+        if heir == owner || keys(p, target, slot) != Some(0) {
+            return sweep(p, slot, owner);
         }
         let requires = vec![Precondition::HoldsNoKeyOf { node: heir, slot }];
         return p.act_if(close, Reason::NothingMoved, requires);
@@ -104,6 +108,9 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
         // All is there: the target becomes the owner, at the target first.
         // It may hold it already, with an epoch that does not yet win: then the source is told.
         _ if here == 0 => {
+            if !claims(target) && !may_raise_epoch(p) {
+                return p.wait(Waiting::OpenSlot { slot, node: owner });
+            }
             let requires = vec![Precondition::HoldsNoKeyOf { node: owner, slot }];
             let action = Action::AssignSlot {
                 node: if claims(target) { owner } else { target },
@@ -115,6 +122,44 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
         // Half is there. The source still gives the slot, so it was not failed over since: its values win.
         _ => move_keys(p, slot, owner, target, true),
     }
+}
+
+/// The receiver was failed over: what it had taken in is at one of the other primaries, if anywhere. It goes back to the owner; once nobody else has a key, the slot is closed.
+fn sweep(p: &mut Draft<'_>, slot: Slot, owner: NodeId) {
+    let others: Vec<NodeId> =
+        p.o.voters()
+            .map(|m| m.id)
+            .filter(|id| *id != owner)
+            .collect();
+    let held: Option<Vec<(NodeId, u64)>> = others
+        .iter()
+        .map(|id| Some((*id, keys(p, *id, slot)?)))
+        .collect();
+    let Some(held) = held else {
+        return p.wait(Waiting::OpenSlot { slot, node: owner });
+    };
+    if let Some((holder, _)) = held.iter().find(|(_, n)| *n > 0) {
+        return move_keys(p, slot, *holder, owner, false);
+    }
+    let requires = others
+        .iter()
+        .map(|node| Precondition::HoldsNoKeyOf { node: *node, slot })
+        .collect();
+    p.act_if(
+        Action::CloseSlot { node: owner, slot },
+        Reason::NothingMoved,
+        requires,
+    );
+}
+
+/// Whether a node may take a slot with an epoch of its own choice: one at a time, and only while everyone agrees on who
+/// owns what. Of two who choose at once, one may choose the lower, and the others keep the slot where it was for ever.
+fn may_raise_epoch(p: &Draft<'_>) -> bool {
+    let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
+    let differ = |g: &Disagreement| {
+        g.dissent == Dissent::Slots && p.is_ours(g.speaker) && p.is_ours(g.about)
+    };
+    !p.steps.iter().any(|s| raises(&s.action)) && !p.o.disagreements().iter().any(differ)
 }
 
 #[derive(Clone, Copy)]

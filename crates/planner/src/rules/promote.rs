@@ -53,8 +53,12 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
 
 fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     let Some(replica) = candidate(p.d, p.o, primary.id) else {
-        p.wait(Waiting::NoCandidate {
-            primary: primary.id,
+        let (primary, slots) = (primary.id, primary.slots.clone());
+        // Its directory is lost and every replica was heard: nobody will ever step in.
+        p.wait(if is_lost(p.o, primary) {
+            Waiting::ShardLost { primary, slots }
+        } else {
+            Waiting::NoCandidate { primary }
         });
         return;
     };
@@ -63,6 +67,14 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     let sibling = safety::unheard_sibling(p.o, primary.id);
     if let Some(sibling) = sibling.filter(|_| waited < p.l.sibling_wait_ms) {
         p.wait(Waiting::SiblingUnheard { sibling });
+        return;
+    }
+    // It would claim what its table gives to the dead primary, above all who took some of that since.
+    if believes_too_much(p.o, primary, replica) {
+        p.wait(Waiting::Views {
+            speaker: replica,
+            about: primary.id,
+        });
         return;
     }
     // Two are never asked at once; and what was asked before this death counts no more.
@@ -101,6 +113,12 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     }
 }
 
+/// Whether a replica's table gives its primary slots that have another owner by now.
+fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId) -> bool {
+    let row = o.view_of(replica).and_then(|v| v.rows.get(primary.id));
+    row.is_some_and(|row| !row.slots.difference(&primary.slots).is_empty())
+}
+
 /// When it died at the latest.
 fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
     match dead.how() {
@@ -110,6 +128,7 @@ fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
             Some(seconds) => Timestamp(o.at.0.saturating_sub(seconds.saturating_mul(1_000))),
             None => o.at,
         },
+        HowDead::Nowhere => o.at,
     }
 }
 
@@ -177,12 +196,15 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
         copies.max().map(|(_, id)| id.0)
     };
     let best = freshest(&|v| has_copy(o, primary, v));
-    let lost =
-        disk_is_lost(o, primary) && o.replicas_of(primary).all(|m| m.source == Source::Itself);
-    if best.is_some() || !lost {
+    if best.is_some() || !is_lost(o, primary) {
         return best;
     }
     freshest(&|v| v.server.keys > 0).or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
+}
+
+/// Whether nothing of a dead primary will return: its directory is lost, and every replica of it was heard.
+fn is_lost(o: &Observed, primary: NodeId) -> bool {
+    disk_is_lost(o, primary) && o.replicas_of(primary).all(|m| m.source == Source::Itself)
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.

@@ -57,7 +57,8 @@ pub(crate) fn shape(p: &mut Draft<'_>) {
 /// Everything else that is not at rest.
 pub(crate) fn the_rest(p: &mut Draft<'_>) {
     for server in p.o.servers().values() {
-        if let Some(why) = unknown(&server.view) {
+        let stranger = matches!(p.standings.get(&server.name), Some(Standing::Foreign(_)));
+        if let Some(why) = unknown(&server.view).filter(|_| !stranger) {
             p.wait(Waiting::ServerUnheard {
                 server: server.name.clone(),
                 why,

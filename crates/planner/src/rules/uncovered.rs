@@ -1,9 +1,9 @@
 //! Slots that nobody owns: given out anew only when a person agreed that what they held is lost.
 
-use shardwright_topology::{Role, Source};
+use shardwright_topology::{NodeId, Role, SlotSet, Source};
 
 use crate::draft::Draft;
-use crate::{Action, Precondition, Reason, Waiting};
+use crate::{Action, Precondition, Reason, Shape, Waiting, layout};
 
 /// Gives uncovered slots to the primary that owns the fewest, with consent; says so without.
 pub(crate) fn cover(p: &mut Draft<'_>) {
@@ -25,14 +25,7 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     if unheard || !p.d.consent.lose_data {
         return;
     }
-    let primaries =
-        p.o.members()
-            .values()
-            .filter(|m| p.is_ours(m.id) && m.role == Role::Primary);
-    let Some(node) = primaries
-        .min_by_key(|m| (m.slots.is_empty(), m.slots.count(), m.id))
-        .map(|m| m.id)
-    else {
+    let Some((node, slots)) = share(p, &slots) else {
         return;
     };
     let requires = vec![Precondition::SlotsFree {
@@ -44,4 +37,26 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
         Reason::LossAccepted,
         requires,
     );
+}
+
+/// Who gets what of the uncovered slots next: where a whole declared shard is gone, an empty primary takes its place;
+/// the rest goes to the primary that owns the fewest.
+fn share(p: &Draft<'_>, uncovered: &SlotSet) -> Option<(NodeId, SlotSet)> {
+    let primaries = || {
+        let members = p.o.members().values();
+        members.filter(|m| p.is_ours(m.id) && m.role == Role::Primary)
+    };
+    if let Shape::Declared { shards, .. } = p.d.shape {
+        let whole = layout(shards)
+            .into_iter()
+            .map(SlotSet::from)
+            .find(|range| range.difference(uncovered).is_empty());
+        let empty = primaries().find(|m| m.slots.is_empty());
+        if let (Some(range), Some(empty)) = (whole, empty) {
+            return Some((empty.id, range));
+        }
+    }
+    primaries()
+        .min_by_key(|m| (m.slots.is_empty(), m.slots.count(), m.id))
+        .map(|m| (m.id, uncovered.clone()))
 }

@@ -23,6 +23,10 @@ fn six_blank_servers_get_epochs_and_slots() {
         "give slots 5461-10922 to b",
         "give c config epoch 3",
         "give slots 10923-16383 to c",
+        // Blank nodes that meet with one epoch would take new ones by themselves.
+        "give d config epoch 4",
+        "give e config epoch 5",
+        "give f config epoch 6",
     ];
     assert_eq!(w.steps(&three()), expected);
     assert_eq!(w.steps(&form(&SIX, 3, 1)), expected);
@@ -60,6 +64,9 @@ fn a_forming_that_was_broken_off_goes_on_where_it_stopped() {
             "give slots 0-5460 to a",
             "give c config epoch 3",
             "give slots 10923-16383 to c",
+            "give d config epoch 4",
+            "give e config epoch 5",
+            "give f config epoch 6",
         ]
     );
 }
@@ -180,7 +187,7 @@ fn formed_and_every_node_blank_is_data_lost() {
     assert!(says(&w.waits(&three()), "its data is lost"));
     assert!(w.plan(&three()).is_stuck());
     // A person may agree; then it is formed anew.
-    assert_eq!(w.steps(&consenting(three())).len(), 6);
+    assert_eq!(w.steps(&consenting(three())).len(), 9);
 }
 
 #[test]
