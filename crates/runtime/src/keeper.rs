@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shardwright_planner::{Action, Desired, Limits, Plan, Severity, Violation, check, plan};
+use shardwright_planner::{
+    Action, Authority, Desired, Limits, Plan, Severity, Violation, Waiting, check, plan,
+};
 use shardwright_topology::{Address, NodeView, Observed, Seen, Server, ServerName, Timestamp, Why};
 
 use crate::execute::{Outcome, StepError, at_nodes};
@@ -171,6 +173,7 @@ impl<R: Runtime> Keeper<R> {
         let mut observed = Observed::new(at, self.runtime.formed(), servers);
         observed.attempts = self.memory.attempts(&observed, at);
         observed.wins = self.memory.wins(&observed, at);
+        observed.votes = self.memory.votes();
         Ok(observed)
     }
 
@@ -247,9 +250,7 @@ impl<R: Runtime> Keeper<R> {
             {
                 return Ok(End::Failed(Box::new(report)));
             }
-            stuck_since = report
-                .plan
-                .is_stuck()
+            stuck_since = (report.plan.is_stuck() || self.only_the_silent(&report.plan))
                 .then(|| stuck_since.unwrap_or_else(Instant::now));
             if stuck_since.is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
                 return Ok(End::Stuck(Box::new(report)));
@@ -259,6 +260,39 @@ impl<R: Runtime> Keeper<R> {
             }
             self.pause(BUSY).await;
         }
+    }
+
+    /// Looks, and looks again while what is seen is not calm, until the time is up. Does nothing.
+    pub async fn observe_until(
+        &mut self,
+        calm: impl Fn(&Observed) -> bool,
+        limit: Duration,
+    ) -> Result<Observed, RuntimeError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let observed = self.observe().await?;
+            if calm(&observed) || Instant::now() >= deadline {
+                return Ok(observed);
+            }
+            self.pause(BUSY).await;
+        }
+    }
+
+    /// Whether all that is waited for are servers that do not run, and that are not ours to start.
+    fn only_the_silent(&self, plan: &Plan) -> bool {
+        let refuses = |w: &Waiting| {
+            matches!(
+                w,
+                Waiting::ServerUnheard {
+                    why: Why::Refused,
+                    ..
+                }
+            )
+        };
+        self.desired.authority == Authority::Guest
+            && plan.steps.is_empty()
+            && !plan.waiting.is_empty()
+            && plan.waiting.iter().all(refuses)
     }
 
     /// Keeps the cluster until `stop` ends. Every pass is told.
