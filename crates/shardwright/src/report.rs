@@ -122,6 +122,12 @@ pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<
             out.say(settled);
             Ok(ExitStatus::Success)
         }
+        End::Stuck(report) if !report.plan.is_stuck() => {
+            bail!(
+                "done but for servers that do not run; start them, or take them out:{}",
+                waits(&report)
+            )
+        }
         End::Stuck(report) => {
             let mut text = "not done; a person has to decide:".to_owned();
             for wait in report.plan.waiting.iter().filter(|w| w.needs_a_person()) {
@@ -132,15 +138,24 @@ pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<
             Err(Refusal(text).into())
         }
         End::TimedOut(report) => {
-            let mut text = "not done in time (--timeout); what was waited for:".to_owned();
-            for wait in &report.plan.waiting {
-                text.push_str("\n  ");
-                text.push_str(&named(&wait.to_string(), &report.observed));
-            }
-            bail!(text)
+            bail!(
+                "not done in time (--timeout); what was waited for:{}",
+                waits(&report)
+            )
         }
         End::Failed(report) => failed(*report),
     }
+}
+
+/// Everything that is waited for, a line each.
+pub(crate) fn waits(report: &Report) -> String {
+    report
+        .plan
+        .waiting
+        .iter()
+        .fold(String::new(), |text, wait| {
+            text + "\n  " + &named(&wait.to_string(), &report.observed)
+        })
 }
 
 /// What a person may do about a wait that only a person ends.

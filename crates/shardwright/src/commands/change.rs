@@ -1,9 +1,9 @@
 //! What the changing verbs share: show the plan, or carry it out and tell how it ended.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shardwright_planner::{Consent, Desired, Problem, ProblemKind, Severity, diagnose};
-use shardwright_runtime::Keeper;
+use shardwright_runtime::{End, Keeper};
 use shardwright_topology::{Dissent, Observed};
 
 use crate::connect::AnyKeeper;
@@ -47,27 +47,47 @@ pub(super) async fn carry_out<R: shardwright_runtime::Runtime>(
     report::end(end?, settled, out)
 }
 
+/// The same for one thing that was asked for. `so` tells whether it is so: then what else the cluster lacks, and no
+/// pass can mend, is no failure of this.
+pub(super) async fn carry_out_until(
+    keeper: &mut AnyKeeper,
+    timeout_s: u64,
+    settled: &str,
+    so: impl Fn(&Observed) -> bool,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let mut progress = Progress::new();
+    let end = keeper
+        .settle(Duration::from_secs(timeout_s), |r| {
+            report::tell(&mut progress, r);
+        })
+        .await;
+    progress.done();
+    match end? {
+        End::Stuck(report) | End::TimedOut(report) if so(&report.observed) => {
+            out.say(settled);
+            out.warn(&format!(
+                "the cluster is not healthy yet:{}",
+                report::waits(&report)
+            ));
+            Ok(ExitStatus::Success)
+        }
+        other => report::end(other, settled, out),
+    }
+}
+
 /// How long links may be down before that is called a problem: a node that is met anew replaces its link, which
 /// takes the engine a tenth of a second or two.
 const LINKS_MAY_REST: Duration = Duration::from_secs(2);
-/// How long between two looks meanwhile.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// What is wrong with the cluster, once passing disturbances have passed.
-pub(super) async fn steady(
-    keeper: &mut AnyKeeper,
-    mut observed: Observed,
-) -> anyhow::Result<(Observed, Vec<Problem>)> {
-    let deadline = Instant::now() + LINKS_MAY_REST;
-    loop {
-        let problems = diagnose(&observed);
-        let passing = fatal(&problems).next().is_some() && fatal(&problems).all(passes);
-        if !passing || Instant::now() >= deadline {
-            return Ok((observed, problems));
-        }
-        tokio::time::sleep(PAUSE).await;
-        observed = keeper.observe().await?;
-    }
+pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, Vec<Problem>)> {
+    let calm = |o: &Observed| {
+        let problems = diagnose(o);
+        fatal(&problems).next().is_none() || !fatal(&problems).all(passes)
+    };
+    let observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
+    let problems = diagnose(&observed);
+    Ok((observed, problems))
 }
 
 /// The problems that make a cluster unhealthy.

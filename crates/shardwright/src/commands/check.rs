@@ -16,8 +16,8 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
     let mut keeper = open(&target, args.dir, login, Purpose::Read, out).await?;
-    let observed = first_look(&mut keeper, &target, Purpose::Read).await?;
-    let (observed, problems) = steady(&mut keeper, observed).await?;
+    first_look(&mut keeper, &target, Purpose::Read).await?;
+    let (observed, problems) = steady(&mut keeper).await?;
     print_problems(&problems, &observed, &args.target, out)?;
     let fatal = fatal(&problems).count();
     out.say(&ClusterStatus::of(&observed).summary());

@@ -1,7 +1,7 @@
 //! `failover`: make a replica the primary of its shard.
 
 use shardwright_planner::{Manner, Request};
-use shardwright_topology::Role;
+use shardwright_topology::{Observed, Role};
 
 use super::change;
 use crate::cli::{FailoverArgs, Login};
@@ -62,5 +62,6 @@ pub(super) async fn run(
         .into());
     }
     let done = format!("[OK] {} is the primary", named(&node.short(), &observed));
-    change::carry_out(&mut keeper, args.run.timeout, &done, out).await
+    let promoted = |o: &Observed| o.member(node).is_some_and(|m| m.role == Role::Primary);
+    change::carry_out_until(&mut keeper, args.run.timeout, &done, promoted, out).await
 }

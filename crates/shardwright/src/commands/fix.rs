@@ -26,8 +26,7 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     }
     let done = "[OK] all is done that can be done";
     let status = change::carry_out(&mut keeper, args.run.timeout, done, out).await?;
-    let observed = keeper.observe().await?;
-    let (observed, mut problems) = change::steady(&mut keeper, observed).await?;
+    let (observed, mut problems) = change::steady(&mut keeper).await?;
     if change::fatal(&problems).next().is_some() {
         problems.retain(|p| p.severity == Severity::Fatal);
         print_problems(&problems, &observed, &args.target.target, out)?;

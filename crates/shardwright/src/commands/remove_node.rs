@@ -2,6 +2,8 @@
 
 use shardwright_planner::{Request, safety};
 
+use shardwright_topology::Observed;
+
 use super::change;
 use crate::cli::{Login, RemoveNode};
 use crate::connect::{Purpose, find_node, first_look, open};
@@ -38,11 +40,7 @@ pub(super) async fn run(
     if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
-    change::carry_out(
-        &mut keeper,
-        args.run.timeout,
-        &format!("[OK] {name} has left"),
-        out,
-    )
-    .await
+    let left = |o: &Observed| o.member(node).is_none();
+    let done = format!("[OK] {name} has left");
+    change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await
 }
