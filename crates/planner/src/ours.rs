@@ -68,6 +68,7 @@ pub(crate) fn without_strangers(
     let mut clean = Observed::new(o.at, o.formed.clone(), ours);
     clean.attempts.clone_from(&o.attempts);
     clean.wins.clone_from(&o.wins);
+    clean.votes.clone_from(&o.votes);
     Some(clean)
 }
 

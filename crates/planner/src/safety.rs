@@ -154,6 +154,24 @@ pub fn won_lately(o: &Observed, l: &Limits, node: NodeId, now: Timestamp) -> Opt
         .filter(|left| *left > 0)
 }
 
+/// Whether voters would refuse a vote about this dead primary because they gave one lately, about an earlier death.
+///
+/// A voter votes about one primary once in 2 × node-timeout. Valkey 9 has no such limit.
+pub fn voted_lately(
+    o: &Observed,
+    l: &Limits,
+    heir: NodeId,
+    primary: NodeId,
+    died: Timestamp,
+) -> bool {
+    let limited = o.view_of(heir).is_some_and(|v| match v.server.engine {
+        EngineKind::Redis => true,
+        EngineKind::Valkey => v.server.version.major < 9,
+    });
+    let vote = o.votes.get(&primary).filter(|at| **at < died);
+    limited && vote.is_some_and(|at| died.since_ms(*at) < 2 * l.node_timeout_ms)
+}
+
 /// Every reason not to make this replica the primary of its shard by a switchover.
 pub fn why_not_switch_over(
     o: &Observed,

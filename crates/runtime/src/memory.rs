@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     roles: BTreeMap<NodeId, (Role, String)>,
     /// When nodes became primaries, seen by a change of role within one run.
     wins: BTreeMap<NodeId, Timestamp>,
+    /// When a vote about each dead primary was last asked for.
+    votes: BTreeMap<NodeId, Timestamp>,
 }
 
 impl Memory {
@@ -94,6 +96,11 @@ impl Memory {
         self.wins.clone()
     }
 
+    /// When votes about dead primaries were asked for.
+    pub(crate) fn votes(&self) -> BTreeMap<NodeId, Timestamp> {
+        self.votes.clone()
+    }
+
     /// Remembers that a node was asked, whether or not an answer came.
     pub(crate) fn asked(&mut self, action: &Action, at: Timestamp) {
         let kind = match action {
@@ -112,6 +119,9 @@ impl Memory {
             | Action::AssignSlot { .. }
             | Action::MoveKeys { .. } => return,
         };
+        if let Action::Failover { dead, .. } = action {
+            self.votes.insert(dead.node(), at);
+        }
         if let Some(node) = action.at() {
             self.attempts.push(Attempt { node, kind, at });
         }

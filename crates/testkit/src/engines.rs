@@ -188,14 +188,16 @@ fn candidates() -> Vec<PathBuf> {
         folders.extend(std::env::split_paths(&path));
     }
     let mut binaries = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     for folder in folders {
         for name in BINARIES {
             let binary = folder.join(name);
             let Ok(real) = binary.canonicalize() else {
                 continue;
             };
-            if !binaries.contains(&real) {
-                binaries.push(real);
+            // A program may be a link to one of another name and behave by its own: it is run by the name found.
+            if seen.insert(real) {
+                binaries.push(binary);
             }
         }
     }

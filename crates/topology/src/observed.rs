@@ -83,6 +83,8 @@ pub struct Observed {
     pub attempts: Vec<Attempt>,
     /// When nodes became primaries, of those whose process was not restarted since. Kept in memory only.
     pub wins: BTreeMap<NodeId, Timestamp>,
+    /// When a vote about each dead primary was last asked for. Kept in memory only.
+    pub votes: BTreeMap<NodeId, Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -114,6 +116,7 @@ impl Observed {
             formed,
             attempts: Vec::new(),
             wins: BTreeMap::new(),
+            votes: BTreeMap::new(),
             servers,
             members,
             owners,

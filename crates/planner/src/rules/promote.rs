@@ -85,9 +85,11 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     let asked = p
         .asked(replica, AttemptKind::Failover, since)
         .map(|a| p.now.since_ms(a.at));
-    // Old votes would promote it with an old epoch: without votes it takes a new one.
-    let old_votes = safety::won_lately(p.o, p.l, replica, p.now).is_some();
-    let too_slow = old_votes || asked.unwrap_or(waited) >= p.l.takeover_after_ms;
+    // Old votes would promote it with an old epoch, and voters that voted about this primary lately would refuse:
+    // then no vote is asked for.
+    let no_vote = safety::won_lately(p.o, p.l, replica, p.now).is_some()
+        || safety::voted_lately(p.o, p.l, replica, primary.id, since);
+    let too_slow = no_vote || asked.unwrap_or(waited) >= p.l.takeover_after_ms;
     let tail_bytes_max = tail(p.o, primary.id, replica);
     let because = Reason::PrimaryDead { tail_bytes_max };
     let requires = vec![Precondition::IsReplicaOf {
@@ -96,7 +98,7 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     }];
     let dead = dead.clone();
     match RoleSeen::prove(p.o, replica, primary.id) {
-        Some(seen) if asked.is_none() && !old_votes => {
+        Some(seen) if asked.is_none() && !no_vote => {
             p.act_if(Action::Failover { dead, seen }, because, requires);
         }
         // Only votes may pass over a replica that may be fresher: it, or the engine, can still win them.

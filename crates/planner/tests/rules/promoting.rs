@@ -372,3 +372,29 @@ fn a_twin_is_no_candidate() {
     assert!(!says(&w.steps(&three()), "fail over"));
     assert!(says(&w.waits(&three()), "both say they are node a1"));
 }
+
+#[test]
+fn no_vote_is_asked_for_that_would_be_refused_or_reuse_old_ones() {
+    let takes_over = |w: &World| {
+        says(
+            &w.steps(&three()),
+            "let a1 take over from dead a without votes",
+        )
+    };
+    let mut w = World::formed(3, 1);
+    w.kill("a", 5);
+    w.votes = vec![(id("a"), 29_000)];
+    assert!(
+        takes_over(&w),
+        "its voters voted about it within 2 x node-timeout"
+    );
+    w.votes = vec![(id("a"), 31_000)];
+    assert!(!takes_over(&w), "that is long ago");
+    w.votes = vec![(id("a"), 1)];
+    assert!(!takes_over(&w), "that was about this death");
+    w.votes.clear();
+    w.wins = vec![(id("a1"), 29_000)];
+    assert!(takes_over(&w), "it would reuse the votes it won lately");
+    w.wins = vec![(id("a1"), 31_000)];
+    assert!(!takes_over(&w), "those are forgotten");
+}

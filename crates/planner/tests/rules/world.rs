@@ -74,6 +74,9 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) formed: bool,
     pub(crate) attempts: Vec<Attempt>,
+    /// Who became a primary, and who was voted about: so many ms ago.
+    pub(crate) wins: Vec<(NodeId, u64)>,
+    pub(crate) votes: Vec<(NodeId, u64)>,
     /// What some believe of others, against the truth.
     edits: BTreeMap<(NodeId, NodeId), Vec<Edit>>,
 }
@@ -85,6 +88,8 @@ impl World {
             nodes: Vec::new(),
             formed: false,
             attempts: Vec::new(),
+            wins: Vec::new(),
+            votes: Vec::new(),
             edits: BTreeMap::new(),
         }
     }
@@ -370,6 +375,9 @@ impl World {
         });
         let mut observed = Observed::new(Timestamp(NOW), formed, servers);
         observed.attempts.clone_from(&self.attempts);
+        let ago = |(id, ms): &(NodeId, u64)| (*id, Timestamp(NOW - ms));
+        observed.wins = self.wins.iter().map(ago).collect();
+        observed.votes = self.votes.iter().map(ago).collect();
         observed
     }
 
