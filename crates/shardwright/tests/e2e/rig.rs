@@ -14,6 +14,9 @@ use shardwright_testkit::ports::Lease;
 use shardwright_testkit::wait::until_blocking;
 use shardwright_testkit::{Engine, Server, engines};
 
+use shardwright_topology::wire::{parse_nodes, parse_server_info};
+use shardwright_topology::{NodeId, Replication, Role};
+
 pub(crate) use shardwright_testkit::TestResult;
 
 /// No run of the binary takes longer: its own limits are at most a minute.
@@ -342,6 +345,48 @@ pub(crate) fn living_in(dir: &Path) -> Vec<i32> {
 /// The mode bits of a file.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").mode() & 0o777
+}
+
+/// Whom a server takes itself for, and whether its copy is whole.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) role: Role,
+    /// The id of the primary it follows.
+    pub(crate) follows: Option<String>,
+    /// Whether the link to its primary is up; a primary has none.
+    pub(crate) link_up: Option<bool>,
+}
+
+/// How a server stands, in its own words.
+pub(crate) async fn standing(
+    server: &Server,
+) -> Result<Standing, Box<dyn std::error::Error + Send + Sync>> {
+    let rows = parse_nodes(
+        server
+            .ask::<String>(&["CLUSTER", "NODES"])
+            .await?
+            .as_bytes(),
+    )?;
+    let info = parse_server_info(server.ask::<String>(&["INFO"]).await?.as_bytes())?;
+    let own = rows.myself().ok_or("it does not list itself")?;
+    let link_up = match info.replication {
+        Replication::Replica { link_up, .. } => Some(link_up),
+        Replication::Primary { .. } => None,
+    };
+    Ok(Standing {
+        role: own.role,
+        follows: own.primary.map(|id| id.to_string()),
+        link_up,
+    })
+}
+
+/// How many of these the views of `CLUSTER NODES` in `view` list as replicas of `primary`.
+pub(crate) fn replicas_of(view: &str, primary: &str) -> usize {
+    let rows = parse_nodes(view.as_bytes()).expect("a server lists its nodes");
+    let follows = |id: Option<NodeId>| id.is_some_and(|id| id.to_string() == primary);
+    rows.iter()
+        .filter(|r| r.role == Role::Replica && follows(r.primary))
+        .count()
 }
 
 /// What must not change at a server that is only looked at or refused.
