@@ -32,6 +32,8 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
             }
             // A replica of one that the speaker does not know: the greeting would say nothing new.
             Dissent::Role if follows_unknown(p.o, g.speaker, g.about) => {}
+            // The speaker gives it more than it claims. Whoever owns the rest has to greet; nobody may.
+            Dissent::Slots if believes_all(p.o, g.speaker, g.about) => {}
             Dissent::Role | Dissent::Slots => {
                 greetings
                     .entry((g.about, g.speaker))
@@ -67,4 +69,12 @@ fn follows_unknown(o: &Observed, speaker: NodeId, replica: NodeId) -> bool {
     let row = view.rows.get(replica);
     row.is_some_and(|row| row.role == Role::Replica && row.primary.is_none())
         && member.primary.is_some_and(|id| view.rows.get(id).is_none())
+}
+
+/// Whether the speaker gives a node all the slots it claims, and some more.
+fn believes_all(o: &Observed, speaker: NodeId, about: NodeId) -> bool {
+    let row = o.view_of(speaker).and_then(|v| v.rows.get(about));
+    let member = o.member(about);
+    row.zip(member)
+        .is_some_and(|(row, m)| m.slots.difference(&row.slots).is_empty())
 }

@@ -46,6 +46,16 @@ fn share(p: &Draft<'_>, uncovered: &SlotSet) -> Option<(NodeId, SlotSet)> {
         let members = p.o.members().values();
         members.filter(|m| p.is_ours(m.id) && m.role == Role::Primary)
     };
+    // Where views still give slots to one that no longer claims them, nobody else could have them: the others would
+    // not take notice.
+    for member in primaries() {
+        let rows = p.o.beliefs(member.id).map(|(_, row)| &row.slots);
+        let believed = rows.fold(SlotSet::empty(), |all, slots| all.union(slots));
+        let back = believed.intersection(uncovered);
+        if !back.is_empty() {
+            return Some((member.id, back));
+        }
+    }
     if let Shape::Declared { shards, .. } = p.d.shape {
         let whole = layout(shards)
             .into_iter()
