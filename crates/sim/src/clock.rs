@@ -79,7 +79,7 @@ impl Node {
     fn judge(&mut self, cx: &mut Context<'_>) {
         let now = cx.now;
         let quorum = self.quorum();
-        let votes = self.me().votes();
+        let own_vote = usize::from(self.me().votes());
         let mine = self.id;
         let voters: Vec<NodeId> = self
             .peers
@@ -101,7 +101,7 @@ impl Node {
             peer.reports
                 .retain(|_, at| now.saturating_sub(*at) <= facts::REPORT_VALID_MS);
             let reports = peer.reports.keys().filter(|v| voters.contains(v)).count();
-            if reports + usize::from(votes) >= quorum {
+            if reports + own_vote >= quorum {
                 peer.belief = Belief::Failed { since: now };
                 failed.push(*id);
             }

@@ -78,11 +78,22 @@ impl History {
         if let Some(s) = seats.iter().find(|s| s.foreign) {
             return Some(format!("a stranger listens at {}", s.name));
         }
-        let blank = self
-            .nodes()
-            .find(|(_, n)| n.peers.len() == 1 && n.me().slots.is_empty());
-        if let Some((i, _)) = blank.filter(|_| !self.setting.managed) {
+        // Nothing ties such a node to this cluster, where no runtime recorded it.
+        let alone = self.nodes().find(|(_, n)| n.peers.len() == 1);
+        if let Some((i, _)) = alone.filter(|_| !self.setting.managed) {
             return Some(format!("nobody asked {} to join", seats[i].name));
+        }
+        if !self.setting.managed && self.struck("two islands") {
+            return Some("nothing ties two islands of guests".to_owned());
+        }
+        let owners = self
+            .nodes()
+            .filter(|(i, n)| self.model.answers(*i) && n.me().votes())
+            .count();
+        if owners != usize::from(self.setting.shards) && self.struck("open slot") {
+            return Some(format!(
+                "a broken-off move left {owners} primaries with slots"
+            ));
         }
         let kept: SlotSet = self
             .nodes()

@@ -43,6 +43,35 @@ pub(crate) enum Fault {
     Ask(Ask),
 }
 
+/// The kinds of faults, for counting.
+pub(crate) const KINDS: [&str; 25] = [
+    "kill",
+    "kill several",
+    "new address",
+    "new addresses",
+    "addresses swapped",
+    "directory lost",
+    "directories lost",
+    "isolated",
+    "isolated one way",
+    "split",
+    "operator cut off",
+    "frozen",
+    "slow bus",
+    "slow replication",
+    "operator crash",
+    "lost reply",
+    "doubled command",
+    "stranger",
+    "two islands",
+    "open slot",
+    "started by others",
+    "asked: switchover",
+    "asked: force",
+    "asked: leave",
+    "asked: join",
+];
+
 /// What a person asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask {
@@ -129,11 +158,15 @@ impl Fault {
             Self::MendNet => model.cut.clear(),
             Self::OperatorCut(seats) => {
                 model.operator_cut.clone_from(seats);
-                seats.iter().for_each(|s| model.disturb(*s));
+                for seat in seats {
+                    model.disturb(*seat);
+                }
             }
             Self::OperatorMend => {
                 let seats = std::mem::take(&mut model.operator_cut);
-                seats.iter().for_each(|s| model.disturb(*s));
+                for seat in seats {
+                    model.disturb(seat);
+                }
             }
             Self::Freeze(seat) => {
                 model.freeze(*seat);

@@ -51,6 +51,7 @@ pub struct Outcome {
 
 /// What a history is like, drawn from its seed.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent toss")]
 pub(crate) struct Setting {
     pub(crate) shards: u16,
     pub(crate) replicas: u16,
@@ -182,7 +183,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         needs_a_person: false,
         last_fault: 0,
     };
-    history.run();
+    history.play();
     history.outcome(seed)
 }
 
@@ -207,6 +208,18 @@ impl History {
         self.mend();
         self.rest();
         self.accept_loss();
+    }
+
+    fn play(&mut self) {
+        self.run();
+        if self.failed() {
+            self.tell_state();
+        }
+    }
+
+    /// Whether a fault of this kind was among them.
+    pub(crate) fn struck(&self, kind: &str) -> bool {
+        self.struck.contains_key(kind)
     }
 
     fn failed(&self) -> bool {
@@ -550,6 +563,39 @@ impl History {
         } else {
             self.model
                 .accuse(format!("no rest within {REST_MAX_MS} ms ({why:?}): {plan}"));
+        }
+    }
+
+    /// Writes down where everyone stands, for whoever reads the history.
+    fn tell_state(&mut self) {
+        let mut lines = Vec::new();
+        for s in &self.model.seats {
+            let recorded = s.recorded.map(|id| self.model.name(id));
+            let Some(n) = s.node.as_ref() else {
+                lines.push(format!("{}: blank, recorded {recorded:?}", s.name));
+                continue;
+            };
+            let me = n.me();
+            let knows: Vec<String> = n.peers.keys().map(|id| self.model.name(*id)).collect();
+            lines.push(format!(
+                "{}: {} (recorded {recorded:?}, running {}) {} of {:?}, epoch {}, slots {}, ok {}, offset {}, keys {}, copy {}, knows {}",
+                s.name,
+                self.model.name(n.id),
+                s.running,
+                me.role,
+                me.primary.map(|p| self.model.name(p)),
+                me.epoch,
+                me.slots,
+                n.state_ok,
+                n.offset,
+                n.data.len(),
+                n.copying.up,
+                knows.join(" ")
+            ));
+        }
+        let now = self.model.now;
+        for line in lines {
+            self.model.trace.note(now, format_args!("{line}"));
         }
     }
 

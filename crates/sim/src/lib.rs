@@ -5,6 +5,7 @@
 //!
 //! * [`facts`]: what real engines do, in figures, each with the test that measures it.
 //! * [`play`]: one history: form, break, mend, come to rest; judged after each step and at the end.
+//! * [`script`]: small stories that run on the model ([`ModelWorld`]) and on real servers, and end alike.
 
 mod bus;
 mod clock;
@@ -20,8 +21,12 @@ mod node;
 mod operator;
 mod oracle;
 pub mod script;
+mod stage;
+mod tally;
 mod trace;
 mod view;
 
 pub use history::{Outcome, PASSES_MAX, REST_MAX_MS, play};
 pub use model::Persistence;
+pub use stage::ModelWorld;
+pub use tally::Tally;

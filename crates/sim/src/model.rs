@@ -25,6 +25,10 @@ pub enum Persistence {
 
 /// One server: its process, its disk, and what its runtime keeps of it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a process is each of these by itself"
+)]
 pub(crate) struct Seat {
     pub(crate) name: ServerName,
     pub(crate) place: Place,
@@ -257,7 +261,7 @@ impl Model {
             .position(|s| s.node.as_ref().is_some_and(|n| n.id == id))
     }
 
-    pub(crate) fn address(&self, at: At) -> Address {
+    pub(crate) fn address(at: At) -> Address {
         if at == At::NONE {
             return Address {
                 port: 0,
@@ -479,13 +483,14 @@ impl Model {
         let node = self.seats[seat].node.as_ref().expect("it just acted");
         let now_primary = node.is_primary();
         let follows = node.me().primary;
+        let epoch = node.me().epoch;
         let name = self.name(id);
         if now_primary {
             let past = before.1.map(|p| self.name(p));
             let how = if elected { "elected" } else { "primary" };
             self.trace.note(
                 self.now,
-                format_args!("{name} is {how}, was replica of {past:?}"),
+                format_args!("{name} is {how} with epoch {epoch}, was replica of {past:?}"),
             );
             self.oracle_promoted(seat, before.1);
         } else if let Some(primary) = follows {
@@ -573,7 +578,7 @@ impl Model {
         node.offset = stream.offset;
         node.copying.last_contact = self.now;
         if node.manual.is_some() {
-            self.with_node(to, |node, cx| node.drive_failover(cx));
+            self.with_node(to, Node::drive_failover);
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Plan, Precondition, Severity, Step, check, plan,
+    Action, Authority, Desired, Limits, Plan, Precondition, Severity, Standing, Step, check, plan,
+    standings,
 };
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, Formed, NodeId, NodeView, Observed, Process, Role,
@@ -120,6 +121,30 @@ impl Operator {
         }
     }
 
+    /// Does nothing more until it is woken.
+    pub(crate) fn rest(&mut self) {
+        self.life += 1;
+        self.pass = None;
+        self.hint = false;
+    }
+
+    /// One look at everything, at once.
+    pub(crate) fn look(&mut self, model: &mut Model) -> Observed {
+        let listed = (0..model.seats.len()).filter(|i| model.seats[*i].listed);
+        let seats: Vec<usize> = listed.collect();
+        self.pass = Some(Pass {
+            asked: usize::MAX,
+            ..Pass::default()
+        });
+        for seat in seats {
+            let view = Self::answer(seat, model);
+            self.heard(seat, view, model);
+        }
+        let mut pass = self.pass.take().unwrap_or_default();
+        let servers = self.servers(&mut pass, model);
+        Observed::new(Timestamp(model.now), self.formed.clone(), servers)
+    }
+
     fn begin_in(&mut self, ms: u64, model: &mut Model) {
         self.life += 1;
         self.pass = None;
@@ -189,17 +214,25 @@ impl Operator {
             model.after(ASK_TIMEOUT_MS, Event::Operator(Turn::Late(self.life, seat)));
             return;
         }
-        let view = if !s.running {
+        let view = Self::answer(seat, model);
+        self.heard(seat, view, model);
+    }
+
+    /// What a server says to who asks, if it is reached.
+    fn answer(seat: usize, model: &Model) -> Seen<NodeView> {
+        let s = &model.seats[seat];
+        if !s.running {
             Seen::Unknown(Why::Refused)
         } else if s.loads_until > model.now {
             Seen::Unknown(Why::Loading)
+        } else if s.frozen || model.operator_cut.contains(&seat) {
+            Seen::Unknown(Why::TimedOut)
         } else {
             model.view(seat).map_or_else(
                 || Seen::Unknown(Why::Strange("no node".to_owned())),
                 Seen::Known,
             )
-        };
-        self.heard(seat, view, model);
+        }
     }
 
     fn give_up(&mut self, seat: usize, model: &mut Model) {
@@ -261,7 +294,7 @@ impl Operator {
             };
             servers.push(Server {
                 name: s.name.clone(),
-                address: Seen::Known(model.address(s.at)),
+                address: Seen::Known(Model::address(s.at)),
                 place: s.place.clone(),
                 process: process.clone(),
                 view: view.clone(),
@@ -275,17 +308,21 @@ impl Operator {
 
     /// The runtime records the node of a server once it belongs to the cluster, and the one before it has nothing
     /// left that only its death explains.
-    fn record(o: &Observed, model: &mut Model) {
+    fn record(&self, o: &Observed, model: &mut Model) {
+        let standings = standings(&self.desired, o);
         for member in o.members().values() {
             let seat = member.server.as_ref().and_then(|name| seat_of(name, model));
             let Some(seat) = seat else { continue };
+            let ours = standings
+                .get(&model.seats[seat].name)
+                .is_some_and(Standing::is_ours);
             let before = model.seats[seat].recorded;
             let belongs = member.source == Source::Itself
                 && (member.listed_by > 1 || !member.slots.is_empty());
             let done = before
                 .and_then(|id| o.member(id))
                 .is_none_or(|m| m.slots.is_empty());
-            if before != Some(member.id) && belongs && done {
+            if before != Some(member.id) && ours && belongs && done {
                 model.seats[seat].recorded = Some(member.id);
             }
         }
@@ -352,7 +389,7 @@ impl Operator {
             self.begin_in(IDLE_MS, model);
             return;
         }
-        Self::record(&observed, model);
+        self.record(&observed, model);
         pass.groups = groups(&made.steps);
         pass.observed = Some(observed);
         let (steps, waits) = (!made.steps.is_empty(), !made.waiting.is_empty());
@@ -534,7 +571,7 @@ fn holds(p: &Precondition, model: &Model) -> bool {
     };
     match p {
         Precondition::LivesAt { node: id, address } => {
-            reached(*id, model).is_ok_and(|i| model.address(model.seats[i].at) == *address)
+            reached(*id, model).is_ok_and(|i| Model::address(model.seats[i].at) == *address)
         }
         Precondition::IsBlank { node: id } => node(id).is_some_and(|n| {
             n.peers.len() == 1
@@ -566,7 +603,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
             let seats = model.seats.iter();
             let there = seats
                 .map(|s| s.at)
-                .find(|at| model.address(*at) == *target.address())?;
+                .find(|at| Model::address(*at) == *target.address())?;
             Command::Meet(there)
         }
         Action::Replicate { primary, .. } => Command::Replicate(*primary),

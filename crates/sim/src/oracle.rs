@@ -28,6 +28,8 @@ pub(crate) struct Oracle {
     copied_before: BTreeMap<NodeId, Option<NodeId>>,
     /// When a server last changed so that it could not be heard, or could again.
     pub(crate) disturbed: BTreeMap<usize, u64>,
+    /// When nodes last could not reach one another.
+    cut_until: u64,
     /// How often two primaries took writes for one slot by the engines' doing.
     pub(crate) engine_duals: u64,
 }
@@ -163,6 +165,9 @@ impl Model {
 
     /// Looks for two primaries that take writes for one slot.
     pub(crate) fn watch(&mut self) {
+        if !self.cut.is_empty() {
+            self.oracle.cut_until = self.now;
+        }
         let mut takers: Vec<(usize, NodeId, u64, &SlotSet)> = Vec::new();
         let mut slots = 0_u32;
         for (i, s) in self.seats.iter().enumerate() {
@@ -193,7 +198,7 @@ impl Model {
         let after = self.oracle.promoted.get(&newer).copied();
         let ours = s.started_by_us
             && since.zip(after).is_some_and(|(start, at)| start > at)
-            && self.cut.is_empty()
+            && (self.oracle.cut_until == 0 || self.now > self.oracle.cut_until + COULD_BE_HEARD_MS)
             && self.operator_cut.is_empty()
             && self.now > self.oracle.operator_down_until + COULD_BE_HEARD_MS;
         if ours {
@@ -226,16 +231,14 @@ impl Model {
             }
         }
         match action {
-            Action::StartServer { server } => {
-                if self.seats.iter().any(|s| s.name == *server && s.running) {
-                    self.accuse(format!("{server} is started, and runs"));
-                }
-            }
             Action::AddSlots { node, slots } => self.judge_adding(*node, slots),
             Action::Replicate { node, .. } => {
+                // What it has not finished to copy is no copy that could be lost.
                 let before = self
                     .home(node.node())
-                    .and_then(|i| self.seats[i].node.as_ref().and_then(|n| n.me().primary));
+                    .and_then(|i| self.seats[i].node.as_ref())
+                    .filter(|n| n.copying.up)
+                    .and_then(|n| n.me().primary);
                 self.oracle.copied_before.insert(node.node(), before);
             }
             Action::Switchover { replica, primary } => {
@@ -248,13 +251,15 @@ impl Model {
             Action::Takeover { replica, dead } => {
                 self.judge_promotion(dead.node(), *replica, o);
             }
-            Action::Forget { gone, .. } => self.judge_forgetting(gone.node()),
+            Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
             Action::Reset { node } => self.judge_reset(node.node()),
             Action::AssignSlot { slot, .. } => {
                 let one = SlotSet::from(shardwright_topology::SlotRange::from(*slot));
                 self.oracle.assigned = self.oracle.assigned.union(&one);
             }
-            Action::RecordFormed
+            // A server that others started since it was looked at is not started twice: nothing happens.
+            Action::StartServer { .. }
+            | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::Meet { .. }
             | Action::CloseSlot { .. }
@@ -295,7 +300,19 @@ impl Model {
     }
 
     fn judge_promotion(&mut self, dead: NodeId, heir: NodeId, o: &Observed) {
-        if self.home(dead).is_some_and(|i| self.seats[i].running) {
+        // One that others started again after its death was seen takes no writes before the writable delay is over,
+        // and by then knows its heir.
+        let again = |i: usize| {
+            let s = &self.seats[i];
+            !s.started_by_us
+                && s.node
+                    .as_ref()
+                    .is_some_and(|n| self.now < n.started + crate::facts::WRITABLE_DELAY_MS / 2)
+        };
+        if self
+            .home(dead)
+            .is_some_and(|i| self.seats[i].running && !again(i))
+        {
             let dead = self.name(dead);
             self.accuse(format!("{dead} is promoted past, and lives"));
         }
@@ -342,18 +359,36 @@ impl Model {
         }
     }
 
-    /// A node that is not running and owns nothing may be forgotten by mistake: it is greeted again when it starts.
-    fn judge_forgetting(&mut self, gone: NodeId) {
+    /// A node that owns nothing and copies nobody may be forgotten by mistake: it is greeted again when it is heard.
+    fn judge_forgetting(&mut self, gone: NodeId, o: &Observed) {
         if self.oracle.leaving.contains(&gone) {
             return;
         }
         let harm = self.home(gone).is_some_and(|i| {
             let owns = |n: &crate::node::Node| n.is_primary() && !n.me().slots.is_empty();
-            self.seats[i].running || self.seats[i].node.as_ref().is_some_and(owns)
+            let copies = |n: &crate::node::Node| self.seats[i].running && n.copying.up;
+            let node = self.seats[i].node.as_ref();
+            node.is_some_and(|n| owns(n) || copies(n))
         });
         if harm && !self.oracle.consent {
             let name = self.name(gone);
-            self.accuse(format!("{name} is forgotten, and lives or owns slots"));
+            let told: Vec<String> = o
+                .servers()
+                .values()
+                .map(|s| {
+                    let id = |id: Option<NodeId>| id.map(|id| self.name(id));
+                    let said = s.view.known().map(|v| v.id);
+                    format!(
+                        "{} says {:?}, recorded {:?}",
+                        s.name,
+                        id(said),
+                        id(s.recorded_id)
+                    )
+                })
+                .collect();
+            self.accuse(format!(
+                "{name} is forgotten, and lives or owns slots: {told:?}"
+            ));
         }
     }
 

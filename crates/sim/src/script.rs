@@ -109,7 +109,7 @@ fn step(words: &[&str], world: &mut dyn World) -> Result<String, String> {
     let mut told = String::new();
     match words {
         ["form", shards, replicas, options @ ..] => {
-            world.form(&form(shards, replicas, options)?)?
+            world.form(&form(shards, replicas, options)?)?;
         }
         ["write", keys] => world.write(number(keys)?)?,
         ["kill", "all"] => {
@@ -185,11 +185,14 @@ fn settled(world: &mut dyn World) -> Result<String, String> {
     }
     let observed = world.observe()?;
     let mut out = "a person has to decide:\n".to_owned();
-    for wait in waits {
-        line(
-            &mut out,
-            &format!("  {}", named(&wait.to_string(), &observed)),
-        );
+    let mut told: Vec<String> = waits
+        .iter()
+        .map(|wait| format!("  {}", named(&wait.to_string(), &observed)))
+        .collect();
+    // By name: the order of the waits is that of ids, which differ from run to run.
+    told.sort();
+    for wait in told {
+        line(&mut out, &wait);
     }
     Ok(out)
 }

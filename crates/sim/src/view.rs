@@ -26,12 +26,12 @@ impl Model {
                     Vec::new()
                 },
                 flags: flags(node, *id, peer),
-                ..self.row(node, *id, peer)
+                ..Self::row(node, *id, peer)
             })
             .collect();
         rows.extend(node.greetings.iter().map(|g| Row {
             flags: Flags::HANDSHAKE,
-            ..self.row(node, g.name, &Peer::new(g.at, Role::Primary, 0))
+            ..Self::row(node, g.name, &Peer::new(g.at, Role::Primary, 0))
         }));
         let known_nodes = u32::try_from(rows.len()).expect("few nodes");
         let head = node.peers.get(&node.shard_head());
@@ -51,7 +51,7 @@ impl Model {
         })
     }
 
-    /// Where slots are open, both ends and the owner are asked how many keys they hold of them.
+    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them.
     pub(crate) fn count_open_slots<'a>(
         &self,
         heard: impl Iterator<Item = (usize, &'a mut NodeView)>,
@@ -62,11 +62,14 @@ impl Model {
             for end in view.own().into_iter().flat_map(|own| &own.open) {
                 let (OpenSlot::Migrating { slot, to: other }
                 | OpenSlot::Importing { slot, from: other }) = *end;
-                let owner = heard
+                let primaries = heard
                     .iter()
-                    .find(|(_, v)| v.own().is_some_and(|o| o.slots.contains(slot)));
-                let ends = [Some(view.id), Some(other), owner.map(|(_, v)| v.id)];
-                wanted.extend(ends.into_iter().flatten().map(|id| (id, slot)));
+                    .filter(|(_, v)| v.own().is_some_and(|own| own.role == Role::Primary));
+                let ends = [view.id, other].into_iter();
+                wanted.extend(
+                    ends.chain(primaries.map(|(_, v)| v.id))
+                        .map(|id| (id, slot)),
+                );
             }
         }
         for (seat, view) in &mut heard {
@@ -80,11 +83,11 @@ impl Model {
         }
     }
 
-    fn row(&self, node: &Node, id: NodeId, peer: &Peer) -> Row {
+    fn row(node: &Node, id: NodeId, peer: &Peer) -> Row {
         let head = peer.primary.and_then(|p| node.peers.get(&p));
         Row {
             id,
-            address: self.address(peer.at),
+            address: Self::address(peer.at),
             hostname: None,
             shard: None,
             role: peer.role,
@@ -118,7 +121,7 @@ impl Model {
                 primary: node
                     .peers
                     .get(&primary)
-                    .map_or_else(|| self.address(At::NONE), |p| self.address(p.at)),
+                    .map_or_else(|| Self::address(At::NONE), |p| Self::address(p.at)),
                 link_up: node.copying.up,
                 syncing: node.copying.busy.is_some_and(|(_, full)| full),
                 offset: node.offset,
@@ -156,7 +159,7 @@ impl Model {
             .filter_map(|s| s.node.as_ref().filter(|n| copies(n)).map(|n| (s, n)))
             .map(|(s, n)| ReplicaLink {
                 address: Address {
-                    ..self.address(s.at)
+                    ..Self::address(s.at)
                 },
                 online: n.copying.up,
                 offset: n.offset,

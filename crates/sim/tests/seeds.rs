@@ -1,0 +1,50 @@
+//! Many histories, each of its own seed: none may break what must never happen, and everything must occur.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shardwright_sim::{Tally, play};
+
+const SEEDS: u64 = 2_000;
+
+#[test]
+fn two_thousand_histories_without_a_violation() {
+    let next = AtomicU64::new(1);
+    let (tally, failures) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > SEEDS {
+                        return;
+                    }
+                    let outcome = play(seed, false);
+                    tally.lock().expect("no player panics").add(&outcome);
+                    if !outcome.violations.is_empty() {
+                        let mut failures = failures.lock().expect("no player panics");
+                        failures.push((seed, outcome.violations));
+                    }
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().expect("no player panicked");
+    let failures = failures.into_inner().expect("no player panicked");
+    assert!(
+        failures.is_empty(),
+        "replay one with `cargo run --release -p shardwright-sim --bin sim -- --seed N`: {failures:#?}"
+    );
+    assert_eq!(tally.missing(), [""; 0], "never occurred:\n{tally}");
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in 1..20 {
+        let (once, again) = (play(seed, false), play(seed, true));
+        assert_eq!(once.hash, again.hash, "seed {seed}");
+        assert!(!again.lines.is_empty());
+    }
+    assert_ne!(play(1, false).hash, play(2, false).hash);
+}
