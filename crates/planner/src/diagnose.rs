@@ -423,7 +423,10 @@ fn replica(
     found: &mut Found,
 ) {
     let primary = m.primary.and_then(|id| o.member(id));
-    if primary.is_none_or(|p| p.slots.is_empty()) {
+    // A live primary without slots may be about to get some, with its replicas ready: that is told of the primary.
+    let waits =
+        |p: &shardwright_topology::Member| p.role == Role::Primary && p.source == Source::Itself;
+    if primary.is_none_or(|p| p.slots.is_empty() && !waits(p)) {
         add(
             found,
             Severity::Fatal,

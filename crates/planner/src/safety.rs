@@ -3,7 +3,7 @@
 use std::fmt;
 
 use shardwright_topology::{
-    Disk, EngineKind, NodeId, Observed, Replication, Role, Server, Source, Timestamp,
+    Disk, EngineKind, Member, NodeId, Observed, Replication, Role, Server, Source, Timestamp,
 };
 
 use crate::evidence::Dead;
@@ -39,15 +39,31 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     {
         return Some(NoStart::SuccessorFirst);
     }
-    let replaced = member.is_some_and(|m| m.slots.is_empty());
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
         // A blank directory makes a new node: it takes nobody's place by itself.
-        Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { owns_slots: false }) => {
-            None
+        Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
+        Some(Disk::Stale { owns_slots }) => {
+            let never_formed = o.formed.is_none() && !owns_slots;
+            let harmless = d.consent.lose_data || never_formed || follows(o, member, *owns_slots);
+            (!harmless).then_some(NoStart::OldData)
         }
-        Some(Disk::Stale { owns_slots: true }) if replaced || d.consent.lose_data => None,
-        Some(Disk::Stale { owns_slots: true }) => Some(NoStart::OldData),
+    }
+}
+
+/// Whether a node that comes back without its newest data is known to follow others: its slots have another owner,
+/// or it was a replica, and will take a new copy of a primary that lives. Of a node that nobody tells of, nothing is
+/// known: it may be the last that remembers its shard.
+fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
+    let Some(member) = member.filter(|m| m.slots.is_empty()) else {
+        return false;
+    };
+    match member.role {
+        Role::Primary => true,
+        Role::Replica => {
+            let primary = member.primary.and_then(|id| o.member(id));
+            !owns_slots && primary.is_some_and(|p| p.source == Source::Itself || p.slots.is_empty())
+        }
     }
 }
 

@@ -183,16 +183,22 @@ pub(crate) fn start(
     Ok(child)
 }
 
-/// When a living process began; `None` when there is none of this number, or it is a zombie.
+/// When a living process began; `None` when there is none of this number, or it has ended.
 fn start_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; the fields after it are plain. State is the third field of the
-    // line, the start time the 22nd (proc(5)).
+    // The name, in parentheses, may hold anything; the fields after it are plain: the state is the third field of
+    // the line, the number of threads the 20th, the start time the 22nd (proc(5)).
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    let ticks = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(ticks)
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    let ticks = fields.get(19)?.parse().ok()?;
+    // A killed process is a zombie while its other threads still end, and they hold its ports until then.
+    let ended = match *fields.first()? {
+        "X" => true,
+        "Z" => threads <= 1,
+        _ => false,
+    };
+    (!ended).then_some(ticks)
 }
 
 fn boot_id() -> Option<String> {

@@ -256,7 +256,6 @@ each_engine! {
 }
 
 #[test]
-#[ignore = "replicas without a copy are started beside their dead primaries, and promoted"]
 fn a_crash_of_all_with_persistence_off_is_told_and_started_only_with_consent() -> TestResult {
     let body = async |engine: Engine| {
         let local = Local::new(&engine, NOTHING_KEPT)?;

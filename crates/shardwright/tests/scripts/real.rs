@@ -16,6 +16,8 @@ use shardwright_topology::{NodeId, Observed, ServerName, Slot, SlotSet};
 
 /// How long a cluster may take to settle. The engines' own locks take 20 s at this node-timeout; most need 3 s.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long replicas may take to confirm what was written.
+const WAIT_LIMIT: Duration = Duration::from_secs(3);
 const NODE_TIMEOUT_MS: u64 = 5_000;
 
 /// A cluster of this machine, in a directory of its own.
@@ -166,9 +168,12 @@ impl Real {
         let info = redis::IntoConnectionInfo::into_connection_info(info)
             .map_err(text)?
             .set_redis_settings(login);
+        // A WAIT takes up to its own limit.
+        let patient =
+            redis::AsyncConnectionConfig::new().set_response_timeout(Some(WAIT_LIMIT * 2));
         let client = redis::Client::open(info).map_err(text)?;
         self.tokio
-            .block_on(client.get_multiplexed_async_connection())
+            .block_on(client.get_multiplexed_async_connection_with_config(&patient))
             .map_err(text)
     }
 
@@ -185,7 +190,7 @@ impl Real {
             }
             redis::cmd("WAIT")
                 .arg(replicas)
-                .arg(2_000)
+                .arg(WAIT_LIMIT.as_millis().to_string())
                 .query_async(&mut connection)
                 .await
         });
@@ -215,7 +220,8 @@ impl World for Real {
             "metadata": { "name": "n" },
             "spec": {
                 "shards": form.shards, "replicasPerShard": form.replicas, "failover": policy,
-                "persistence": { "aof": form.aof, "rdb": form.aof },
+                // Every second would do for a person, but not for an end that is always the same.
+                "persistence": { "aof": form.aof, "rdb": form.aof, "fsync": "always" },
                 "local": { "hosts": hosts },
                 "config": { "cluster-node-timeout": NODE_TIMEOUT_MS },
             },
@@ -322,7 +328,7 @@ impl World for Real {
     fn open_slot(&mut self, slot: Slot, from: &str, to: &str, moved: Moved) -> Result<(), String> {
         let (source, target) = (self.id_of(from)?, self.id_of(to)?);
         let tag = tag_for(slot.number());
-        let keys: Vec<String> = (0..4).map(|i| format!("{{{tag}}}:{i}")).collect();
+        let keys: Vec<String> = (0..2).map(|i| format!("{{{tag}}}:{i}")).collect();
         self.put(from, &keys, self.replicas)?;
         self.at(to, async |c| {
             c.set_slot(slot, SetSlot::ImportingFrom(source)).await
@@ -332,8 +338,8 @@ impl World for Real {
         })?;
         let count = match moved {
             Moved::None => return Ok(()),
-            Moved::Half => 2,
-            Moved::All => 4,
+            Moved::Half => 1,
+            Moved::All => 2,
         };
         let (endpoint, access) = (self.endpoint(to)?, self.admin()?);
         let bytes: Vec<Vec<u8>> = keys
@@ -401,6 +407,7 @@ impl World for Real {
                 .waiting
                 .into_iter()
                 .filter(Waiting::needs_a_person)
+                .map(in_script_names)
                 .collect()),
             End::TimedOut(report) => Err(format!("not settled in time: {:?}", report.plan)),
             End::Failed(report) => Err(format!(
@@ -470,6 +477,21 @@ fn row_of_ports(count: u32) -> Result<Vec<Lease>, String> {
         row.push(next);
     }
     Ok(row)
+}
+
+/// The same wait with the script's name of the server.
+fn in_script_names(wait: Waiting) -> Waiting {
+    let named = |server: ServerName| ServerName(script_name(&server.0));
+    match wait {
+        Waiting::StartHeld { server } => Waiting::StartHeld {
+            server: named(server),
+        },
+        Waiting::Foreign { server, what } => Waiting::Foreign {
+            server: named(server),
+            what,
+        },
+        other => other,
+    }
 }
 
 /// `n0` of a script is `n-0` of the runtime.
