@@ -16,6 +16,7 @@ mod files;
 mod local;
 mod machine;
 mod process;
+mod seats;
 mod secrets;
 mod state;
 mod stop;

@@ -7,22 +7,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use shardwright_engine::{Access, Credentials};
 use shardwright_manifest::{
     Cluster, NodeSettings, Problems, RenderError, SHARDWRIGHT_USER, Secret, redis_conf,
     replication_auth, users_acl,
 };
-use shardwright_runtime::{Runtime, RuntimeError, Seat};
-use shardwright_topology::{
-    Address, Death, DeathProof, Formed, Host, Member, NodeId, NodeView, Observed, Place, Process,
-    Seen, ServerName, Source, Timestamp, Why,
-};
+use shardwright_topology::{Address, Host, NodeId};
 use tokio::sync::Notify;
 
 use crate::disk::{self, CLEAN_MARK, NODES_FILE};
 use crate::process::{self, Identity, ProcessError};
-use crate::state::{self, FormedNote, ServerNote, State, StateError, StateLock};
+use crate::state::{self, ServerNote, State, StateError, StateLock};
 use crate::{Engine, MachineError, SecretError, files, machine, secrets};
 
 /// The first port when neither the command line nor the manifest names one. Below 22768, so that the bus ports too
@@ -106,13 +101,13 @@ pub enum LocalError {
 /// A cluster of this machine.
 #[derive(Debug)]
 pub struct Local {
-    dir: PathBuf,
-    state: State,
-    cluster: Cluster,
+    pub(crate) dir: PathBuf,
+    pub(crate) state: State,
+    pub(crate) cluster: Cluster,
     passwords: BTreeMap<String, Secret>,
-    wake: Arc<Notify>,
+    pub(crate) wake: Arc<Notify>,
     /// Held while we may change the cluster.
-    lock: Option<StateLock>,
+    pub(crate) lock: Option<StateLock>,
 }
 
 /// A cluster that was opened, with what there is to warn of.
@@ -280,7 +275,7 @@ impl Local {
         self.node_dir(server).join("data")
     }
 
-    fn node_dir(&self, server: &str) -> PathBuf {
+    pub(crate) fn node_dir(&self, server: &str) -> PathBuf {
         self.dir.join("nodes").join(server)
     }
 
@@ -319,7 +314,7 @@ impl Local {
         Ok(())
     }
 
-    fn stranger_at(&self, name: &str) -> Result<Option<NodeId>, LocalError> {
+    pub(crate) fn stranger_at(&self, name: &str) -> Result<Option<NodeId>, LocalError> {
         let data = self.data_dir(name);
         disk::stranger(&data, self.state.node_of(name), &self.state.nodes()).map_err(file(&data))
     }
@@ -409,7 +404,7 @@ impl Local {
         Ok(conf)
     }
 
-    fn start_one(&self, name: &str) -> Result<(), LocalError> {
+    pub(crate) fn start_one(&self, name: &str) -> Result<(), LocalError> {
         let Some(note) = self.state.servers.get(name) else {
             return Ok(());
         };
@@ -447,71 +442,10 @@ impl Local {
         });
         Ok(())
     }
-
-    fn seat(&self, name: &str, note: &ServerNote, now: Timestamp) -> Result<Seat, ProcessError> {
-        let noted = Identity::read(&self.node_dir(name).join(PROCESS))?;
-        let process = match noted {
-            None => Process::Dead(Death {
-                proof: DeathProof::NotStarted,
-                since: now,
-            }),
-            Some(id) if id.lives() => Process::Running,
-            Some(_) => Process::Dead(Death {
-                proof: DeathProof::ChildReaped,
-                since: now,
-            }),
-        };
-        let host = self
-            .cluster
-            .local()
-            .host_of(usize::try_from(note.index).unwrap_or(usize::MAX));
-        let place = Place {
-            zone: host.and_then(|h| h.zone.clone()),
-            host: host.map(|h| h.host.clone()),
-            pinned_by_volume: false,
-            leave_rank: note.index,
-        };
-        // Only what is down is looked at: a running server's files change under our eyes.
-        let disk = match process {
-            Process::Dead(_) => match self.stranger_at(name) {
-                Ok(None) => disk::look(&self.data_dir(name), self.cluster.persistence().aof),
-                Ok(Some(stranger)) => {
-                    let whose =
-                        format!("its directory holds the data of node {}", stranger.short());
-                    Seen::Unknown(Why::Strange(whose))
-                }
-                Err(e) => Seen::Unknown(Why::Unreachable(e.to_string())),
-            },
-            Process::Running | Process::Unknown => Seen::Unknown(Why::NotAsked),
-        };
-        Ok(Seat {
-            name: ServerName(name.to_owned()),
-            address: Seen::Known(self.address_of(note)),
-            place,
-            process,
-            disk,
-            recorded_id: self.state.node_of(name),
-        })
-    }
-
-    /// Stores the state. Only who holds the lock may.
-    fn store(&self) -> Result<(), RuntimeError> {
-        if self.lock.is_none() {
-            return Err(RuntimeError::new(
-                "the cluster was opened to be looked at, not to be changed",
-            ));
-        }
-        state::write(&self.dir, &self.state).map_err(|e| {
-            RuntimeError::because(
-                format!("cannot store the state in {}", self.dir.display()),
-                e,
-            )
-        })
-    }
 }
 
 const MANIFEST: &str = "manifest.yaml";
-const PROCESS: &str = "process.json";
+pub(crate) const PROCESS: &str = "process.json";
 
 fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
     |source| LocalError::File {
@@ -548,84 +482,4 @@ fn first_state(
         formed: None,
         servers: servers.collect(),
     })
-}
-
-/// Whether the new node at a server may be recorded there: it belongs to the cluster, and the one before it is
-/// forgotten: until then the record is the proof that it is gone.
-///
-/// Once nodes are recorded, one of them must list the new one: slots, or friends of its own, may be another
-/// cluster's.
-fn may_record(o: &Observed, member: &Member, before: Option<NodeId>) -> bool {
-    let mut recorded = o
-        .servers()
-        .values()
-        .filter_map(|s| s.view.known().filter(|v| s.recorded_id == Some(v.id)))
-        .peekable();
-    let known = if recorded.peek().is_some() {
-        recorded.any(|v| v.rows.get(member.id).is_some())
-    } else {
-        member.listed_by > 1 || !member.slots.is_empty()
-    };
-    let belongs = member.source == Source::Itself && known;
-    let forgotten = before.is_none_or(|id| o.member(id).is_none());
-    belongs && forgotten
-}
-
-#[async_trait]
-impl Runtime for Local {
-    async fn seats(&mut self, now: Timestamp) -> Result<Vec<Seat>, RuntimeError> {
-        let seats = self
-            .state
-            .servers
-            .iter()
-            .map(|(name, note)| self.seat(name, note, now));
-        seats
-            .collect::<Result<_, _>>()
-            .map_err(|e| RuntimeError::because("cannot look at the server processes", e))
-    }
-
-    fn formed(&self) -> Option<Formed> {
-        self.state.formed()
-    }
-
-    async fn learn(&mut self, _heard: &[(ServerName, NodeView)]) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-
-    async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
-        self.start_one(&server.0)
-            .map_err(|e| RuntimeError::because(format!("cannot start {server}"), e))
-    }
-
-    async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {
-        let mut bytes = [0_u8; 16];
-        getrandom::fill(&mut bytes)
-            .map_err(|e| RuntimeError::new(format!("no random bytes for an id: {e}")))?;
-        let cluster_id = format!("{:032x}", u128::from_be_bytes(bytes));
-        self.state.formed = Some(FormedNote {
-            cluster_id,
-            at_ms: now.0,
-        });
-        self.store()
-    }
-
-    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
-        let mut changed = false;
-        for member in observed.members().values() {
-            let Some(name) = &member.server else { continue };
-            let before = self.state.node_of(&name.0);
-            let Some(note) = self.state.servers.get_mut(&name.0) else {
-                continue;
-            };
-            if before != Some(member.id) && may_record(observed, member, before) {
-                note.node = Some(member.id.to_string());
-                changed = true;
-            }
-        }
-        if changed { self.store() } else { Ok(()) }
-    }
-
-    async fn woken(&mut self) {
-        self.wake.notified().await;
-    }
 }
