@@ -53,16 +53,25 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
 
 /// Whether a node that comes back without its newest data is known to follow others: its slots have another owner,
 /// or it was a replica, and will take a new copy of a primary that lives. Of a node that nobody tells of, nothing is
-/// known: it may be the last that remembers its shard.
+/// known: it may be the last that remembers its shard, unless the primaries of all slots were heard.
 fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
+    let served = || o.uncovered().is_empty() && o.voters().all(|m| m.source == Source::Itself);
+    if member.is_none() && !owns_slots && served() {
+        return true;
+    }
     let Some(member) = member.filter(|m| m.slots.is_empty()) else {
         return false;
     };
     match member.role {
         Role::Primary => true,
         Role::Replica => {
+            // The others may not yet have heard that it had become a primary. Then what it owned has another owner
+            // only if every slot has one.
+            if owns_slots {
+                return served();
+            }
             let primary = member.primary.and_then(|id| o.member(id));
-            !owns_slots && primary.is_some_and(|p| p.source == Source::Itself || p.slots.is_empty())
+            primary.is_some_and(|p| p.source == Source::Itself || p.slots.is_empty())
         }
     }
 }
