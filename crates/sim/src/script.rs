@@ -43,8 +43,8 @@ pub trait World {
     fn accept_data_loss(&mut self) -> Result<(), String>;
     /// A person asks for this replica as the primary.
     fn failover(&mut self, name: &str) -> Result<(), String>;
-    /// Breaks off a move of a slot: it is open at both ends, and so many of its keys have moved. At least two keys
-    /// are in the slot, and remembered.
+    /// Breaks off a move of a slot: it is open at both ends, and so many of its keys have moved. Two keys are
+    /// put into the slot first, and remembered.
     fn open_slot(&mut self, slot: Slot, from: &str, to: &str, moved: Moved) -> Result<(), String>;
     /// Makes everyone forget a node, and it everyone.
     fn forget(&mut self, name: &str) -> Result<(), String>;

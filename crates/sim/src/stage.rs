@@ -231,7 +231,7 @@ impl World for ModelWorld {
             let node = m.seats[source].node.as_ref();
             node.map_or(0, |n| n.keys_in(slot).count())
         };
-        while keys(&self.model) < 2 {
+        for _ in 0..2 {
             let key = self.model.new_key(slot);
             self.model.change(source, key, true);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::operator::KINDS;
+use crate::steps::KINDS;
 use crate::{Outcome, PASSES_MAX, REST_MAX_MS};
 
 /// The sum of many histories.

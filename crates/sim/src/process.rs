@@ -1,0 +1,122 @@
+//! Processes: started, killed, frozen, and what each leaves on its disk.
+
+use crate::facts;
+use crate::model::{Event, Inbound, Model, Persistence};
+use crate::node::Node;
+
+impl Model {
+    pub(crate) fn next_run(&mut self) -> u64 {
+        self.runs += 1;
+        self.runs
+    }
+
+    /// Starts a process. Does nothing when it runs.
+    pub(crate) fn start(&mut self, seat: usize, by_us: bool) {
+        if self.seats[seat].running {
+            return;
+        }
+        let run = self.next_run();
+        let (now, at, profile) = (self.now, self.seats[seat].at, self.profile);
+        let load = self.disk.within(facts::LOAD_MS);
+        if self.seats[seat].node.is_none() {
+            let id = self.born(seat);
+            self.seats[seat].node = Some(Node::blank(id, at, profile, run, now));
+        } else if let Some(node) = self.seats[seat].node.as_mut() {
+            node.start(at, run, now + load);
+        }
+        let s = &mut self.seats[seat];
+        s.running = true;
+        s.frozen = false;
+        s.started_ever = true;
+        s.died = None;
+        s.started_by_us = by_us;
+        s.loads_until = now + load;
+        let name = s.name.clone();
+        self.trace.note(now, format_args!("{name} starts"));
+        let phase = load + self.engine.below(facts::TICK_MS);
+        self.after(phase, Event::Tick { seat, run });
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, seat: usize) {
+        if !self.seats[seat].running {
+            return;
+        }
+        let now = self.now;
+        let window = match self.seats[seat].persistence {
+            Persistence::Always => Some(0),
+            // A process's death leaves what it has written to the kernel; only a write that was held back is lost.
+            Persistence::EverySecond => Some(if self.disk.chance(20) {
+                self.disk.below(facts::EVERYSEC_WINDOW_MS)
+            } else {
+                0
+            }),
+            Persistence::Off => None,
+        };
+        let s = &mut self.seats[seat];
+        s.running = false;
+        s.frozen = false;
+        s.died = Some(now);
+        s.inbox.clear();
+        if let Some(node) = s.node.as_mut() {
+            node.stop();
+            match window {
+                Some(0) => {}
+                Some(ms) => node
+                    .data
+                    .retain(|key| self.writes[key.1 as usize].at + ms <= now),
+                None => {
+                    s.lost_by_kill = std::mem::take(&mut node.data);
+                    node.offset = 0;
+                }
+            }
+        }
+        let name = s.name.clone();
+        self.trace.note(now, format_args!("{name} is killed"));
+    }
+
+    /// Removes a dead server's directory.
+    pub(crate) fn wipe(&mut self, seat: usize) {
+        self.kill(seat);
+        self.seats[seat].node = None;
+        let name = self.seats[seat].name.clone();
+        self.trace
+            .note(self.now, format_args!("{name} loses its directory"));
+    }
+
+    pub(crate) fn freeze(&mut self, seat: usize) {
+        if self.seats[seat].running {
+            self.seats[seat].frozen = true;
+            let name = self.seats[seat].name.clone();
+            self.trace.note(self.now, format_args!("{name} is frozen"));
+        }
+    }
+
+    /// A frozen process goes on, and takes all that waited for it.
+    pub(crate) fn thaw(&mut self, seat: usize) {
+        if !self.seats[seat].frozen {
+            return;
+        }
+        self.seats[seat].frozen = false;
+        let name = self.seats[seat].name.clone();
+        self.trace.note(self.now, format_args!("{name} goes on"));
+        for inbound in std::mem::take(&mut self.seats[seat].inbox) {
+            match inbound {
+                Inbound::Bus(message) => self.receive(seat, &message),
+                Inbound::Stream(stream) => self.deliver_stream(seat, stream),
+                Inbound::Command(command) => {
+                    // Nobody waits for this answer any more; the oracle still judges the effect.
+                    if let Err(refusal) = self.command(seat, &command) {
+                        self.trace
+                            .note(self.now, format_args!("{name} refuses late: {refusal}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves a command in the socket of a frozen process.
+    pub(crate) fn leave_command(&mut self, seat: usize, command: crate::commands::Command) {
+        self.seats[seat].inbox.push(Inbound::Command(command));
+    }
+}

@@ -1,0 +1,194 @@
+//! Steps: what an executor reads again before each, the command it sends, and the words for people.
+
+use std::collections::VecDeque;
+
+use shardwright_planner::{Action, Precondition, Step};
+use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
+
+use crate::commands::Command;
+use crate::model::Model;
+use crate::operator::Operator;
+
+impl Operator {
+    /// Does what an action says.
+    pub(crate) fn act(&mut self, action: &Action, model: &mut Model) -> Result<(), &'static str> {
+        match action {
+            Action::StartServer { server } => {
+                let seat = seat_of(server, model).ok_or("no such server")?;
+                if model.operator_cut.contains(&seat) {
+                    return Err("the host is not reached");
+                }
+                model.start(seat, true);
+                model.disturb(seat);
+                Ok(())
+            }
+            Action::RecordFormed => {
+                if self.formed.is_none() {
+                    self.formed = Some(Formed {
+                        cluster_id: "simulated".to_owned(),
+                        at: Timestamp(model.now),
+                    });
+                }
+                Ok(())
+            }
+            Action::MoveKeys {
+                from,
+                to,
+                slot,
+                keys_max,
+                ..
+            } => {
+                let source = reached(*from, model)?;
+                let target = reached(to.node(), model)?;
+                model.move_keys(source, target, *slot, *keys_max)
+            }
+            other => {
+                let (node, command) = command_of(other, model).ok_or("no such command")?;
+                let seat = model.home(node).ok_or("no such node")?;
+                if model.operator_cut.contains(&seat) || !model.seats[seat].running {
+                    return Err("not reached");
+                }
+                if model.seats[seat].frozen {
+                    model.leave_command(seat, command);
+                    return Err("no answer in time");
+                }
+                if model.seats[seat].loads_until > model.now {
+                    return Err("loading");
+                }
+                model.command(seat, &command)
+            }
+        }
+    }
+}
+
+pub(crate) fn seat_of(server: &ServerName, model: &Model) -> Option<usize> {
+    model.seats.iter().position(|s| s.name == *server)
+}
+
+fn reached(node: NodeId, model: &Model) -> Result<usize, &'static str> {
+    let seat = model.home(node).ok_or("no such node")?;
+    if model.answers(seat) && !model.operator_cut.contains(&seat) {
+        Ok(seat)
+    } else {
+        Err("not reached")
+    }
+}
+
+/// The steps of each node in their order.
+pub(crate) fn groups(steps: &[Step]) -> Vec<VecDeque<Step>> {
+    let mut groups: Vec<(Option<NodeId>, VecDeque<Step>)> = Vec::new();
+    for step in steps {
+        let at = step.action.at();
+        match groups.iter_mut().find(|(a, _)| at.is_some() && *a == at) {
+            Some((_, group)) => group.push_back(step.clone()),
+            None => groups.push((at, VecDeque::from([step.clone()]))),
+        }
+    }
+    groups.into_iter().map(|(_, g)| g).collect()
+}
+
+/// Reads a precondition again, as the executor does right before the command.
+pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
+    let node = |id: &NodeId| {
+        reached(*id, model)
+            .ok()
+            .and_then(|i| model.seats[i].node.as_ref())
+    };
+    match p {
+        Precondition::LivesAt { node: id, address } => {
+            reached(*id, model).is_ok_and(|i| Model::address(model.seats[i].at) == *address)
+        }
+        Precondition::IsBlank { node: id } => node(id).is_some_and(|n| {
+            n.peers.len() == 1
+                && n.greetings.is_empty()
+                && n.me().slots.is_empty()
+                && n.data.is_empty()
+        }),
+        Precondition::IsUnburdened { node: id } => node(id)
+            .is_some_and(|n| n.me().slots.is_empty() && (!n.is_primary() || n.data.is_empty())),
+        Precondition::IsReplicaOf { node: id, primary } => {
+            node(id).is_some_and(|n| n.me().primary == Some(*primary))
+        }
+        Precondition::HoldsNoKeyOf { node: id, slot } => {
+            node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
+        }
+        Precondition::SlotsFree { node: id, slots } => {
+            node(id).is_some_and(|n| n.owned().intersection(slots).is_empty())
+        }
+    }
+}
+
+/// The engine's command for an action at a node.
+fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
+    let at = action.at()?;
+    let command = match action {
+        Action::SetConfigEpoch { epoch, .. } => Command::SetConfigEpoch(epoch.0),
+        Action::AddSlots { slots, .. } => Command::AddSlots(slots.clone()),
+        Action::Meet { target, .. } => {
+            let seats = model.seats.iter();
+            let there = seats
+                .map(|s| s.at)
+                .find(|at| Model::address(*at) == *target.address())?;
+            Command::Meet(there)
+        }
+        Action::Replicate { primary, .. } => Command::Replicate(*primary),
+        Action::Switchover { .. } => Command::Switchover,
+        Action::Failover { .. } => Command::Force,
+        Action::Takeover { .. } => Command::Takeover,
+        Action::Forget { gone, .. } => Command::Forget(gone.node()),
+        Action::Reset { .. } => Command::Reset,
+        Action::CloseSlot { slot, .. } => Command::Close(*slot),
+        Action::AssignSlot { slot, owner, .. } => Command::Assign(*slot, *owner),
+        Action::StartServer { .. } | Action::RecordFormed | Action::MoveKeys { .. } => return None,
+    };
+    Some((at, command))
+}
+
+/// The kinds of actions, for counting.
+pub(crate) const KINDS: [&str; 14] = [
+    "StartServer",
+    "RecordFormed",
+    "SetConfigEpoch",
+    "AddSlots",
+    "Meet",
+    "Replicate",
+    "Switchover",
+    "Failover",
+    "Takeover",
+    "Forget",
+    "Reset",
+    "CloseSlot",
+    "AssignSlot",
+    "MoveKeys",
+];
+
+pub(crate) fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::StartServer { .. } => "StartServer",
+        Action::RecordFormed => "RecordFormed",
+        Action::SetConfigEpoch { .. } => "SetConfigEpoch",
+        Action::AddSlots { .. } => "AddSlots",
+        Action::Meet { .. } => "Meet",
+        Action::Replicate { .. } => "Replicate",
+        Action::Switchover { .. } => "Switchover",
+        Action::Failover { .. } => "Failover",
+        Action::Takeover { .. } => "Takeover",
+        Action::Forget { .. } => "Forget",
+        Action::Reset { .. } => "Reset",
+        Action::CloseSlot { .. } => "CloseSlot",
+        Action::AssignSlot { .. } => "AssignSlot",
+        Action::MoveKeys { .. } => "MoveKeys",
+    }
+}
+
+/// A text with names instead of ids and addresses.
+pub(crate) fn named(text: &str, model: &Model) -> String {
+    let mut text = text.to_owned();
+    for (id, name) in &model.names {
+        let short = id.short();
+        if text.contains(&short) {
+            text = text.replace(&id.to_string(), name).replace(&short, name);
+        }
+    }
+    text
+}
