@@ -79,6 +79,7 @@ pub(super) async fn carry_out_until(
 /// How long links may be down before that is called a problem: a node that is met anew replaces its link, which
 /// takes the engine a tenth of a second or two.
 const LINKS_MAY_REST: Duration = Duration::from_secs(2);
+
 /// What is wrong with the cluster, once passing disturbances have passed.
 pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, Vec<Problem>)> {
     let calm = |o: &Observed| {

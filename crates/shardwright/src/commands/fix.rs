@@ -1,5 +1,7 @@
 //! `fix`: mend what is wrong.
 
+use std::time::{Duration, Instant};
+
 use shardwright_planner::Severity;
 
 use super::change;
@@ -24,15 +26,27 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
-    let done = "[OK] all is done that can be done";
-    let status = change::carry_out(&mut keeper, args.run.timeout, done, out).await?;
-    let (observed, mut problems) = change::steady(&mut keeper).await?;
-    if change::fatal(&problems).next().is_some() {
+    // What was done may be undone by news that was under way (a FORGET that spreads): then there is more to do.
+    let deadline = Instant::now() + Duration::from_secs(args.run.timeout);
+    loop {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .as_secs()
+            .max(1);
+        let done = "[OK] all is done that can be done";
+        let status = change::carry_out(&mut keeper, left, done, out).await?;
+        let (observed, mut problems) = change::steady(&mut keeper).await?;
+        if change::fatal(&problems).next().is_none() {
+            out.say("[OK] the cluster is healthy");
+            return Ok(status);
+        }
+        let more = !keeper.look().await?.plan.steps.is_empty();
+        if more && Instant::now() < deadline {
+            continue;
+        }
         problems.retain(|p| p.severity == Severity::Fatal);
         print_problems(&problems, &observed, &args.target.target, out)?;
         out.say("the cluster is not healthy yet");
         return Ok(ExitStatus::Failure);
     }
-    out.say("[OK] the cluster is healthy");
-    Ok(status)
 }
