@@ -1,13 +1,13 @@
 //! Decides, purely, what is to be done to a cluster.
 //!
-//! [`plan`] is total: it cannot fail, it does no input or output, and the same input gives byte for byte the
+//! [`plan()`] is total: it cannot fail, it does no input or output, and the same input gives byte for byte the
 //! same plan. What keeps it from acting is a value too ([`Waiting`]), and so is what permits it
 //! ([`evidence`]): a time-out cannot be passed where a proof of death is asked for.
 //!
-//! * [`plan`]: the rules, in the order of their safety: coverage first, then redundancy, then shape.
+//! * [`plan()`]: the rules, in the order of their safety: coverage first, then redundancy, then shape.
 //! * [`safety`]: every reason not to do a thing.
 //! * [`check()`]: a linter of plans that shares no code with the rules.
-//! * [`diagnose`]: what is wrong with a cluster, and what mends it, for people.
+//! * [`diagnose()`]: what is wrong with a cluster, and what mends it, for people.
 
 mod action;
 mod check;

@@ -116,7 +116,7 @@ pub(crate) enum Command {
 /// The cluster that is meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// HOST:PORT of any member, or local[:NAME]
+    /// HOST:PORT of any member, or local:NAME; local is the only one there is
     #[arg(default_value = "local")]
     pub(crate) target: String,
     /// The directory of the local cluster
@@ -249,7 +249,7 @@ pub(crate) struct PlanArgs {
     shardwright failover 10.0.0.1:6379 3f2a --force   its primary is dead: by vote"
 )]
 pub(crate) struct FailoverArgs {
-    /// HOST:PORT of any member, or local[:NAME]
+    /// HOST:PORT of any member, or local:NAME; local is the only one there is
     pub(crate) target: String,
     /// The replica that is to become the primary
     pub(crate) node: String,
