@@ -262,6 +262,9 @@ fn tell(report: &Report, last: &mut Vec<String>) {
     }
     let state = if report.plan.is_settled() {
         vec!["healthy".to_owned()]
+    } else if !report.plan.is_stuck() {
+        // On its way: what is missing now may be there in a moment.
+        Vec::new()
     } else {
         let waits = report.plan.waiting.iter().filter(|w| w.needs_a_person());
         waits
