@@ -93,6 +93,11 @@ pub enum Action {
         /// Its owner.
         owner: NodeId,
     },
+    /// Let a node take an epoch above all it knows, so that everyone believes what it claims.
+    RaiseEpoch {
+        /// The node.
+        node: NodeId,
+    },
     /// Move some keys of an open slot.
     MoveKeys {
         /// From here.
@@ -116,6 +121,7 @@ impl Action {
             Self::SetConfigEpoch { blank, .. } => Some(blank.node()),
             Self::AddSlots { node, .. }
             | Self::CloseSlot { node, .. }
+            | Self::RaiseEpoch { node }
             | Self::AssignSlot { node, .. } => Some(*node),
             Self::Meet { teller, .. } | Self::Forget { teller, .. } => Some(*teller),
             Self::Replicate { node, .. } | Self::Reset { node } => Some(node.node()),
@@ -189,6 +195,7 @@ impl fmt::Display for Action {
                     owner.short()
                 )
             }
+            Self::RaiseEpoch { node } => write!(f, "let {} raise its epoch", node.short()),
             Self::MoveKeys {
                 from,
                 to,

@@ -2,15 +2,15 @@
 //!
 //! The executor refuses a plan in which this finds anything fatal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Disk, NodeId, Observed, Process, Role, Seen, Server, ServerName, Slot, SlotSet,
+    Disk, NodeId, NodeView, Observed, Process, Role, Seen, Server, ServerName, Slot, SlotSet,
 };
 
 use crate::ours::{standings, without_strangers};
-use crate::{Action, Authority, Desired, Plan, Request};
+use crate::{Action, Authority, Desired, Plan, Request, Step};
 
 /// How bad a violation is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -198,6 +198,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         given: SlotSet::empty(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
+        starts: plan.steps.iter().filter_map(started).collect(),
     };
     for (i, step) in plan.steps.iter().enumerate() {
         if let Some(node) = step.action.at() {
@@ -213,6 +214,13 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
     lint.found
 }
 
+fn started(step: &Step) -> Option<ServerName> {
+    match &step.action {
+        Action::StartServer { server } => Some(server.clone()),
+        _ => None,
+    }
+}
+
 struct Lint<'a> {
     d: &'a Desired,
     o: &'a Observed,
@@ -220,6 +228,8 @@ struct Lint<'a> {
     given: SlotSet,
     heirs: BTreeMap<NodeId, NodeId>,
     primaries: BTreeMap<NodeId, NodeId>,
+    /// The servers that the plan starts.
+    starts: BTreeSet<ServerName>,
 }
 
 impl Lint<'_> {
@@ -267,6 +277,7 @@ impl Lint<'_> {
                     self.fatal(i, ViolationKind::AssignsAwayKeys { slot: *slot });
                 }
             }
+            Action::RaiseEpoch { node } => self.raises(i, *node),
             Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
         }
     }
@@ -331,6 +342,19 @@ impl Lint<'_> {
         }
         if grant * 2 <= voters {
             self.fatal(i, ViolationKind::NoMajority { replica });
+        }
+    }
+
+    /// Everyone will believe what this node claims: so nobody else may have a better claim to any of it.
+    fn raises(&mut self, i: usize, node: NodeId) {
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        let others: SlotSet = own
+            .into_iter()
+            .flat_map(|row| row.slots.slots())
+            .filter(|slot| self.o.owner(*slot) != Some(node))
+            .collect();
+        if !others.is_empty() {
+            self.fatal(i, ViolationKind::SlotsOwned { slots: others });
         }
     }
 
@@ -424,9 +448,14 @@ impl Lint<'_> {
         };
         let gone = match found {
             Some(s) => s.process.death().is_some() || s.view.known().is_some() && another(s),
-            None => self.o.formed.is_some() && self.o.servers().values().all(another),
+            None => {
+                let gone = |s: &Server| s.process.death().is_some() || another(s);
+                self.o.formed.is_some() && self.o.servers().values().all(gone)
+            }
         };
-        if speaks || !gone {
+        // The same plan may start it again.
+        let starts = found.is_some_and(|s| self.starts.contains(&s.name));
+        if speaks || !gone || starts {
             self.fatal(i, ViolationKind::PrimaryNotDead { primary });
         }
     }

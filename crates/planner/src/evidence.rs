@@ -24,7 +24,7 @@ pub enum HowDead {
         /// The node that now lives there.
         by: NodeId,
     },
-    /// The cluster is one that we formed, every server of it is known to be another node's.
+    /// The cluster is one that we formed, and every server of it is dead, or known to be another node's.
     Nowhere,
 }
 
@@ -40,7 +40,8 @@ impl Dead {
             HowDead::Replaced {
                 by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,
             }
-        } else if o.formed.is_some() && is_nowhere(o, node) {
+        } else if o.formed.is_some() && o.servers().values().all(|s| dead_or_elsewhere(o, s, node))
+        {
             HowDead::Nowhere
         } else {
             return None;
@@ -126,22 +127,25 @@ pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: N
         .is_some_and(|row| row.role == Role::Replica && row.primary == Some(primary))
 }
 
-/// Whether every server is known to be another node's: by its own word, or by a record that can be trusted.
-fn is_nowhere(o: &Observed, node: NodeId) -> bool {
+/// Whether a server is known to be another node's: by its own word, or by a record that can be trusted.
+fn is_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
     let owns = |id| o.member(id).is_some_and(|m| !m.slots.is_empty());
-    let blank = |s: &Server| s.process.death().is_some() && s.disk.known() == Some(&Disk::Blank);
-    o.servers()
-        .values()
-        .all(|s| match (s.view.known(), s.recorded_id) {
-            (Some(view), _) => view.id != node,
-            (None, Some(id)) if blank(s) => id != node,
-            // What it said last is newer than the record; and while the recorded node owns slots, its successor at the
-            // same server is not yet recorded.
-            (None, Some(id)) => {
-                id != node && !owns(id) && s.last_heard.as_ref().is_none_or(|v| v.id != node)
-            }
-            (None, None) => false,
-        })
+    let blank = s.process.death().is_some() && s.disk.known() == Some(&Disk::Blank);
+    match (s.view.known(), s.recorded_id) {
+        (Some(view), _) => view.id != node,
+        (None, Some(id)) if blank => id != node,
+        // What it said last is newer than the record; and while the recorded node owns slots, its successor at the
+        // same server is not yet recorded.
+        (None, Some(id)) => {
+            id != node && !owns(id) && s.last_heard.as_ref().is_none_or(|v| v.id != node)
+        }
+        (None, None) => false,
+    }
+}
+
+/// Whether a node does not live at this server now: the server is another node's, or its process is gone.
+fn dead_or_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
+    s.process.death().is_some() || is_elsewhere(o, s, node)
 }
 
 /// Proof that a node is not, and will not be, at any server of ours: every server's node is known, and it is none of them.
@@ -154,7 +158,8 @@ impl Gone {
     /// The proof, if there is one. Among guests it is never had: an absent node may return.
     pub fn prove(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let managed = d.authority == Authority::Managed;
-        (managed && is_nowhere(o, node)).then_some(Self { node })
+        let nowhere = || o.servers().values().all(|s| is_elsewhere(o, s, node));
+        (managed && nowhere()).then_some(Self { node })
     }
 
     /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.

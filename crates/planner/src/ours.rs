@@ -106,6 +106,11 @@ fn main_island(d: &Desired, o: &Observed) -> BTreeSet<NodeId> {
         let known = island.intersection(&recorded).count();
         let home = joiner.is_none_or(|id| !island.contains(&id));
         let size = (known, home, slots(&island), island.len());
+        // A cluster that we formed has a record of its nodes: an island without any of them is not it.
+        let recorded_none = known == 0 && d.authority == Authority::Managed && o.formed.is_some();
+        if recorded_none {
+            continue;
+        }
         // A lone node without slots is no cluster.
         if Some(size) > most && (size.2 > 0 || size.3 > 1) {
             most = Some(size);

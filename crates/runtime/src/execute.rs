@@ -194,6 +194,10 @@ async fn perform(
         Action::Forget { gone, .. } => client.forget(gone.node()).await?,
         Action::Reset { .. } => client.reset(Reset::Hard).await?,
         Action::CloseSlot { slot, .. } => client.set_slot(*slot, SetSlot::Stable).await?,
+        Action::RaiseEpoch { .. } => {
+            // Whether it was raised or was the greatest already: both are what was asked for.
+            client.bump_epoch().await?;
+        }
         Action::AssignSlot { slot, owner, .. } => {
             client.set_slot(*slot, SetSlot::Owner(*owner)).await?;
         }

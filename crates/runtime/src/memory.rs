@@ -116,6 +116,7 @@ impl Memory {
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
+            | Action::RaiseEpoch { .. }
             | Action::AssignSlot { .. }
             | Action::MoveKeys { .. } => return,
         };

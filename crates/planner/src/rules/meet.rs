@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{Dissent, NodeId, Observed, Role};
+use shardwright_topology::{Dissent, NodeId, Observed, OpenSlot, Role, SlotSet};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -32,8 +32,8 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
             }
             // A replica of one that the speaker does not know: the greeting would say nothing new.
             Dissent::Role if follows_unknown(p.o, g.speaker, g.about) => {}
-            // The speaker gives it more than it claims. Whoever owns the rest has to greet; nobody may.
-            Dissent::Slots if believes_all(p.o, g.speaker, g.about) => {}
+            // A greeting would change nothing: see `open_slots`.
+            Dissent::Slots if cannot_learn(p.o, g.speaker, g.about) => {}
             Dissent::Role | Dissent::Slots => {
                 greetings
                     .entry((g.about, g.speaker))
@@ -71,10 +71,26 @@ fn follows_unknown(o: &Observed, speaker: NodeId, replica: NodeId) -> bool {
         && member.primary.is_some_and(|id| view.rows.get(id).is_none())
 }
 
-/// Whether the speaker gives a node all the slots it claims, and some more.
-fn believes_all(o: &Observed, speaker: NodeId, about: NodeId) -> bool {
-    let row = o.view_of(speaker).and_then(|v| v.rows.get(about));
-    let member = o.member(about);
-    row.zip(member)
-        .is_some_and(|(row, m)| m.slots.difference(&row.slots).is_empty())
+/// Whether a greeting would not bring the speaker what it lacks of a node's slots: it lacks none (and gives the node
+/// more than it claims: whoever owns the rest has to greet), or only such as it imports, or has from another with as
+/// great an epoch.
+fn cannot_learn(o: &Observed, speaker: NodeId, about: NodeId) -> bool {
+    let (Some(view), Some(member)) = (o.view_of(speaker), o.member(about)) else {
+        return false;
+    };
+    let Some(row) = view.rows.get(about) else {
+        return false;
+    };
+    let open = view.own().into_iter().flat_map(|own| &own.open);
+    let imports: SlotSet = open
+        .filter(|end| matches!(end, OpenSlot::Importing { .. }))
+        .map(|end| end.slot())
+        .collect();
+    let lacks = member.slots.difference(&row.slots).difference(&imports);
+    let held = view
+        .rows
+        .iter()
+        .filter(|other| other.id != about && other.epoch >= member.epoch)
+        .fold(SlotSet::empty(), |held, other| held.union(&other.slots));
+    lacks.difference(&held).is_empty()
 }

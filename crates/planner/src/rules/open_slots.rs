@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{Disagreement, Dissent, NodeId, OpenSlot, Role, Slot};
+use shardwright_topology::{
+    Disagreement, Dissent, NodeId, NodeView, OpenSlot, Role, Row, Slot, SlotSet,
+};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -29,6 +31,37 @@ pub(crate) fn close(p: &mut Draft<'_>) {
     }
     for (slot, ends) in open {
         close_one(p, slot, &ends);
+    }
+    outdated_epochs(p);
+}
+
+/// Where two nodes exchanged slots, a third that heard it late may hold a slot to be still the one's, whose epoch is
+/// greater by now: the owner's claim never wins there, unless it takes a greater one. One at a time.
+fn outdated_epochs(p: &mut Draft<'_>) {
+    let late = |g: &&Disagreement| {
+        let (Some(view), Some(owner)) = (p.o.view_of(g.speaker), p.o.member(g.about)) else {
+            return false;
+        };
+        let wins = |row: &Row| {
+            row.id != g.about
+                && row.id != g.speaker
+                && row.epoch >= owner.epoch
+                && !row.slots.intersection(&owner.slots).is_empty()
+        };
+        // Whoever claims what is another's must not win by it.
+        let own = p.o.view_of(g.about).and_then(NodeView::own);
+        let honest = own.is_some_and(|own| own.slots.difference(&owner.slots).is_empty());
+        let primary = owner.role == Role::Primary;
+        g.dissent == Dissent::Slots && primary && honest && view.rows.iter().any(wins)
+    };
+    let ours = |g: &&Disagreement| p.is_ours(g.speaker) && p.is_ours(g.about);
+    let late = p.o.disagreements().iter().filter(ours).find(late);
+    let Some(node) = late.map(|g| g.about) else {
+        return;
+    };
+    let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
+    if !p.steps.iter().any(|s| raises(&s.action)) {
+        p.act(Action::RaiseEpoch { node }, Reason::OldBelief);
     }
 }
 
@@ -154,10 +187,25 @@ fn sweep(p: &mut Draft<'_>, slot: Slot, owner: NodeId) {
 
 /// Whether a node may take a slot with an epoch of its own choice: one at a time, and only while everyone agrees on who
 /// owns what. Of two who choose at once, one may choose the lower, and the others keep the slot where it was for ever.
+///
+/// What is open is left out: an importing node takes no claim on the slot from anyone.
 fn may_raise_epoch(p: &Draft<'_>) -> bool {
     let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
+    let views = p.o.views().filter_map(|(_, v)| v.own());
+    let open: SlotSet = views
+        .flat_map(|own| &own.open)
+        .map(|end| end.slot())
+        .collect();
     let differ = |g: &Disagreement| {
-        g.dissent == Dissent::Slots && p.is_ours(g.speaker) && p.is_ours(g.about)
+        let row = p.o.view_of(g.speaker).and_then(|v| v.rows.get(g.about));
+        let slots = row.zip(p.o.member(g.about)).is_none_or(|(row, m)| {
+            let more = row.slots.difference(&m.slots);
+            !more
+                .union(&m.slots.difference(&row.slots))
+                .difference(&open)
+                .is_empty()
+        });
+        g.dissent == Dissent::Slots && slots && p.is_ours(g.speaker) && p.is_ours(g.about)
     };
     !p.steps.iter().any(|s| raises(&s.action)) && !p.o.disagreements().iter().any(differ)
 }

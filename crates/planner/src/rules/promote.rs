@@ -62,7 +62,11 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
         });
         return;
     };
-    let since = died_at(p.o, dead);
+    // Of a node that is nowhere it is not known when it died; but whoever looks for it has looked everywhere.
+    let since = match dead.how() {
+        HowDead::Proved(_) | HowDead::Replaced { .. } => died_at(p.o, dead),
+        HowDead::Nowhere => Timestamp(0),
+    };
     let waited = p.now.since_ms(since);
     let sibling = safety::unheard_sibling(p.o, primary.id);
     if let Some(sibling) = sibling.filter(|_| waited < p.l.sibling_wait_ms) {

@@ -73,6 +73,13 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
         );
         return refuse(p, why);
     };
+    // It may be started in this very pass: then it is no longer dead.
+    let server = p.o.server_of(primary).map(|s| s.name.clone());
+    let starts =
+        |a: &Action| matches!(a, Action::StartServer { server: s } if Some(s) == server.as_ref());
+    if p.steps.iter().any(|s| starts(&s.action)) {
+        return refuse(p, format!("primary {} is being started", primary.short()));
+    }
     let requires = vec![Precondition::IsReplicaOf { node, primary }];
     if p.o.view_of(node).is_none() {
         refuse(p, format!("{} itself is not heard", node.short()));

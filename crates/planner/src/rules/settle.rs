@@ -22,6 +22,7 @@ impl Draft<'_> {
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
+            | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => false,
         })
     }

@@ -279,6 +279,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         | Action::Takeover { .. }
         | Action::Forget { .. }
         | Action::Reset { .. }
+        | Action::RaiseEpoch { .. }
         | Action::CloseSlot { .. } => {}
     }
     nodes
@@ -309,6 +310,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::AssignSlot { .. }
+            | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => false,
         };
         bad.then(|| step.to_string())
