@@ -24,6 +24,7 @@ pub(crate) enum Command {
     Reset,
     Close(Slot),
     Assign(Slot, NodeId),
+    BumpEpoch,
     Migrating(Slot, NodeId),
     Importing(Slot, NodeId),
 }
@@ -134,6 +135,11 @@ impl Node {
                 self.reset(fresh, cx.now);
             }
             Command::Close(slot) => self.open.retain(|o| o.slot() != *slot),
+            Command::BumpEpoch => {
+                if self.is_primary() {
+                    self.bump_epoch();
+                }
+            }
             Command::Assign(slot, owner) => self.assign(*slot, *owner, cx)?,
             Command::Migrating(slot, to) => {
                 self.must_know(*to)?;

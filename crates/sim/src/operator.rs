@@ -207,8 +207,11 @@ impl Operator {
 
     fn ask(&mut self, seat: usize, model: &mut Model) {
         let deaf = self.trouble.deaf > 0 && self.dice.chance(self.trouble.deaf);
-        let s = &model.seats[seat];
         let cut = model.operator_cut.contains(&seat);
+        if deaf {
+            model.oracle.deaf_until = model.now;
+        }
+        let s = &model.seats[seat];
         if cut || (s.running && (s.frozen || deaf)) {
             model.after(ASK_TIMEOUT_MS, Event::Operator(Turn::Late(self.life, seat)));
             return;

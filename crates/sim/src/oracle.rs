@@ -30,6 +30,8 @@ pub(crate) struct Oracle {
     pub(crate) disturbed: BTreeMap<usize, u64>,
     /// When nodes last could not reach one another.
     cut_until: u64,
+    /// When the operator last got no answer from a server that was well.
+    pub(crate) deaf_until: u64,
     /// How often two primaries took writes for one slot by the engines' doing.
     pub(crate) engine_duals: u64,
 }
@@ -200,6 +202,8 @@ impl Model {
             && since.zip(after).is_some_and(|(start, at)| start > at)
             && (self.oracle.cut_until == 0 || self.now > self.oracle.cut_until + COULD_BE_HEARD_MS)
             && self.operator_cut.is_empty()
+            && (self.oracle.deaf_until == 0
+                || self.now > self.oracle.deaf_until + COULD_BE_HEARD_MS)
             && self.now > self.oracle.operator_down_until + COULD_BE_HEARD_MS;
         if ours {
             let (older, newer) = (s.name.clone(), self.name(newer));
@@ -263,6 +267,7 @@ impl Model {
             | Action::SetConfigEpoch { .. }
             | Action::Meet { .. }
             | Action::CloseSlot { .. }
+            | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => {}
         }
     }
@@ -424,6 +429,7 @@ fn about(action: &Action) -> Option<NodeId> {
         | Action::Takeover { .. }
         | Action::Forget { .. }
         | Action::Reset { .. }
+        | Action::RaiseEpoch { .. }
         | Action::CloseSlot { .. } => None,
     }
 }

@@ -139,13 +139,14 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::Reset { .. } => Command::Reset,
         Action::CloseSlot { slot, .. } => Command::Close(*slot),
         Action::AssignSlot { slot, owner, .. } => Command::Assign(*slot, *owner),
+        Action::RaiseEpoch { .. } => Command::BumpEpoch,
         Action::StartServer { .. } | Action::RecordFormed | Action::MoveKeys { .. } => return None,
     };
     Some((at, command))
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 14] = [
+pub(crate) const KINDS: [&str; 15] = [
     "StartServer",
     "RecordFormed",
     "SetConfigEpoch",
@@ -159,6 +160,7 @@ pub(crate) const KINDS: [&str; 14] = [
     "Reset",
     "CloseSlot",
     "AssignSlot",
+    "RaiseEpoch",
     "MoveKeys",
 ];
 
@@ -177,6 +179,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::Reset { .. } => "Reset",
         Action::CloseSlot { .. } => "CloseSlot",
         Action::AssignSlot { .. } => "AssignSlot",
+        Action::RaiseEpoch { .. } => "RaiseEpoch",
         Action::MoveKeys { .. } => "MoveKeys",
     }
 }
