@@ -446,12 +446,11 @@ impl Lint<'_> {
             Some(view) => view.id != primary,
             None => s.recorded_id.is_some_and(|id| id != primary),
         };
-        let gone = match found {
-            Some(s) => s.process.death().is_some() || s.view.known().is_some() && another(s),
-            None => {
-                let gone = |s: &Server| s.process.death().is_some() || another(s);
-                self.o.formed.is_some() && self.o.servers().values().all(gone)
-            }
+        let gone = if let Some(s) = found {
+            s.process.death().is_some() || s.view.known().is_some() && another(s)
+        } else {
+            let gone = |s: &Server| s.process.death().is_some() || another(s);
+            self.o.formed.is_some() && self.o.servers().values().all(gone)
         };
         // The same plan may start it again.
         let starts = found.is_some_and(|s| self.starts.contains(&s.name));

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{Dissent, NodeId, Observed, OpenSlot, Role, SlotSet};
+use shardwright_topology::{Dissent, NodeId, Observed, Role, SlotSet};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
+use crate::rules::open_slots::imports;
 use crate::{Action, Precondition, Reason};
 
 /// Tells every node of every other that it does not know, or knows wrongly.
@@ -81,12 +82,10 @@ fn cannot_learn(o: &Observed, speaker: NodeId, about: NodeId) -> bool {
     let Some(row) = view.rows.get(about) else {
         return false;
     };
-    let open = view.own().into_iter().flat_map(|own| &own.open);
-    let imports: SlotSet = open
-        .filter(|end| matches!(end, OpenSlot::Importing { .. }))
-        .map(|end| end.slot())
-        .collect();
-    let lacks = member.slots.difference(&row.slots).difference(&imports);
+    let lacks = member
+        .slots
+        .difference(&row.slots)
+        .difference(&imports(view));
     let held = view
         .rows
         .iter()

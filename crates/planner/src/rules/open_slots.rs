@@ -188,26 +188,30 @@ fn sweep(p: &mut Draft<'_>, slot: Slot, owner: NodeId) {
 /// Whether a node may take a slot with an epoch of its own choice: one at a time, and only while everyone agrees on who
 /// owns what. Of two who choose at once, one may choose the lower, and the others keep the slot where it was for ever.
 ///
-/// What is open is left out: an importing node takes no claim on the slot from anyone.
+/// What the speaker imports is left out: it takes no claim on such a slot from anyone. What it gives away is not: with
+/// a greater epoch it would take it back, and the receiver would delete its keys.
 fn may_raise_epoch(p: &Draft<'_>) -> bool {
     let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
-    let views = p.o.views().filter_map(|(_, v)| v.own());
-    let open: SlotSet = views
-        .flat_map(|own| &own.open)
-        .map(|end| end.slot())
-        .collect();
     let differ = |g: &Disagreement| {
-        let row = p.o.view_of(g.speaker).and_then(|v| v.rows.get(g.about));
+        let view = p.o.view_of(g.speaker);
+        let row = view.and_then(|v| v.rows.get(g.about));
+        let imports = view.map_or_else(SlotSet::empty, imports);
         let slots = row.zip(p.o.member(g.about)).is_none_or(|(row, m)| {
-            let more = row.slots.difference(&m.slots);
-            !more
-                .union(&m.slots.difference(&row.slots))
-                .difference(&open)
-                .is_empty()
+            let differs = row.slots.difference(&m.slots);
+            let differs = differs.union(&m.slots.difference(&row.slots));
+            !differs.difference(&imports).is_empty()
         });
         g.dissent == Dissent::Slots && slots && p.is_ours(g.speaker) && p.is_ours(g.about)
     };
     !p.steps.iter().any(|s| raises(&s.action)) && !p.o.disagreements().iter().any(differ)
+}
+
+/// The slots that a node imports.
+pub(crate) fn imports(view: &NodeView) -> SlotSet {
+    let open = view.own().into_iter().flat_map(|own| &own.open);
+    open.filter(|end| matches!(end, OpenSlot::Importing { .. }))
+        .map(|end| end.slot())
+        .collect()
 }
 
 #[derive(Clone, Copy)]

@@ -222,7 +222,7 @@ fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
 }
 
 /// How far a replica has read its primary's stream; nothing for a node that is taking a full copy, or is no replica.
-fn copied(view: &NodeView) -> Option<u64> {
+pub(crate) fn copied(view: &NodeView) -> Option<u64> {
     match view.server.replication {
         Replication::Replica {
             offset,

@@ -5,6 +5,7 @@ use shardwright_topology::{AttemptKind, NodeId, Role};
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
 use crate::rules::forget::forget_everywhere;
+use crate::rules::promote::{candidate, copied};
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
 /// Takes the next step of the request. One that is fulfilled adds nothing.
@@ -55,6 +56,13 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
     }
 }
 
+/// A replica whose copy of the dead primary is fresher than this one's.
+fn fresher(p: &Draft<'_>, node: NodeId, primary: NodeId) -> Option<NodeId> {
+    let best = candidate(p.d, p.o, primary).filter(|best| *best != node)?;
+    let offset = |id| p.o.view_of(id).and_then(copied);
+    (offset(best) > offset(node)).then_some(best)
+}
+
 /// Without the old primary: only if that is proved dead.
 fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manner) {
     // A vote that is denied blocks the next: one at a time, whoever asked for it.
@@ -79,6 +87,10 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
         |a: &Action| matches!(a, Action::StartServer { server: s } if Some(s) == server.as_ref());
     if p.steps.iter().any(|s| starts(&s.action)) {
         return refuse(p, format!("primary {} is being started", primary.short()));
+    }
+    if let Some(fresher) = fresher(p, node, primary).filter(|_| !p.d.consent.lose_data) {
+        let why = format!("{} has the fresher copy; promote that one", fresher.short());
+        return refuse(p, why);
     }
     let requires = vec![Precondition::IsReplicaOf { node, primary }];
     if p.o.view_of(node).is_none() {

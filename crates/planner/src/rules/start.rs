@@ -1,9 +1,10 @@
 //! Dead servers of ours are started, unless that would bring an old or empty primary back.
 
-use shardwright_topology::{Server, SlotSet, Source};
+use shardwright_topology::{Disk, Server, SlotSet, Source};
 
 use crate::draft::Draft;
-use crate::{Action, Authority, Reason, Waiting, safety};
+use crate::evidence::LiveAt;
+use crate::{Action, Authority, Precondition, Reason, Waiting, safety};
 
 /// Starts every dead server of ours that may be started.
 pub(crate) fn dead_servers(p: &mut Draft<'_>) {
@@ -29,12 +30,10 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
                 } else {
                     Reason::ServerDown
                 };
-                p.act(
-                    Action::StartServer {
-                        server: server.name.clone(),
-                    },
-                    because,
-                );
+                let action = Action::StartServer {
+                    server: server.name.clone(),
+                };
+                p.act_if(action, because, successors_live(p, server));
             }
             Some(safety::NoStart::SuccessorFirst) => {}
             Some(safety::NoStart::OldData | safety::NoStart::DiskUnknown) => {
@@ -56,4 +55,18 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
 fn owned(p: &Draft<'_>, server: &Server) -> Option<SlotSet> {
     let member = p.o.member(server.recorded_id?)?;
     (member.source == Source::Others && !member.slots.is_empty()).then(|| member.slots.clone())
+}
+
+/// A server that would come back as an old primary is safe to start only while those live who own its slots now.
+fn successors_live(p: &Draft<'_>, server: &Server) -> Vec<Precondition> {
+    if server.disk.known() != Some(&Disk::Stale { owns_slots: true }) {
+        return Vec::new();
+    }
+    let owners = p.o.voters().filter_map(|m| LiveAt::prove(p.o, m.id));
+    owners
+        .map(|owner| Precondition::LivesAt {
+            node: owner.node(),
+            address: owner.address().clone(),
+        })
+        .collect()
 }
