@@ -95,6 +95,26 @@ impl History {
                 "a broken-off move left {owners} primaries with slots"
             ));
         }
+        if let Some((i, _)) = self
+            .nodes()
+            .find(|(_, n)| n.is_primary() && n.me().slots.is_empty() && !n.data.is_empty())
+        {
+            return Some(format!(
+                "{} holds keys of slots that it lost",
+                seats[i].name
+            ));
+        }
+        // A forming that was broken off may leave nodes that know one who is gone: nobody can tell whose they are.
+        let leftover = self.nodes().find(|(i, n)| {
+            let absent = |id| self.model.home(id).is_none();
+            seats[*i].recorded.is_none() && n.peers.keys().any(|id| absent(*id))
+        });
+        if let Some((i, _)) = leftover {
+            return Some(format!("{} knows a node that is gone", seats[i].name));
+        }
+        if owners != usize::from(self.setting.shards) && self.model.oracle.consent {
+            return Some("a shard was given up".to_owned());
+        }
         let kept: SlotSet = self
             .nodes()
             .filter(|(i, n)| {

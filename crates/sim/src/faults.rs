@@ -333,12 +333,11 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
                 .is_some_and(|n| n.me().votes() && n.state_ok)
         })
         .collect();
-    let owner = primaries.iter().copied().find(|i| {
-        model.seats[*i]
-            .node
-            .as_ref()
-            .is_some_and(|n| n.me().slots.contains(slot))
-    });
+    let takes = |i: &usize| {
+        let node = model.seats[*i].node.as_ref();
+        node.is_some_and(|n| n.takes_writes(slot))
+    };
+    let owner = primaries.iter().copied().find(takes);
     let target = owner.and_then(|o| primaries.iter().copied().find(|i| *i != o));
     let (Some(owner), Some(target)) = (owner, target) else {
         return;

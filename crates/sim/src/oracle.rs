@@ -18,14 +18,14 @@ pub(crate) struct Oracle {
     pub(crate) operator_down_until: u64,
     /// Who was asked to leave.
     pub(crate) leaving: BTreeSet<NodeId>,
-    /// Slots that our own steps assigned.
-    assigned: SlotSet,
+    /// When our own steps last assigned a slot.
+    assigned: BTreeMap<u16, u64>,
     /// When each node last became a primary.
     promoted: BTreeMap<NodeId, u64>,
     /// Switchovers that we asked for: the replica, its primary, and when.
     switchovers: BTreeMap<NodeId, (NodeId, u64)>,
-    /// Whom a node copied before we made it copy another.
-    copied_before: BTreeMap<NodeId, Option<NodeId>>,
+    /// Keys that a node alone held for its shard when we made it copy another.
+    copied_before: BTreeMap<NodeId, BTreeSet<Key>>,
     /// When a server last changed so that it could not be heard, or could again.
     pub(crate) disturbed: BTreeMap<usize, u64>,
     /// When nodes last could not reach one another.
@@ -76,8 +76,11 @@ impl Model {
             .copied()
             .filter(|k| !self.held_elsewhere(*k, seat))
             .filter(|k| {
-                shardwright_topology::Slot::new(u64::from(k.0))
-                    .is_ok_and(|slot| self.oracle.assigned.contains(slot))
+                // Later, or across a cut, an election of the engine's own takes what it never heard was given away.
+                let at = self.oracle.assigned.get(&k.0);
+                at.is_some_and(|at| {
+                    self.now - at < COULD_BE_HEARD_MS && *at > self.oracle.cut_until
+                })
             })
             .collect();
         if let Some(key) = lost.first() {
@@ -101,7 +104,7 @@ impl Model {
         let Some(id) = self.seats[seat].node.as_ref().map(|n| n.id) else {
             return;
         };
-        let before = self.oracle.copied_before.remove(&id).flatten();
+        let alone = self.oracle.copied_before.remove(&id);
         if self.oracle.consent {
             return;
         }
@@ -117,7 +120,7 @@ impl Model {
         if ours {
             let moved = last
                 .iter()
-                .filter(|k| before.is_some() && self.true_owner(k.0) == before)
+                .filter(|k| alone.as_ref().is_some_and(|keys| keys.contains(k)))
                 .count();
             if moved > 0 {
                 self.accuse(format!(
@@ -237,13 +240,8 @@ impl Model {
         match action {
             Action::AddSlots { node, slots } => self.judge_adding(*node, slots),
             Action::Replicate { node, .. } => {
-                // What it has not finished to copy is no copy that could be lost.
-                let before = self
-                    .home(node.node())
-                    .and_then(|i| self.seats[i].node.as_ref())
-                    .filter(|n| n.copying.up)
-                    .and_then(|n| n.me().primary);
-                self.oracle.copied_before.insert(node.node(), before);
+                let alone = self.alone(node.node());
+                self.oracle.copied_before.insert(node.node(), alone);
             }
             Action::Switchover { replica, primary } => {
                 let now = self.now;
@@ -258,8 +256,8 @@ impl Model {
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
             Action::Reset { node } => self.judge_reset(node.node()),
             Action::AssignSlot { slot, .. } => {
-                let one = SlotSet::from(shardwright_topology::SlotRange::from(*slot));
-                self.oracle.assigned = self.oracle.assigned.union(&one);
+                let now = self.now;
+                self.oracle.assigned.insert(slot.number(), now);
             }
             // A server that others started since it was looked at is not started twice: nothing happens.
             Action::StartServer { .. }
@@ -270,6 +268,21 @@ impl Model {
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => {}
         }
+    }
+
+    /// The keys that a node alone holds for the primary it copies. What it has not finished to copy is no copy.
+    fn alone(&self, id: NodeId) -> BTreeSet<Key> {
+        let Some((at, node)) = self
+            .home(id)
+            .and_then(|i| Some((i, self.seats[i].node.as_ref()?)))
+            .filter(|(_, n)| n.copying.up)
+        else {
+            return BTreeSet::new();
+        };
+        let head = node.me().primary;
+        let keys = node.data.iter().copied();
+        keys.filter(|k| !self.held_elsewhere(*k, at) && self.true_owner(k.0) == head)
+            .collect()
     }
 
     fn judge_adding(&mut self, node: NodeId, slots: &SlotSet) {
