@@ -15,7 +15,9 @@ pub fn skipped(what: &str, why: &str) {
         std::env::var_os("SHARDWRIGHT_NO_SKIP").is_none(),
         "{what} may not be skipped here, but: {why}"
     );
-    let line = format!("skipped: {what}: {why}\n");
+    // One line: what a server logged before it gave up is not for the summary.
+    let first = why.lines().next().unwrap_or(why);
+    let line = format!("skipped: {what}: {first}\n");
     std::io::stderr()
         .write_all(line.as_bytes())
         .expect("stderr takes a line");
