@@ -143,6 +143,11 @@ fn is_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
     }
 }
 
+/// Whether every server is known to be another node's: then the node will not return.
+pub(crate) fn is_nowhere(o: &Observed, node: NodeId) -> bool {
+    o.servers().values().all(|s| is_elsewhere(o, s, node))
+}
+
 /// Whether a node does not live at this server now: the server is another node's, or its process is gone.
 fn dead_or_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
     s.process.death().is_some() || is_elsewhere(o, s, node)
@@ -158,8 +163,7 @@ impl Gone {
     /// The proof, if there is one. Among guests it is never had: an absent node may return.
     pub fn prove(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let managed = d.authority == Authority::Managed;
-        let nowhere = || o.servers().values().all(|s| is_elsewhere(o, s, node));
-        (managed && nowhere()).then_some(Self { node })
+        (managed && is_nowhere(o, node)).then_some(Self { node })
     }
 
     /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.

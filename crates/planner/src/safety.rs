@@ -56,7 +56,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
 /// known: it may be the last that remembers its shard, unless the primaries of all slots were heard.
 fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
     let served = || o.uncovered().is_empty() && o.voters().all(|m| m.source == Source::Itself);
-    if member.is_none() && !owns_slots && served() {
+    if !owns_slots && served() {
         return true;
     }
     let Some(member) = member.filter(|m| m.slots.is_empty()) else {

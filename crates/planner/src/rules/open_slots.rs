@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shardwright_topology::{
-    Disagreement, Dissent, NodeId, NodeView, OpenSlot, Role, Row, Slot, SlotSet,
+    Disagreement, Dissent, NodeId, NodeView, OpenSlot, Role, Row, Slot, SlotSet, Source,
 };
 
 use crate::draft::Draft;
@@ -60,7 +60,7 @@ fn outdated_epochs(p: &mut Draft<'_>) {
         return;
     };
     let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
-    if !p.steps.iter().any(|s| raises(&s.action)) {
+    if knows_epochs(p, node) && !p.steps.iter().any(|s| raises(&s.action)) {
         p.act(Action::RaiseEpoch { node }, Reason::OldBelief);
     }
 }
@@ -87,7 +87,7 @@ fn close_one(p: &mut Draft<'_>, slot: Slot, ends: &Ends) {
             .iter()
             .any(|(s, t)| *s == owner && t == target);
         if *target == owner {
-            if !may_raise_epoch(p) {
+            if !may_raise_epoch(p, *target) {
                 p.wait(Waiting::OpenSlot { slot, node: owner });
                 continue;
             }
@@ -141,7 +141,7 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
         // All is there: the target becomes the owner, at the target first.
         // It may hold it already, with an epoch that does not yet win: then the source is told.
         _ if here == 0 => {
-            if !claims(target) && !may_raise_epoch(p) {
+            if !claims(target) && !may_raise_epoch(p, target) {
                 return p.wait(Waiting::OpenSlot { slot, node: owner });
             }
             let requires = vec![Precondition::HoldsNoKeyOf { node: owner, slot }];
@@ -190,7 +190,7 @@ fn sweep(p: &mut Draft<'_>, slot: Slot, owner: NodeId) {
 ///
 /// What the speaker imports is left out: it takes no claim on such a slot from anyone. What it gives away is not: with
 /// a greater epoch it would take it back, and the receiver would delete its keys.
-fn may_raise_epoch(p: &Draft<'_>) -> bool {
+fn may_raise_epoch(p: &Draft<'_>, node: NodeId) -> bool {
     let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
     let differ = |g: &Disagreement| {
         let view = p.o.view_of(g.speaker);
@@ -203,7 +203,18 @@ fn may_raise_epoch(p: &Draft<'_>) -> bool {
         });
         g.dissent == Dissent::Slots && slots && p.is_ours(g.speaker) && p.is_ours(g.about)
     };
-    !p.steps.iter().any(|s| raises(&s.action)) && !p.o.disagreements().iter().any(differ)
+    knows_epochs(p, node)
+        && !p.steps.iter().any(|s| raises(&s.action))
+        && !p.o.disagreements().iter().any(differ)
+}
+
+/// Whether a node knows the epochs of all primaries that were heard: else the one it takes may be less than theirs.
+fn knows_epochs(p: &Draft<'_>, node: NodeId) -> bool {
+    let Some(view) = p.o.view_of(node) else {
+        return false;
+    };
+    let mut heard = p.o.voters().filter(|m| m.source == Source::Itself);
+    heard.all(|m| view.rows.get(m.id).is_some_and(|row| row.epoch >= m.epoch))
 }
 
 /// The slots that a node imports.

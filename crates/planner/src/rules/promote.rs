@@ -5,7 +5,7 @@ use shardwright_topology::{
 };
 
 use crate::draft::{Draft, is_twin};
-use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, sees_role};
+use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
 /// Promotes a replica of every primary that is proved dead and owns slots.
@@ -69,7 +69,15 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     };
     let waited = p.now.since_ms(since);
     let sibling = safety::unheard_sibling(p.o, primary.id);
-    if let Some(sibling) = sibling.filter(|_| waited < p.l.sibling_wait_ms) {
+    // One that is known to be fresher is waited for longer: the engine's own failover would choose it too.
+    let patience = |sibling| {
+        if was_fresher(p.o, sibling, replica) {
+            p.l.sibling_wait_ms.max(2 * p.l.node_timeout_ms)
+        } else {
+            p.l.sibling_wait_ms
+        }
+    };
+    if let Some(sibling) = sibling.filter(|sibling| waited < patience(*sibling)) {
         p.wait(Waiting::SiblingUnheard { sibling });
         return;
     }
@@ -123,6 +131,12 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
 fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId) -> bool {
     let row = o.view_of(replica).and_then(|v| v.rows.get(primary.id));
     row.is_some_and(|row| !row.slots.difference(&primary.slots).is_empty())
+}
+
+/// Whether a silent replica had more of the stream, when it was last heard, than this one has now.
+fn was_fresher(o: &Observed, silent: NodeId, replica: NodeId) -> bool {
+    let before = last_heard(o, silent).and_then(copied);
+    before.is_some() && before > o.view_of(replica).and_then(copied)
 }
 
 /// When it died at the latest.
@@ -210,7 +224,9 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
 
 /// Whether nothing of a dead primary will return: its directory is lost, and every replica of it was heard.
 fn is_lost(o: &Observed, primary: NodeId) -> bool {
-    disk_is_lost(o, primary) && o.replicas_of(primary).all(|m| m.source == Source::Itself)
+    let known =
+        |m: &Member| m.source == Source::Itself || o.formed.is_some() && is_nowhere(o, m.id);
+    disk_is_lost(o, primary) && o.replicas_of(primary).all(known)
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.
