@@ -123,12 +123,21 @@ impl History {
             })
             .flat_map(|(_, n)| n.me().slots.ranges().iter().copied())
             .collect();
+        // A replica's copy counts for what its primary says it owns; for one that is silent, what the replica believes.
         let copied: SlotSet = self
             .nodes()
             .filter(|(i, n)| !n.is_primary() && seats[*i].running && n.offset > 1)
-            .filter_map(|(_, n)| n.peers.get(&n.shard_head()))
-            .flat_map(|p| p.slots.ranges().iter().copied())
-            .collect();
+            .filter_map(|(_, n)| {
+                let head = n.shard_head();
+                let lives = self
+                    .nodes()
+                    .find(|(i, h)| h.id == head && seats[*i].running);
+                match lives {
+                    Some((_, h)) => Some(h.me().slots.clone()),
+                    None => n.peers.get(&head).map(|p| p.slots.clone()),
+                }
+            })
+            .fold(SlotSet::empty(), |all, slots| all.union(&slots));
         let lost = kept.union(&copied).complement();
         (!lost.is_empty()).then(|| format!("the last copy of slots {lost} is gone"))
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Action;
-use shardwright_topology::{NodeId, Observed, Replication, Role, SlotSet};
+use shardwright_topology::{NodeId, Observed, Role, SlotSet};
 
 use crate::model::Model;
 use crate::node::Key;
@@ -337,13 +337,8 @@ impl Model {
         let Some(mine) = self.home(heir).and_then(|i| self.seats[i].node.as_ref()) else {
             return;
         };
-        let offset = mine.offset;
-        let seen_offset = |id: NodeId| match o.view_of(id).map(|v| &v.server.replication) {
-            Some(Replication::Replica {
-                offset, syncing, ..
-            }) if !syncing => Some(*offset),
-            Some(_) | None => None,
-        };
+        let (offset, stream) = (mine.offset, mine.replid);
+        let heard = |id| o.view_of(id).is_some();
         let mut fresher = None;
         for (i, s) in self.seats.iter().enumerate() {
             let Some(node) = s.node.as_ref().filter(|n| n.id != heir) else {
@@ -352,20 +347,19 @@ impl Model {
             if node.me().primary != Some(dead) || node.me().role != Role::Replica {
                 continue;
             }
-            let seen = seen_offset(node.id).is_some_and(|o| Some(o) > seen_offset(heir));
             let calm = self
                 .oracle
                 .disturbed
                 .get(&i)
                 .is_none_or(|at| self.now - at > COULD_BE_HEARD_MS);
-            let unheard = seen_offset(node.id).is_none()
-                && calm
-                && self.answers(i)
-                && s.listed
-                && !self.operator_cut.contains(&i)
+            // Offsets of two streams say nothing about one another.
+            let fresher_copy = node.replid == stream
+                && node.offset > offset
                 && node.copying.busy.is_none()
-                && node.offset > offset;
-            if seen || unheard {
+                && self.answers(i);
+            // One that was heard could be had; one that was not, if it had been within reach for a while.
+            let within_reach = calm && s.listed && !self.operator_cut.contains(&i);
+            if fresher_copy && (heard(node.id) || within_reach) {
                 fresher = Some(node.id);
             }
         }
