@@ -1,0 +1,4 @@
+//! A cluster as pods of one `StatefulSet`: the objects it consists of, and the hands that the
+//! planner moves on Kubernetes.
+
+pub mod names;
