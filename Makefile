@@ -7,10 +7,11 @@ ARGS ?=
 BENCH = $(CARGO) run --release --locked -p shardwright-testkit --bin bench --
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-restart engines tools
+.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-restart bench-kubernetes \
+	kubernetes kubernetes-down images e2e engines tools
 
 help: ## list these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a cluster on this machine: write, kill a primary, see it heal; leaves it running
 	@scripts/demo.sh
@@ -36,6 +37,21 @@ bench-failover: build engines ## time without writes after kill -9 of a primary,
 
 bench-restart: build engines ## a whole cluster back: all addresses changed, all processes killed
 	$(BENCH) restart $(ARGS)
+
+kubernetes: ## a real Kubernetes of three nodes on this machine (needs root)
+	@scripts/kubernetes/up
+
+kubernetes-down: ## stop that Kubernetes and remove its state
+	@scripts/kubernetes/down
+
+images: ## build the images and load them into that Kubernetes
+	@scripts/kubernetes/load
+
+e2e: ## every case on the Kubernetes of KUBECONFIG, else on the one of this machine: make e2e ARGS='article'
+	@scripts/e2e.sh $(ARGS)
+
+bench-kubernetes: ## apply to Ready, restart, failover and memory on Kubernetes, beside doing it by hand
+	@scripts/e2e.sh --bench $(ARGS)
 
 engines: ## install the servers to test with into .engines/
 	@scripts/engines.sh

@@ -1,0 +1,18 @@
+# Which Kubernetes to test on; sourced, never run.
+# shellcheck shell=bash
+
+# Sets KUBECONFIG to the Kubernetes of this machine where nothing else is named, and brings our
+# images onto it. Fails when no Kubernetes answers.
+# ~/.kube/config is never taken: tests that cut nodes off do not belong on whatever that names.
+reach_kubernetes() {
+    local stand="${KUBE_STATE:-/var/lib/local-kubernetes}" kubectl
+    if [ -z "${KUBECONFIG:-}" ] && [ -f "$stand/kubeconfig" ]; then
+        export KUBECONFIG="$stand/kubeconfig"
+    fi
+    [ -n "${KUBECONFIG:-}" ] || return 1
+    kubectl="$(command -v kubectl || echo "$stand/bin/kubectl")"
+    "$kubectl" --kubeconfig "$KUBECONFIG" --request-timeout 10s get --raw /readyz >/dev/null 2>&1 || return 1
+    if [ "$KUBECONFIG" = "$stand/kubeconfig" ]; then
+        scripts/kubernetes/load || die "the images could not be built and loaded"
+    fi
+}
