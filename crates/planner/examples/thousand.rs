@@ -11,7 +11,7 @@ use shardwright_planner::{Desired, Limits, check, layout, plan};
 use shardwright_topology::wire::{parse_cluster_info, parse_nodes, parse_server_info};
 use shardwright_topology::{
     Address, Death, DeathProof, Disk, Formed, Host, NodeId, NodeView, Observed, Place, Process,
-    Replication, Seen, Server, ServerName, Timestamp, Why,
+    Replication, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
 const NODES: usize = 1_000;
@@ -151,6 +151,8 @@ fn server(matter: Matter, ids: &[NodeId], i: usize, text: &str) -> Result<Server
         } else {
             Process::Running
         },
+        starter: Starter::Step,
+        leaving: false,
         last_heard: dead.then(|| Box::new(view.clone())),
         view: if dead {
             Seen::Unknown(Why::Refused)

@@ -295,6 +295,8 @@ pub enum Reason {
     HalfMoved,
     /// Nobody owns the slots, and a person agreed that what they held is lost.
     LossAccepted,
+    /// The primary's server was told to end: its role is handed over while it is still in sync.
+    PrimaryLeaves,
     /// A person asked for it.
     Asked,
 }
@@ -332,6 +334,7 @@ impl fmt::Display for Reason {
             Self::AllMoved => "all keys of the slot have moved",
             Self::HalfMoved => "the slot's move was broken off halfway",
             Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
+            Self::PrimaryLeaves => "the primary is being stopped",
             Self::Asked => "it was asked for",
         };
         f.write_str(text)

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
+    Member, NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
 };
 
+use crate::draft::is_twin;
 use crate::waiting::Foreign;
 use crate::{Authority, Desired, Request};
 
@@ -42,6 +43,45 @@ pub fn standings(d: &Desired, o: &Observed) -> BTreeMap<ServerName, Standing> {
         .values()
         .map(|s| (s.name.clone(), standing(d, o, &main, s)))
         .collect()
+}
+
+/// The nodes that a runtime is to record at their servers, where another or none is recorded yet.
+///
+/// A node is recorded once it belongs to the cluster by the word of a node that is recorded already or, where none
+/// is there, by its own slots or peers; and once the node before it is forgotten: until then its record is the
+/// proof that it is gone.
+pub fn to_record(d: &Desired, o: &Observed) -> BTreeMap<ServerName, NodeId> {
+    let standings = standings(d, o);
+    let ours = |name: &ServerName| standings.get(name).is_some_and(Standing::is_ours);
+    let recorded: Vec<&NodeView> = o
+        .servers()
+        .values()
+        .filter_map(|s| s.view.known().filter(|v| s.recorded_id == Some(v.id)))
+        .collect();
+    // A recorded node that is only silent may yet say who belongs.
+    let silent = |s: &Server| s.recorded_id.is_some() && s.view.known().is_none();
+    let waits = recorded.is_empty() && o.servers().values().any(silent);
+    let belongs = |id: NodeId| {
+        if recorded.is_empty() {
+            let tied = |m: &Member| m.listed_by > 1 || !m.slots.is_empty();
+            !waits && o.member(id).is_some_and(tied)
+        } else {
+            recorded.iter().any(|v| v.rows.get(id).is_some())
+        }
+    };
+    let mut nodes = BTreeMap::new();
+    for (name, server) in o.servers() {
+        let Some(id) = server.view.known().map(|v| v.id) else {
+            continue;
+        };
+        let before = server.recorded_id.filter(|before| *before != id);
+        let forgotten = before.is_none_or(|before| o.member(before).is_none());
+        let new = server.recorded_id != Some(id) && !is_twin(o, id);
+        if new && forgotten && ours(name) && belongs(id) {
+            nodes.insert(name.clone(), id);
+        }
+    }
+    nodes
 }
 
 /// The same observation without what foreign servers say, when there are any that say something: their tables name

@@ -5,7 +5,7 @@ use shardwright_topology::{Observed, Timestamp};
 use crate::draft::Draft;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    forget, form, meet, open_slots, promote, replicas, request, settle, start, uncovered,
+    forget, form, leave, meet, open_slots, promote, replicas, request, settle, start, uncovered,
 };
 use crate::{Desired, Limits, Step, Waiting};
 
@@ -47,6 +47,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     match form::stage(&mut p) {
         form::Stage::Formed => {
             meet::the_cluster(&mut p);
+            leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
             uncovered::cover(&mut p);
             if !p.coverage_at_work() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod forget;
 pub(crate) mod form;
+pub(crate) mod leave;
 pub(crate) mod meet;
 pub(crate) mod open_slots;
 pub(crate) mod promote;

@@ -236,7 +236,7 @@ impl fmt::Display for Waiting {
             Self::StartHeld { server } => {
                 write!(
                     f,
-                    "{server} is held: it would come back as a primary without its newest data"
+                    "{server} is held: it may come back as a primary without its newest data"
                 )
             }
             Self::PrimarySilent { node } => {

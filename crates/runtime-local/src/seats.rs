@@ -1,10 +1,12 @@
 //! What the keeper asks of this machine: which servers there are, start one, store what is to be remembered.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use shardwright_runtime::{Runtime, RuntimeError, Seat};
 use shardwright_topology::{
-    Death, DeathProof, Formed, Member, NodeId, NodeView, Observed, Place, Process, Seen,
-    ServerName, Source, Timestamp, Why,
+    Death, DeathProof, Formed, NodeId, NodeView, Place, Process, Seen, ServerName, Starter,
+    Timestamp, Why,
 };
 
 use crate::disk;
@@ -54,6 +56,8 @@ impl Local {
             address: Seen::Known(self.address_of(note)),
             place,
             process,
+            starter: Starter::Step,
+            leaving: false,
             disk,
             recorded_id: self.state.node_of(name),
         })
@@ -73,27 +77,6 @@ impl Local {
             )
         })
     }
-}
-
-/// Whether the new node at a server may be recorded there: it belongs to the cluster, and the one before it is
-/// forgotten: until then the record is the proof that it is gone.
-///
-/// Once nodes are recorded, one of them must list the new one: slots, or friends of its own, may be another
-/// cluster's.
-fn may_record(o: &Observed, member: &Member, before: Option<NodeId>) -> bool {
-    let mut recorded = o
-        .servers()
-        .values()
-        .filter_map(|s| s.view.known().filter(|v| s.recorded_id == Some(v.id)))
-        .peekable();
-    let known = if recorded.peek().is_some() {
-        recorded.any(|v| v.rows.get(member.id).is_some())
-    } else {
-        member.listed_by > 1 || !member.slots.is_empty()
-    };
-    let belongs = member.source == Source::Itself && known;
-    let forgotten = before.is_none_or(|id| o.member(id).is_none());
-    belongs && forgotten
 }
 
 #[async_trait]
@@ -134,20 +117,16 @@ impl Runtime for Local {
         self.store()
     }
 
-    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
-        let mut changed = false;
-        for member in observed.members().values() {
-            let Some(name) = &member.server else { continue };
-            let before = self.state.node_of(&name.0);
-            let Some(note) = self.state.servers.get_mut(&name.0) else {
-                continue;
-            };
-            if before != Some(member.id) && may_record(observed, member, before) {
-                note.node = Some(member.id.to_string());
-                changed = true;
+    async fn record_members(
+        &mut self,
+        nodes: &BTreeMap<ServerName, NodeId>,
+    ) -> Result<(), RuntimeError> {
+        for (name, node) in nodes {
+            if let Some(note) = self.state.servers.get_mut(&name.0) {
+                note.node = Some(node.to_string());
             }
         }
-        if changed { self.store() } else { Ok(()) }
+        self.store()
     }
 
     async fn woken(&mut self) {

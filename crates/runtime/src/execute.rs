@@ -42,8 +42,12 @@ pub struct Outcome {
 }
 
 /// Carries out all steps that are done at nodes: nodes at the same time, the steps of one node in their order.
-pub(crate) async fn at_nodes(links: &Links, o: &Observed, plan: &Plan) -> Vec<Outcome> {
-    let proved = prove_addresses(links, o, plan).await;
+pub(crate) async fn at_nodes(
+    links: &Links,
+    o: &Observed,
+    plan: &Plan,
+    proved: &Proved,
+) -> Vec<Outcome> {
     let mut by_node: BTreeMap<NodeId, Vec<&Step>> = BTreeMap::new();
     for step in &plan.steps {
         if let Some(node) = step.action.at() {
@@ -52,14 +56,15 @@ pub(crate) async fn at_nodes(links: &Links, o: &Observed, plan: &Plan) -> Vec<Ou
     }
     let work = by_node
         .into_iter()
-        .map(|(node, steps)| at_node(links, o, &proved, node, steps));
+        .map(|(node, steps)| at_node(links, o, proved, node, steps));
     join_all(work).await.into_iter().flatten().collect()
 }
 
-type Proved = BTreeSet<(NodeId, Address)>;
+/// The nodes that were found at the addresses that steps rely on.
+pub(crate) type Proved = BTreeSet<(NodeId, Address)>;
 
 /// Reads again, at every address that a step relies on, who lives there.
-async fn prove_addresses(links: &Links, o: &Observed, plan: &Plan) -> Proved {
+pub(crate) async fn prove_addresses(links: &Links, o: &Observed, plan: &Plan) -> Proved {
     let mut asked = Proved::new();
     for requirement in plan.steps.iter().flat_map(|s| &s.requires) {
         if let Precondition::LivesAt { node, address } = requirement {
@@ -68,11 +73,35 @@ async fn prove_addresses(links: &Links, o: &Observed, plan: &Plan) -> Proved {
     }
     let answers = join_all(asked.into_iter().map(|(node, address)| async move {
         let name = &o.server_of(node)?.name;
-        let client = links.client(name, &address).await.ok()?;
-        let there = client.my_id().await.ok()?;
-        (there == node).then_some((node, address))
+        let there = async { links.client(name, &address).await?.my_id().await };
+        match there.await {
+            Ok(id) => (id == node).then_some((node, address)),
+            Err(error) => {
+                tracing::debug!(server = %name, %error, "who lives there was not learned");
+                None
+            }
+        }
     }));
     answers.await.into_iter().flatten().collect()
+}
+
+/// Refuses a step that is done at no node unless everyone it relies on lives where it was seen.
+pub(crate) fn require_addresses(proved: &Proved, step: &Step) -> Result<(), StepError> {
+    for requirement in &step.requires {
+        let Precondition::LivesAt { node, address } = requirement else {
+            return Err(StepError::Moved(format!(
+                "nobody can be asked whether {}",
+                assumed(requirement)
+            )));
+        };
+        if !proved.contains(&(*node, address.clone())) {
+            return Err(moved(
+                *node,
+                &format!("no longer so: {}", assumed(requirement)),
+            ));
+        }
+    }
+    Ok(())
 }
 
 async fn at_node(

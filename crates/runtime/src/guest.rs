@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use shardwright_engine::Endpoint;
 use shardwright_topology::{
-    Address, Flags, Formed, Host, NodeId, NodeView, Observed, Place, Process, Row, Seen,
-    ServerName, Timestamp, Why,
+    Address, Flags, Formed, Host, NodeId, NodeView, Place, Process, Row, Seen, ServerName, Starter,
+    Timestamp, Why,
 };
 
 use crate::{Runtime, RuntimeError, Seat};
@@ -219,6 +219,8 @@ impl Runtime for Guest {
                 ..Place::default()
             },
             process: Process::Unknown,
+            starter: Starter::Step,
+            leaving: false,
             disk: Seen::Unknown(Why::NotAsked),
             recorded_id: known.id,
         };
@@ -255,7 +257,10 @@ impl Runtime for Guest {
         Ok(())
     }
 
-    async fn record_members(&mut self, _observed: &Observed) -> Result<(), RuntimeError> {
+    async fn record_members(
+        &mut self,
+        _nodes: &BTreeMap<ServerName, NodeId>,
+    ) -> Result<(), RuntimeError> {
         Ok(())
     }
 

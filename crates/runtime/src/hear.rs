@@ -1,11 +1,13 @@
 //! One look at all servers: what each says, or why it can't be known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use shardwright_engine::{Error, RawView};
-use shardwright_topology::{Address, NodeId, NodeView, OpenSlot, Seen, ServerName, Slot, Why};
+use shardwright_topology::{
+    Address, NodeId, NodeView, OpenSlot, Role, Seen, ServerName, Slot, Why,
+};
 
 use tokio::time::timeout;
 
@@ -74,42 +76,39 @@ async fn why_silent(links: &Links, address: &Address, error: &Error) -> Why {
     }
 }
 
-/// Where slots are open, both ends and the owner are asked how many keys they hold of them.
+/// Where slots are open, every primary is asked how many keys it holds of them: a move that was broken off may have
+/// left some anywhere. So are both ends, whatever their role.
 async fn count_open_slots(
     links: &Links,
     whom: &[(ServerName, Address)],
     heard: &mut [Seen<NodeView>],
 ) {
-    let mut wanted: BTreeMap<NodeId, BTreeSet<Slot>> = BTreeMap::new();
+    let mut open: BTreeSet<Slot> = BTreeSet::new();
+    let mut ends: BTreeSet<NodeId> = BTreeSet::new();
     for view in heard.iter().filter_map(Seen::known) {
         for end in view.own().into_iter().flat_map(|own| &own.open) {
             let (OpenSlot::Migrating { to: other, .. } | OpenSlot::Importing { from: other, .. }) =
                 end;
-            let slot = end.slot();
-            let owner = heard
-                .iter()
-                .filter_map(Seen::known)
-                .find(|v| v.own().is_some_and(|o| o.slots.contains(slot)));
-            for id in [Some(view.id), Some(*other), owner.map(|v| v.id)]
-                .into_iter()
-                .flatten()
-            {
-                wanted.entry(id).or_default().insert(slot);
-            }
+            open.insert(end.slot());
+            ends.extend([view.id, *other]);
         }
     }
+    if open.is_empty() {
+        return;
+    }
+    let slots: Vec<Slot> = open.into_iter().collect();
     for ((name, address), seen) in whom.iter().zip(heard) {
         let Seen::Known(view) = seen else { continue };
-        let Some(slots) = wanted.get(&view.id) else {
+        let primary = view.own().is_some_and(|own| own.role == Role::Primary);
+        if !primary && !ends.contains(&view.id) {
             continue;
-        };
-        let slots: Vec<Slot> = slots.iter().copied().collect();
+        }
         let counts = match links.client(name, address).await {
             Ok(client) => client.count_keys_of(&slots).await,
             Err(error) => Err(error),
         };
         match counts {
-            Ok(counts) => view.keys_in_slot = slots.into_iter().zip(counts).collect(),
+            Ok(counts) => view.keys_in_slot = slots.iter().copied().zip(counts).collect(),
             // Without the counts the slot's direction is not known: the planner then leaves it alone.
             Err(error) => tracing::warn!(server = %name, %error, "keys of open slots not counted"),
         }

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Plan, Severity, Violation, Waiting, check, plan,
+    Action, Authority, Desired, Limits, Plan, Severity, Violation, Waiting, check, plan, to_record,
 };
-use shardwright_topology::{Address, NodeView, Observed, Seen, Server, ServerName, Timestamp, Why};
+use shardwright_topology::{
+    Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
+};
 
-use crate::execute::{Outcome, StepError, at_nodes};
+use crate::execute::{Outcome, StepError, at_nodes, prove_addresses, require_addresses};
 use crate::memory::Memory;
 use crate::{Links, Runtime, RuntimeError, Seat, hear};
 
@@ -111,9 +113,10 @@ impl<R: Runtime> Keeper<R> {
     }
 
     async fn hear(&self, seats: Vec<Seat>) -> Vec<(Seat, Seen<NodeView>)> {
+        // A process that was dead a moment ago may run again where its host starts it.
         let asked: Vec<(ServerName, Address)> = seats
             .iter()
-            .filter(|s| s.process.death().is_none())
+            .filter(|s| s.process.death().is_none() || s.starter == Starter::Host)
             .filter_map(|s| Some((s.name.clone(), s.address.known()?.clone())))
             .collect();
         let answers = hear::hear(&self.links, &asked).await;
@@ -164,6 +167,8 @@ impl<R: Runtime> Keeper<R> {
                 address: seat.address.clone(),
                 place: seat.place.clone(),
                 process,
+                starter: seat.starter,
+                leaving: seat.leaving,
                 view,
                 last_heard,
                 disk: seat.disk.clone(),
@@ -198,7 +203,10 @@ impl<R: Runtime> Keeper<R> {
             tracing::error!(violations = ?report.violations, "the plan was stopped by its linter");
             return Ok(report);
         }
-        self.runtime.record_members(&report.observed).await?;
+        let nodes = to_record(&self.desired, &report.observed);
+        if !nodes.is_empty() {
+            self.runtime.record_members(&nodes).await?;
+        }
         report.outcomes = self.execute(&report.plan, &report.observed).await;
         Ok(report)
     }
@@ -208,16 +216,16 @@ impl<R: Runtime> Keeper<R> {
         for step in &plan.steps {
             self.memory.asked(&step.action, at);
         }
-        let mut outcomes = at_nodes(&self.links, observed, plan).await;
-        for step in &plan.steps {
-            let result = match &step.action {
-                Action::StartServer { server } => self.runtime.start(server).await,
-                Action::RecordFormed => self.runtime.record_formed(at).await,
-                _ => continue,
+        let proved = prove_addresses(&self.links, observed, plan).await;
+        let mut outcomes = at_nodes(&self.links, observed, plan, &proved).await;
+        for step in plan.steps.iter().filter(|s| s.action.at().is_none()) {
+            let result = match require_addresses(&proved, step) {
+                Ok(()) => self.at_runtime(&step.action, at).await,
+                Err(moved) => Err(moved),
             };
             outcomes.push(Outcome {
                 step: step.clone(),
-                result: result.map_err(StepError::from),
+                result,
             });
         }
         for outcome in &outcomes {
@@ -229,6 +237,28 @@ impl<R: Runtime> Keeper<R> {
             }
         }
         outcomes
+    }
+
+    /// Does what is done at no node.
+    async fn at_runtime(&mut self, action: &Action, at: Timestamp) -> Result<(), StepError> {
+        match action {
+            Action::StartServer { server } => self.runtime.start(server).await?,
+            Action::RecordFormed => self.runtime.record_formed(at).await?,
+            Action::SetConfigEpoch { .. }
+            | Action::AddSlots { .. }
+            | Action::Meet { .. }
+            | Action::Replicate { .. }
+            | Action::Switchover { .. }
+            | Action::Failover { .. }
+            | Action::Takeover { .. }
+            | Action::Forget { .. }
+            | Action::Reset { .. }
+            | Action::CloseSlot { .. }
+            | Action::AssignSlot { .. }
+            | Action::RaiseEpoch { .. }
+            | Action::MoveKeys { .. } => {}
+        }
+        Ok(())
     }
 
     /// Passes until nothing is left to do, nothing more can be done, or the time is up.

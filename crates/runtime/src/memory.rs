@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shardwright_planner::Action;
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, NodeId, NodeView, Observed, Process, Role, Seen,
-    ServerName, Timestamp, Why,
+    ServerName, Starter, Timestamp, Why,
 };
 
 use crate::Seat;
@@ -37,6 +37,11 @@ impl Memory {
         now: Timestamp,
     ) -> Process {
         let proof = match (&seat.process, view) {
+            // It spoke after it was said to be dead: its host has started it again.
+            (Process::Dead(_), Seen::Known(_)) if seat.starter == Starter::Host => {
+                self.deaths.remove(&seat.name);
+                return Process::Running;
+            }
             (Process::Dead(death), _) => Some(death.proof.clone()),
             (Process::Unknown, Seen::Unknown(Why::Refused)) => Some(DeathProof::Refused),
             _ => None,

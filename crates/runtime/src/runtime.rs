@@ -1,8 +1,10 @@
 //! What a place to run servers must offer.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use shardwright_topology::{
-    Address, Disk, Formed, NodeId, NodeView, Observed, Place, Process, Seen, ServerName, Timestamp,
+    Address, Disk, Formed, NodeId, NodeView, Place, Process, Seen, ServerName, Starter, Timestamp,
 };
 
 /// One server as its runtime knows it, before anyone has asked the server itself.
@@ -16,6 +18,10 @@ pub struct Seat {
     pub place: Place,
     /// Whether its process lives. [`Process::Unknown`] where the runtime can't tell.
     pub process: Process,
+    /// Who starts it when it is dead.
+    pub starter: Starter,
+    /// True when it was told to end, and soon will.
+    pub leaving: bool,
     /// What a start would find on its disk.
     pub disk: Seen<Disk>,
     /// The node that lived here last.
@@ -70,8 +76,11 @@ pub trait Runtime: Send {
     /// Stores the fact that the cluster is formed.
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError>;
 
-    /// Stores which node lives where, of those that belong to the cluster.
-    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError>;
+    /// Stores which node lives at these servers from now on. The planner chose them.
+    async fn record_members(
+        &mut self,
+        nodes: &BTreeMap<ServerName, NodeId>,
+    ) -> Result<(), RuntimeError>;
 
     /// Ends when a process may have ended or begun: only a hint to look again.
     async fn woken(&mut self);
@@ -99,8 +108,11 @@ impl Runtime for Box<dyn Runtime> {
         (**self).record_formed(now).await
     }
 
-    async fn record_members(&mut self, observed: &Observed) -> Result<(), RuntimeError> {
-        (**self).record_members(observed).await
+    async fn record_members(
+        &mut self,
+        nodes: &BTreeMap<ServerName, NodeId>,
+    ) -> Result<(), RuntimeError> {
+        (**self).record_members(nodes).await
     }
 
     async fn woken(&mut self) {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Plan, Severity, Standing, Step, check, plan, standings,
+    Action, Authority, Desired, Limits, Plan, Severity, Step, check, plan, to_record,
 };
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, Formed, NodeId, NodeView, Observed, Process, Role,
-    Seen, Server, Source, Timestamp, Why,
+    Seen, Server, Starter, Timestamp, Why,
 };
 
 use crate::dice::Dice;
@@ -299,6 +299,8 @@ impl Operator {
                 address: Seen::Known(Model::address(s.at)),
                 place: s.place.clone(),
                 process: process.clone(),
+                starter: Starter::Step,
+                leaving: false,
                 view: view.clone(),
                 last_heard,
                 disk,
@@ -308,24 +310,10 @@ impl Operator {
         servers
     }
 
-    /// The runtime records the node of a server once it belongs to the cluster, and the one before it has nothing
-    /// left that only its death explains.
     fn record(&self, o: &Observed, model: &mut Model) {
-        let standings = standings(&self.desired, o);
-        for member in o.members().values() {
-            let seat = member.server.as_ref().and_then(|name| seat_of(name, model));
-            let Some(seat) = seat else { continue };
-            let ours = standings
-                .get(&model.seats[seat].name)
-                .is_some_and(Standing::is_ours);
-            let before = model.seats[seat].recorded;
-            let belongs = member.source == Source::Itself
-                && (member.listed_by > 1 || !member.slots.is_empty());
-            let done = before
-                .and_then(|id| o.member(id))
-                .is_none_or(|m| m.slots.is_empty());
-            if before != Some(member.id) && ours && belongs && done {
-                model.seats[seat].recorded = Some(member.id);
+        for (name, node) in to_record(&self.desired, o) {
+            if let Some(seat) = seat_of(&name, model) {
+                model.seats[seat].recorded = Some(node);
             }
         }
     }

@@ -25,7 +25,8 @@ pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::Place;
 pub use seen::{Seen, Why};
 pub use server::{
-    Attempt, AttemptKind, Death, DeathProof, Disk, Formed, Process, Server, ServerName, Timestamp,
+    Attempt, AttemptKind, Death, DeathProof, Disk, Formed, Process, Server, ServerName, Starter,
+    Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use view::{

@@ -93,6 +93,17 @@ pub enum Disk {
     },
 }
 
+/// Who starts a server's process when it has ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Starter {
+    /// Only a step does: nothing runs again by itself.
+    #[default]
+    Step,
+    /// Its host does, as a kubelet starts a container again. A start gate may still hold it: then it is
+    /// [`Starter::Step`].
+    Host,
+}
+
 /// One server process as its runtime knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
@@ -104,6 +115,10 @@ pub struct Server {
     pub place: Place,
     /// Whether its process lives.
     pub process: Process,
+    /// Who starts it when it is dead.
+    pub starter: Starter,
+    /// True when it was told to end, and soon will: a pod that is being deleted.
+    pub leaving: bool,
     /// What it said.
     pub view: Seen<NodeView>,
     /// What it said when it was last heard, kept by the runtime while it is silent; `None` if it never was.

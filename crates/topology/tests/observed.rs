@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use shardwright_topology::{
     Address, ClusterInfo, ConfigEpoch, Death, DeathProof, Disagreement, Dissent, EngineKind, Flags,
     Health, Host, NodeId, NodeView, Observed, Place, Process, Replication, Role, Row, Rows, Seen,
-    Server, ServerInfo, ServerName, Slot, SlotRange, SlotSet, Source, Timestamp, Version, Why,
+    Server, ServerInfo, ServerName, Slot, SlotRange, SlotSet, Source, Starter, Timestamp, Version,
+    Why,
 };
 
 fn id(n: u8) -> NodeId {
@@ -66,6 +67,8 @@ fn silent(n: u8) -> Server {
         address: Seen::Known(Address::loopback(port(n))),
         place: Place::default(),
         process: Process::Running,
+        starter: Starter::Step,
+        leaving: false,
         view: Seen::Unknown(Why::TimedOut),
         last_heard: None,
         disk: Seen::Unknown(Why::NotAsked),

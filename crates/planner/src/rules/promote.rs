@@ -1,7 +1,7 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, Disk, Member, NodeId, NodeView, Observed, Replication, Source, Timestamp,
+    AttemptKind, Disk, Member, NodeId, NodeView, Observed, Replication, Source, Starter, Timestamp,
 };
 
 use crate::draft::{Draft, is_twin};
@@ -42,12 +42,14 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
         server: server.name.clone(),
         left_ms: p.l.restart_grace_ms - waited,
     });
-    p.act(
-        Action::StartServer {
-            server: server.name.clone(),
-        },
-        Reason::RestartFirst,
-    );
+    if server.starter == Starter::Step {
+        p.act(
+            Action::StartServer {
+                server: server.name.clone(),
+            },
+            Reason::RestartFirst,
+        );
+    }
     true
 }
 

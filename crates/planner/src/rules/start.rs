@@ -1,6 +1,7 @@
-//! Dead servers of ours are started, unless that would bring an old or empty primary back.
+//! Dead servers of ours are started, unless that would bring an old or empty primary back. Where their host starts
+//! them by itself, only those are that a start gate holds.
 
-use shardwright_topology::{Disk, Server, SlotSet, Source};
+use shardwright_topology::{Disk, Server, SlotSet, Source, Starter};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -14,7 +15,7 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
     let dead: Vec<&Server> =
         p.o.servers()
             .values()
-            .filter(|s| s.process.death().is_some())
+            .filter(|s| s.process.death().is_some() && s.starter == Starter::Step)
             .collect();
     for server in dead {
         let starting =

@@ -82,7 +82,7 @@ fn the_only_copy_starts_when_its_disk_has_everything() {
             let waits = w.waits(&d);
             assert!(says(
                 &waits,
-                "a is held: it would come back as a primary without its newest data"
+                "a is held: it may come back as a primary without its newest data"
             ));
             assert!(says(
                 &waits,

@@ -7,7 +7,7 @@ use shardwright_topology::{
     Address, Attempt, AttemptKind, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk, EngineKind,
     Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process, ReplicaLink,
     Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot, SlotRange, SlotSet,
-    Timestamp, Version, Why,
+    Starter, Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -58,6 +58,8 @@ pub(crate) struct Node {
     /// Which group of nodes that know one another it is in; none for a lone one.
     pub(crate) island: Option<u32>,
     pub(crate) process: Process,
+    pub(crate) starter: Starter,
+    pub(crate) leaving: bool,
     /// Why it is not heard, if it is not.
     pub(crate) silent: Option<Why>,
     pub(crate) last_heard: Option<Box<NodeView>>,
@@ -152,6 +154,8 @@ impl World {
             },
             island: None,
             process: Process::Running,
+            starter: Starter::Step,
+            leaving: false,
             silent: None,
             last_heard: None,
             disk: Seen::Known(Disk::Log),
@@ -348,6 +352,8 @@ impl World {
             address: Seen::Known(node.address.clone()),
             place: node.place.clone(),
             process: node.process.clone(),
+            starter: node.starter,
+            leaving: node.leaving,
             view: match &node.silent {
                 None => Seen::Known(self.view(node)),
                 Some(why) => Seen::Unknown(why.clone()),

@@ -1,0 +1,55 @@
+//! Primaries that were told to end hand their role to a replica while they still can.
+
+use shardwright_topology::{AttemptKind, Member, NodeId, Observed, Source};
+
+use crate::draft::Draft;
+use crate::rules::promote::copied;
+use crate::{Action, Precondition, Reason, Waiting, safety};
+
+/// Switches over from every primary with slots whose server is leaving.
+pub(crate) fn leaving_primaries(p: &mut Draft<'_>) {
+    let primaries: Vec<NodeId> =
+        p.o.voters()
+            .filter(|m| m.source == Source::Itself && is_leaving(p.o, m.id) && p.is_ours(m.id))
+            .map(|m| m.id)
+            .collect();
+    for primary in primaries {
+        switch_over(p, primary);
+    }
+}
+
+/// Where every replica leaves too, as when the whole cluster stops, there is nobody to hand over to.
+fn switch_over(p: &mut Draft<'_>, primary: NodeId) {
+    let stays = |m: &&Member| m.source == Source::Itself && !is_leaving(p.o, m.id);
+    let heirs: Vec<NodeId> =
+        p.o.replicas_of(primary)
+            .filter(stays)
+            .map(|m| m.id)
+            .collect();
+    let asked = |id: &NodeId| p.asked_within(*id, AttemptKind::Switchover, p.l.switchover_retry_ms);
+    if let Some(replica) = heirs.iter().copied().find(asked) {
+        return p.wait(Waiting::Promotion { replica });
+    }
+    let ready = |id: &NodeId| safety::why_not_switch_over(p.o, p.l, *id, p.now).is_empty();
+    let offset = |id: NodeId| p.o.view_of(id).and_then(copied);
+    let best = heirs
+        .iter()
+        .copied()
+        .filter(ready)
+        .max_by_key(|id| (offset(*id), std::cmp::Reverse(*id)));
+    if let Some(replica) = best {
+        let requires = vec![Precondition::IsReplicaOf {
+            node: replica,
+            primary,
+        }];
+        p.act_if(
+            Action::Switchover { replica, primary },
+            Reason::PrimaryLeaves,
+            requires,
+        );
+    }
+}
+
+fn is_leaving(o: &Observed, node: NodeId) -> bool {
+    o.server_of(node).is_some_and(|s| s.leaving)
+}
