@@ -1,5 +1,6 @@
 //! The check of meaning: from the document as written to the [`Cluster`], with every problem.
 
+mod kubernetes;
 mod names;
 mod sizes;
 mod users;
@@ -54,6 +55,7 @@ pub(crate) fn cluster(document: &RedisCluster, out: &mut Findings) -> Option<Clu
         .map(|local| check_local(local, spec, out));
     let resources = sizes::check(spec, &config, out);
     check_persistence(spec, out);
+    let kubernetes = kubernetes::check(spec, &config, out);
     Some(Cluster {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
@@ -77,6 +79,7 @@ pub(crate) fn cluster(document: &RedisCluster, out: &mut Findings) -> Option<Clu
         cpu_limit_milli: resources.cpu_limit_milli,
         cpu_request_milli: resources.cpu_request_milli,
         failover: spec.failover,
+        kubernetes,
         local: local.unwrap_or_default(),
     })
 }
@@ -94,15 +97,7 @@ fn check_metadata(metadata: &Metadata, out: &mut Findings) {
     if let Some(message) = metadata.namespace.as_deref().and_then(names::bad_label) {
         out.problem("metadata.namespace", message);
     }
-    for (key, value) in &metadata.labels {
-        let path = field("metadata.labels", key);
-        if let Some(message) = names::bad_label_key(key) {
-            out.problem(&path, message);
-        }
-        if let Some(message) = names::bad_label_value(value) {
-            out.problem(&path, message);
-        }
-    }
+    kubernetes::check_labels("metadata.labels", &metadata.labels, out);
     for key in metadata.annotations.keys() {
         if let Some(message) = names::bad_label_key(key) {
             out.problem(field("metadata.annotations", key), message);
@@ -161,14 +156,18 @@ fn check_engine(spec: &RedisClusterSpec, out: &mut Findings) {
             Some(numbers) => check_version_supported(spec.engine, numbers, out),
         }
     }
-    if let Some(image) = &spec.image {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-        if image.is_empty() || image.len() > 500 || !image.chars().all(allowed) {
-            out.problem(
-                "spec.image",
-                "is not the name of an image, such as docker.io/valkey/valkey:9.1-alpine",
-            );
-        }
+    if let Some(name) = &spec.image {
+        image("spec.image", name, out);
+    }
+}
+
+fn image(path: &str, name: &str, out: &mut Findings) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    if name.is_empty() || name.len() > 500 || !name.chars().all(allowed) {
+        out.problem(
+            path,
+            "is not the name of an image, such as docker.io/valkey/valkey:9.1-alpine",
+        );
     }
 }
 

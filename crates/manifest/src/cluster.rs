@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use crate::acl::Rules;
 use crate::checks;
 use crate::config;
-use crate::document::{AppendFsync, EngineKind, FailoverPolicy, KIND, RedisCluster};
+use crate::document::{
+    AclStorage, AppendFsync, EngineKind, FailoverPolicy, ImagePullPolicy, KIND, PodOverrides,
+    RedisCluster,
+};
 use crate::problem::{Findings, Problems, Warning};
 use crate::read;
 use crate::schema;
@@ -51,6 +54,7 @@ pub struct Cluster {
     pub(crate) cpu_limit_milli: Option<u64>,
     pub(crate) cpu_request_milli: Option<u64>,
     pub(crate) failover: FailoverPolicy,
+    pub(crate) kubernetes: Kubernetes,
     pub(crate) local: LocalLayout,
 }
 
@@ -81,6 +85,41 @@ pub struct Persistence {
     pub fsync: AppendFsync,
     /// Whether snapshots are written.
     pub rdb: bool,
+}
+
+/// What only Kubernetes needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Whether the operator keeps its hands off.
+    pub paused: bool,
+    /// The image with the node program, if it is to be another than the usual one.
+    pub node_image: Option<String>,
+    /// When images are fetched, if it was said.
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// The Secrets with logins for image registries.
+    pub image_pull_secrets: Vec<String>,
+    /// What kind of object holds the ACL file.
+    pub acl_storage: AclStorage,
+    /// The storage class of the volumes, if one was named.
+    pub storage_class: Option<String>,
+    /// What to do about a pod that its volume pins to an unreachable Kubernetes node.
+    pub on_unreachable: Unreachable,
+    /// Whether the volumes outlive the cluster's object.
+    pub retain_volumes: bool,
+    /// Changes to the pods, for the builder of the pods to read.
+    pub pod: PodOverrides,
+}
+
+/// What to do about a pod that its volume pins to an unreachable Kubernetes node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Wait for the Kubernetes node, or for a person.
+    Wait,
+    /// Give up the volume after that time and make the node anew. Never the last copy of a shard.
+    RecreateAfter {
+        /// The time, in seconds: 30 to 604800.
+        seconds: u32,
+    },
 }
 
 /// How a cluster lies on this machine.
@@ -124,8 +163,20 @@ impl Cluster {
         text: &str,
         change: impl FnOnce(&mut RedisCluster),
     ) -> Result<Accepted, Problems> {
+        Self::from_object(read::document(text)?, change)
+    }
+
+    /// Checks an object as Kubernetes gives it, with all that it fills in. Fails as
+    /// [`Cluster::from_text`] does.
+    pub fn from_value(value: serde_json::Value) -> Result<Accepted, Problems> {
+        Self::from_object(read::object(value)?, |_| {})
+    }
+
+    fn from_object(
+        mut object: serde_json::Map<String, serde_json::Value>,
+        change: impl FnOnce(&mut RedisCluster),
+    ) -> Result<Accepted, Problems> {
         let mut findings = Findings::default();
-        let mut object = read::document(text)?;
         // Every field of another kind would be unknown here, and that would say nothing.
         if let Some(kind) = object.get("kind").and_then(|kind| kind.as_str())
             && kind != KIND
@@ -229,10 +280,29 @@ impl Cluster {
             let bytes = config::maxmemory_for(limit_bytes);
             settings.insert("maxmemory".to_owned(), bytes.to_string());
         }
+        if self.default_user_has_no_password() {
+            // The engines would let only their own machine in, and no node its fellows.
+            settings.insert("protected-mode".to_owned(), "no".to_owned());
+        }
         let backlog_bytes = config::backlog_for(self.maxmemory_bytes());
         settings.insert("repl-backlog-size".to_owned(), backlog_bytes.to_string());
         settings.extend(self.config.clone());
         settings
+    }
+
+    fn default_user_has_no_password(&self) -> bool {
+        self.users
+            .iter()
+            .any(|user| user.name == DEFAULT_USER && user.rules.without_password)
+    }
+
+    /// How long a stopping primary waits for its replicas, in seconds.
+    pub fn shutdown_timeout_seconds(&self) -> u32 {
+        // Checked to be a number when the document was; the default of the engines is the same.
+        self.settings()
+            .get("shutdown-timeout")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(10)
     }
 
     /// `maxmemory` of each node in bytes; None if nothing bounds it.
@@ -279,6 +349,11 @@ impl Cluster {
     /// What matters more when a primary dies.
     pub fn failover(&self) -> FailoverPolicy {
         self.failover
+    }
+
+    /// What only Kubernetes needs to know.
+    pub fn kubernetes(&self) -> &Kubernetes {
+        &self.kubernetes
     }
 
     /// How the cluster lies on this machine.

@@ -1,6 +1,8 @@
 //! The document as it is written. The doc comments of the fields are the descriptions in the JSON
 //! schema, so they speak to the author of a manifest.
 
+mod kubernetes;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +10,9 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::kubernetes::{
+    AclSpec, AclStorage, ImagePullPolicy, OnUnreachable, PodOverrides, RawObject, SecretName,
+};
 use crate::quantity::Quantity;
 
 /// The one `apiVersion` this crate reads.
@@ -39,7 +44,8 @@ pub struct Metadata {
     /// The Kubernetes namespace. Without meaning on a local machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Kubernetes labels, put on everything that belongs to the cluster.
+    /// Kubernetes labels, put on every object that belongs to the cluster but its pods, which would
+    /// have to restart: labels of pods are in `spec.pod`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Kubernetes annotations.
@@ -58,22 +64,37 @@ pub struct RedisClusterSpec {
     /// How many replicas each primary has. With 0, losing a node loses the data of its shard.
     #[schemars(range(min = 0, max = 10))]
     pub replicas_per_shard: u32,
-    /// The server: `redis` or `valkey`. Without it, whichever is found on this machine, and Valkey
-    /// on Kubernetes.
+    /// The server: `redis` or `valkey`. Without it, whichever is found on this machine or in the
+    /// image, and where no image is named either, Valkey.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineKind>,
     /// The version of the engine, as text: `"7.0"` or `"9.1.0"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The container image, if it is to be another than the usual one of that engine and version.
-    /// Without meaning on a local machine.
+    /// Without meaning on a local machine, where a program is run as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// When Kubernetes fetches the images. Without meaning on a local machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// The Secrets with logins for image registries. Without meaning on a local machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<SecretName>,
+    /// The image with `shardwright-node`, the small program in every pod that guards the start and
+    /// the end of the server. Without meaning on a local machine, where Shardwright itself does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_image: Option<String>,
+    /// Hands off: nothing is changed in the cluster, whatever happens to it. The engine's own
+    /// failover still works. Only of the operator: on a local machine nothing happens unasked.
+    pub paused: bool,
     /// The users and what each may do. `default` (the administrator), `replication` (replicas log
     /// in with it at their primary) and `shardwright` exist in any case, and need to be listed only
     /// to say where their password comes from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserSpec>,
+    /// How the users are given to the servers. Without meaning on a local machine.
+    pub acl: AclSpec,
     /// Settings of `redis.conf`, for all nodes alike. Those that Shardwright itself answers for,
     /// such as `port` or `cluster-enabled`, are refused.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -83,10 +104,15 @@ pub struct RedisClusterSpec {
     /// The disk of each node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
+    /// Keep the volumes with the data when the cluster is deleted; one of the same name takes them
+    /// up again. On a local machine `shardwright down` keeps the data, and `--purge` removes it.
+    pub retain_volumes: bool,
     /// Memory and processor time of each node.
     pub resources: ResourcesSpec,
     /// What matters more when a primary dies.
     pub failover: FailoverPolicy,
+    /// Changes to the pods. Without meaning on a local machine.
+    pub pod: PodOverrides,
     /// For `shardwright up` on this machine; without meaning on Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalSpec>,
@@ -100,12 +126,19 @@ impl Default for RedisClusterSpec {
             engine: None,
             version: None,
             image: None,
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            node_image: None,
+            paused: false,
             users: Vec::new(),
+            acl: AclSpec::default(),
             config: BTreeMap::new(),
             persistence: PersistenceSpec::default(),
             storage: None,
+            retain_volumes: true,
             resources: ResourcesSpec::default(),
             failover: FailoverPolicy::default(),
+            pod: PodOverrides::default(),
             local: None,
         }
     }
@@ -268,6 +301,18 @@ pub struct StorageSpec {
     /// The size of the volume of each node. Three times `maxmemory` leaves room for a rewrite of
     /// the append-only file beside the old one and a snapshot.
     pub size: Quantity,
+    /// The storage class of the volumes; without it, the default of the Kubernetes cluster. Cannot
+    /// be changed later. Without meaning on a local machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// What to do about a pod whose Kubernetes node is unreachable while its volume pins it there.
+    /// Without meaning on a local machine, which is one host.
+    #[serde(default)]
+    pub on_unreachable: OnUnreachable,
+    /// How long to wait before `RecreateAfter` acts, in seconds; 300 unless given.
+    #[schemars(range(min = 30, max = 604_800))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recreate_after_seconds: Option<u32>,
 }
 
 /// Memory and processor time of each node.

@@ -15,6 +15,7 @@ mod acl;
 mod checks;
 mod cluster;
 mod config;
+mod crd;
 mod document;
 mod problem;
 mod quantity;
@@ -24,17 +25,20 @@ mod render;
 mod schema;
 mod secret;
 mod shape;
+mod status;
 mod wire_words;
 
 pub use cluster::{
-    Accepted, Cluster, DEFAULT_USER, HostLabel, LocalLayout, PasswordSecret, Persistence,
-    REPLICATION_USER, SHARDWRIGHT_USER, User,
+    Accepted, Cluster, DEFAULT_USER, HostLabel, Kubernetes, LocalLayout, PasswordSecret,
+    Persistence, REPLICATION_USER, SHARDWRIGHT_USER, Unreachable, User,
 };
 pub use config::{DefaultSetting, OwnedSetting, default_settings, owned_setting};
+pub use crd::{CRD_NAME, Cel, GROUP, PLURAL, VERSION, crd};
 pub use document::{
-    API_VERSION, AppendFsync, ConfigValue, EngineKind, FailoverPolicy, KIND, LocalHost, LocalSpec,
-    Metadata, PasswordSecretRef, PersistenceSpec, RedisCluster, RedisClusterSpec, ResourceAmounts,
-    ResourcesSpec, StorageSpec, UserSpec,
+    API_VERSION, AclSpec, AclStorage, AppendFsync, ConfigValue, EngineKind, FailoverPolicy,
+    ImagePullPolicy, KIND, LocalHost, LocalSpec, Metadata, OnUnreachable, PasswordSecretRef,
+    PersistenceSpec, PodOverrides, RawObject, RedisCluster, RedisClusterSpec, ResourceAmounts,
+    ResourcesSpec, SecretName, StorageSpec, UserSpec,
 };
 pub use problem::{Problem, Problems, Warning};
 pub use quantity::{Quantity, QuantityError};
@@ -42,3 +46,6 @@ pub use quote::quote;
 pub use render::{NodeSettings, RenderError, redis_conf, replication_auth, users_acl};
 pub use schema::schema;
 pub use secret::{PasswordHash, PasswordHashError, Secret};
+pub use status::{
+    Condition, ConditionStatus, NodeStatus, RedisClusterStatus, ShardStatus, StateWord,
+};

@@ -8,12 +8,14 @@ use serde_json::{Map, Number, Value};
 use crate::problem::Problems;
 
 /// Fields that Kubernetes fills in, so that what `kubectl get -o yaml` prints can be read again.
-const FILLED_IN_METADATA: [&str; 8] = [
+const FILLED_IN_METADATA: [&str; 10] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
+    "finalizers",
     "generation",
     "managedFields",
+    "ownerReferences",
     "resourceVersion",
     "selfLink",
     "uid",
@@ -40,7 +42,12 @@ pub(crate) fn document(text: &str) -> Result<Map<String, Value>, Problems> {
             kinds.join(", "),
         )));
     }
-    match first {
+    object(first)
+}
+
+/// A value that has been read, as a mapping, without what Kubernetes fills in.
+pub(crate) fn object(value: Value) -> Result<Map<String, Value>, Problems> {
+    match value {
         Value::Object(mut object) => {
             drop_filled_in(&mut object);
             Ok(object)

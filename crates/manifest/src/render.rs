@@ -15,6 +15,9 @@ use crate::wire_words::{REPLICATION_PASSWORD_DIRECTIVE, REPLICATION_USER_DIRECTI
 /// after five minutes if 100 did, after one if 10000 did.
 const SNAPSHOT_INTERVALS: &str = "3600 1 300 100 60 10000";
 
+/// Every address. The dash: a machine without IPv6 is no error.
+const ALL_ADDRESSES: [&str; 2] = ["*", "-::*"];
+
 /// What differs from node to node. Paths are absolute: the server changes into `dir` while it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSettings {
@@ -22,7 +25,7 @@ pub struct NodeSettings {
     pub port: u16,
     /// Where the other nodes connect; None is the engine's own choice, port + 10000.
     pub bus_port: Option<u16>,
-    /// The addresses to listen on, at least one.
+    /// The addresses to listen on. With none, all that the machine has (of IPv6 only where it has it).
     pub bind: Vec<IpAddr>,
     /// The directory of the data and of the node's memory of the cluster.
     pub dir: PathBuf,
@@ -94,7 +97,11 @@ fn node_directives(conf: &mut Conf, node: &NodeSettings) -> Result<(), RenderErr
     if let Some(bus_port) = node.bus_port {
         conf.directive("cluster-port", &bus_port.to_string());
     }
-    let addresses: Vec<String> = node.bind.iter().map(IpAddr::to_string).collect();
+    let addresses: Vec<String> = if node.bind.is_empty() {
+        ALL_ADDRESSES.map(str::to_owned).to_vec()
+    } else {
+        node.bind.iter().map(IpAddr::to_string).collect()
+    };
     // One argument or several: the engines take both for a setting of many values.
     conf.directive("bind", &addresses.join(" "));
     conf.directive("dir", text(&node.dir)?);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -10,14 +11,17 @@ use crate::document::{API_VERSION, KIND, RedisCluster};
 /// The JSON schema (2020-12) of a `RedisCluster`, without references, with a description at each
 /// field, and with nothing allowed that is not named.
 pub fn schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-    let mut root: Value = settings
-        .into_generator()
-        .into_root_schema_for::<RedisCluster>()
-        .into();
-    tidy(&mut root);
+    let mut root = of::<RedisCluster>();
     root["properties"]["apiVersion"]["const"] = json!(API_VERSION);
     root["properties"]["kind"]["const"] = json!(KIND);
+    root
+}
+
+/// The JSON schema of `T`, in the few forms that [`crate::shape`] and [`crate::crd`] read.
+pub(crate) fn of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let mut root: Value = settings.into_generator().into_root_schema_for::<T>().into();
+    tidy(&mut root);
     root
 }
 
@@ -28,6 +32,9 @@ fn tidy(schema: &mut Value) {
         return;
     };
     unwrap_nullable(object);
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = unwrapped(text);
+    }
     gather_choices(object);
     if object
         .remove("x-kubernetes-preserve-unknown-fields")
@@ -51,6 +58,12 @@ fn tidy(schema: &mut Value) {
             tidy(inner);
         }
     }
+}
+
+/// A doc comment without the line breaks of the source; paragraphs stay apart.
+fn unwrapped(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|p| p.replace('\n', " "));
+    paragraphs.collect::<Vec<_>>().join("\n")
 }
 
 /// `type: [X, null]` becomes `type: X`, and `anyOf: [X, null]` becomes X.
@@ -89,6 +102,7 @@ fn gather_choices(object: &mut Map<String, Value>) {
     for option in &options {
         if let (Some(name), Some(text)) = (option["const"].as_str(), option["description"].as_str())
         {
+            let text = unwrapped(text);
             write!(description, "\n`{name}`: {text}").expect("writing to a String cannot fail");
             choices.push(json!(name));
         }

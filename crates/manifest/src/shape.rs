@@ -14,6 +14,10 @@ pub(crate) fn mend(object: &mut Map<String, Value>, schema: &Value, findings: &m
 }
 
 fn mend_mapping(path: &str, object: &mut Map<String, Value>, schema: &Value, out: &mut Findings) {
+    // An object of the Kubernetes API: the builder of the pods knows what may stand in it.
+    if schema["additionalProperties"] == Value::Bool(true) {
+        return;
+    }
     let no_properties = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&no_properties);
     let values_schema = schema.get("additionalProperties").filter(|s| s.is_object());

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use shardwright_manifest::{
-    AppendFsync, Cluster, EngineKind, FailoverPolicy, RedisCluster, RedisClusterSpec, User, schema,
+    AclStorage, AppendFsync, Cluster, EngineKind, FailoverPolicy, ImagePullPolicy, RedisCluster,
+    RedisClusterSpec, Unreachable, User, schema,
 };
 
 const ARTICLE: &str = include_str!("../../../examples/article.yaml");
@@ -23,6 +24,11 @@ spec:
   engine: valkey
   version: "9.1"
   image: docker.io/valkey/valkey:9.1
+  imagePullPolicy: IfNotPresent
+  imagePullSecrets: [{ name: registry }]
+  nodeImage: example.com/node:1
+  paused: true
+  acl: { storage: ConfigMap }
   users:
     - name: worker
       rules: "~app:* +@read (~own:* +@write)"
@@ -37,11 +43,30 @@ spec:
     active-defrag-threshold: 0.5
     client-output-buffer-limit: "replica 256mb 64mb 60"
   persistence: { aof: true, fsync: always, rdb: false }
-  storage: { size: 10Gi }
+  storage: { size: 10Gi, storageClassName: fast, onUnreachable: RecreateAfter, recreateAfterSeconds: 600 }
+  retainVolumes: false
   resources:
     limits: { memory: 2Gi, cpu: 2 }
     requests: { memory: 1Gi, cpu: 500m }
   failover: KeepEveryWrite
+  pod:
+    labels: { team: cache }
+    annotations: { note: "free text" }
+    nodeSelector: { disk: ssd }
+    affinity: { nodeAffinity: {} }
+    tolerations: [{ operator: Exists }]
+    topologySpreadConstraints: []
+    priorityClassName: high
+    schedulerName: mine
+    runtimeClassName: gvisor
+    serviceAccountName: redis
+    terminationGracePeriodSeconds: 120
+    securityContext: { runAsUser: 1000, fsGroup: null }
+    env: [{ name: TZ, value: UTC }]
+    volumeMounts: [{ name: extra, mountPath: /extra }]
+    volumes: [{ name: extra, emptyDir: {} }]
+    sidecars: [{ name: exporter, image: "example.com/exporter:1" }]
+    initContainers: [{ name: prepare, image: "example.com/prepare:1" }]
   local:
     port: 7000
     bind: [127.0.0.1, "::1"]
@@ -118,6 +143,26 @@ fn every_field_is_read() -> Result<(), Box<dyn std::error::Error>> {
         (secret.name.as_str(), secret.key.as_str()),
         ("redis-passwords", "password")
     );
+    let kubernetes = cluster.kubernetes();
+    assert!(kubernetes.paused && !kubernetes.retain_volumes);
+    assert_eq!(kubernetes.acl_storage, AclStorage::ConfigMap);
+    assert_eq!(kubernetes.image_pull_secrets, ["registry"]);
+    assert_eq!(
+        kubernetes.image_pull_policy,
+        Some(ImagePullPolicy::IfNotPresent)
+    );
+    assert_eq!(kubernetes.node_image.as_deref(), Some("example.com/node:1"));
+    assert_eq!(kubernetes.storage_class.as_deref(), Some("fast"));
+    assert_eq!(
+        kubernetes.on_unreachable,
+        Unreachable::RecreateAfter { seconds: 600 }
+    );
+    let pod = &kubernetes.pod;
+    assert_eq!(pod.tolerations[0].0["operator"], "Exists");
+    // An empty list and none at all are two things here, and so are null and no field.
+    assert_eq!(pod.topology_spread_constraints.as_deref(), Some(&[][..]));
+    let security = pod.security_context.as_ref().ok_or("it is given")?;
+    assert_eq!(security.0["fsGroup"], Value::Null);
     let local = cluster.local();
     assert_eq!((local.port(), local.bind().len()), (Some(7000), 2));
     let hosts: Vec<_> = (0..5)
@@ -161,6 +206,8 @@ fn what_kubernetes_fills_in_is_passed_over() -> Result<(), Box<dyn std::error::E
         "  name: minimal\n  uid: 0\n  resourceVersion: '1'\n  generation: 2\n  creationTimestamp: 2024-01-01T00:00:00Z\n  managedFields: []",
     ) + "status: {phase: anything}\n";
     assert_eq!(Cluster::from_text(&text)?, Cluster::from_text(MINIMAL)?);
+    let value: Value = serde_saphyr::from_str(&text)?;
+    assert_eq!(Cluster::from_value(value)?, Cluster::from_text(MINIMAL)?);
     Ok(())
 }
 

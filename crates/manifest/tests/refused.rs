@@ -247,6 +247,30 @@ fn settings_and_sizes() {
 }
 
 #[test]
+fn what_only_kubernetes_needs() {
+    check!(
+        "kubernetes",
+        [
+            spec("nodeImage: 'no image'\nimagePullPolicy: Sometimes"),
+            spec("imagePullSecrets: [{name: a}, {name: a}, {name: A}, {}]"),
+            spec("acl: {storage: File}\npaused: 1"),
+            spec("storage: {size: 1Gi, storageClassName: Fast, onUnreachable: Never}"),
+            spec("storage: {size: 1Gi, recreateAfterSeconds: 600}"),
+            spec("storage: {size: 1Gi, onUnreachable: RecreateAfter, recreateAfterSeconds: 5}"),
+            spec("storage: {size: 1Gi, onUnreachable: RecreateAfter}"),
+            spec("pod: {labels: {app.kubernetes.io/instance: other, 'a b': c}}"),
+            spec("pod: {nodeSelector: {disk: 'a b'}, annotations: {'': x}}"),
+            spec("pod: {priorityClassName: High, serviceAccountName: ''}"),
+            spec("pod: {tolerations: Exists, affinity: [], env: [TZ], sidecar: []}"),
+            spec("pod: {terminationGracePeriodSeconds: 0}"),
+            spec("pod: {terminationGracePeriodSeconds: 15}"),
+            spec("config: {shutdown-timeout: 60}\npod: {terminationGracePeriodSeconds: 60}"),
+            spec("pod: {affinity: {whatever: {is: in}, it: [1, 2]}}"),
+        ]
+    );
+}
+
+#[test]
 fn problems_of_form_and_of_meaning_come_together() {
     let text = spec(
         "shards: 2\nreplicas: 1\nengine: keydb\nusers:\n- {name: worker, rules: '+@nosuch'}\n- {rules: +get}\n- {name: worker, rules: +get}\nconfig: {port: 7000, hz: []}\nstorage: {size: big}",

@@ -1,0 +1,234 @@
+//! The definition for Kubernetes: its form, and what its rules let through.
+
+use cel::{Context, Program};
+use serde_json::{Value, json};
+use shardwright_manifest::{CRD_NAME, Cel, Cluster, crd};
+
+const ARTICLE: &str = include_str!("../../../examples/article.yaml");
+const MINIMAL: &str = include_str!("../../../examples/minimal.yaml");
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn root(cel: Cel) -> Value {
+    crd(cel)["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
+}
+
+#[test]
+fn the_definition() -> Outcome {
+    let text = serde_json::to_string_pretty(&crd(Cel::With))?;
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("crd", text);
+    });
+    assert_eq!(crd(Cel::With)["metadata"]["name"], CRD_NAME);
+    let without = crd(Cel::Without).to_string();
+    assert!(text.contains("x-kubernetes-validations"));
+    assert!(!without.contains("x-kubernetes-validations") && !without.contains("oldSelf"));
+    Ok(())
+}
+
+/// The rules of a structural schema: a type at each place, and only keywords that are allowed.
+#[test]
+fn the_schema_is_structural() {
+    fn walk(path: &str, schema: &Value, places: &mut usize) {
+        const KEYWORDS: [&str; 18] = [
+            "anyOf",
+            "additionalProperties",
+            "default",
+            "description",
+            "enum",
+            "format",
+            "items",
+            "maxItems",
+            "maxLength",
+            "maximum",
+            "minimum",
+            "pattern",
+            "properties",
+            "required",
+            "type",
+            "x-kubernetes-int-or-string",
+            "x-kubernetes-list-map-keys",
+            "x-kubernetes-list-type",
+        ];
+        const MORE: [&str; 2] = [
+            "x-kubernetes-preserve-unknown-fields",
+            "x-kubernetes-validations",
+        ];
+        *places += 1;
+        let object = schema.as_object().expect("a schema is a mapping");
+        for keyword in object.keys() {
+            assert!(
+                KEYWORDS.contains(&keyword.as_str()) || MORE.contains(&keyword.as_str()),
+                "{path}: {keyword}"
+            );
+        }
+        let typed = object.get("type").is_some_and(Value::is_string)
+            || object.contains_key("x-kubernetes-int-or-string")
+            || object.contains_key("x-kubernetes-preserve-unknown-fields");
+        assert!(typed, "{path} has no type");
+        if let Some(kind) = object.get("type").and_then(Value::as_str) {
+            assert_eq!(kind == "array", object.contains_key("items"), "{path}");
+        }
+        let both = object.contains_key("properties") && object.contains_key("additionalProperties");
+        assert!(!both, "{path} names its fields and allows others");
+        if let Some(fields) = object.get("properties").and_then(Value::as_object) {
+            for (name, inner) in fields {
+                walk(&format!("{path}.{name}"), inner, places);
+            }
+        }
+        for inner in ["items", "additionalProperties"] {
+            if let Some(inner) = object.get(inner) {
+                walk(&format!("{path}[]"), inner, places);
+            }
+        }
+    }
+    let mut places = 0;
+    walk("", &root(Cel::With), &mut places);
+    assert!(places > 80, "only {places} places were walked");
+}
+
+/// Every rule that `new` breaks, as an API server would find them, with its path.
+fn broken(schema: &Value, path: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for rule in schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let text = rule["rule"].as_str().expect("a rule is text");
+        let program = Program::compile(text).expect("a rule is CEL");
+        let mut context = Context::default();
+        context
+            .add_variable("self", new)
+            .expect("a document is a value of CEL");
+        if text.contains("oldSelf") {
+            // As there: a rule about a change is not asked where there was nothing before.
+            let Some(old) = old else { continue };
+            context
+                .add_variable("oldSelf", old)
+                .expect("a document is a value of CEL");
+        }
+        match program.execute(&context) {
+            Ok(cel::Value::Bool(true)) => {}
+            Ok(cel::Value::Bool(false)) => {
+                let message = rule["message"].as_str().expect("a rule has a message");
+                found.push(format!("{path}: {message}"));
+            }
+            other => panic!("{text} gives {other:?}"),
+        }
+    }
+    if let (Some(fields), Some(values)) = (schema["properties"].as_object(), new.as_object()) {
+        for (name, inner) in fields {
+            if let Some(value) = values.get(name) {
+                let old = old.and_then(|old| old.get(name));
+                found.extend(broken(inner, &format!("{path}.{name}"), value, old));
+            }
+        }
+    }
+    if let (Some(inner), Some(values)) = (schema.get("items"), new.as_array()) {
+        for (index, value) in values.iter().enumerate() {
+            found.extend(broken(inner, &format!("{path}[{index}]"), value, None));
+        }
+    }
+    found
+}
+
+fn spec(text: &str) -> Result<Value, Box<dyn std::error::Error>> {
+    Ok(json!({ "spec": serde_saphyr::from_str::<Value>(text)? }))
+}
+
+#[test]
+fn the_rules_let_the_examples_through() -> Outcome {
+    let schema = root(Cel::With);
+    for text in [ARTICLE, MINIMAL] {
+        let document: Value = serde_saphyr::from_str(text)?;
+        assert_eq!(broken(&schema, "", &document, None), Vec::<String>::new());
+        assert_eq!(
+            broken(&schema, "", &document, Some(&document)),
+            Vec::<String>::new()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn each_rule_refuses_what_it_is_for() -> Outcome {
+    let schema = root(Cel::With);
+    let mistakes = [
+        ("users: [{name: app}]", ".spec.users[0]"),
+        (
+            "users: [{name: replication, rules: '+@all'}]",
+            ".spec.users[0]",
+        ),
+        (
+            "users: [{name: shardwright, passwordHashes: [ab]}]",
+            ".spec.users[0]",
+        ),
+        (
+            "storage: {size: 1Gi, recreateAfterSeconds: 60}",
+            ".spec.storage",
+        ),
+        (
+            "pod: {labels: {app.kubernetes.io/name: x}}",
+            ".spec.pod.labels",
+        ),
+        ("version: '9.x'", ".spec.version"),
+    ];
+    let mut seen = Vec::new();
+    for (text, path) in mistakes {
+        let found = broken(&schema, "", &spec(text)?, None);
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].starts_with(&format!("{path}: ")), "{found:?}");
+        seen.extend(found);
+        // What the API server refuses, the manifest refuses too: one truth on this machine and there.
+        let document = format!(
+            "apiVersion: shardwright.dev/v1alpha1\nkind: RedisCluster\nmetadata: {{name: a}}\nspec: {{{text}}}\n"
+        );
+        assert!(Cluster::from_text(&document).is_err(), "{text}");
+    }
+    let changes = [
+        ("engine: valkey", "engine: redis", ".spec.engine"),
+        (
+            "storage: {size: 1Gi, storageClassName: a}",
+            "storage: {size: 1Gi, storageClassName: b}",
+            ".spec",
+        ),
+        ("storage: {size: 1Gi, storageClassName: a}", "{}", ".spec"),
+    ];
+    for (old, new, path) in changes {
+        let found = broken(&schema, "", &spec(new)?, Some(&spec(old)?));
+        assert_eq!(found.len(), 1, "{old} to {new}: {found:?}");
+        assert!(found[0].starts_with(&format!("{path}: ")), "{found:?}");
+        seen.extend(found);
+    }
+    for (old, new) in [
+        ("engine: redis", "engine: valkey"),
+        ("{}", "engine: redis"),
+        ("storage: {size: 1Gi}", "storage: {size: 2Gi}"),
+        (
+            "{}",
+            "storage: {size: 2Gi, onUnreachable: RecreateAfter, recreateAfterSeconds: 60}",
+        ),
+    ] {
+        let found = broken(&schema, "", &spec(new)?, Some(&spec(old)?));
+        assert_eq!(found, Vec::<String>::new(), "{old} to {new}");
+    }
+    let mut unseen: Vec<String> = Vec::new();
+    messages(&schema, &mut unseen);
+    assert!(unseen.len() > 5, "there are rules");
+    unseen.retain(|message| !seen.iter().any(|found| found.ends_with(message.as_str())));
+    assert!(unseen.is_empty(), "no mistake was tried for: {unseen:#?}");
+    Ok(())
+}
+
+/// The messages of all rules in a schema.
+fn messages(schema: &Value, found: &mut Vec<String>) {
+    let rules = schema["x-kubernetes-validations"].as_array();
+    let texts = rules.into_iter().flatten().map(|r| r["message"].as_str());
+    found.extend(texts.flatten().map(str::to_owned));
+    match schema {
+        Value::Object(object) => object.values().for_each(|inner| messages(inner, found)),
+        Value::Array(items) => items.iter().for_each(|inner| messages(inner, found)),
+        _ => {}
+    }
+}
