@@ -1,12 +1,14 @@
 //! `up`: start a cluster on this machine, or bring it back; with `--watch`, keep it.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND, RedisCluster};
 use shardwright_runtime::{Keeper, Links, Report};
-use shardwright_runtime_local::{Engine, EngineChoice, Local, Opened, Options, find_engine, root};
+use shardwright_runtime_local::{
+    Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::change;
@@ -166,7 +168,8 @@ fn choice(args: &Up, cluster: &Cluster, dir: &Path) -> anyhow::Result<EngineChoi
             other => other,
         });
     }
-    if let Some(path) = stored_engine(dir) {
+    let stored = State::read(dir)?.map(|state| state.engine);
+    if let Some(path) = stored.filter(|path| path.is_file()) {
         return Ok(EngineChoice::Path(path));
     }
     Ok(match cluster.engine() {
@@ -174,11 +177,6 @@ fn choice(args: &Up, cluster: &Cluster, dir: &Path) -> anyhow::Result<EngineChoi
         Some(EngineKind::Valkey) => EngineChoice::Kind(shardwright_topology::EngineKind::Valkey),
         None => EngineChoice::Any,
     })
-}
-
-fn stored_engine(dir: &Path) -> Option<PathBuf> {
-    let local = Local::open(dir).ok()?;
-    Some(local.state().engine.clone()).filter(|path| path.is_file())
 }
 
 async fn dry_run(
