@@ -81,6 +81,21 @@ each_engine! {
 
 each_engine! {
     [redis_7_0, valkey_9_1]
+    async fn without_the_right_to_settings_it_takes_longer_and_says_so(engine) {
+        let home = Home::new()?;
+        let acl = ["user default on nopass ~* &* +@all -config"];
+        let set = Cluster::start(&engine, 3, |builder| builder.acl(acl))?;
+        home.run(&args(&["create", "--yes"], &set.addresses())).must(
+            0,
+            &["warning: forming takes some seconds longer", "cluster-node-timeout", &set.addresses().join(", "),
+              "forbids CONFIG GET", "[OK] 3 nodes agree"],
+        );
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
     async fn over_tls(engine) {
         let home = Home::new()?;
         let probe = Server::builder(&engine).cluster().tls(Certificates::generate()?).start();
