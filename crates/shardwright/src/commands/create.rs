@@ -16,6 +16,7 @@ use crate::cli::{Create, Login};
 use crate::connect::{AnyKeeper, Purpose, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
+use crate::stop::stop;
 
 pub(super) async fn run(
     args: Create,
@@ -62,12 +63,20 @@ pub(super) async fn run(
         return Ok(ExitStatus::Failure);
     }
     refuse_second_pen(keeper.links(), &report.observed).await?;
+    let stop = stop()?;
     let before = hurry(&keeper, &report.observed, out).await;
     let nodes = endpoints.len();
     let done = format!("[OK] {nodes} nodes agree; every slot is covered; every link is up");
-    let end = change::carry_out(&mut keeper, args.run.timeout, &done, out).await;
+    let end = tokio::select! {
+        biased;
+        end = change::carry_out(&mut keeper, args.run.timeout, &done, out) => Some(end),
+        () = stop => None,
+    };
     restore(&keeper, &before, out).await;
-    end
+    end.unwrap_or_else(|| {
+        out.say("Stopped half-way. The same command goes on where this one ended.");
+        Ok(ExitStatus::Failure)
+    })
 }
 
 /// How many shards these nodes make.

@@ -9,7 +9,6 @@ use shardwright_runtime::{Keeper, Links, Report};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::change;
 use crate::cli::Up;
@@ -18,6 +17,7 @@ use crate::exit::{ExitStatus, UsageError};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
 use crate::report::{named, print_plan};
+use crate::stop::stop;
 
 /// The name of a cluster that was given none.
 const DEFAULT_NAME: &str = "redis";
@@ -229,15 +229,8 @@ fn how_to_connect(local: &Local) -> String {
 }
 
 async fn watch(keeper: &mut Keeper<Local>, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = stop()?;
     out.say("watching; Ctrl-C ends the watch, the servers run on");
-    let stop = async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
     let mut last = Vec::new();
     keeper.watch(stop, |report| tell(report, &mut last)).await?;
     out.say("the watch has ended; the servers run on");
