@@ -27,7 +27,13 @@ else
     skipped+=("shellcheck: not installed (apt-get install shellcheck)")
 fi
 if cargo deny --version >/dev/null 2>&1; then
-    step "cargo deny" cargo deny --all-features check
+    step "cargo deny" cargo deny --all-features check bans licenses sources
+    # The list of known vulnerabilities lies at github.com, which not every machine reaches.
+    if timeout 20 cargo deny fetch db >/dev/null 2>&1; then
+        step "cargo deny advisories" cargo deny --all-features check advisories
+    else
+        skipped+=("cargo deny advisories: the advisory database was not reached")
+    fi
 else
     skipped+=("cargo deny: not installed (cargo install cargo-deny)")
 fi

@@ -49,10 +49,11 @@ pub(crate) fn cluster(document: &RedisCluster, out: &mut Findings) -> Option<Clu
     check_engine(spec, out);
     let users = users::check(&spec.users, out);
     let config = check_config(&spec.config, out);
-    let local = spec
-        .local
-        .as_ref()
-        .map(|local| check_local(local, spec, out));
+    let local = match &spec.local {
+        Some(local) => check_local(local, spec, out),
+        // Left out, it says nothing: the runtime of this machine has its own defaults.
+        None => LocalLayout::default(),
+    };
     let resources = sizes::check(spec, &config, out);
     check_persistence(spec, out);
     let kubernetes = kubernetes::check(spec, &config, out);
@@ -80,7 +81,7 @@ pub(crate) fn cluster(document: &RedisCluster, out: &mut Findings) -> Option<Clu
         cpu_request_milli: resources.cpu_request_milli,
         failover: spec.failover,
         kubernetes,
-        local: local.unwrap_or_default(),
+        local,
     })
 }
 

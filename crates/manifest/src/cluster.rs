@@ -305,6 +305,13 @@ impl Cluster {
             .unwrap_or(10)
     }
 
+    /// How long a node may be silent before the others call it failed, in milliseconds.
+    pub fn node_timeout_ms(&self) -> u64 {
+        let text = &self.settings()["cluster-node-timeout"];
+        text.parse()
+            .expect("it has a default, and the check of meaning takes whole numbers only")
+    }
+
     /// `maxmemory` of each node in bytes; None if nothing bounds it.
     pub fn maxmemory_bytes(&self) -> Option<u64> {
         let given = self.config.get("maxmemory").and_then(|v| config::memory(v));

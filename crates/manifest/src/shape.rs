@@ -21,10 +21,9 @@ fn mend_mapping(path: &str, object: &mut Map<String, Value>, schema: &Value, out
     let no_properties = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&no_properties);
     let values_schema = schema.get("additionalProperties").filter(|s| s.is_object());
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .map(|names| names.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
+    // A schema without the list requires no field.
+    let required = schema["required"].as_array().into_iter().flatten();
+    let required: Vec<&str> = required.filter_map(Value::as_str).collect();
 
     let names: Vec<String> = object.keys().cloned().collect();
     for name in names {

@@ -109,6 +109,9 @@ fn the_minimal_example_has_ten_lines_and_the_defaults() -> Result<(), Box<dyn st
     assert_eq!(cluster.nodes(), 6);
     assert_eq!(cluster.persistence().fsync, AppendFsync::Everysec);
     assert_eq!((cluster.engine(), cluster.maxmemory_bytes()), (None, None));
+    assert_eq!(cluster.node_timeout_ms(), 5000);
+    let quick = format!("{MINIMAL}  config: {{cluster-node-timeout: 700}}\n");
+    assert_eq!(Cluster::from_text(&quick)?.cluster.node_timeout_ms(), 700);
     Ok(())
 }
 

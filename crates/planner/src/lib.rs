@@ -7,6 +7,7 @@
 //! * [`plan()`]: the rules, in the order of their safety: coverage first, then redundancy, then shape.
 //! * [`safety`]: every reason not to do a thing.
 //! * [`check()`]: a linter of plans that shares no code with the rules.
+//! * [`Memory`]: what is remembered between two plans.
 //! * [`diagnose()`]: what is wrong with a cluster, and what mends it, for people.
 
 mod action;
@@ -17,6 +18,7 @@ mod draft;
 pub mod evidence;
 mod layout;
 mod limits;
+mod memory;
 mod ours;
 mod pairing;
 mod plan;
@@ -30,6 +32,7 @@ pub use desired::{Authority, Consent, Desired, FailoverPolicy, Manner, Request, 
 pub use diagnose::{Problem, ProblemKind, diagnose};
 pub use layout::layout;
 pub use limits::Limits;
+pub use memory::Memory;
 pub use ours::{Standing, standings, to_record};
 pub use pairing::{Pairing, Unspread, pair};
 pub use plan::{Plan, plan};

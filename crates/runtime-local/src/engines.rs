@@ -53,6 +53,14 @@ pub enum EngineError {
         /// Debian's package.
         package: String,
     },
+    /// There is no search path to look on.
+    #[error(
+        "PATH is not set, so {wanted} is looked for nowhere; set it, or name the program: --engine PATH"
+    )]
+    NoSearchPath {
+        /// The programs that were to be looked for.
+        wanted: String,
+    },
     /// The program can't be run.
     #[error("cannot run {}; is it a server for this machine?", path.display())]
     NotRun {
@@ -79,16 +87,18 @@ pub fn find_engine(choice: &EngineChoice) -> Result<Engine, EngineError> {
         EngineChoice::Kind(EngineKind::Valkey) => (&["valkey-server"], "valkey-server"),
         EngineChoice::Any => (&["valkey-server", "redis-server"], "redis-server"),
     };
-    let dirs: Vec<PathBuf> = std::env::var_os("PATH")
-        .map(|p| std::env::split_paths(&p).collect())
-        .unwrap_or_default();
+    let wanted = names.join(" or ");
+    let Some(dirs) = std::env::var_os("PATH") else {
+        return Err(EngineError::NoSearchPath { wanted });
+    };
+    let dirs: Vec<PathBuf> = std::env::split_paths(&dirs).collect();
     for name in names {
         if let Some(path) = dirs.iter().map(|dir| dir.join(name)).find(|p| p.is_file()) {
             return ask(&path);
         }
     }
     Err(EngineError::NotFound {
-        wanted: names.join(" or "),
+        wanted,
         package: package.to_owned(),
     })
 }

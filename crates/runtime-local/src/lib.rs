@@ -27,4 +27,4 @@ pub use machine::MachineError;
 pub use process::{Identity, ProcessError};
 pub use secrets::SecretError;
 pub use state::{State, StateError, StateLock, clusters, root};
-pub use stop::StopError;
+pub use stop::{StopError, Stopped};

@@ -88,13 +88,13 @@ pub enum LocalError {
     },
     /// The shape can't change yet.
     #[error(
-        "this cluster has {have} nodes, and the manifest wants {want}; changing the shape of a running cluster is not supported yet"
+        "this cluster has {have}, and the manifest wants {want}; changing the shape of a cluster is not supported yet: leave it as it is, or make another cluster with --name"
     )]
     Shape {
-        /// Servers now.
-        have: usize,
-        /// Servers wanted.
-        want: usize,
+        /// The shape now.
+        have: String,
+        /// The shape wanted.
+        want: String,
     },
 }
 
@@ -132,7 +132,7 @@ impl Local {
         engine: &Engine,
         options: &Options,
     ) -> Result<Opened, LocalError> {
-        let found = state::read(dir)?;
+        let found = State::read(dir)?;
         if let Some(other) = found.as_ref().filter(|s| s.name != cluster.name()) {
             let (found, wanted) = (other.name.clone(), cluster.name().to_owned());
             return Err(StateError::Another {
@@ -145,13 +145,10 @@ impl Local {
         let lock = StateLock::take(dir)?;
         let nodes = usize::try_from(cluster.nodes()).unwrap_or(usize::MAX);
         let mut state = match found {
-            Some(state) if state.servers.len() != nodes => {
-                return Err(LocalError::Shape {
-                    have: state.servers.len(),
-                    want: nodes,
-                });
+            Some(state) => {
+                same_shape(&state, dir, &cluster)?;
+                state
             }
-            Some(state) => state,
             None => first_state(&cluster, engine, options, nodes)?,
         };
         state.engine.clone_from(&engine.path);
@@ -186,7 +183,7 @@ impl Local {
 
     /// Opens an existing cluster to change it.
     pub fn open_to_change(dir: &Path) -> Result<Self, LocalError> {
-        if state::read(dir)?.is_none() {
+        if State::read(dir)?.is_none() {
             return Err(StateError::NoCluster {
                 dir: dir.to_owned(),
             }
@@ -196,7 +193,7 @@ impl Local {
     }
 
     fn open_with(dir: &Path, lock: Option<StateLock>) -> Result<Self, LocalError> {
-        let state = state::read(dir)?.ok_or_else(|| StateError::NoCluster {
+        let state = State::read(dir)?.ok_or_else(|| StateError::NoCluster {
             dir: dir.to_owned(),
         })?;
         let path = dir.join(MANIFEST);
@@ -452,6 +449,33 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
         path: path.to_owned(),
         source,
     }
+}
+
+/// Whether a cluster that is there has the shape that is wanted.
+fn same_shape(state: &State, dir: &Path, wanted: &Cluster) -> Result<(), LocalError> {
+    let path = dir.join(MANIFEST);
+    let stored = fs::read_to_string(&path).map_err(file(&path))?;
+    let have = match Cluster::from_text(&stored) {
+        Ok(stored) => shape(&stored.cluster),
+        // It is about to be replaced by one that reads; how many servers there are is known all the same.
+        Err(_) if u32::try_from(state.servers.len()) == Ok(wanted.nodes()) => return Ok(()),
+        Err(_) => format!("{} nodes", state.servers.len()),
+    };
+    let want = shape(wanted);
+    if have == want {
+        Ok(())
+    } else {
+        Err(LocalError::Shape { have, want })
+    }
+}
+
+fn shape(cluster: &Cluster) -> String {
+    format!(
+        "{} nodes ({} shards with {} replica(s) each)",
+        cluster.nodes(),
+        cluster.shards(),
+        cluster.replicas_per_shard()
+    )
 }
 
 fn first_state(

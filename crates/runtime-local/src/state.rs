@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use shardwright_topology::{Formed, NodeId, Timestamp};
+use shardwright_topology::{Formed, InvalidNodeId, NodeId, Timestamp};
 
 use crate::files;
 
@@ -57,7 +57,7 @@ impl State {
         })
     }
 
-    /// The node recorded at a server.
+    /// The node recorded at a server. It is an id: [`State::read`] takes nothing else.
     pub fn node_of(&self, server: &str) -> Option<NodeId> {
         self.servers.get(server)?.node.as_ref()?.parse().ok()
     }
@@ -66,6 +66,52 @@ impl State {
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         let names = self.servers.keys();
         names.filter_map(|name| self.node_of(name)).collect()
+    }
+
+    /// Reads `cluster.json`; `None` when the directory is empty or not there.
+    ///
+    /// # Errors
+    /// When the file is damaged or names a node by what is no id, and when the directory holds something else.
+    pub fn read(dir: &Path) -> Result<Option<Self>, StateError> {
+        let path = dir.join(CLUSTER);
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, path).map(Some),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let foreign = match fs::read_dir(dir) {
+                    Ok(mut entries) => entries.any(|e| e.map_or(true, |e| e.file_name() != LOCK)),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                    Err(e) => return Err(file(dir)(e)),
+                };
+                if foreign {
+                    Err(StateError::NotOurs {
+                        dir: dir.to_owned(),
+                    })
+                } else {
+                    Ok(None)
+                }
+            }
+            Err(e) => Err(file(&path)(e)),
+        }
+    }
+
+    fn parse(text: &str, path: PathBuf) -> Result<Self, StateError> {
+        let state: Self = match serde_json::from_str(text) {
+            Ok(state) => state,
+            Err(source) => return Err(StateError::Damaged { path, source }),
+        };
+        for (server, note) in &state.servers {
+            if let Some(found) = &note.node
+                && let Err(source) = found.parse::<NodeId>()
+            {
+                return Err(StateError::NoNodeId {
+                    path,
+                    server: server.clone(),
+                    found: found.clone(),
+                    source,
+                });
+            }
+        }
+        Ok(state)
     }
 }
 
@@ -87,6 +133,21 @@ pub enum StateError {
         path: PathBuf,
         /// Why.
         source: serde_json::Error,
+    },
+    /// `cluster.json` names a node by what is no id.
+    #[error(
+        "{} says that node {found:?} lives at {server}; put its id there, which its nodes/{server}/data/nodes.conf has in the line `myself`",
+        path.display()
+    )]
+    NoNodeId {
+        /// Which.
+        path: PathBuf,
+        /// At which server.
+        server: String,
+        /// What stands there.
+        found: String,
+        /// What is wrong with it.
+        source: InvalidNodeId,
     },
     /// The directory belongs to another cluster.
     #[error("{} holds the cluster {found:?}, not {wanted:?}; choose another --dir", dir.display())]
@@ -165,31 +226,6 @@ pub fn clusters(root: &Path) -> Result<Vec<String>, StateError> {
 }
 
 const CLUSTER: &str = "cluster.json";
-
-/// Reads `cluster.json`; `None` when the directory is empty or not there.
-pub(crate) fn read(dir: &Path) -> Result<Option<State>, StateError> {
-    let path = dir.join(CLUSTER);
-    match fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|source| StateError::Damaged { path, source }),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let foreign = match fs::read_dir(dir) {
-                Ok(mut entries) => entries.any(|e| e.map_or(true, |e| e.file_name() != LOCK)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-                Err(e) => return Err(file(dir)(e)),
-            };
-            if foreign {
-                Err(StateError::NotOurs {
-                    dir: dir.to_owned(),
-                })
-            } else {
-                Ok(None)
-            }
-        }
-        Err(e) => Err(file(&path)(e)),
-    }
-}
 
 /// Writes `cluster.json`.
 pub(crate) fn write(dir: &Path, state: &State) -> Result<(), StateError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use shardwright_engine::{Client, Endpoint, Save};
-use shardwright_topology::Role;
+use shardwright_topology::{NodeView, Role};
 
 use crate::disk::CLEAN_MARK;
 use crate::{Identity, Local, ProcessError, files};
@@ -54,76 +54,95 @@ pub enum StopError {
     },
 }
 
+/// A server that was stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Which.
+    pub server: String,
+    /// Why it is not known that its data was saved; None if the server said that it was.
+    pub unsaved: Option<shardwright_engine::Error>,
+}
+
 impl Local {
     /// Stops every server, its data saved: primaries first, for they wait until their replicas have everything.
-    /// Returns how many were stopped.
-    pub async fn stop(&self, mut tell: impl FnMut(&str)) -> Result<usize, StopError> {
+    /// A server that can't be asked is ended by a signal, and saves as it is configured.
+    pub async fn stop(&self, mut tell: impl FnMut(&Stopped)) -> Result<Vec<Stopped>, StopError> {
         let mut primaries = Vec::new();
         let mut others = Vec::new();
         for (name, note) in &self.state().servers {
-            if self.process_of(name)?.is_none() {
+            let Some(process) = self.process_of(name)? else {
                 continue;
-            }
-            let endpoint = Endpoint::from(&self.address_of(note));
-            let client = Client::connect(&endpoint, &self.access()).await.ok();
-            let role = match &client {
-                Some(client) => client.observe().await.ok().and_then(|raw| raw.parse().ok()),
-                None => None,
             };
-            let primary =
-                role.is_some_and(|v| v.own().is_some_and(|own| own.role == Role::Primary));
-            if primary {
-                primaries.push((name, client));
-            } else {
-                others.push((name, client));
+            let endpoint = Endpoint::from(&self.address_of(note));
+            let client = Client::connect(&endpoint, &self.access()).await;
+            let role = match &client {
+                Ok(client) => role(client).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match role {
+                Ok(Role::Primary) => primaries.push((name, process, client)),
+                Ok(Role::Replica) => others.push((name, process, client)),
+                Err(why) => {
+                    tracing::warn!(
+                        server = name,
+                        why,
+                        "its role is not known: it is stopped after the primaries"
+                    );
+                    others.push((name, process, client));
+                }
             }
         }
-        let count = primaries.len() + others.len();
+        let mut all = Vec::new();
         for group in [primaries, others] {
             let stopped = join_all(
                 group
                     .into_iter()
-                    .map(|(name, client)| self.stop_one(name, client)),
+                    .map(|(name, process, client)| self.stop_one(name, process, client)),
             )
             .await;
             for result in stopped {
-                tell(&result?);
+                let stopped = result?;
+                tell(&stopped);
+                all.push(stopped);
             }
         }
-        Ok(count)
+        Ok(all)
     }
 
-    async fn stop_one(&self, name: &str, client: Option<Client>) -> Result<String, StopError> {
-        let Some(process) = self.process_of(name)? else {
-            return Ok(name.to_owned());
+    async fn stop_one(
+        &self,
+        name: &str,
+        process: Identity,
+        client: Result<Client, shardwright_engine::Error>,
+    ) -> Result<Stopped, StopError> {
+        let asked = match client {
+            Ok(client) => client.shutdown(Save::Snapshot, SAVE_LIMIT).await,
+            Err(error) => Err(error),
         };
-        let log = self.log_file(name);
-        let mut saved = false;
-        if let Some(client) = client {
-            match client.shutdown(Save::Snapshot, SAVE_LIMIT).await {
-                Ok(()) => saved = true,
-                Err(error @ shardwright_engine::Error::Server { .. }) => {
-                    return Err(StopError::NotSaved {
-                        server: name.to_owned(),
-                        log,
-                        source: error,
-                    });
-                }
-                // It may be on its way out: the process tells.
-                Err(error) => tracing::warn!(server = name, %error, "no answer to the shutdown"),
+        let server = name.to_owned();
+        let unsaved = match asked {
+            Ok(()) => None,
+            Err(source @ shardwright_engine::Error::Server { .. }) => {
+                let log = self.log_file(name);
+                return Err(StopError::NotSaved {
+                    server,
+                    log,
+                    source,
+                });
             }
-        }
-        if !saved {
+            Err(error) => Some(error),
+        };
+        if unsaved.is_some() {
             // It does not speak with us: asked the way an init system would. It saves then as it is configured.
             process.signal(Signal::TERM)?;
         }
         self.wait_gone(name, &process).await?;
-        if saved {
+        if unsaved.is_none() {
             let mark = self.data_dir(name).join(CLEAN_MARK);
             files::write(&mark, "", files::PUBLIC)
                 .map_err(|source| StopError::File { path: mark, source })?;
         }
-        Ok(name.to_owned())
+        Ok(Stopped { server, unsaved })
     }
 
     async fn wait_gone(&self, name: &str, process: &Identity) -> Result<(), StopError> {
@@ -152,4 +171,12 @@ impl Local {
         fs::remove_dir_all(&dir).map_err(|source| StopError::File { path: dir, source })?;
         Ok(count)
     }
+}
+
+/// What a server takes itself for, or why that is not known.
+async fn role(client: &Client) -> Result<Role, String> {
+    let raw = client.observe().await.map_err(|e| e.to_string())?;
+    let view: NodeView = raw.parse().map_err(|e| e.to_string())?;
+    let own = view.own().ok_or("it does not list itself")?;
+    Ok(own.role)
 }

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Plan, Severity, Violation, Waiting, check, plan, to_record,
+    Action, Authority, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check, plan,
+    to_record,
 };
 use shardwright_topology::{
     Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
 use crate::execute::{Outcome, StepError, at_nodes, prove_addresses, require_addresses};
-use crate::memory::Memory;
 use crate::{Links, Runtime, RuntimeError, Seat, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
@@ -154,7 +154,9 @@ impl<R: Runtime> Keeper<R> {
             let Some(seat) = seats.iter().find(|s| s.name == old.name) else {
                 continue;
             };
-            let process = self.memory.process(seat, &view, at);
+            let process = self
+                .memory
+                .process(&seat.name, &seat.process, seat.starter, &view, at);
             let last_heard = self.memory.last_heard(&seat.name, &view);
             // A process that ended between the answer and now no longer speaks.
             let view = if process.death().is_some() {
@@ -176,9 +178,7 @@ impl<R: Runtime> Keeper<R> {
             });
         }
         let mut observed = Observed::new(at, self.runtime.formed(), servers);
-        observed.attempts = self.memory.attempts(&observed, at);
-        observed.wins = self.memory.wins(&observed, at);
-        observed.votes = self.memory.votes();
+        self.memory.recall(&mut observed);
         Ok(observed)
     }
 

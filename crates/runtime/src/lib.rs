@@ -8,7 +8,6 @@ mod guest;
 mod hear;
 mod keeper;
 mod links;
-mod memory;
 mod pen;
 mod runtime;
 

@@ -92,18 +92,18 @@ fn warn_if_readable(path: &std::path::Path, out: &mut Printer) -> anyhow::Result
     Ok(())
 }
 
-/// A keeper of the cluster that is meant.
+/// A keeper of the cluster that is meant, and what it sees there.
 pub(crate) async fn open(
     target: &Target,
     dir: Option<PathBuf>,
     login: &Login,
     purpose: Purpose,
     out: &mut Printer,
-) -> anyhow::Result<AnyKeeper> {
-    match target {
+) -> anyhow::Result<(AnyKeeper, Observed)> {
+    let mut keeper = match target {
         Target::Member(endpoint) => {
             let guest = Guest::of(std::slice::from_ref(endpoint)).await?;
-            guest_keeper(guest, login, purpose, out)
+            guest_keeper(guest, login, purpose, out)?
         }
         Target::Local(name) => {
             let dir = local_dir(name.as_deref(), dir)?;
@@ -114,21 +114,18 @@ pub(crate) async fn open(
             let links = Links::new(local.access(), None);
             let (desired, limits) = (local.cluster().desired(), limits(local.cluster()));
             let runtime: Box<dyn Runtime> = Box::new(local);
-            Ok(Keeper::new(runtime, links, desired, limits))
+            Keeper::new(runtime, links, desired, limits)
         }
-    }
+    };
+    let observed = first_look(&mut keeper, target, purpose).await?;
+    Ok((keeper, observed))
 }
 
 /// The planner's limits for a cluster whose settings we know.
 pub(crate) fn limits(cluster: &Cluster) -> Limits {
-    let timeout = cluster
-        .settings()
-        .get("cluster-node-timeout")
-        .and_then(|ms| ms.parse().ok());
-    let limits = Limits::default();
     Limits {
-        node_timeout_ms: timeout.unwrap_or(limits.node_timeout_ms),
-        ..limits
+        node_timeout_ms: cluster.node_timeout_ms(),
+        ..Limits::default()
     }
 }
 
@@ -160,7 +157,7 @@ fn unique() -> anyhow::Result<u128> {
 }
 
 /// One look at a cluster that was named by a member: it must be reached, and be a cluster.
-pub(crate) async fn first_look(
+async fn first_look(
     keeper: &mut AnyKeeper,
     target: &Target,
     purpose: Purpose,

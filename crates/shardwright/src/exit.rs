@@ -51,7 +51,14 @@ impl ExitStatus {
             }
             let state = cause.downcast_ref::<StateError>();
             let local = cause.downcast_ref::<LocalError>();
-            if matches!(local, Some(LocalError::Stranger { .. })) {
+            if matches!(
+                local,
+                Some(
+                    LocalError::Stranger { .. }
+                        | LocalError::PortsInUse { .. }
+                        | LocalError::Shape { .. }
+                )
+            ) {
                 return Self::Refused;
             }
             let state = state.or(match local {
@@ -67,7 +74,12 @@ impl ExitStatus {
                     return Self::Refused;
                 }
                 Some(StateError::NoCluster { .. } | StateError::NoHome) => return Self::Usage,
-                Some(StateError::File { .. } | StateError::Damaged { .. }) | None => {}
+                Some(
+                    StateError::File { .. }
+                    | StateError::Damaged { .. }
+                    | StateError::NoNodeId { .. },
+                )
+                | None => {}
             }
         }
         Self::Failure

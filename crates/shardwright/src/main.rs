@@ -8,6 +8,7 @@ mod printer;
 mod progress;
 mod report;
 mod status;
+mod stop;
 mod target;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// How data is written.
@@ -34,20 +35,22 @@ impl Printer {
         self.output == Output::Json
     }
 
-    /// Data, for people.
-    pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
-        quiet_pipe(writeln!(self.data.lock(), "{text}"))
+    /// Data, for people. A reader that has seen enough (`| head`) is no failure of ours, and what was begun goes on.
+    pub(crate) fn text(&mut self, text: &str) -> anyhow::Result<()> {
+        match writeln!(self.data.lock(), "{text}") {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to standard output"),
+        }
     }
 
     /// Data, for programs.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-        self.text(&text)
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.text(&serde_json::to_string_pretty(value)?)
     }
 
-    /// Chatter. A closed standard error is no reason to stop.
+    /// Chatter.
     pub(crate) fn say(&mut self, text: &str) {
-        drop(writeln!(self.chatter.lock(), "{text}"));
+        tell(&self.chatter, text);
     }
 
     pub(crate) fn warn(&mut self, text: &str) {
@@ -76,15 +79,12 @@ impl Printer {
     }
 }
 
-/// A reader that has seen enough (`| head`) is no failure of ours.
-fn quiet_pipe(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
 /// Chatter from where no printer is at hand.
 pub(crate) fn chatter(text: &str) {
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    tell(&io::stderr(), text);
+}
+
+/// A standard error that takes no more is no reason to stop, and there is nowhere left to tell it.
+fn tell(stream: &io::Stderr, text: &str) {
+    drop(writeln!(stream.lock(), "{text}"));
 }

@@ -52,7 +52,7 @@ pub(crate) fn print_plan(plan: &Plan, o: &Observed, out: &mut Printer) -> anyhow
                 .collect(),
             waiting: plan.waiting.iter().map(ToString::to_string).collect(),
         };
-        return Ok(out.json(&json)?);
+        return out.json(&json);
     }
     if plan.is_settled() {
         out.text("Nothing to do.")?;
@@ -94,7 +94,7 @@ pub(crate) fn print_problems(
                 mend: p.kind.mend(target),
             })
             .collect();
-        return Ok(out.json(&json)?);
+        return out.json(&json);
     }
     for problem in problems {
         let mark = match problem.severity {

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Plan, Severity, Step, check, plan, to_record,
+    Authority, Desired, Limits, Memory, Plan, Severity, Step, check, plan, to_record,
 };
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, Formed, NodeId, NodeView, Observed, Process, Role,
-    Seen, Server, Starter, Timestamp, Why,
+    Death, DeathProof, Formed, NodeView, Observed, Process, Seen, Server, Starter, Timestamp, Why,
 };
 
 use crate::dice::Dice;
@@ -22,8 +21,6 @@ const BUSY_MS: u64 = 50;
 const WAITING_MS: u64 = 100;
 /// The same when all is at rest.
 const IDLE_MS: u64 = 500;
-/// How long the operator remembers what it asked for.
-const ATTEMPT_MEMORY_MS: u64 = 60_000;
 
 /// One turn of the operator; the number tells turns of an earlier life.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +56,7 @@ pub(crate) struct Operator {
     pub(crate) doubled: u64,
     /// The plan of the last whole pass, and when it was made.
     pub(crate) last: Option<(u64, Plan)>,
-    last_heard: BTreeMap<usize, Box<NodeView>>,
-    attempts: Vec<Attempt>,
-    roles: BTreeMap<NodeId, (Role, String)>,
-    wins: BTreeMap<NodeId, Timestamp>,
+    memory: Memory,
     dead_since: BTreeMap<usize, u64>,
     life: u64,
     pass: Option<Pass>,
@@ -97,10 +91,7 @@ impl Operator {
             lost_replies: 0,
             doubled: 0,
             last: None,
-            last_heard: BTreeMap::new(),
-            attempts: Vec::new(),
-            roles: BTreeMap::new(),
-            wins: BTreeMap::new(),
+            memory: Memory::default(),
             dead_since: BTreeMap::new(),
             life: 0,
             pass: None,
@@ -153,10 +144,7 @@ impl Operator {
     /// The operator dies, loses its memory, and is started again.
     pub(crate) fn crash(&mut self, model: &mut Model) {
         self.crashes += 1;
-        self.last_heard.clear();
-        self.attempts.clear();
-        self.roles.clear();
-        self.wins.clear();
+        self.memory = Memory::default();
         self.dead_since.clear();
         self.hint = false;
         let down = self.dice.below(5_000);
@@ -282,13 +270,7 @@ impl Operator {
         let mut servers = Vec::new();
         for (seat, (process, view)) in &pass.heard {
             let s = &model.seats[*seat];
-            let last_heard = match view {
-                Seen::Known(view) => {
-                    self.last_heard.insert(*seat, Box::new(view.clone()));
-                    None
-                }
-                Seen::Unknown(_) => self.last_heard.get(seat).cloned(),
-            };
+            let last_heard = self.memory.last_heard(&s.name, view);
             let disk = if managed && process.death().is_some() {
                 Seen::Known(model.disk(*seat))
             } else {
@@ -318,25 +300,6 @@ impl Operator {
         }
     }
 
-    /// When nodes became primaries, of those whose process was not restarted since.
-    fn remember_wins(&mut self, o: &Observed) {
-        for (_, view) in o.views() {
-            let Some(role) = view.own().map(|own| own.role) else {
-                continue;
-            };
-            let this = (role, view.server.run_id.clone());
-            match self.roles.insert(view.id, this) {
-                Some((_, run)) if run != view.server.run_id => {
-                    self.wins.remove(&view.id);
-                }
-                Some((Role::Replica, _)) if role == Role::Primary => {
-                    self.wins.insert(view.id, o.at);
-                }
-                Some(_) | None => {}
-            }
-        }
-    }
-
     fn decide(&mut self, model: &mut Model) {
         let Some(mut pass) = self.pass.take() else {
             return;
@@ -357,15 +320,7 @@ impl Operator {
                 o
             }
         };
-        self.remember_wins(&observed);
-        self.attempts.retain(|a| {
-            let done = observed
-                .member(a.node)
-                .is_some_and(|m| m.role == Role::Primary);
-            !done && now.since_ms(a.at) < ATTEMPT_MEMORY_MS
-        });
-        observed.attempts.clone_from(&self.attempts);
-        observed.wins.clone_from(&self.wins);
+        self.memory.recall(&mut observed);
         let made = plan(&self.desired, &observed, &self.limits, now);
         let fatal: Vec<String> = check(&made, &self.desired, &observed)
             .iter()
@@ -440,7 +395,7 @@ impl Operator {
             lines.push(text.clone());
         }
         model.judge(&step.action, o);
-        self.remember(&step.action, model.now);
+        self.memory.asked(&step.action, Timestamp(model.now));
         let claimed = model.claimed();
         let mut done = self.act(&step.action, model);
         if self.dice.chance(self.trouble.doubled) {
@@ -463,16 +418,5 @@ impl Operator {
             done = Err("the reply was lost");
         }
         done.is_ok()
-    }
-
-    fn remember(&mut self, action: &Action, now: u64) {
-        let (node, kind) = match action {
-            Action::Failover { seen, .. } => (seen.replica(), AttemptKind::Failover),
-            Action::Takeover { replica, .. } => (*replica, AttemptKind::Takeover),
-            Action::Switchover { replica, .. } => (*replica, AttemptKind::Switchover),
-            _ => return,
-        };
-        let at = Timestamp(now);
-        self.attempts.push(Attempt { node, kind, at });
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::config;
-use crate::document::{RedisClusterSpec, ResourcesSpec};
-use crate::problem::Findings;
+use crate::document::{RedisClusterSpec, ResourceAmounts, ResourcesSpec};
+use crate::problem::{Findings, field};
 use crate::quantity::{Quantity, QuantityError};
 
 /// The disk a node needs, in multiples of `maxmemory`: the append-only file, its rewrite beside it
@@ -27,32 +27,16 @@ pub(crate) fn check(
 ) -> Sizes {
     let ResourcesSpec { limits, requests } = &spec.resources;
     let storage = spec.storage.as_ref().map(|storage| &storage.size);
+    let storage_bytes = amount("spec.storage.size", storage, Quantity::bytes, out);
+    let (memory_limit_bytes, cpu_limit_milli) = amounts("spec.resources.limits", limits, out);
+    let (memory_request_bytes, cpu_request_milli) =
+        amounts("spec.resources.requests", requests, out);
     let sizes = Sizes {
-        storage_bytes: amount("spec.storage.size", storage, Quantity::bytes, out),
-        memory_limit_bytes: amount(
-            "spec.resources.limits.memory",
-            limits.memory.as_ref(),
-            Quantity::bytes,
-            out,
-        ),
-        memory_request_bytes: amount(
-            "spec.resources.requests.memory",
-            requests.memory.as_ref(),
-            Quantity::bytes,
-            out,
-        ),
-        cpu_limit_milli: amount(
-            "spec.resources.limits.cpu",
-            limits.cpu.as_ref(),
-            Quantity::milli,
-            out,
-        ),
-        cpu_request_milli: amount(
-            "spec.resources.requests.cpu",
-            requests.cpu.as_ref(),
-            Quantity::milli,
-            out,
-        ),
+        storage_bytes,
+        memory_limit_bytes,
+        memory_request_bytes,
+        cpu_limit_milli,
+        cpu_request_milli,
     };
     let exceeds = |request: Option<u64>, limit: Option<u64>| {
         request
@@ -126,6 +110,15 @@ fn check_memory(
 
 fn in_mebibytes(bytes: u64) -> String {
     format!("{}Mi", bytes.div_ceil(1 << 20))
+}
+
+/// Memory in bytes, and processor time in thousandths of a processor.
+fn amounts(path: &str, given: &ResourceAmounts, out: &mut Findings) -> (Option<u64>, Option<u64>) {
+    let (memory, cpu) = (given.memory.as_ref(), given.cpu.as_ref());
+    (
+        amount(&field(path, "memory"), memory, Quantity::bytes, out),
+        amount(&field(path, "cpu"), cpu, Quantity::milli, out),
+    )
 }
 
 fn amount(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shardwright_planner::{Consent, Desired, Problem, ProblemKind, Severity, diagnose};
-use shardwright_runtime::{End, Keeper};
+use shardwright_runtime::{End, Keeper, Runtime};
 use shardwright_topology::{Dissent, Observed};
 
 use crate::connect::AnyKeeper;
@@ -31,20 +31,13 @@ pub(super) async fn dry_run(
 }
 
 /// Carries out what is to be done, until it is.
-pub(super) async fn carry_out<R: shardwright_runtime::Runtime>(
+pub(super) async fn carry_out<R: Runtime>(
     keeper: &mut Keeper<R>,
     timeout_s: u64,
     settled: &str,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let mut progress = Progress::new();
-    let end = keeper
-        .settle(Duration::from_secs(timeout_s), |r| {
-            report::tell(&mut progress, r);
-        })
-        .await;
-    progress.done();
-    report::end(end?, settled, out)
+    report::end(settle(keeper, timeout_s).await?, settled, out)
 }
 
 /// The same for one thing that was asked for. `so` tells whether it is so: then what else the cluster lacks, and no
@@ -56,14 +49,7 @@ pub(super) async fn carry_out_until(
     so: impl Fn(&Observed) -> bool,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let mut progress = Progress::new();
-    let end = keeper
-        .settle(Duration::from_secs(timeout_s), |r| {
-            report::tell(&mut progress, r);
-        })
-        .await;
-    progress.done();
-    match end? {
+    match settle(keeper, timeout_s).await? {
         End::Stuck(report) | End::TimedOut(report) if so(&report.observed) => {
             out.say(settled);
             out.warn(&format!(
@@ -74,6 +60,17 @@ pub(super) async fn carry_out_until(
         }
         other => report::end(other, settled, out),
     }
+}
+
+/// Lets the keeper work until it is done, and tells of each pass.
+async fn settle<R: Runtime>(keeper: &mut Keeper<R>, timeout_s: u64) -> anyhow::Result<End> {
+    let mut progress = Progress::new();
+    let limit = Duration::from_secs(timeout_s);
+    let end = keeper
+        .settle(limit, |r| report::tell(&mut progress, r))
+        .await;
+    progress.done();
+    Ok(end?)
 }
 
 /// How long links may be down before that is called a problem: a node that is met anew replaces its link, which

@@ -2,7 +2,7 @@
 
 use super::change::{fatal, steady};
 use crate::cli::{Login, TargetArgs};
-use crate::connect::{Purpose, first_look, open};
+use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::report::print_problems;
@@ -15,8 +15,7 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
-    let mut keeper = open(&target, args.dir, login, Purpose::Read, out).await?;
-    first_look(&mut keeper, &target, Purpose::Read).await?;
+    let (mut keeper, _) = open(&target, args.dir, login, Purpose::Read, out).await?;
     let (observed, problems) = steady(&mut keeper).await?;
     print_problems(&problems, &observed, &args.target, out)?;
     let fatal = fatal(&problems).count();

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
 use serde::Serialize;
-use shardwright_engine::{Client, Endpoint};
+use shardwright_engine::{Client, Endpoint, Error};
 use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
 use shardwright_runtime::{Guest, refuse_second_pen};
-use shardwright_topology::{EngineKind, NodeId, Observed, Place, ServerName, SlotSet, Version};
+use shardwright_topology::{
+    Address, EngineKind, NodeId, Observed, Place, ServerName, SlotSet, Version,
+};
 
 use super::change;
 use crate::cli::{Create, Login};
 use crate::connect::{AnyKeeper, Purpose, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
+use crate::stop::stop;
 
 pub(super) async fn run(
     args: Create,
@@ -59,12 +63,20 @@ pub(super) async fn run(
         return Ok(ExitStatus::Failure);
     }
     refuse_second_pen(keeper.links(), &report.observed).await?;
-    let delays = hurry(&keeper, &report.observed).await;
+    let stop = stop()?;
+    let before = hurry(&keeper, &report.observed, out).await;
     let nodes = endpoints.len();
     let done = format!("[OK] {nodes} nodes agree; every slot is covered; every link is up");
-    let end = change::carry_out(&mut keeper, args.run.timeout, &done, out).await;
-    restore(&keeper, &report.observed, delays, out).await;
-    end
+    let end = tokio::select! {
+        biased;
+        end = change::carry_out(&mut keeper, args.run.timeout, &done, out) => Some(end),
+        () = stop => None,
+    };
+    restore(&keeper, &before, out).await;
+    end.unwrap_or_else(|| {
+        out.say("Stopped half-way. The same command goes on where this one ended.");
+        Ok(ExitStatus::Failure)
+    })
 }
 
 /// How many shards these nodes make.
@@ -140,7 +152,7 @@ async fn all_usable(
     Ok(())
 }
 
-async fn ask(keeper: &AnyKeeper, endpoint: &Endpoint) -> Result<(), shardwright_engine::Error> {
+async fn ask(keeper: &AnyKeeper, endpoint: &Endpoint) -> Result<(), Error> {
     Client::connect(endpoint, keeper.links().access())
         .await?
         .observe()
@@ -199,7 +211,11 @@ impl Preview {
             _ => None,
         }));
         primaries.sort_by(|a, b| a.1.cmp(&b.1));
-        let place = |id: NodeId| o.server_of(id).map(|s| s.place.clone()).unwrap_or_default();
+        // Of a node at no server of ours, neither host nor zone is known: that is the default place.
+        let place = |id| {
+            o.server_of(id)
+                .map_or_else(Place::default, |s| s.place.clone())
+        };
         let seats: Vec<(NodeId, Place)> =
             primaries.iter().map(|(id, _)| (*id, place(*id))).collect();
         let free: Vec<(NodeId, Place)> = order
@@ -285,61 +301,81 @@ const WAITS: [(&str, &str); 2] = [
 ];
 
 /// A setting as it was before, at one server.
-type Before = (ServerName, &'static str, String);
-
-/// Ends those waits while the cluster is formed. Returns what was set before, to be set again.
-async fn hurry(keeper: &AnyKeeper, o: &Observed) -> Vec<Before> {
-    let each = o.views().map(|(server, _)| async move {
-        let mut before: Vec<Before> = Vec::new();
-        let Some(address) = server.address.known() else {
-            return before;
-        };
-        let Ok(client) = keeper.links().client(&server.name, address).await else {
-            return before;
-        };
-        for (setting, quick) in WAITS {
-            // A user that may not do this only waits longer.
-            let Ok(found) = client.config_get(setting).await else {
-                continue;
-            };
-            let Some((_, value)) = found.into_iter().next().filter(|(_, value)| value != quick)
-            else {
-                continue;
-            };
-            if client.config_set(&[(setting, quick)]).await.is_ok() {
-                before.push((server.name.clone(), setting, value));
-            }
-        }
-        before
-    });
-    futures_util::future::join_all(each)
-        .await
-        .into_iter()
-        .flatten()
-        .collect()
+struct Before {
+    server: ServerName,
+    address: Address,
+    setting: &'static str,
+    quick: &'static str,
+    value: String,
 }
 
-async fn restore(keeper: &AnyKeeper, o: &Observed, before: Vec<Before>, out: &mut Printer) {
-    let each = before.iter().map(|(name, setting, value)| async move {
-        let address = o.servers().get(name)?.address.known()?;
-        let result = match keeper.links().client(name, address).await {
-            Ok(client) => client.config_set(&[(*setting, value)]).await,
+/// Ends those waits while the cluster is formed. Returns what was set before, to be set again.
+async fn hurry(keeper: &AnyKeeper, o: &Observed, out: &mut Printer) -> Vec<Before> {
+    let each = o.views().map(|(server, _)| async move {
+        let mut before = Vec::new();
+        let done = match server.address.known() {
+            Some(address) => hurry_one(keeper, &server.name, address, &mut before).await,
+            None => Ok(()), // not one that was given: its settings are left alone
+        };
+        (before, done.err().map(|error| (&server.name, error)))
+    });
+    let (before, slow): (Vec<_>, Vec<_>) = join_all(each).await.into_iter().unzip();
+    let slow: Vec<_> = slow.into_iter().flatten().collect();
+    if let [(_, error), ..] = slow.as_slice() {
+        let names: Vec<String> = slow.iter().map(|(name, _)| name.to_string()).collect();
+        let settings = WAITS.map(|(setting, _)| setting).join(" and ");
+        out.warn(&format!(
+            "forming takes some seconds longer, for {settings} cannot be lowered meanwhile at {}: {error}",
+            names.join(", ")
+        ));
+    }
+    before.into_iter().flatten().collect()
+}
+
+async fn hurry_one(
+    keeper: &AnyKeeper,
+    server: &ServerName,
+    address: &Address,
+    before: &mut Vec<Before>,
+) -> Result<(), Error> {
+    let client = keeper.links().client(server, address).await?;
+    for (setting, quick) in WAITS {
+        let found = client.config_get(setting).await?;
+        let Some((_, value)) = found.into_iter().next().filter(|(_, value)| value != quick) else {
+            continue;
+        };
+        let set = client.config_set(&[(setting, quick)]).await;
+        // Where the answer was lost it may be set all the same.
+        if matches!(
+            set,
+            Ok(()) | Err(Error::Closed { .. } | Error::TimedOut { .. })
+        ) {
+            before.push(Before {
+                server: server.clone(),
+                address: address.clone(),
+                setting,
+                quick,
+                value,
+            });
+        }
+        set?;
+    }
+    Ok(())
+}
+
+async fn restore(keeper: &AnyKeeper, before: &[Before], out: &mut Printer) {
+    let each = before.iter().map(|b| async move {
+        let result = match keeper.links().client(&b.server, &b.address).await {
+            Ok(client) => client.config_set(&[(b.setting, &b.value)]).await,
             Err(error) => Err(error),
         };
-        let now = WAITS
-            .iter()
-            .find(|(s, _)| s == setting)
-            .map_or("", |(_, quick)| *quick);
-        result
-            .err()
-            .map(|e| format!("{setting} of {name} stays at {now} instead of {value}: {e}"))
+        result.err().map(|error| (b, error))
     });
-    for warning in futures_util::future::join_all(each)
-        .await
-        .into_iter()
-        .flatten()
-    {
-        out.warn(&warning);
+    for (b, error) in join_all(each).await.into_iter().flatten() {
+        out.warn(&format!(
+            "{} of {} may still be {} instead of {} ({error}); set it back: redis-cli -h {} -p {} CONFIG SET {} {}",
+            b.setting, b.server, b.quick, b.value, b.address.host, b.address.port, b.setting, b.value
+        ));
     }
 }
 

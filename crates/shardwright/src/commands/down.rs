@@ -1,6 +1,6 @@
 //! `down`: stop a local cluster.
 
-use shardwright_runtime_local::Local;
+use shardwright_runtime_local::{Local, Stopped};
 
 use crate::cli::Down;
 use crate::exit::{ExitStatus, UsageError};
@@ -25,11 +25,25 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
         ));
         return Ok(ExitStatus::Success);
     }
-    let count = local
-        .stop(|server| out.say(&format!("stopped {server}")))
-        .await?;
+    let tell = |stopped: &Stopped| {
+        match &stopped.unsaved {
+        None => out.say(&format!("stopped {}", stopped.server)),
+        Some(error) => out.warn(&format!(
+            "{} was ended by a signal, and it is not known whether it saved its data; see {}: {error}",
+            stopped.server,
+            local.log_file(&stopped.server).display()
+        )),
+    }
+    };
+    let stopped = local.stop(tell).await?;
+    let count = stopped.len();
+    let unsaved = stopped.iter().filter(|s| s.unsaved.is_some()).count();
+    let data = match unsaved {
+        0 => "data saved".to_owned(),
+        some => format!("data of all but {some} saved"),
+    };
     out.say(&format!(
-        "[OK] {name}: {count} server(s) stopped, data saved in {}",
+        "[OK] {name}: {count} server(s) stopped, {data} in {}",
         dir.display()
     ));
     Ok(ExitStatus::Success)

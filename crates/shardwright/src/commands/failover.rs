@@ -5,7 +5,7 @@ use shardwright_topology::{Observed, Role};
 
 use super::change;
 use crate::cli::{FailoverArgs, Login};
-use crate::connect::{Purpose, find_node, first_look, open};
+use crate::connect::{Purpose, find_node, open};
 use crate::exit::{ExitStatus, Refusal};
 use crate::printer::Printer;
 use crate::report::named;
@@ -22,8 +22,7 @@ pub(super) async fn run(
     } else {
         Purpose::Change
     };
-    let mut keeper = open(&target, args.dir, login, purpose, out).await?;
-    let observed = first_look(&mut keeper, &target, purpose).await?;
+    let (mut keeper, observed) = open(&target, args.dir, login, purpose, out).await?;
     let node = find_node(&observed, &args.node)?;
     if observed
         .member(node)

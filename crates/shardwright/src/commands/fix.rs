@@ -6,7 +6,7 @@ use shardwright_planner::Severity;
 
 use super::change;
 use crate::cli::{Fix, Login};
-use crate::connect::{Purpose, first_look, open};
+use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::report::print_problems;
@@ -19,8 +19,7 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     } else {
         Purpose::Change
     };
-    let mut keeper = open(&target, args.target.dir, login, purpose, out).await?;
-    first_look(&mut keeper, &target, purpose).await?;
+    let (mut keeper, _) = open(&target, args.target.dir, login, purpose, out).await?;
     let desired = change::consenting(keeper.desired(), args.accept_data_loss);
     keeper.set_desired(desired);
     if args.run.dry_run {

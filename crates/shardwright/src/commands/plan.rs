@@ -2,7 +2,7 @@
 
 use super::change;
 use crate::cli::{Login, PlanArgs};
-use crate::connect::{Purpose, first_look, open};
+use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::target::Target;
@@ -13,8 +13,7 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
-    let mut keeper = open(&target, args.target.dir, login, Purpose::Read, out).await?;
-    first_look(&mut keeper, &target, Purpose::Read).await?;
+    let (mut keeper, _) = open(&target, args.target.dir, login, Purpose::Read, out).await?;
     let desired = change::consenting(keeper.desired(), args.accept_data_loss);
     keeper.set_desired(desired);
     change::dry_run(&mut keeper, out).await

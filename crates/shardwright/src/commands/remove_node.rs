@@ -6,7 +6,7 @@ use shardwright_topology::Observed;
 
 use super::change;
 use crate::cli::{Login, RemoveNode};
-use crate::connect::{Purpose, find_node, first_look, open};
+use crate::connect::{Purpose, find_node, open};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::report::named;
@@ -28,8 +28,7 @@ pub(super) async fn run(
     } else {
         Purpose::Change
     };
-    let mut keeper = open(&target, None, login, purpose, out).await?;
-    let observed = first_look(&mut keeper, &target, purpose).await?;
+    let (mut keeper, observed) = open(&target, None, login, purpose, out).await?;
     let node = find_node(&observed, &args.node)?;
     let name = named(&node.short(), &observed);
     let desired = keeper.desired().clone().with(Request::Leave { node });

@@ -1,7 +1,7 @@
 //! `status`: how a cluster is.
 
 use crate::cli::{Login, TargetArgs};
-use crate::connect::{Purpose, first_look, open};
+use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::status::ClusterStatus;
@@ -13,8 +13,7 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
-    let mut keeper = open(&target, args.dir, login, Purpose::Read, out).await?;
-    let observed = first_look(&mut keeper, &target, Purpose::Read).await?;
+    let (_, observed) = open(&target, args.dir, login, Purpose::Read, out).await?;
     let status = ClusterStatus::of(&observed);
     if out.is_json() {
         out.json(&status)?;

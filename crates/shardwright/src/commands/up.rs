@@ -1,13 +1,14 @@
 //! `up`: start a cluster on this machine, or bring it back; with `--watch`, keep it.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND, RedisCluster};
 use shardwright_runtime::{Keeper, Links, Report};
-use shardwright_runtime_local::{Engine, EngineChoice, Local, Opened, Options, find_engine, root};
-use tokio::signal::unix::{SignalKind, signal};
+use shardwright_runtime_local::{
+    Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
+};
 
 use super::change;
 use crate::cli::Up;
@@ -16,6 +17,7 @@ use crate::exit::{ExitStatus, UsageError};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
 use crate::report::{named, print_plan};
+use crate::stop::stop;
 
 /// The name of a cluster that was given none.
 const DEFAULT_NAME: &str = "redis";
@@ -166,7 +168,8 @@ fn choice(args: &Up, cluster: &Cluster, dir: &Path) -> anyhow::Result<EngineChoi
             other => other,
         });
     }
-    if let Some(path) = stored_engine(dir) {
+    let stored = State::read(dir)?.map(|state| state.engine);
+    if let Some(path) = stored.filter(|path| path.is_file()) {
         return Ok(EngineChoice::Path(path));
     }
     Ok(match cluster.engine() {
@@ -174,11 +177,6 @@ fn choice(args: &Up, cluster: &Cluster, dir: &Path) -> anyhow::Result<EngineChoi
         Some(EngineKind::Valkey) => EngineChoice::Kind(shardwright_topology::EngineKind::Valkey),
         None => EngineChoice::Any,
     })
-}
-
-fn stored_engine(dir: &Path) -> Option<PathBuf> {
-    let local = Local::open(dir).ok()?;
-    Some(local.state().engine.clone()).filter(|path| path.is_file())
 }
 
 async fn dry_run(
@@ -231,15 +229,8 @@ fn how_to_connect(local: &Local) -> String {
 }
 
 async fn watch(keeper: &mut Keeper<Local>, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = stop()?;
     out.say("watching; Ctrl-C ends the watch, the servers run on");
-    let stop = async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
     let mut last = Vec::new();
     keeper.watch(stop, |report| tell(report, &mut last)).await?;
     out.say("the watch has ended; the servers run on");

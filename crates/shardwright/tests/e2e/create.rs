@@ -2,7 +2,7 @@
 
 use shardwright_testkit::tls::Certificates;
 use shardwright_testkit::{Cluster, Error, Load, LoadOptions, Server, each_engine};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::rig::{Home, TestResult, args, cli_check, standing};
 
@@ -75,6 +75,51 @@ each_engine! {
         for server in &set.servers {
             cli_check(server.engine(), &server.address(), &login)?;
         }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn without_the_right_to_settings_it_takes_longer_and_says_so(engine) {
+        let home = Home::new()?;
+        let acl = ["user default on nopass ~* &* +@all -config"];
+        let set = Cluster::start(&engine, 3, |builder| builder.acl(acl))?;
+        home.run(&args(&["create", "--yes"], &set.addresses())).must(
+            0,
+            &["warning: forming takes some seconds longer", "cluster-node-timeout", &set.addresses().join(", "),
+              "forbids CONFIG GET", "[OK] 3 nodes agree"],
+        );
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn an_interrupt_sets_back_what_was_hurried(engine) {
+        let home = Home::new()?;
+        let set = Cluster::start(&engine, 6, |builder| builder)?;
+        let words = ["create", "--replicas", "1", "--yes"];
+        let timeout = |server: usize| {
+            let server = &set.servers[server];
+            async move { Ok::<_, Error>(server.ask::<Vec<String>>(&["CONFIG", "GET", "cluster-node-timeout"]).await?[1].clone()) }
+        };
+        let before = timeout(0).await?;
+        let mut create = home.start(home.command(&args(&words, &set.addresses())));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while timeout(0).await? == before {
+            assert!(Instant::now() < deadline, "create never hurried");
+        }
+        // With one frozen it cannot be done before the signal comes.
+        set.servers[5].freeze()?;
+        create.signal("INT", false);
+        create.until_said("Stopped half-way", Duration::from_secs(20));
+        create.end().must(1, &[]);
+        set.servers[5].thaw()?;
+        for server in 0..5 {
+            assert_eq!(timeout(server).await?, before);
+        }
+        home.run(&args(&words, &set.addresses())).must(0, &["[OK] 6 nodes agree"]);
         Ok(())
     }
 }

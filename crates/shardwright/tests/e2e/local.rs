@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use shardwright_testkit::server::connect;
 use shardwright_testkit::wait::until_blocking;
 use shardwright_testkit::{Engine, Load, LoadOptions, Report, each_engine};
 
@@ -131,6 +132,18 @@ impl Local {
         Ok(Load::start(&self.ports.addresses(), options))
     }
 
+    /// Takes Shardwright's own user away from a server.
+    async fn forget_us(&self, index: usize) -> Outcome<()> {
+        let mut connection = connect(&self.ports.addresses()[index]).await?;
+        let password = self.password("default")?;
+        let mut login = redis::cmd("AUTH");
+        login.arg(password);
+        login.query_async::<()>(&mut connection).await?;
+        let mut forget = redis::cmd("ACL");
+        forget.arg("DELUSER").arg("shardwright");
+        Ok(forget.query_async(&mut connection).await?)
+    }
+
     async fn all_there(&self, report: &Report) -> Outcome<()> {
         let lost = report.lost(&self.ports.addresses()).await?;
         assert_eq!(lost, [], "of {} keys", report.acked());
@@ -232,8 +245,10 @@ each_engine! {
 
         let moved = Block::take(6)?;
         let port = moved.first().to_string();
-        local.home.run(&local.up_args(&port, &[])).must(1, &["runs on ports from", "shardwright down"]);
-        local.run(&["down"]).must(0, &["6 server(s) stopped"]);
+        local.home.run(&local.up_args(&port, &[])).must(3, &["runs on ports from", "shardwright down"]);
+        // One that does not let us in is ended by a signal, and that is told.
+        local.forget_us(0).await?;
+        local.run(&["down"]).must(0, &["warning: c-0 was ended by a signal", "server.log", "6 server(s) stopped", "all but 1"]);
         local.run(&["down"]).must(0, &["0 server(s) stopped"]);
         local.home.run(&local.up_args(&port, &[])).must(0, &[OK, &port]);
         assert_eq!(written.lost(&moved.addresses()).await?, []);

@@ -91,6 +91,10 @@ fn without_an_engine_the_install_line_is_said() -> TestResult {
         1,
         &["no valkey-server found", "apt-get install valkey-server"],
     );
+    let mut command = home.command(&["up"]);
+    command.env_remove("PATH");
+    home.finish(command)
+        .must(1, &["PATH is not set", "valkey-server", "--engine PATH"]);
     run(&["up", "--engine", "/no/such-server"]).must(1, &["cannot run /no/such-server"]);
     run(&["up", "--engine", "/bin/true"]).must(1, &["/bin/true is no Redis or Valkey server"]);
     assert!(
@@ -186,12 +190,24 @@ fn directories_that_are_not_this_clusters_are_refused_and_untouched() -> TestRes
         &["holds the cluster \"one\", not \"t\"", "another --dir"],
     );
     home.run(&["up", "--name", "one", "--shards", "4"])
-        .must(1, &["6 nodes", "wants 8", "not supported yet"]);
+        .must(3, &["6 nodes", "wants 8", "not supported yet", "--name"]);
+    // As many nodes, and yet another shape.
+    home.run(&["up", "--name", "one", "--shards", "6", "--replicas", "0"])
+        .must(3, &["3 shards with 1 replica", "6 shards with 0"]);
     let cluster_json = fs::read_to_string(dir.join("cluster.json"))?;
     assert_eq!(changes(&before, &tree(&dir)), Vec::<PathBuf>::new());
     fs::write(dir.join("cluster.json"), "{ nonsense")?;
     home.run(&["up", "--name", "one"])
         .must(1, &["cluster.json is damaged"]);
+    let id = serde_json::from_str::<serde_json::Value>(&cluster_json)?;
+    let id = id["servers"]["one-0"]["node"].as_str().ok_or("no id")?;
+    fs::write(dir.join("cluster.json"), cluster_json.replace(id, "c0ffee"))?;
+    for verb in [&["up", "--name", "one"][..], &["status", "local:one"]] {
+        home.run(verb).must(
+            1,
+            &["cluster.json", "\"c0ffee\"", "one-0", "data/nodes.conf"],
+        );
+    }
     fs::write(dir.join("cluster.json"), cluster_json)?;
     home.run(&["up", "--name", "one"])
         .must(0, &["[OK] one is healthy"]);

@@ -7,3 +7,4 @@ mod local;
 mod local_input;
 mod members;
 mod rig;
+mod streams;

@@ -203,10 +203,9 @@ fn place(text: &[u8]) -> Result<Where, Wrong<'_>> {
     let Some(extra) = extra else {
         return Ok(place);
     };
-    let mut extra = extra.split(|b| *b == b',');
-    let first = extra.next().unwrap_or_default();
-    place.hostname = hostname(first).map_err(|_| ("the host name", Fault::IsNot("text"), first))?;
-    for pair in extra {
+    let (name, pairs) = split_once(extra, b',').unwrap_or((extra, b""));
+    place.hostname = hostname(name).map_err(|_| ("the host name", Fault::IsNot("text"), name))?;
+    for pair in pairs.split(|b| *b == b',') {
         if let Some(shard) = pair.strip_prefix(b"shard-id=") {
             place.shard =
                 Some(ShardId::parse(shard).map_err(|_| ("the shard id", FORTY_HEX, shard))?);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use shardwright_testkit::{Engine, Load};
 
 use crate::Options;
-use crate::figures::{median, ms, p95};
+use crate::figures::{Series, median, ms, p95};
 use crate::local::Failure;
 use crate::scene::{LIMIT, SLOTS, Scene, Watch, primary_of, time_until};
 use crate::view::connect;
@@ -31,13 +31,6 @@ struct Run {
     healed: Option<Duration>,
     acked: usize,
     lost: usize,
-}
-
-/// Runs of one kind.
-struct Series {
-    engine: String,
-    what: String,
-    runs: Vec<Run>,
 }
 
 pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
@@ -70,7 +63,11 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn bench(engine: &Engine, options: &Options, all: &mut Vec<Series>) -> Result<(), Failure> {
+async fn bench(
+    engine: &Engine,
+    options: &Options,
+    all: &mut Vec<Series<Run>>,
+) -> Result<(), Failure> {
     let scene = Scene::up(engine, "everysec").await?;
     let series = |what: &str, runs| Series {
         engine: engine.name.clone(),

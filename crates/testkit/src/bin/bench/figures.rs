@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// Runs of one kind.
+pub(crate) struct Series<R> {
+    pub(crate) engine: String,
+    pub(crate) what: String,
+    pub(crate) runs: Vec<R>,
+}
+
 /// The median; the mean of the middle two where the count is even.
 pub(crate) fn median(times: &[Duration]) -> Option<Duration> {
     let sorted = sorted(times);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use shardwright_testkit::{Engine, Load};
 
 use crate::Options;
-use crate::figures::{median, ms};
+use crate::figures::{Series, median, ms};
 use crate::local::{Failure, program, run as run_shardwright};
 use crate::scene::{LIMIT, SLOTS, Scene, free_block, time_until};
 
@@ -26,12 +26,6 @@ struct Run {
     /// Acknowledged keys, and how many of them are missing.
     keys: usize,
     lost: usize,
-}
-
-struct Series {
-    engine: String,
-    what: String,
-    runs: Vec<Run>,
 }
 
 pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
@@ -83,7 +77,7 @@ async fn bench(
     engine: &Engine,
     fsync: &str,
     count: usize,
-    all: &mut Vec<Series>,
+    all: &mut Vec<Series<Run>>,
 ) -> Result<(), Failure> {
     let scene = Scene::up(engine, fsync).await?;
     for killed in [false, true] {

@@ -1,21 +1,21 @@
-//! What the keeper remembers from pass to pass. All of it may be lost at any time: that costs a repetition only.
+//! What is remembered from pass to pass. All of it may be lost at any time: that costs a repetition only.
 
 use std::collections::BTreeMap;
 
-use shardwright_planner::Action;
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, NodeId, NodeView, Observed, Process, Role, Seen,
     ServerName, Starter, Timestamp, Why,
 };
 
-use crate::Seat;
+use crate::Action;
 
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
 const ATTEMPT_KEPT_MS: u64 = 60_000;
 
+/// The memory of whoever keeps a cluster: filled from what is observed and asked, read by the next plan.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub struct Memory {
     deaths: BTreeMap<ServerName, Death>,
     last_heard: BTreeMap<ServerName, NodeView>,
     attempts: Vec<Attempt>,
@@ -30,16 +30,18 @@ pub(crate) struct Memory {
 impl Memory {
     /// The process as the runtime and the network together show it: where the runtime can't tell, a refused
     /// connection proves a death. A death keeps the time at which it was first proved.
-    pub(crate) fn process(
+    pub fn process(
         &mut self,
-        seat: &Seat,
+        server: &ServerName,
+        told: &Process,
+        starter: Starter,
         view: &Seen<NodeView>,
         now: Timestamp,
     ) -> Process {
-        let proof = match (&seat.process, view) {
+        let proof = match (told, view) {
             // It spoke after it was said to be dead: its host has started it again.
-            (Process::Dead(_), Seen::Known(_)) if seat.starter == Starter::Host => {
-                self.deaths.remove(&seat.name);
+            (Process::Dead(_), Seen::Known(_)) if starter == Starter::Host => {
+                self.deaths.remove(server);
                 return Process::Running;
             }
             (Process::Dead(death), _) => Some(death.proof.clone()),
@@ -47,18 +49,18 @@ impl Memory {
             _ => None,
         };
         let Some(proof) = proof else {
-            self.deaths.remove(&seat.name);
-            return seat.process.clone();
+            self.deaths.remove(server);
+            return told.clone();
         };
         let death = self
             .deaths
-            .entry(seat.name.clone())
+            .entry(server.clone())
             .or_insert(Death { proof, since: now });
         Process::Dead(death.clone())
     }
 
     /// What a server said last, while it is silent.
-    pub(crate) fn last_heard(
+    pub fn last_heard(
         &mut self,
         name: &ServerName,
         view: &Seen<NodeView>,
@@ -72,17 +74,20 @@ impl Memory {
         }
     }
 
-    /// The attempts that still count: those of nodes that are not yet what they were asked to become.
-    pub(crate) fn attempts(&mut self, o: &Observed, now: Timestamp) -> Vec<Attempt> {
+    /// Adds to an observation what is remembered, and takes note of what it shows.
+    pub fn recall(&mut self, o: &mut Observed) {
+        self.note_wins(o);
         self.attempts.retain(|a| {
             let done = o.member(a.node).is_some_and(|m| m.role == Role::Primary);
-            !done && now.since_ms(a.at) < ATTEMPT_KEPT_MS
+            !done && o.at.since_ms(a.at) < ATTEMPT_KEPT_MS
         });
-        self.attempts.clone()
+        o.attempts.clone_from(&self.attempts);
+        o.wins.clone_from(&self.wins);
+        o.votes.clone_from(&self.votes);
     }
 
     /// When nodes became primaries, of those whose process was not restarted since.
-    pub(crate) fn wins(&mut self, o: &Observed, now: Timestamp) -> BTreeMap<NodeId, Timestamp> {
+    fn note_wins(&mut self, o: &Observed) {
         for (_, view) in o.views() {
             let Some(role) = view.own().map(|own| own.role) else {
                 continue;
@@ -93,21 +98,15 @@ impl Memory {
                     self.wins.remove(&view.id);
                 }
                 Some((Role::Replica, _)) if role == Role::Primary => {
-                    self.wins.insert(view.id, now);
+                    self.wins.insert(view.id, o.at);
                 }
                 Some(_) | None => {}
             }
         }
-        self.wins.clone()
-    }
-
-    /// When votes about dead primaries were asked for.
-    pub(crate) fn votes(&self) -> BTreeMap<NodeId, Timestamp> {
-        self.votes.clone()
     }
 
     /// Remembers that a node was asked, whether or not an answer came.
-    pub(crate) fn asked(&mut self, action: &Action, at: Timestamp) {
+    pub fn asked(&mut self, action: &Action, at: Timestamp) {
         let kind = match action {
             Action::Failover { .. } => AttemptKind::Failover,
             Action::Takeover { .. } => AttemptKind::Takeover,
