@@ -38,7 +38,7 @@ pub(crate) const PURE: [&str; 3] = ["topology", "planner", "sim"];
 pub(crate) const WIRE_WORDS: [&str; 2] = ["master", "slave"];
 
 /// Where the wire words may stand.
-const WIRE: [&str; 8] = [
+const WIRE: [&str; 9] = [
     "crates/engine/",
     "crates/topology/src/wire.rs",
     "crates/topology/src/wire/",
@@ -48,6 +48,8 @@ const WIRE: [&str; 8] = [
     "fuzz/",
     // The one spot of the manifest that spells what the servers read in redis.conf.
     "crates/manifest/src/wire_words.rs",
+    // The one spot of the node's program, which reads `nodes.conf` and `ROLE` without any other crate.
+    "crates/node/src/wire_words.rs",
     // Asks real servers by itself, so that no test trusts the code it tests.
     "crates/testkit/",
 ];
@@ -75,6 +77,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
     (
         "crates/runtime/src/keeper.rs",
         "the pause between two passes, which any hint ends",
+    ),
+    (
+        "crates/node/src/prestop.rs",
+        "asks its own server for its role until a deadline; there is nothing to be woken by",
     ),
 ];
 
@@ -108,6 +114,8 @@ pub(crate) const PATHS_NAMED_BY_RULES: &[&str] = &[
     "crates/sim/src/bin/",
     "crates/testkit/src/wait.rs",
     "crates/manifest/src/wire_words.rs",
+    "crates/node/src/wire_words.rs",
+    "crates/node/src/prestop.rs",
 ];
 
 /// The crate a path below `crates/` belongs to.
