@@ -2,3 +2,4 @@
 //! planner moves on Kubernetes.
 
 pub mod names;
+pub mod objects;

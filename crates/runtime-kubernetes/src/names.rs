@@ -88,6 +88,10 @@ pub const CLAIM_NODE_ID_ANNOTATION: &str = "shardwright.dev/node-id";
 
 /// What `app.kubernetes.io/name` says.
 pub const APP: &str = "redis-cluster";
+/// What `app.kubernetes.io/name` says of an operator's pods: only they reach the gates.
+pub const OPERATOR_APP: &str = "shardwright";
+/// What [`COMPONENT_LABEL`] says of an operator's pods.
+pub const OPERATOR_COMPONENT: &str = "operator";
 /// What `app.kubernetes.io/managed-by` says.
 pub const MANAGED_BY: &str = "shardwright";
 /// The label with [`APP`].
