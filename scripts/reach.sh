@@ -12,7 +12,13 @@ reach_kubernetes() {
     [ -n "${KUBECONFIG:-}" ] || return 1
     kubectl="$(command -v kubectl || echo "$stand/bin/kubectl")"
     "$kubectl" --kubeconfig "$KUBECONFIG" --request-timeout 10s get --raw /readyz >/dev/null 2>&1 || return 1
+    # The program that prints what is installed, of the same build as the images.
     if [ "$KUBECONFIG" = "$stand/kubeconfig" ]; then
         scripts/kubernetes/load || die "the images could not be built and loaded"
+        SHARDWRIGHT_PROGRAM="$ROOT/${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release/shardwright"
+    else
+        cargo build --release --locked --quiet -p shardwright --bin shardwright || die "the program could not be built"
+        SHARDWRIGHT_PROGRAM="$ROOT/${CARGO_TARGET_DIR:-target}/release/shardwright"
     fi
+    export SHARDWRIGHT_PROGRAM
 }

@@ -4,7 +4,7 @@ use crate::rules::{Offence, PURE, offence, room};
 use crate::tree::{Manifest, Tree};
 
 /// What each crate may use of ours. A dev-dependency may be `testkit` or `sim` as well.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("topology", &[]),
     ("planner", &["topology"]),
     ("sim", &["topology", "planner"]),
@@ -45,6 +45,8 @@ const ROOMS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("testkit", &["topology", "engine"]),
+    // The cases on a real Kubernetes: from outside, so none of the rooms that are tested.
+    ("e2e", &["topology", "testkit"]),
     ("fuzz", &["topology", "planner", "engine", "manifest"]),
 ];
 
@@ -136,7 +138,13 @@ pub(crate) fn pure_rooms_have_no_io_in_their_dependencies(tree: &Tree) -> Vec<Of
 }
 
 pub(crate) fn only_the_kubernetes_rooms_know_kube(tree: &Tree) -> Vec<Offence> {
-    const MAY: [&str; 4] = ["runtime-kubernetes", "operator", "shardwright", "manifest"];
+    const MAY: [&str; 5] = [
+        "runtime-kubernetes",
+        "operator",
+        "shardwright",
+        "manifest",
+        "e2e",
+    ];
     dependencies_outside(tree, &MAY, |name| {
         name.starts_with("kube") || name == "k8s-openapi"
     })

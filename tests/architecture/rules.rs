@@ -75,6 +75,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
         "the pace of a load is what it is asked for",
     ),
     (
+        "crates/e2e/src/wait.rs",
+        "the same for the cases on Kubernetes, where a look costs the API server something",
+    ),
+    (
         "crates/runtime/src/keeper.rs",
         "the pause between two passes, which any hint ends",
     ),

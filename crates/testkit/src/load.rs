@@ -5,8 +5,8 @@
 //! the numbers below its count, each with its own value and the moment of its acknowledgement.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use redis::IntoConnectionInfo as _;
@@ -57,6 +57,7 @@ impl Default for LoadOptions {
 #[derive(Debug)]
 pub struct Load {
     options: LoadOptions,
+    addresses: Addresses,
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
     lanes: Vec<JoinHandle<Lane>>,
@@ -110,10 +111,11 @@ impl Load {
     /// Starts writing through any of these `HOST:PORT` addresses.
     #[must_use]
     pub fn start(addresses: &[String], options: LoadOptions) -> Self {
+        let addresses = Addresses::new(addresses);
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let lanes = options.slots.iter().map(|slot| {
-            let router = Router::new(addresses, &options);
+            let router = Router::new(addresses.clone(), &options);
             tokio::spawn(write_lane(
                 *slot,
                 options.clone(),
@@ -125,11 +127,17 @@ impl Load {
         let lanes = lanes.collect();
         Self {
             options,
+            addresses,
             stop,
             acked,
             lanes,
             begun: Instant::now(),
         }
+    }
+
+    /// Tells the writers where the servers are from now on, as a name service would.
+    pub fn now_at(&self, addresses: &[String]) {
+        self.addresses.set(addresses);
     }
 
     /// Acknowledged writes so far.
@@ -210,7 +218,7 @@ impl Report {
     pub async fn lost(&self, addresses: &[String]) -> Result<Vec<Lost>, Error> {
         let mut lost = Vec::new();
         for lane in &self.lanes {
-            let mut router = Router::new(addresses, &self.options);
+            let mut router = Router::new(Addresses::new(addresses), &self.options);
             let names = Names::new(lane.slot, &self.options);
             let count = lane.acked.len() as u64;
             for first in (0..count).step_by(usize::try_from(CHECK_BATCH).unwrap_or(1)) {
@@ -291,9 +299,29 @@ async fn write_lane(
     lane
 }
 
+/// Where the servers are, for all writers; may change while they write.
+#[derive(Clone, Debug)]
+struct Addresses(Arc<RwLock<Vec<String>>>);
+
+impl Addresses {
+    fn new(addresses: &[String]) -> Self {
+        Self(Arc::new(RwLock::new(addresses.to_vec())))
+    }
+
+    fn set(&self, addresses: &[String]) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+    }
+
+    /// The address at `at`, counted round and round.
+    fn get(&self, at: usize) -> Option<String> {
+        let addresses = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(at % addresses.len().max(1)).cloned()
+    }
+}
+
 /// Sends commands of one slot to whoever serves it.
 struct Router {
-    addresses: Vec<String>,
+    addresses: Addresses,
     at: String,
     next: usize,
     open: BTreeMap<String, MultiplexedConnection>,
@@ -302,10 +330,11 @@ struct Router {
 }
 
 impl Router {
-    fn new(addresses: &[String], options: &LoadOptions) -> Self {
+    fn new(addresses: Addresses, options: &LoadOptions) -> Self {
+        let at = addresses.get(0).unwrap_or_else(|| "127.0.0.1:1".to_owned());
         Self {
-            addresses: addresses.to_vec(),
-            at: addresses.first().cloned().unwrap_or_default(),
+            addresses,
+            at,
             next: 1,
             open: BTreeMap::new(),
             timeout: options.timeout,
@@ -325,8 +354,8 @@ impl Router {
                 return "MOVED".to_owned();
             }
             self.open.remove(&self.at);
-            if let Some(other) = self.addresses.get(self.next % self.addresses.len().max(1)) {
-                other.clone_into(&mut self.at);
+            if let Some(other) = self.addresses.get(self.next) {
+                self.at = other;
             }
             self.next += 1;
             error

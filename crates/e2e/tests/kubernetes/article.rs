@@ -1,0 +1,331 @@
+//! The article's cluster from one apply, looked at from all sides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use shardwright_e2e::error::ensure;
+use shardwright_e2e::kube_api::{Ran, name, text};
+use shardwright_e2e::servers::{CONTAINER, Cluster, Shard, ask_as};
+use shardwright_e2e::wait::stays;
+use shardwright_e2e::world::{READY_LIMIT, document};
+use shardwright_e2e::{Error, Kind, Result, World};
+
+const COUNT: usize = 6;
+const EXAMPLE: &str = include_str!("../../../../examples/article.yaml");
+/// How long an idle cluster is watched for writes that nobody needs.
+const IDLE: Duration = Duration::from_secs(12);
+
+/// `kubectl apply -f examples/article.yaml`, and everything that is promised of it.
+pub(crate) async fn article(world: World) -> Result<()> {
+    let manifest = document(EXAMPLE)?;
+    let (cluster, ready) = world.up(&manifest).await?;
+    world.took("apply → Ready", ready, "≤ 15 s");
+    let (shards, _) = cluster.until_agreed(COUNT, Duration::from_secs(5)).await?;
+    layout(&shards)?;
+    objects(&world, &cluster).await?;
+    let writer = world.writer(&cluster, "worker").await?;
+    users(&world, &cluster, &shards).await?;
+    by_redis_cli(&world, &cluster).await?;
+    again(&world, &cluster, &manifest).await?;
+    let written = writer.end(&cluster).await?;
+    written.nothing_lost()?;
+    world.took(
+        "longest time without writes while nothing happens",
+        written.gap,
+        "",
+    );
+    idle(&world, &cluster).await
+}
+
+/// Three shards with a replica each, never on the primary's Kubernetes node.
+fn layout(shards: &[Shard]) -> Result<()> {
+    ensure(shards.len() == 3, || format!("{} shards", shards.len()))?;
+    for shard in shards {
+        ensure(shard.replicas.len() == 1, || {
+            format!("{shard:?} has not one replica")
+        })?;
+        let hosts: Vec<_> = shard.replicas.iter().map(|replica| &replica.host).collect();
+        ensure(!hosts.contains(&&shard.primary.host), || {
+            format!(
+                "{} and its replica are both on {}",
+                shard.primary.name, shard.primary.host
+            )
+        })?;
+    }
+    Ok(())
+}
+
+async fn objects(world: &World, cluster: &Cluster) -> Result<()> {
+    let (kube, namespace) = (&world.kube, world.namespace.as_str());
+    let set = kube.must(Kind::STATEFUL_SET, namespace, "redis").await?;
+    let is = |pointer: &str, wanted: Value| {
+        let found = set.pointer(pointer).unwrap_or(&Value::Null);
+        ensure(*found == wanted, || {
+            format!("StatefulSet {pointer} is {found}, not {wanted}")
+        })
+    };
+    is("/spec/replicas", 6.into())?;
+    is("/spec/serviceName", "redis".into())?;
+    is("/spec/podManagementPolicy", "Parallel".into())?;
+    is("/spec/updateStrategy/type", "OnDelete".into())?;
+    let pod = "/spec/template/spec";
+    is(&format!("{pod}/automountServiceAccountToken"), false.into())?;
+    is(&format!("{pod}/securityContext/runAsNonRoot"), true.into())?;
+    is(
+        &format!("{pod}/securityContext/seccompProfile/type"),
+        "RuntimeDefault".into(),
+    )?;
+    let containers = [
+        format!("{pod}/containers/0"),
+        format!("{pod}/initContainers/0"),
+    ];
+    for container in &containers {
+        is(
+            &format!("{container}/securityContext/readOnlyRootFilesystem"),
+            true.into(),
+        )?;
+        is(
+            &format!("{container}/securityContext/allowPrivilegeEscalation"),
+            false.into(),
+        )?;
+        is(
+            &format!("{container}/securityContext/capabilities/drop/0"),
+            "ALL".into(),
+        )?;
+    }
+    is(
+        &format!("{pod}/containers/0/resources/limits/memory"),
+        "2000M".into(),
+    )?;
+    owned(&set, world).await?;
+    let headless = kube.must(Kind::SERVICE, namespace, "redis").await?;
+    ensure(text(&headless, "/spec/clusterIP") == "None", || {
+        "Service redis has an address".to_owned()
+    })?;
+    ensure(
+        headless.pointer("/spec/publishNotReadyAddresses") == Some(&true.into()),
+        || "Service redis hides pods that are not ready".to_owned(),
+    )?;
+    let clients = kube.must(Kind::SERVICE, namespace, "redis-client").await?;
+    ensure(
+        clients.pointer("/spec/publishNotReadyAddresses") != Some(&true.into()),
+        || "Service redis-client shows pods that are not ready".to_owned(),
+    )?;
+    let budgets = kube.list(kube.budgets(), namespace, "").await?;
+    ensure(budgets.len() == 1, || {
+        format!("{} disruption budgets", budgets.len())
+    })?;
+    ensure(
+        budgets
+            .iter()
+            .all(|b| b.pointer("/spec/maxUnavailable") == Some(&1.into())),
+        || "the disruption budget does not say maxUnavailable 1".to_owned(),
+    )?;
+    kube.must(Kind::NETWORK_POLICY, namespace, "redis").await?;
+    let config = kube
+        .must(Kind::CONFIG_MAP, namespace, "redis-config")
+        .await?;
+    for user in ["default", "replication", "worker", "shardwright"] {
+        // Those whose password is not generated have none here; the four of the article all have.
+        if let Ok(password) = cluster.password(user).await {
+            ensure(!config.to_string().contains(&password), || {
+                format!("ConfigMap redis-config holds the password of {user}")
+            })?;
+        }
+    }
+    let claims = kube.list(Kind::CLAIM, namespace, "").await?;
+    ensure(claims.len() == COUNT, || format!("{} claims", claims.len()))?;
+    let object = kube.must(Kind::CLUSTER, namespace, "redis").await?;
+    for (pointer, wanted) in [
+        ("/status/state", Value::from("Healthy")),
+        ("/status/ready", "6/6".into()),
+        ("/status/slotsCovered", 16_384.into()),
+        ("/status/shardCount", 3.into()),
+    ] {
+        let found = object.pointer(pointer).unwrap_or(&Value::Null);
+        ensure(*found == wanted, || {
+            format!("{pointer} is {found}, not {wanted}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Whatever goes with the object has it as its owner.
+async fn owned(set: &Value, world: &World) -> Result<()> {
+    let object = world
+        .kube
+        .must(Kind::CLUSTER, &world.namespace, "redis")
+        .await?;
+    let (owner, uid) = (
+        text(set, "/metadata/ownerReferences/0/uid"),
+        text(&object, "/metadata/uid"),
+    );
+    ensure(owner == uid, || {
+        format!("StatefulSet redis is owned by {owner:?}, not by the RedisCluster")
+    })
+}
+
+async fn users(world: &World, cluster: &Cluster, shards: &[Shard]) -> Result<()> {
+    let primary = shards.first().and_then(|shard| shard.primary.address());
+    let primary =
+        primary.ok_or_else(|| Error::Wrong("the first primary has no address".to_owned()))?;
+    let nobody = ask_as::<String>(&primary, None, &["GET", "a"]).await;
+    refused("a client without password", nobody, "NOAUTH")?;
+    let worker = ("worker".to_owned(), cluster.password("worker").await?);
+    for command in [
+        &["FLUSHALL"][..],
+        &["CONFIG", "GET", "dir"],
+        &["KEYS", "*"],
+        &["ACL", "LIST"],
+    ] {
+        let answer = ask_as::<redis::Value>(&primary, Some(&worker), command).await;
+        refused(&format!("worker: {}", command.join(" ")), answer, "NOPERM")?;
+    }
+    let wrong = ("worker".to_owned(), "admin".to_owned());
+    refused(
+        "a wrong password",
+        ask_as::<String>(&primary, Some(&wrong), &["PING"]).await,
+        "WRONGPASS",
+    )?;
+    for shard in shards {
+        let address = shard.primary.address();
+        let address = address
+            .ok_or_else(|| Error::Wrong(format!("{} has no address", shard.primary.name)))?;
+        let clients: String = cluster
+            .ask(&address, &["CLIENT", "LIST", "TYPE", "replica"])
+            .await?;
+        let so = clients.lines().count() == 1 && clients.contains("user=replication");
+        ensure(so, || {
+            format!(
+                "replicas of {} are logged in as: {clients}",
+                shard.primary.name
+            )
+        })?;
+    }
+    world.note("users", "worker may write, and nothing dangerous", "");
+    Ok(())
+}
+
+/// The error of a refused command begins with a code, and no other error will do.
+fn refused<T: std::fmt::Debug>(what: &str, answer: Result<T>, code: &str) -> Result<()> {
+    match answer {
+        // The login of a connection is refused as a whole: its kind tells, where no code does.
+        Err(error) if error.with_causes().contains(code) => Ok(()),
+        Err(Error::Redis { source, .. })
+            if code == "WRONGPASS" && source.kind() == redis::ErrorKind::AuthenticationFailed =>
+        {
+            Ok(())
+        }
+        other => Error::wrong(format!("{what} is not refused with {code}: {other:?}")),
+    }
+}
+
+/// As the article does it, in a pod.
+async fn by_redis_cli(world: &World, cluster: &Cluster) -> Result<()> {
+    let password = cluster.password("default").await?;
+    let run = async |command: String| -> Result<Ran> {
+        // By the environment: a password on a command line stands in the process list.
+        let script = format!("export REDISCLI_AUTH='{password}'; {command}");
+        world
+            .kube
+            .exec(
+                &world.namespace,
+                "redis-0",
+                CONTAINER,
+                &["sh", "-c", &script],
+            )
+            .await
+    };
+    let host = format!("redis-3.redis.{}.svc.cluster.local", world.namespace);
+    let check = run(format!("redis-cli --cluster check {host}:6379")).await?;
+    let so = check.ok && check.out.contains("[OK] All 16384 slots covered");
+    ensure(so, || {
+        format!(
+            "redis-cli --cluster check {host}: {} {}",
+            check.out, check.err
+        )
+    })?;
+    for key in ["a", "b", "c", "d"] {
+        let set = run(format!("redis-cli -c -h {host} SET redirected:{key} {key}")).await?;
+        ensure(set.out.trim() == "OK", || {
+            format!("redis-cli -c SET: {} {}", set.out, set.err)
+        })?;
+        let get = run(format!("redis-cli -c GET redirected:{key}")).await?;
+        ensure(get.out.trim() == key, || {
+            format!("redis-cli -c GET: {} {}", get.out, get.err)
+        })?;
+    }
+    Ok(())
+}
+
+/// The versions of all that belongs to the cluster, and the pods' restarts.
+async fn versions(world: &World, cluster: &Cluster) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    let kinds = [
+        Kind::CLUSTER,
+        Kind::STATEFUL_SET,
+        Kind::SERVICE,
+        Kind::CONFIG_MAP,
+        Kind::SECRET,
+        Kind::CLAIM,
+        Kind::NETWORK_POLICY,
+        world.kube.budgets(),
+    ];
+    for kind in kinds {
+        for object in world.kube.list(kind, &world.namespace, "").await? {
+            let key = format!("{} {}", kind.name(), name(&object));
+            all.insert(key, text(&object, "/metadata/resourceVersion").to_owned());
+        }
+    }
+    for pod in cluster.pods().await? {
+        all.insert(
+            format!("Pod {}", pod.name),
+            format!("{} restarts {}", pod.uid, pod.restarts),
+        );
+    }
+    Ok(all)
+}
+
+fn same(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> std::result::Result<(), String> {
+    let changed: Vec<_> = before
+        .iter()
+        .filter(|(key, version)| after.get(*key) != Some(version))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    let new: Vec<_> = after
+        .keys()
+        .filter(|key| !before.contains_key(*key))
+        .map(String::as_str)
+        .collect();
+    if changed.is_empty() && new.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "changed: {}; new: {}",
+            changed.join(", "),
+            new.join(", ")
+        ))
+    }
+}
+
+/// The same document once more: nothing changes, nothing restarts.
+async fn again(world: &World, cluster: &Cluster, manifest: &Value) -> Result<()> {
+    let before = versions(world, cluster).await?;
+    world.kube.apply(manifest).await?;
+    world.until_ready(&cluster.name, READY_LIMIT).await?;
+    let after = versions(world, cluster).await?;
+    same(&before, &after).or_else(|why| Error::wrong(format!("applied again: {why}")))
+}
+
+/// A healthy cluster at rest costs no writes to the API.
+async fn idle(world: &World, cluster: &Cluster) -> Result<()> {
+    let before = versions(world, cluster).await?;
+    stays("nothing is written while nothing happens", IDLE, || async {
+        Ok(same(&before, &versions(world, cluster).await?))
+    })
+    .await
+}

@@ -1,0 +1,195 @@
+//! Clusters deleted and made again.
+
+use serde_json::{Value, json};
+use shardwright_e2e::error::ensure;
+use shardwright_e2e::kube_api::{Deletion, name};
+use shardwright_e2e::servers::Cluster;
+use shardwright_e2e::wait::until;
+use shardwright_e2e::world::{READY_LIMIT, Written};
+use shardwright_e2e::{Kind, Result, World};
+
+use crate::failures::{WHOLE, small};
+
+const COUNT: usize = 6;
+
+/// Writes for a while, then deletes the object and waits until its pods are gone.
+async fn written_and_deleted(world: &World, cluster: &Cluster) -> Result<Vec<String>> {
+    cluster.until_agreed(COUNT, WHOLE).await?;
+    let writer = world.writer(cluster, "app").await?;
+    writer.until_more(500, WHOLE).await?;
+    let written: Written = writer.end(cluster).await?;
+    written.nothing_lost()?;
+    let mut ids = ids(cluster).await?;
+    ids.sort();
+    let object = cluster.name.as_str();
+    world
+        .kube
+        .delete(Kind::CLUSTER, &world.namespace, object, Deletion::default())
+        .await?;
+    let ((), took) = until("the deleted cluster's pods are gone", WHOLE, || async {
+        let object = world
+            .kube
+            .get(Kind::CLUSTER, &world.namespace, object)
+            .await?;
+        let left = cluster.pods().await?.len();
+        Ok(if left == 0 && object.is_none() {
+            Ok(())
+        } else {
+            Err(format!("{left} pods are there"))
+        })
+    })
+    .await?;
+    world.took("deleted → pods gone", took, "");
+    Ok(ids)
+}
+
+async fn ids(cluster: &Cluster) -> Result<Vec<String>> {
+    let views = cluster.views().await?;
+    views
+        .into_iter()
+        .map(|view| Ok(view?.id.to_string()))
+        .collect()
+}
+
+/// Deleted, volumes kept; made again: the same servers with the same data.
+pub(crate) async fn retained(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let before = written_and_deleted(&world, &cluster).await?;
+    let keys = "load";
+    let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
+    ensure(claims.len() == COUNT, || {
+        format!("{} of {COUNT} claims are left", claims.len())
+    })?;
+    let cluster = small(&world, json!({})).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let mut after = ids(&cluster).await?;
+    after.sort();
+    ensure(before == after, || {
+        format!("other servers: {before:?}, then {after:?}")
+    })?;
+    let mut count = 0;
+    for shard in &shards {
+        count += cluster.view(&shard.primary).await?.keys;
+    }
+    ensure(count >= 500, || {
+        format!("{count} keys named {keys} of at least 500 are there")
+    })?;
+    let writer = world.writer(&cluster, "app").await?;
+    writer.end(&cluster).await?.nothing_lost()
+}
+
+/// Deleted, one by one emptied, made again: that is lost data, and not a new cluster.
+pub(crate) async fn wiped(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    written_and_deleted(&world, &cluster).await?;
+    for claim in world.kube.list(Kind::CLAIM, &world.namespace, "").await? {
+        // The volume is emptied in place: the claim, and what is recorded on it, stay.
+        empty(&world, name(&claim)).await?;
+    }
+    world
+        .kube
+        .apply(&world.manifest(
+            "small",
+            3,
+            1,
+            json!({"engine": "redis", "image": "redis:7.0.15"}),
+        ))
+        .await?;
+    world
+        .until_condition("small", "Ready", "False", "DataLost", READY_LIMIT)
+        .await?;
+    let object = world
+        .kube
+        .must(Kind::CLUSTER, &world.namespace, "small")
+        .await?;
+    let state = object.pointer("/status/state").and_then(Value::as_str);
+    ensure(state == Some("DataLost"), || {
+        format!("the state is {state:?}, not DataLost")
+    })?;
+    for view in cluster.views().await? {
+        let view = view?;
+        ensure(view.cluster.slots_assigned == 0, || {
+            format!("{} was formed anew", view.pod.name)
+        })?;
+    }
+    Ok(())
+}
+
+/// Removes all files of a volume, through a pod that mounts its claim.
+async fn empty(world: &World, claim: &str) -> Result<()> {
+    let pod = format!("empty-{claim}");
+    let document = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod, "namespace": world.namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "empty", "image": "busybox:1.35",
+                "command": ["sh", "-c", "rm -rf /data/* /data/.[!.]*; ls -A /data | wc -l"],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            }],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    });
+    world.kube.apply(&document).await?;
+    until(&format!("{claim} is emptied"), READY_LIMIT, || async {
+        let found = world.kube.must(Kind::POD, &world.namespace, &pod).await?;
+        let phase = found
+            .pointer("/status/phase")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned();
+        Ok(if phase == "Succeeded" {
+            Ok(())
+        } else {
+            Err(phase)
+        })
+    })
+    .await?;
+    world
+        .kube
+        .delete(
+            Kind::POD,
+            &world.namespace,
+            &pod,
+            Deletion {
+                grace_s: Some(0),
+                orphan: false,
+            },
+        )
+        .await
+}
+
+/// `retainVolumes: false`: with the object go its volumes and everything else.
+pub(crate) async fn released(world: World) -> Result<()> {
+    let cluster = small(&world, json!({"retainVolumes": false})).await?;
+    written_and_deleted(&world, &cluster).await?;
+    let kinds = [
+        Kind::CLAIM,
+        Kind::STATEFUL_SET,
+        Kind::SERVICE,
+        Kind::CONFIG_MAP,
+        Kind::SECRET,
+        Kind::NETWORK_POLICY,
+        world.kube.budgets(),
+    ];
+    until("nothing of the cluster is left", WHOLE, || async {
+        let mut left = Vec::new();
+        for kind in kinds {
+            for object in world
+                .kube
+                .list(kind, &world.namespace, "app.kubernetes.io/instance=small")
+                .await?
+            {
+                left.push(format!("{} {}", kind.name(), name(&object)));
+            }
+        }
+        Ok(if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join(", "))
+        })
+    })
+    .await?;
+    Ok(())
+}

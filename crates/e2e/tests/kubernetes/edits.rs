@@ -1,0 +1,339 @@
+//! Manifests that are wrong, changed and changed back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shardwright_e2e::error::ensure;
+use shardwright_e2e::kube_api::text;
+use shardwright_e2e::measure::{Going, go};
+use shardwright_e2e::servers::Pod;
+use shardwright_e2e::wait::{stays, until};
+use shardwright_e2e::world::{READY_LIMIT, condition_of};
+use shardwright_e2e::{Error, Kind, Result, World};
+
+use crate::failures::{WHOLE, shard_at, small};
+
+const COUNT: usize = 6;
+
+/// Ten kinds of manifests that are refused; what runs is left as it is.
+pub(crate) async fn invalid(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let before = cluster.pods().await?;
+    let writer = world.writer(&cluster, "app").await?;
+    let mut refused = Vec::new();
+    for (what, spec) in wrong_specs() {
+        let patch = json!({"spec": spec});
+        match world
+            .kube
+            .patch(Kind::CLUSTER, &world.namespace, "small", patch)
+            .await
+        {
+            // The schema of the definition catches it before it is stored: as good.
+            Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 422 || status.code == 400) =>
+            {
+                refused.push(format!("{what}: by the API"));
+                continue;
+            }
+            other => other?,
+        }
+        world
+            .until_condition("small", "Ready", "False", "Invalid", READY_LIMIT)
+            .await
+            .map_err(|error| Error::Wrong(format!("{what}: {}", error.with_causes())))?;
+        until(
+            &format!("{what}: there is an event"),
+            READY_LIMIT,
+            || async {
+                let events = world.kube.list(Kind::EVENT, &world.namespace, "").await?;
+                let told = events.iter().any(|event| {
+                    text(event, "/reason") == "Invalid"
+                        && text(event, "/involvedObject/name") == "small"
+                });
+                Ok(if told {
+                    Ok(())
+                } else {
+                    Err("no event with the reason Invalid".to_owned())
+                })
+            },
+        )
+        .await?;
+        refused.push(format!("{what}: by the operator"));
+        let back = back(&spec);
+        world
+            .kube
+            .patch(
+                Kind::CLUSTER,
+                &world.namespace,
+                "small",
+                json!({"spec": back}),
+            )
+            .await?;
+        world.until_ready("small", READY_LIMIT).await?;
+    }
+    let written = writer.end(&cluster).await?;
+    written.nothing_lost()?;
+    let operator = refused
+        .iter()
+        .filter(|line| line.ends_with("by the operator"))
+        .count();
+    world.note(
+        "invalid manifests refused",
+        format!(
+            "{} by the operator, {} by the API",
+            operator,
+            refused.len() - operator
+        ),
+        "10",
+    );
+    ensure(cluster.pods().await? == before, || {
+        "pods changed".to_owned()
+    })
+}
+
+/// What is wrong, and a patch of the spec that makes it so.
+fn wrong_specs() -> Vec<(&'static str, Value)> {
+    let users = |user: Value| json!({"users": [{"name": "default", "rules": "~* &* +@all"}, {"name": "app", "rules": "~* &* +@all -@dangerous"}, user]});
+    vec![
+        ("two shards", json!({"shards": 2})),
+        ("eleven replicas", json!({"replicasPerShard": 11})),
+        (
+            "a setting that is ours",
+            json!({"config": {"port": "7000"}}),
+        ),
+        (
+            "a setting by its wire name",
+            json!({"config": {"cluster-announce-ip": "10.0.0.1"}}),
+        ),
+        (
+            "a size that is none",
+            json!({"storage": {"size": "plenty"}}),
+        ),
+        (
+            "memory that is none",
+            json!({"resources": {"limits": {"memory": "200 MB"}}}),
+        ),
+        (
+            "a user twice",
+            users(json!({"name": "app", "rules": "+@read"})),
+        ),
+        (
+            "rules with a password",
+            users(json!({"name": "other", "rules": ">secret +@all"})),
+        ),
+        (
+            "a hash that is none",
+            users(json!({"name": "other", "rules": "+@read", "passwordHashes": ["abc"]})),
+        ),
+        (
+            "a label that selects pods",
+            json!({"pod": {"labels": {"app.kubernetes.io/instance": "other"}}}),
+        ),
+    ]
+}
+
+/// The patch that takes a wrong one back to what `World::manifest` says.
+fn back(spec: &Value) -> Value {
+    let mut back = json!({});
+    for key in spec.as_object().into_iter().flat_map(serde_json::Map::keys) {
+        back[key] = match key.as_str() {
+            "shards" => json!(3),
+            "replicasPerShard" => json!(1),
+            "storage" => json!({"size": "1Gi"}),
+            "resources" => json!({"limits": {"memory": "200M"}}),
+            "users" => {
+                json!([{"name": "default", "rules": "~* &* +@all"}, {"name": "app", "rules": "~* &* +@all -@dangerous"}])
+            }
+            _ => Value::Null,
+        };
+    }
+    back
+}
+
+/// An edit taken back a moment later: nothing restarts, nothing is left of it.
+pub(crate) async fn reverted(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let before = cluster.pods().await?;
+    let writer = world.writer(&cluster, "app").await?;
+    let edits = [
+        (
+            json!({"config": {"maxmemory-policy": "allkeys-lru"}}),
+            json!({"config": null}),
+        ),
+        (json!({"shards": 4}), json!({"shards": 3})),
+        (
+            json!({"pod": {"annotations": {"a": "b"}}}),
+            json!({"pod": null}),
+        ),
+    ];
+    for (edit, back) in edits {
+        world
+            .kube
+            .patch(
+                Kind::CLUSTER,
+                &world.namespace,
+                "small",
+                json!({"spec": edit}),
+            )
+            .await?;
+        // Mid-way: the operator has seen the edit and not yet finished with it.
+        until("the edit is seen", READY_LIMIT, || async {
+            let object = world
+                .kube
+                .must(Kind::CLUSTER, &world.namespace, "small")
+                .await?;
+            let seen = object.pointer("/status/observedGeneration")
+                == object.pointer("/metadata/generation");
+            Ok(if seen {
+                Ok(())
+            } else {
+                Err("an older generation".to_owned())
+            })
+        })
+        .await?;
+        world
+            .kube
+            .patch(
+                Kind::CLUSTER,
+                &world.namespace,
+                "small",
+                json!({"spec": back}),
+            )
+            .await?;
+        world.until_ready("small", READY_LIMIT).await?;
+    }
+    let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
+    world.took("edits reverted: whole after", took, "");
+    writer.end(&cluster).await?.nothing_lost()?;
+    let after = cluster.pods().await?;
+    let uids = |pods: &[Pod]| {
+        pods.iter()
+            .map(|pod| (pod.uid.clone(), pod.restarts))
+            .collect::<Vec<_>>()
+    };
+    ensure(uids(&before) == uids(&after), || {
+        "pods were made anew or restarted".to_owned()
+    })
+}
+
+/// `paused: true`: hands off, and the engine's own failover still works.
+pub(crate) async fn paused(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    world
+        .kube
+        .patch(
+            Kind::CLUSTER,
+            &world.namespace,
+            "small",
+            json!({"spec": {"paused": true}}),
+        )
+        .await?;
+    until("the object is paused", READY_LIMIT, || async {
+        let object = world
+            .kube
+            .must(Kind::CLUSTER, &world.namespace, "small")
+            .await?;
+        let state = text(&object, "/status/state").to_owned();
+        Ok(if state == "Paused" {
+            Ok(())
+        } else {
+            Err(state)
+        })
+    })
+    .await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let writer = world.writer(&cluster, "app").await?;
+    let shard = shard_at(&shards, 0)?;
+    go(&world, &cluster, shard, Going::Deleted).await?;
+    crate::failures::until_new(&cluster, &shard.primary).await?;
+    // The engine fails over by itself; nobody tells the others the pod's new address.
+    writer.until_flowing(WHOLE).await?;
+    stays(
+        "nobody acts on a paused cluster",
+        Duration::from_secs(3),
+        || async {
+            let object = world
+                .kube
+                .must(Kind::CLUSTER, &world.namespace, "small")
+                .await?;
+            let state = text(&object, "/status/state").to_owned();
+            Ok(if state == "Paused" {
+                Ok(())
+            } else {
+                Err(state)
+            })
+        },
+    )
+    .await?;
+    world
+        .kube
+        .patch(
+            Kind::CLUSTER,
+            &world.namespace,
+            "small",
+            json!({"spec": {"paused": null}}),
+        )
+        .await?;
+    let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
+    world.took("no longer paused: whole after", took, "");
+    writer
+        .end(&cluster)
+        .await?
+        .lost_at_most(crate::failures::UNDER_WAY)?;
+    let object = world
+        .kube
+        .must(Kind::CLUSTER, &world.namespace, "small")
+        .await?;
+    ensure(condition_of(&object, "Ready").is_some(), || {
+        "no condition Ready".to_owned()
+    })
+}
+
+/// Larger volumes: claims are expanded, no pod restarts.
+pub(crate) async fn expanded(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let before = cluster.pods().await?;
+    let writer = world.writer(&cluster, "app").await?;
+    world
+        .kube
+        .patch(
+            Kind::CLUSTER,
+            &world.namespace,
+            "small",
+            json!({"spec": {"storage": {"size": "2Gi"}}}),
+        )
+        .await?;
+    until(
+        "every claim and the template are larger",
+        READY_LIMIT,
+        || async {
+            let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
+            let large = claims
+                .iter()
+                .filter(|claim| text(claim, "/status/capacity/storage") == "2Gi")
+                .count();
+            let set = world
+                .kube
+                .get(Kind::STATEFUL_SET, &world.namespace, "small")
+                .await?;
+            let template = set.as_ref().map_or("", |set| {
+                text(
+                    set,
+                    "/spec/volumeClaimTemplates/0/spec/resources/requests/storage",
+                )
+            });
+            Ok(if large == COUNT && template == "2Gi" {
+                Ok(())
+            } else {
+                Err(format!("{large} claims, template {template:?}"))
+            })
+        },
+    )
+    .await?;
+    world.until_ready("small", READY_LIMIT).await?;
+    let written = writer.end(&cluster).await?;
+    written.nothing_lost()?;
+    world.took("volumes expanded: gap", written.gap, "");
+    ensure(cluster.pods().await? == before, || {
+        "pods were made anew or restarted".to_owned()
+    })
+}
