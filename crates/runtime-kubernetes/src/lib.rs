@@ -1,5 +1,31 @@
 //! A cluster as pods of one `StatefulSet`: the objects it consists of, and the hands that the
 //! planner moves on Kubernetes.
 
+mod apply;
+mod claims;
+mod facts;
+mod gate;
 pub mod names;
+mod object;
 pub mod objects;
+mod passwords;
+mod pods;
+mod record;
+mod request;
+mod seats;
+mod store;
+pub mod volumes;
+mod wake;
+mod world;
+
+pub use apply::{Applied, Applier, ApplyError};
+pub use facts::{
+    ClaimFact, Container, HostFact, HostState, ObjectKey, PodFact, SetFact, VolumeFact,
+};
+pub use object::{ClusterObject, cluster_resource};
+pub use passwords::PasswordError;
+pub use pods::Pods;
+pub use request::RequestError;
+pub use seats::{GateReport, Sight, formed, recorded, seats};
+pub use wake::Wake;
+pub use world::{Scope, World};

@@ -1,0 +1,406 @@
+//! Brings a cluster's objects to what is wanted. Server-side apply, and only where what there is differs: an idle
+//! cluster costs no write.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, ResourceExt};
+use shardwright_engine::{Access, Credentials};
+use shardwright_manifest::{API_VERSION, Cluster, KIND, SHARDWRIGHT_USER};
+
+use crate::facts::{ObjectKey, state_of};
+use crate::names::{self, Names};
+use crate::object::ClusterObject;
+use crate::objects::{self, BuildError, Built, Given, Objects};
+use crate::passwords::{PasswordError, Passwords};
+use crate::request::{RequestError, ask};
+use crate::wake::Wake;
+use crate::world::{Marked, World};
+
+/// How often Secrets are looked at: they are not watched, for who may watch them may read them all.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How long a watch may lag behind a write before its word counts against what was written.
+const WATCH_LAG: Duration = Duration::from_secs(5);
+
+/// Objects could not be brought to what is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A password can't be had.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The objects can't be built from this manifest.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// There is another object of this name.
+    #[error(
+        "the {kind} {name} is there already and is not ours; remove it, or name the cluster otherwise"
+    )]
+    Taken {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The object still belongs to a cluster of this name that was deleted.
+    #[error(
+        "the {kind} {name} belongs to an earlier cluster of this name; waiting until it is removed"
+    )]
+    NotYetGone {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What an apply did.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// What was written, such as `StatefulSet redis`.
+    pub changed: Vec<String>,
+    /// What is wanted and can't be had, and what stays instead.
+    pub warnings: Vec<String>,
+    /// What is under way, such as the `StatefulSet` being made anew; the cluster's signal rings when to go on.
+    pub pending: Vec<String>,
+    /// How we log in at the servers.
+    pub access: Access,
+}
+
+/// Applies one cluster's objects, again and again.
+#[derive(Debug)]
+pub struct Applier {
+    pub(crate) world: World,
+    pub(crate) key: ObjectKey,
+    pub(crate) names: Names,
+    wake: Wake,
+    done: Option<Done>,
+    written: BTreeMap<(String, String), Written>,
+}
+
+/// The last apply that went well.
+#[derive(Debug)]
+struct Done {
+    at: Instant,
+    uid: String,
+    cluster: Cluster,
+    applied: Applied,
+}
+
+/// What was written of an object last.
+#[derive(Debug)]
+struct Written {
+    wanted: u64,
+    /// Its state after that.
+    after: u64,
+    /// What the watch said then. It may say so a little longer.
+    before: Option<(Marked, Instant)>,
+}
+
+/// What one run does, as it goes along.
+pub(crate) struct Run<'a> {
+    pub(crate) owner: &'a OwnerReference,
+    pub(crate) changed: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) pending: Vec<String>,
+}
+
+impl Applier {
+    /// An applier of the objects of the cluster of this name.
+    pub fn new(world: World, key: ObjectKey) -> Self {
+        Self {
+            names: Names::new(&key.name, &key.namespace),
+            wake: world.wake(&key),
+            world,
+            key,
+            done: None,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either.
+    pub async fn apply(
+        &mut self,
+        object: &ClusterObject,
+        cluster: &Cluster,
+    ) -> Result<Applied, ApplyError> {
+        let rung = self.wake.has_rung();
+        let idle = self.done.as_ref().filter(|done| {
+            !rung && done.at.elapsed() < AGAIN && done.uid == object.uid && done.cluster == *cluster
+        });
+        if let Some(done) = idle {
+            return Ok(Applied {
+                changed: Vec::new(),
+                ..done.applied.clone()
+            });
+        }
+        self.done = None;
+        let owner = owner(object);
+        let mut run = Run {
+            owner: &owner,
+            changed: Vec::new(),
+            warnings: Vec::new(),
+            pending: Vec::new(),
+        };
+        let password = self.apply_all(cluster, &mut run).await?;
+        let credentials = password.map(|password| Credentials {
+            user: Some(SHARDWRIGHT_USER.to_owned()),
+            password,
+        });
+        let applied = Applied {
+            changed: run.changed,
+            warnings: run.warnings,
+            pending: run.pending,
+            access: Access {
+                credentials,
+                ..Access::default()
+            },
+        };
+        self.done = Some(Done {
+            at: Instant::now(),
+            uid: object.uid.clone(),
+            cluster: cluster.clone(),
+            applied: applied.clone(),
+        });
+        Ok(applied)
+    }
+
+    async fn apply_all(
+        &mut self,
+        cluster: &Cluster,
+        run: &mut Run<'_>,
+    ) -> Result<Option<shardwright_engine::Secret>, ApplyError> {
+        let client = self.world.client().clone();
+        let mut passwords = Passwords::gather(&client, &self.names, cluster).await?;
+        let objects = objects::build(
+            cluster,
+            &Given {
+                owner: Some(run.owner),
+                made: &passwords.made,
+                read: &passwords.read,
+                budget: self.world.budget_api(),
+                pods_min: 0,
+            },
+        )?;
+        if let Some(first) = &objects.passwords
+            && passwords.keep(&client, &self.names, first).await?
+        {
+            run.changed
+                .push(format!("Secret {}", self.names.passwords_secret()));
+        }
+        for mut built in objects.list()? {
+            if built.resource.kind == "Secret" && is_named(&built, &self.names.passwords_secret()) {
+                // What is in it is kept as it is, even where a person changed it.
+                if let Some(fields) = built.object.data.as_object_mut() {
+                    fields.remove("data");
+                }
+            }
+            if built.resource.kind == "StatefulSet" {
+                self.apply_set(&objects, built, run).await?;
+            } else {
+                self.apply_one(&built, run).await?;
+            }
+        }
+        self.remove_superseded(&objects, run).await?;
+        self.tend_claims(cluster, run).await?;
+        let ours = passwords.of(SHARDWRIGHT_USER);
+        Ok(ours.map(|password| shardwright_engine::Secret::new(password.expose())))
+    }
+
+    /// Applies one object, unless it is known to be as it is wanted.
+    pub(crate) async fn apply_one(
+        &mut self,
+        built: &Built,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let wanted = hash_of(built)?;
+        if !self.needs_write(built, wanted).await? {
+            return Ok(());
+        }
+        self.refuse_others(built, run).await?;
+        self.write(built, wanted, run).await
+    }
+
+    /// Whether an object is not known to be as it was written last.
+    pub(crate) async fn needs_write(
+        &mut self,
+        built: &Built,
+        wanted: u64,
+    ) -> Result<bool, ApplyError> {
+        let (kind, name) = id_of(built);
+        let key = ObjectKey::new(self.names.namespace(), &name);
+        let mut marked = self.world.mark(&kind, &key);
+        if !self.written.contains_key(&(kind.clone(), name.clone())) {
+            return Ok(true);
+        }
+        if marked == Marked::NotWatched {
+            let there = self.metadata(built).await?;
+            marked = there.map_or(Marked::Absent, |meta| Marked::State(state_of(&meta)));
+        }
+        let Some(written) = self.written.get_mut(&(kind, name)) else {
+            return Ok(true);
+        };
+        if marked == Marked::State(written.after) {
+            written.before = None;
+            return Ok(written.wanted != wanted);
+        }
+        let lags = written
+            .before
+            .is_some_and(|(before, at)| before == marked && at.elapsed() < WATCH_LAG);
+        Ok(written.wanted != wanted || !lags)
+    }
+
+    /// Refuses to take over what is not ours.
+    pub(crate) async fn refuse_others(
+        &self,
+        built: &Built,
+        run: &Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let Some(there) = self.metadata(built).await? else {
+            return Ok(());
+        };
+        let (kind, name) = id_of(built);
+        let label = |key: &str| there.labels.as_ref().and_then(|l| l.get(key));
+        let ours = label(names::MANAGED_BY_LABEL).map(String::as_str) == Some(names::MANAGED_BY)
+            && label(names::INSTANCE_LABEL) == Some(&self.key.name);
+        if !ours {
+            return Err(ApplyError::Taken { kind, name });
+        }
+        let mut owners = there.owner_references.iter().flatten();
+        if there.deletion_timestamp.is_some()
+            || owners.any(|o| o.kind == KIND && o.uid != run.owner.uid)
+        {
+            return Err(ApplyError::NotYetGone { kind, name });
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn write(
+        &mut self,
+        built: &Built,
+        wanted: u64,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let (kind, name) = id_of(built);
+        let key = ObjectKey::new(self.names.namespace(), &name);
+        let before = self.world.mark(&kind, &key);
+        let what = || format!("apply the {kind} {name}");
+        let params = PatchParams::apply(names::FIELD_MANAGER).force();
+        let api = self.api(&built.resource);
+        let there = ask(
+            what,
+            api.patch(&name, &params, &Patch::Apply(&built.object)),
+        )
+        .await?;
+        let after = state_of(&there.metadata);
+        // A write that changed nothing is none.
+        if before != Marked::State(after) {
+            run.changed.push(format!("{kind} {name}"));
+        }
+        let before = Some((before, Instant::now()));
+        let written = Written {
+            wanted,
+            after,
+            before,
+        };
+        self.written.insert((kind, name), written);
+        Ok(())
+    }
+
+    /// Removes the object that held the users before `acl.storage` was changed.
+    async fn remove_superseded(
+        &mut self,
+        objects: &Objects,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let (resource, name) = objects.superseded_acl();
+        let key = ObjectKey::new(self.names.namespace(), &name);
+        if self.world.mark(&resource.kind, &key) == Marked::Absent {
+            return Ok(());
+        }
+        let built = Built {
+            object: DynamicObject::new(&name, &resource),
+            resource,
+        };
+        let Some(there) = self.metadata(&built).await? else {
+            return Ok(());
+        };
+        let mut owners = there.owner_references.iter().flatten();
+        if owners.any(|o| o.uid == run.owner.uid) {
+            self.delete(&built.resource, &name, &there, DeleteParams::default())
+                .await?;
+            run.changed.push(format!("{} {name}", built.resource.kind));
+        }
+        Ok(())
+    }
+
+    /// Deletes just this object: another of the same name is left alone.
+    pub(crate) async fn delete(
+        &self,
+        resource: &ApiResource,
+        name: &str,
+        meta: &ObjectMeta,
+        params: DeleteParams,
+    ) -> Result<(), RequestError> {
+        let params = params.preconditions(Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: None,
+        });
+        let what = || format!("delete the {} {name}", resource.kind);
+        ask(what, self.api(resource).delete(name, &params)).await?;
+        Ok(())
+    }
+
+    async fn metadata(&self, built: &Built) -> Result<Option<ObjectMeta>, RequestError> {
+        let (kind, name) = id_of(built);
+        let api = self.api(&built.resource);
+        let there = ask(
+            || format!("look at the {kind} {name}"),
+            api.get_metadata_opt(&name),
+        )
+        .await?;
+        Ok(there.map(|there| there.metadata))
+    }
+
+    pub(crate) fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        let client = self.world.client().clone();
+        Api::namespaced_with(client, self.names.namespace(), resource)
+    }
+}
+
+/// The `RedisCluster` object as the owner of what is made from it.
+fn owner(object: &ClusterObject) -> OwnerReference {
+    OwnerReference {
+        api_version: API_VERSION.to_owned(),
+        kind: KIND.to_owned(),
+        name: object.key.name.clone(),
+        uid: object.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+fn id_of(built: &Built) -> (String, String) {
+    (built.resource.kind.clone(), built.object.name_any())
+}
+
+fn is_named(built: &Built, name: &str) -> bool {
+    built.object.metadata.name.as_deref() == Some(name)
+}
+
+/// Tells two wanted objects apart.
+pub(crate) fn hash_of(built: &Built) -> Result<u64, ApplyError> {
+    let text = serde_json::to_string(&built.object).map_err(|e| BuildError::Json {
+        name: built.object.name_any(),
+        why: e.to_string(),
+    })?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    Ok(hasher.finish())
+}

@@ -1,0 +1,203 @@
+//! The `StatefulSet` and its claims. The template of the claims can't be changed: where volumes grow, the claims are
+//! patched, and the set is deleted without its pods and made anew. What it recorded, the claims say too.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PropagationPolicy};
+use serde_json::{Value, json};
+use shardwright_manifest::Cluster;
+
+use crate::apply::{Applier, ApplyError, Run, hash_of};
+use crate::facts::ClaimFact;
+use crate::names;
+use crate::objects::{Built, ClaimChange, Objects, claim_change, keep_live_claims};
+use crate::request::ask;
+
+impl Applier {
+    pub(crate) async fn apply_set(
+        &mut self,
+        objects: &Objects,
+        built: Built,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let wanted = hash_of(&built)?;
+        if !self.needs_write(&built, wanted).await? {
+            return Ok(());
+        }
+        let name = self.names.stateful_set().to_owned();
+        let api =
+            Api::<StatefulSet>::namespaced(self.world.client().clone(), self.names.namespace());
+        let look = ask(
+            || format!("look at the StatefulSet {name}"),
+            api.get_opt(&name),
+        );
+        let Some(live) = look.await? else {
+            return self.write(&built, wanted, run).await;
+        };
+        if live.metadata.deletion_timestamp.is_some() {
+            run.pending
+                .push(format!("the StatefulSet {name} is being removed"));
+            return Ok(());
+        }
+        self.refuse_others(&built, run).await?;
+        let mut set = objects.stateful_set.clone();
+        let keeps = keep_pods(&live, &mut set, run);
+        let change = claim_change(&live, &set);
+        match &change {
+            ClaimChange::None => {}
+            ClaimChange::Grow { to_bytes, .. } => {
+                self.grow_claims(*to_bytes, run).await?;
+                return self.remove_set(&built, &live, run).await;
+            }
+            ClaimChange::Shrink { .. } | ClaimChange::Class { .. } | ClaimChange::Unknown => {
+                keep_live_claims(&live, &mut set);
+                run.warnings.extend(warning(&change));
+            }
+        }
+        if !keeps && change == ClaimChange::None {
+            return self.write(&built, wanted, run).await;
+        }
+        let kept = Built::of(&set)?;
+        self.write(&kept, wanted, run).await
+    }
+
+    /// Removes the set and leaves its pods; the next apply makes it anew. Not before a claim says that the cluster was
+    /// formed, if it was: else that would be forgotten.
+    async fn remove_set(
+        &self,
+        built: &Built,
+        live: &StatefulSet,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let formed = self
+            .world
+            .set(&self.key)
+            .is_none_or(|set| set.formed.is_some());
+        let mut claims = self.world.claims(&self.key).into_iter();
+        if formed && !claims.any(|claim| claim.formed.is_some()) {
+            run.pending
+                .push("volumes grow once their claims record whose data they hold".to_owned());
+            return Ok(());
+        }
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Orphan),
+            ..DeleteParams::default()
+        };
+        let name = self.names.stateful_set();
+        self.delete(&built.resource, name, &live.metadata, params)
+            .await?;
+        run.changed.push(format!("StatefulSet {name}"));
+        run.pending.push(format!(
+            "the StatefulSet {name} is made anew, for larger volumes; its pods run on"
+        ));
+        Ok(())
+    }
+
+    /// Claims grow with the manifest, and are removed with the object or outlive it, as the manifest says.
+    pub(crate) async fn tend_claims(
+        &self,
+        cluster: &Cluster,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let retain = cluster.kubernetes().retain_volumes;
+        for claim in self.world.claims(&self.key) {
+            let owned = claim.owners.contains(&run.owner.uid);
+            if claim.leaving || owned != retain {
+                continue;
+            }
+            let owners: &[_] = if retain { &[] } else { &[run.owner] };
+            let mut owners = json!(owners);
+            for owner in owners.as_array_mut().into_iter().flatten() {
+                // The set's pods control the claim's use; the object only takes it along.
+                owner["controller"] = Value::Bool(false);
+                owner["blockOwnerDeletion"] = Value::Bool(false);
+            }
+            self.patch_claim(
+                &claim,
+                &Patch::Apply(json!({
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": claim.name, "ownerReferences": owners},
+                })),
+                run,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn grow_claims(&self, to_bytes: u64, run: &mut Run<'_>) -> Result<(), ApplyError> {
+        for claim in self.world.claims(&self.key) {
+            let smaller = claim.requested_bytes.is_some_and(|bytes| bytes < to_bytes);
+            if smaller && !claim.leaving {
+                let size = json!({"requests": {"storage": to_bytes.to_string()}});
+                let patch = Patch::Merge(json!({
+                    "metadata": {"uid": claim.uid},
+                    "spec": {"resources": size},
+                }));
+                self.patch_claim(&claim, &patch, run).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn patch_claim(
+        &self,
+        claim: &ClaimFact,
+        patch: &Patch<Value>,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let api = Api::<PersistentVolumeClaim>::namespaced(
+            self.world.client().clone(),
+            self.names.namespace(),
+        );
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            force: matches!(patch, Patch::Apply(_)),
+            ..PatchParams::default()
+        };
+        let what = || format!("change the PersistentVolumeClaim {}", claim.name);
+        ask(what, api.patch(&claim.name, &params, patch)).await?;
+        run.changed
+            .push(format!("PersistentVolumeClaim {}", claim.name));
+        Ok(())
+    }
+}
+
+/// Pods that there are stay: whether one may go is not for here to say. Tells whether there are more than wanted.
+fn keep_pods(live: &StatefulSet, wanted: &mut StatefulSet, run: &mut Run<'_>) -> bool {
+    let count = |set: &StatefulSet| set.spec.replicas;
+    let (Some(live), Some(want)) = (count(live), count(wanted)) else {
+        return false;
+    };
+    if live <= want {
+        return false;
+    }
+    wanted.spec.replicas = Some(live);
+    run.warnings.push(format!(
+        "{live} pods stay, though {want} are wanted: a cluster can't be made smaller yet"
+    ));
+    true
+}
+
+fn warning(change: &ClaimChange) -> Option<String> {
+    let named = |class: &Option<String>| class.clone().unwrap_or_else(|| "the default".to_owned());
+    match change {
+        ClaimChange::None | ClaimChange::Grow { .. } => None,
+        ClaimChange::Shrink {
+            from_bytes,
+            to_bytes,
+        } => Some(format!(
+            "volumes stay at {from_bytes} bytes, though {to_bytes} are wanted: no volume can shrink"
+        )),
+        ClaimChange::Class { from, to } => Some(format!(
+            "volumes stay in the storage class {}, though {} is wanted: no volume can change it",
+            named(from),
+            named(to)
+        )),
+        ClaimChange::Unknown => {
+            Some("the claim template of the StatefulSet is not understood; it stays".to_owned())
+        }
+    }
+}

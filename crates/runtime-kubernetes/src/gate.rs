@@ -1,0 +1,159 @@
+//! The start gate of a pod, seen from outside: is its server held, and release it.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use shardwright_engine::Secret;
+use shardwright_manifest::SHARDWRIGHT_USER;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::names::GATE_PORT;
+use crate::seats::GateReport;
+
+/// A gate in a live pod answers in a millisecond. A look at all pods must not wait for one that is cut off.
+const LIMIT: Duration = Duration::from_millis(500);
+/// No answer of a gate is longer.
+const LINE_BYTES_MAX: u64 = 1024;
+
+/// A gate could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GateError {
+    /// It can't be reached, or broke off.
+    #[error("cannot talk to the start gate at {ip}")]
+    Io {
+        /// Where.
+        ip: IpAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// It did not answer in time.
+    #[error("the start gate at {ip} did not answer within {} ms", LIMIT.as_millis())]
+    TimedOut {
+        /// Where.
+        ip: IpAddr,
+    },
+    /// It refused; its own words say why.
+    #[error("the start gate at {ip} refused: {said}")]
+    Refused {
+        /// Where.
+        ip: IpAddr,
+        /// What it said.
+        said: String,
+    },
+}
+
+/// Asks the gate of the pod at this address whether it holds its server. A port on which nothing listens holds none.
+pub(crate) async fn ask(ip: IpAddr, password: &Secret) -> Result<GateReport, GateError> {
+    within(ip, async {
+        let Some(mut gate) = Gate::open(ip, password).await? else {
+            return Ok(GateReport::NotHeld);
+        };
+        let said = gate.say("STATE").await?;
+        Ok(report(&said))
+    })
+    .await
+}
+
+/// Lets the server start. Where nothing listens, it has been let already.
+pub(crate) async fn release(ip: IpAddr, password: &Secret) -> Result<(), GateError> {
+    within(ip, async {
+        if let Some(mut gate) = Gate::open(ip, password).await? {
+            gate.say("RELEASE").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn within<T>(
+    ip: IpAddr,
+    work: impl Future<Output = Result<T, GateError>>,
+) -> Result<T, GateError> {
+    timeout(LIMIT, work)
+        .await
+        .unwrap_or(Err(GateError::TimedOut { ip }))
+}
+
+/// `held stale-primary ID`.
+fn report(said: &str) -> GateReport {
+    match said.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+        ["held", _, id] => GateReport::Held {
+            node: id.parse().ok(),
+        },
+        _ => GateReport::Held { node: None },
+    }
+}
+
+struct Gate {
+    ip: IpAddr,
+    stream: BufReader<TcpStream>,
+}
+
+impl Gate {
+    /// A connection that is logged in; none where nothing listens.
+    async fn open(ip: IpAddr, password: &Secret) -> Result<Option<Self>, GateError> {
+        let stream = match TcpStream::connect((ip, GATE_PORT)).await {
+            Ok(stream) => BufReader::new(stream),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+            Err(source) => return Err(GateError::Io { ip, source }),
+        };
+        let mut gate = Self { ip, stream };
+        let login = format!("AUTH {SHARDWRIGHT_USER} {}", password.expose());
+        gate.say(&login).await?;
+        Ok(Some(gate))
+    }
+
+    /// Sends a line; what the gate answered to it.
+    async fn say(&mut self, line: &str) -> Result<String, GateError> {
+        let said = self.exchange(line).await.map_err(|source| GateError::Io {
+            ip: self.ip,
+            source,
+        })?;
+        match said.split_at_checked(1) {
+            Some(("+", rest)) => Ok(rest.to_owned()),
+            Some(("-", rest)) => Err(self.refused(rest)),
+            Some(_) | None => Err(self.refused("it speaks another language")),
+        }
+    }
+
+    fn refused(&self, said: &str) -> GateError {
+        GateError::Refused {
+            ip: self.ip,
+            said: said.to_owned(),
+        }
+    }
+
+    async fn exchange(&mut self, line: &str) -> io::Result<String> {
+        self.stream
+            .write_all(format!("{line}\r\n").as_bytes())
+            .await?;
+        let mut said = String::new();
+        let mut bounded = (&mut self.stream).take(LINE_BYTES_MAX);
+        bounded.read_line(&mut said).await?;
+        if said.ends_with('\n') {
+            Ok(said.trim_end().to_owned())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gate_says_is_held_whatever_else_it_says() {
+        let id = "07c37dfeb235213a872192d90877d0cd55635b91";
+        let known = GateReport::Held {
+            node: Some(id.parse().expect("an id")),
+        };
+        assert_eq!(report(&format!("held stale-primary {id}")), known);
+        for said in ["held stale-primary", "held", "", "held stale-primary ?"] {
+            assert_eq!(report(said), GateReport::Held { node: None }, "{said}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The `RedisCluster` object as the API server has it.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt;
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::{Map, Value, json};
+use shardwright_manifest::{API_VERSION, Accepted, Cluster, KIND, Problems};
+
+use crate::facts::ObjectKey;
+
+/// What tools write into annotations for themselves: it is theirs, and not to be put on everything.
+const TOOLS_OWN: &str = "kubectl.kubernetes.io/";
+
+/// How `RedisCluster` is called in the paths of the API server.
+pub fn cluster_resource() -> ApiResource {
+    let (group, version) = API_VERSION.split_once('/').unwrap_or(("", API_VERSION));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: API_VERSION.to_owned(),
+        kind: KIND.to_owned(),
+        plural: "redisclusters".to_owned(),
+    }
+}
+
+/// A `RedisCluster` object. Two are equal where what a person wants is: the status does not count.
+#[derive(Clone, Debug)]
+pub struct ClusterObject {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
+    /// Counts the changes of what is wanted.
+    pub generation: i64,
+    /// It is being deleted.
+    pub leaving: bool,
+    /// Names this state of it.
+    pub resource_version: Option<String>,
+    /// Its status, as it is.
+    pub status: Option<Value>,
+    /// The document as it was written, with what tools put into it left out.
+    document: Value,
+}
+
+impl PartialEq for ClusterObject {
+    fn eq(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.leaving == other.leaving && self.document == other.document
+    }
+}
+
+impl ClusterObject {
+    /// Reads an object that came from the API server.
+    pub fn of(object: &DynamicObject) -> Option<Self> {
+        let key = ObjectKey::of(&object.metadata)?;
+        let mut annotations = Map::new();
+        for (k, v) in object.annotations() {
+            if !k.starts_with(TOOLS_OWN) {
+                annotations.insert(k.clone(), Value::String(v.clone()));
+            }
+        }
+        let document = json!({
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "name": key.name,
+                "namespace": key.namespace,
+                "labels": object.labels(),
+                "annotations": annotations,
+            },
+            "spec": object.data.get("spec").cloned().unwrap_or_else(|| json!({})),
+        });
+        Some(Self {
+            key,
+            uid: object.uid()?,
+            generation: object.metadata.generation.unwrap_or(0),
+            leaving: object.metadata.deletion_timestamp.is_some(),
+            resource_version: object.resource_version(),
+            status: object.data.get("status").cloned(),
+            document,
+        })
+    }
+
+    /// What it asks for, or everything that is wrong with it.
+    pub fn accepted(&self) -> Result<Accepted, Problems> {
+        Cluster::from_text(&self.document.to_string())
+    }
+
+    /// The object as Events point to it.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(API_VERSION.to_owned()),
+            kind: Some(KIND.to_owned()),
+            namespace: Some(self.key.namespace.clone()),
+            name: Some(self.key.name.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: Value) -> ClusterObject {
+        let object: DynamicObject = serde_json::from_value(text).expect("an object");
+        ClusterObject::of(&object).expect("a cluster")
+    }
+
+    #[test]
+    fn an_object_is_read_without_what_tools_put_into_it() {
+        let read = object(json!({
+            "apiVersion": "shardwright.dev/v1alpha1", "kind": "RedisCluster",
+            "metadata": {
+                "name": "redis", "namespace": "cache", "uid": "u", "generation": 3,
+                "creationTimestamp": "2024-01-01T00:00:00Z",
+                "labels": {"team": "a"},
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "why": "b"},
+            },
+            "spec": {"shards": 5},
+            "status": {"phase": "x"},
+        }));
+        let cluster = read.accepted().expect("a sound document").cluster;
+        assert_eq!((cluster.shards(), cluster.namespace()), (5, Some("cache")));
+        assert_eq!(cluster.labels().len(), 1);
+        assert_eq!(cluster.annotations().keys().collect::<Vec<_>>(), ["why"]);
+    }
+
+    #[test]
+    fn a_status_alone_is_no_change() {
+        let with = |status: &str, shards: u32| {
+            object(json!({
+                "metadata": {"name": "redis", "namespace": "cache", "uid": "u"},
+                "spec": {"shards": shards}, "status": {"s": status},
+            }))
+        };
+        assert_eq!(with("a", 3), with("b", 3));
+        assert_ne!(with("a", 3), with("a", 4));
+    }
+
+    #[test]
+    fn an_unsound_object_tells_all_its_problems() {
+        let read = object(json!({
+            "metadata": {"name": "redis", "namespace": "cache", "uid": "u"},
+            "spec": {"shards": 1, "shrads": 3},
+        }));
+        let problems = read.accepted().expect_err("unsound").to_string();
+        assert!(problems.contains("shrads"), "{problems}");
+    }
+}

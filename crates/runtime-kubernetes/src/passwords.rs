@@ -1,0 +1,219 @@
+//! The passwords of a cluster's users: made once and kept, or read from the Secrets that the manifest names.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret as SecretObject;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Map, Value, json};
+use shardwright_manifest::{Cluster, Secret};
+
+use crate::names::{self, Names};
+use crate::objects::{passwords_to_make, passwords_to_read};
+use crate::request::{RequestError, ask};
+
+/// A password can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The Secret that the manifest names is not there.
+    #[error(
+        "the password of user {user}: there is no Secret {secret}; create it, with the key {key}"
+    )]
+    NoSecret {
+        /// Whose.
+        user: String,
+        /// Which.
+        secret: String,
+        /// Its key.
+        key: String,
+    },
+    /// The Secret has no such key.
+    #[error("the password of user {user}: the Secret {secret} has no key {key}; add it")]
+    NoKey {
+        /// Whose.
+        user: String,
+        /// Which.
+        secret: String,
+        /// The key.
+        key: String,
+    },
+    /// What is there can't be a password.
+    #[error(
+        "the password of user {user}: the key {key} of the Secret {secret} is empty or no text; change it"
+    )]
+    Unusable {
+        /// Whose.
+        user: String,
+        /// Which.
+        secret: String,
+        /// The key.
+        key: String,
+    },
+    /// The system gives no random bytes.
+    #[error("no random bytes for a password: {0}")]
+    Random(String),
+}
+
+/// The passwords of a cluster, by user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Passwords {
+    pub(crate) made: BTreeMap<String, Secret>,
+    pub(crate) read: BTreeMap<String, Secret>,
+    /// Those of [`Passwords::made`] that the Secret does not hold yet.
+    fresh: BTreeMap<String, Secret>,
+    /// The state of the Secret that was read; absent where there is none.
+    found: Option<String>,
+}
+
+impl Passwords {
+    pub(crate) fn of(&self, user: &str) -> Option<&Secret> {
+        self.read.get(user).or_else(|| self.made.get(user))
+    }
+
+    /// Reads what there is, and makes what is missing: in memory only, see [`Passwords::keep`].
+    pub(crate) async fn gather(
+        client: &Client,
+        names: &Names,
+        cluster: &Cluster,
+    ) -> Result<Self, PasswordError> {
+        let api = Api::<SecretObject>::namespaced(client.clone(), names.namespace());
+        let mut all = Self::default();
+        for (user, place) in passwords_to_read(cluster) {
+            let secret = get(&api, &place.name).await?;
+            let password = password(user, secret.as_ref(), &place.name, &place.key)?;
+            all.read.insert(user.to_owned(), password);
+        }
+        let to_make = passwords_to_make(cluster);
+        if to_make.is_empty() {
+            return Ok(all);
+        }
+        let name = names.passwords_secret();
+        let kept = get(&api, &name).await?;
+        all.found = kept.as_ref().and_then(ResourceExt::resource_version);
+        for user in to_make {
+            let there = kept.as_ref().filter(|s| data(s).contains_key(user));
+            let password = match there {
+                Some(secret) => password(user, Some(secret), &name, user)?,
+                None => {
+                    let password = make()?;
+                    all.fresh.insert(user.to_owned(), password.clone());
+                    password
+                }
+            };
+            all.made.insert(user.to_owned(), password);
+        }
+        Ok(all)
+    }
+
+    /// Keeps the passwords that were just made, before anything is made from them. What is there is never
+    /// overwritten: where another was quicker, this fails. Says whether it wrote.
+    pub(crate) async fn keep(
+        &mut self,
+        client: &Client,
+        names: &Names,
+        first: &SecretObject,
+    ) -> Result<bool, RequestError> {
+        if self.fresh.is_empty() {
+            return Ok(false);
+        }
+        let api = Api::<SecretObject>::namespaced(client.clone(), names.namespace());
+        let name = names.passwords_secret();
+        let what = || format!("keep the passwords in the Secret {name}");
+        let kept = match &self.found {
+            None => {
+                let create = PostParams {
+                    field_manager: Some(names::FIELD_MANAGER.to_owned()),
+                    ..PostParams::default()
+                };
+                ask(what, api.create(&create, first)).await?
+            }
+            Some(version) => {
+                let mut added = Map::new();
+                for (user, password) in &self.fresh {
+                    added.insert(user.clone(), json!(password.expose()));
+                }
+                let patch: Patch<Value> = Patch::Merge(json!({
+                    "metadata": {"resourceVersion": version},
+                    "stringData": added,
+                }));
+                let manager = PatchParams {
+                    field_manager: Some(names::FIELD_MANAGER.to_owned()),
+                    ..PatchParams::default()
+                };
+                ask(what, api.patch(&name, &manager, &patch)).await?
+            }
+        };
+        self.found = kept.resource_version();
+        self.fresh.clear();
+        Ok(true)
+    }
+}
+
+async fn get(api: &Api<SecretObject>, name: &str) -> Result<Option<SecretObject>, RequestError> {
+    ask(|| format!("read the Secret {name}"), api.get_opt(name)).await
+}
+
+fn data(secret: &SecretObject) -> BTreeMap<String, ByteString> {
+    secret.data.clone().unwrap_or_else(BTreeMap::new)
+}
+
+/// The password under a key. The line end that `echo` leaves behind is no part of it.
+fn password(
+    user: &str,
+    secret: Option<&SecretObject>,
+    name: &str,
+    key: &str,
+) -> Result<Secret, PasswordError> {
+    let (user, name, key) = (user.to_owned(), name.to_owned(), key.to_owned());
+    let Some(secret) = secret else {
+        let secret = name;
+        return Err(PasswordError::NoSecret { user, secret, key });
+    };
+    let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(&key)) else {
+        let secret = name;
+        return Err(PasswordError::NoKey { user, secret, key });
+    };
+    match std::str::from_utf8(&bytes.0).map(|text| text.trim_end_matches(['\r', '\n'])) {
+        Ok(text) if !text.is_empty() => Ok(Secret::new(text)),
+        Ok(_) | Err(_) => {
+            let secret = name;
+            Err(PasswordError::Unusable { user, secret, key })
+        }
+    }
+}
+
+fn make() -> Result<Secret, PasswordError> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|e| PasswordError::Random(e.to_string()))?;
+    Ok(Secret::from_random(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(data: Value) -> SecretObject {
+        serde_json::from_value(json!({"data": data})).expect("a Secret")
+    }
+
+    #[test]
+    fn a_password_is_text_without_its_line_end() {
+        // "hunter2\n", "" and the byte 0xff.
+        let object = secret(json!({"good": "aHVudGVyMgo=", "empty": "", "binary": "/w=="}));
+        let read = |key: &str| password("worker", Some(&object), "mine", key);
+        assert_eq!(read("good").expect("a password").expose(), "hunter2");
+        for key in ["empty", "binary"] {
+            assert!(
+                matches!(read(key), Err(PasswordError::Unusable { .. })),
+                "{key}"
+            );
+        }
+        assert!(matches!(read("other"), Err(PasswordError::NoKey { .. })));
+        let none = password("worker", None, "mine", "good");
+        assert!(matches!(none, Err(PasswordError::NoSecret { .. })));
+    }
+}

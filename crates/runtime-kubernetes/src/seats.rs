@@ -1,0 +1,185 @@
+//! What the planner's runtime says of each pod. Pure: facts in, seats out.
+//!
+//! Nothing is concluded from silence. A pod object that is missing, a Kubernetes node that does not report, a pod
+//! without an address: each leaves the process unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use shardwright_runtime::Seat;
+use shardwright_topology::{
+    Address, Death, DeathProof, Disk, Formed, Host, NodeId, Place, Process, Seen, ServerName,
+    Starter, Timestamp, Why,
+};
+
+use crate::facts::{ClaimFact, Container, HostFact, PodFact, SetFact, VolumeFact};
+use crate::names::{self, Names};
+
+/// What the start gate of a pod said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GateReport {
+    /// The server is not started: it would come back as an old primary.
+    Held {
+        /// The node it would come back as, where that can be read.
+        node: Option<NodeId>,
+    },
+    /// Nothing is held: the server runs, or is about to.
+    NotHeld,
+}
+
+/// Everything that is known of one cluster's pods.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    /// The names of its objects.
+    pub names: &'a Names,
+    /// How many pods are wanted.
+    pub wanted: u32,
+    /// Whether the servers keep an append-only file.
+    pub aof: bool,
+    /// The pods there are.
+    pub pods: &'a [Arc<PodFact>],
+    /// The claims there are.
+    pub claims: &'a [Arc<ClaimFact>],
+    /// The `StatefulSet`.
+    pub set: Option<&'a SetFact>,
+    /// The Kubernetes nodes that pods are on or volumes are tied to.
+    pub hosts: &'a BTreeMap<String, Arc<HostFact>>,
+    /// The volumes of the claims, by name, as far as they could be read.
+    pub volumes: &'a BTreeMap<String, VolumeFact>,
+    /// What gates said, by pod, of the pod (by its uid) that was asked.
+    pub gates: &'a BTreeMap<String, (String, GateReport)>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A seat for every ordinal that is wanted, and for every pod beyond that still exists.
+pub fn seats(sight: &Sight<'_>) -> Vec<Seat> {
+    let beyond = sight
+        .pods
+        .iter()
+        .filter_map(|pod| sight.names.ordinal(&pod.name));
+    let ordinals: BTreeSet<u32> = (0..sight.wanted).chain(beyond).collect();
+    ordinals.into_iter().map(|n| seat(sight, n)).collect()
+}
+
+/// The recorded fact that the cluster was formed: the `StatefulSet`'s, else that of any claim. Claims outlive their
+/// cluster where volumes are retained.
+pub fn formed(set: Option<&SetFact>, claims: &[Arc<ClaimFact>]) -> Option<Formed> {
+    let on_set = set.and_then(|set| set.formed.clone());
+    on_set.or_else(|| {
+        let on_claims = claims.iter().filter_map(|claim| claim.formed.clone());
+        // Of two the later counts, and of two of one time the one whose id is greater: any order will do, but one.
+        on_claims.max_by(|a, b| (a.at, &a.cluster_id).cmp(&(b.at, &b.cluster_id)))
+    })
+}
+
+/// The node that is recorded at a pod: by the `StatefulSet`, else by its claim.
+pub fn recorded(set: Option<&SetFact>, claim: Option<&ClaimFact>, pod: &str) -> Option<NodeId> {
+    let on_set = set.and_then(|set| set.nodes.get(pod).copied());
+    on_set.or_else(|| claim.and_then(|claim| claim.node))
+}
+
+fn seat(sight: &Sight<'_>, ordinal: u32) -> Seat {
+    let name = sight.names.pod(ordinal);
+    let pod = sight.pods.iter().find(|pod| pod.name == name);
+    let claim_name = sight.names.claim(&name);
+    let claim = sight.claims.iter().find(|claim| claim.name == claim_name);
+    let recorded_id = recorded(sight.set, claim.map(|c| &**c), &name);
+    let kept = sight.aof && claim.is_some_and(|claim| claim.node.is_some());
+    let gate = pod.and_then(|pod| gate_of(sight, pod));
+    Seat {
+        address: address(pod.map(|p| &**p)),
+        place: place(sight, pod.map(|p| &**p), claim.map(|c| &**c), ordinal),
+        process: process(pod.map(|p| &**p), sight.now),
+        // The kubelet starts every server; one that its gate holds then waits for a step.
+        starter: match gate {
+            Some(GateReport::Held { .. }) => Starter::Step,
+            Some(GateReport::NotHeld) | None => Starter::Host,
+        },
+        leaving: pod.is_some_and(|pod| pod.leaving_since.is_some()),
+        disk: match gate {
+            Some(GateReport::Held { .. }) => Seen::Known(Disk::Stale { owns_slots: true }),
+            Some(GateReport::NotHeld) | None if kept => Seen::Known(Disk::Log),
+            Some(GateReport::NotHeld) | None => Seen::Unknown(Why::NotAsked),
+        },
+        recorded_id,
+        name: ServerName(name),
+    }
+}
+
+/// What the gate of just this pod said: another of the same name has another gate.
+fn gate_of<'a>(sight: &Sight<'a>, pod: &PodFact) -> Option<&'a GateReport> {
+    let (uid, report) = sight.gates.get(&pod.name)?;
+    (*uid == pod.uid).then_some(report)
+}
+
+fn address(pod: Option<&PodFact>) -> Seen<Address> {
+    let unknown = |how: &str| Seen::Unknown(Why::Unreachable(how.to_owned()));
+    let Some(pod) = pod else {
+        return unknown("there is no such pod");
+    };
+    match pod.ip {
+        // The address of a pod at its end may be another pod's by now.
+        Some(_) if pod.over => unknown("its pod has ended"),
+        Some(ip) => Seen::Known(Address {
+            bus_port: names::BUS_PORT,
+            ..Address::new(Host::Ip(ip), names::CLIENT_PORT)
+        }),
+        None => match (&pod.unschedulable, &pod.container) {
+            (Some(why), _) => unknown(&format!("its pod can't be placed: {why}")),
+            (None, Container::NotYet(Some(why))) => {
+                unknown(&format!("its pod has no address yet: {why}"))
+            }
+            (None, _) => unknown("its pod has no address yet"),
+        },
+    }
+}
+
+fn place(
+    sight: &Sight<'_>,
+    pod: Option<&PodFact>,
+    claim: Option<&ClaimFact>,
+    ordinal: u32,
+) -> Place {
+    let volume = claim
+        .and_then(|claim| claim.volume.as_ref())
+        .and_then(|name| sight.volumes.get(name));
+    let tied_to = volume.and_then(|volume| volume.host.clone());
+    // Where a volume is tied, its pod will come back, if it is not there now.
+    let host = pod
+        .and_then(|pod| pod.host.clone())
+        .or_else(|| tied_to.clone());
+    let of_host = host
+        .as_ref()
+        .and_then(|name| sight.hosts.get(name)?.zone.clone());
+    Place {
+        zone: of_host.or_else(|| volume.and_then(|volume| volume.zone.clone())),
+        host,
+        pinned_by_volume: tied_to.is_some(),
+        leave_rank: ordinal,
+    }
+}
+
+/// The kubelet's word that a container ended proves a death only where no other is started in its place: elsewhere the
+/// word may be older than the successor, and the live sandbox itself (it refuses connections) is the quicker witness.
+fn process(pod: Option<&PodFact>, now: Timestamp) -> Process {
+    let Some(pod) = pod else {
+        return Process::Unknown;
+    };
+    let at_its_end = pod.over || pod.leaving_since.is_some();
+    match &pod.container {
+        Container::Ended { id, .. } if at_its_end => Process::Dead(Death {
+            proof: DeathProof::TerminatedByKubelet {
+                container: id.clone(),
+            },
+            since: now,
+        }),
+        Container::Ended { .. } | Container::Running { .. } | Container::NotYet(_) => {
+            Process::Unknown
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "seats_tests.rs"]
+mod tests;

@@ -1,0 +1,341 @@
+//! Seats from facts that are read from objects as the API server writes them.
+
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use serde_json::{Value, json};
+
+use super::*;
+
+const ID: &str = "07c37dfeb235213a872192d90877d0cd55635b91";
+const OTHER_ID: &str = "1111111111111111111111111111111111111111";
+
+/// What there is, and what is seen of it.
+struct Scene {
+    pods: Vec<Arc<PodFact>>,
+    claims: Vec<Arc<ClaimFact>>,
+    set: Option<SetFact>,
+    hosts: BTreeMap<String, Arc<HostFact>>,
+    volumes: BTreeMap<String, VolumeFact>,
+    gates: BTreeMap<String, (String, GateReport)>,
+    aof: bool,
+}
+
+impl Scene {
+    fn empty() -> Self {
+        Self {
+            pods: Vec::new(),
+            claims: Vec::new(),
+            set: None,
+            hosts: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            aof: true,
+        }
+    }
+
+    fn of(pod: Value) -> Self {
+        Self {
+            pods: vec![pod_of(pod)],
+            ..Self::empty()
+        }
+    }
+
+    fn seats(&self, wanted: u32) -> Vec<Seat> {
+        seats(&Sight {
+            names: &Names::new("redis", "cache"),
+            wanted,
+            aof: self.aof,
+            pods: &self.pods,
+            claims: &self.claims,
+            set: self.set.as_ref(),
+            hosts: &self.hosts,
+            volumes: &self.volumes,
+            gates: &self.gates,
+            now: Timestamp(5),
+        })
+    }
+
+    fn first(&self) -> Seat {
+        self.seats(1).remove(0)
+    }
+}
+
+fn labels() -> Value {
+    json!({"app.kubernetes.io/name": "redis-cluster", "app.kubernetes.io/instance": "redis"})
+}
+
+fn read<T: serde::de::DeserializeOwned>(object: Value) -> T {
+    serde_json::from_value(object).expect("an object of Kubernetes")
+}
+
+fn pod_of(pod: Value) -> Arc<PodFact> {
+    Arc::new(PodFact::of(&read::<Pod>(pod)).expect("a pod of ours"))
+}
+
+fn claim_of(claim: Value) -> Arc<ClaimFact> {
+    let claim = read::<PersistentVolumeClaim>(claim);
+    Arc::new(ClaimFact::of(&claim).expect("a claim of ours"))
+}
+
+/// A pod on node-1 with an address, whose container is in this state.
+fn pod(name: &str, state: Value, last_state: Value) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "cache", "uid": "u1", "labels": labels()},
+        "spec": {"nodeName": "node-1", "containers": []},
+        "status": {
+            "phase": "Running", "podIP": "10.1.2.3",
+            "containerStatuses": [{
+                "name": "redis", "image": "i", "imageID": "i", "ready": false, "restartCount": 0,
+                "containerID": "containerd://now", "state": state, "lastState": last_state,
+            }],
+        },
+    })
+}
+
+fn running() -> Value {
+    json!({"running": {"startedAt": "2024-01-01T00:00:00Z"}})
+}
+
+fn ended(id: &str) -> Value {
+    json!({"terminated": {"containerID": id, "exitCode": 137, "reason": "OOMKilled"}})
+}
+
+fn leaving(mut pod: Value) -> Value {
+    pod["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+    pod
+}
+
+fn claim(annotations: &Value) -> Value {
+    json!({
+        "metadata": {"name": "data-redis-0", "namespace": "cache", "uid": "c1",
+                     "labels": labels(), "annotations": annotations},
+        "spec": {"volumeName": "v", "resources": {"requests": {"storage": "5Gi"}}},
+    })
+}
+
+fn set(formed: Option<Formed>, nodes: &[(&str, &str)]) -> SetFact {
+    let id = |text: &str| text.parse().expect("an id");
+    SetFact {
+        cluster: crate::facts::ObjectKey::new("cache", "redis"),
+        uid: "s1".to_owned(),
+        leaving: false,
+        state: 0,
+        formed,
+        nodes: nodes
+            .iter()
+            .map(|(pod, node)| ((*pod).to_owned(), id(node)))
+            .collect(),
+        unreadable: None,
+    }
+}
+
+fn is_unreachable(seat: &Seat, how: &str) -> bool {
+    matches!(&seat.address, Seen::Unknown(Why::Unreachable(said)) if said.contains(how))
+}
+
+#[test]
+fn a_missing_pod_proves_nothing() {
+    let seats = Scene::empty().seats(3);
+    let names: Vec<&str> = seats.iter().map(|s| s.name.0.as_str()).collect();
+    assert_eq!(names, ["redis-0", "redis-1", "redis-2"]);
+    for (rank, seat) in (0_u32..).zip(&seats) {
+        assert_eq!(seat.process, Process::Unknown);
+        assert!(is_unreachable(seat, "no such pod"));
+        assert_eq!(seat.disk, Seen::Unknown(Why::NotAsked));
+        assert_eq!((seat.place.leave_rank, seat.starter), (rank, Starter::Host));
+        assert_eq!((seat.recorded_id, seat.leaving), (None, false));
+    }
+}
+
+#[test]
+fn a_running_container_has_an_address_and_an_unknown_process() {
+    let seat = Scene::of(pod("redis-0", running(), json!({}))).first();
+    let address = seat.address.known().expect("an address");
+    assert_eq!(address.to_string(), "10.1.2.3:6379");
+    assert_eq!(address.bus_port, 16379);
+    assert_eq!(seat.process, Process::Unknown);
+}
+
+#[test]
+fn a_container_that_may_have_a_successor_is_not_called_dead() {
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    for (state, last) in [
+        (ended("containerd://old"), json!({})),
+        (waiting, ended("containerd://old")),
+        (running(), ended("containerd://old")),
+    ] {
+        let seat = Scene::of(pod("redis-0", state, last)).first();
+        assert_eq!(seat.process, Process::Unknown);
+        assert!(seat.address.known().is_some(), "its sandbox can refuse");
+    }
+}
+
+#[test]
+fn the_kubelet_proves_the_death_of_a_container_that_none_will_follow() {
+    let proved = |pod: Value| match Scene::of(pod).first().process {
+        Process::Dead(Death { proof, since }) => {
+            assert_eq!(since, Timestamp(5));
+            Some(proof)
+        }
+        Process::Running | Process::Unknown => None,
+    };
+    let container = "containerd://old".to_owned();
+    let death = Some(DeathProof::TerminatedByKubelet { container });
+    let going = leaving(pod("redis-0", ended("containerd://old"), json!({})));
+    assert_eq!(proved(going), death);
+    let mut over = pod("redis-0", ended("containerd://old"), json!({}));
+    over["status"]["phase"] = json!("Failed");
+    assert_eq!(proved(over.clone()), death);
+    assert!(is_unreachable(&Scene::of(over).first(), "has ended"));
+    // It leaves, but still runs, or never ran.
+    assert_eq!(proved(leaving(pod("redis-0", running(), json!({})))), None);
+    let never = json!({"waiting": {"reason": "ContainerCreating"}});
+    assert_eq!(proved(leaving(pod("redis-0", never, json!({})))), None);
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_leaves() {
+    assert!(
+        Scene::of(leaving(pod("redis-0", running(), json!({}))))
+            .first()
+            .leaving
+    );
+    assert!(
+        !Scene::of(pod("redis-0", running(), json!({})))
+            .first()
+            .leaving
+    );
+}
+
+#[test]
+fn a_pod_without_an_address_tells_why() {
+    let mut pending = pod(
+        "redis-0",
+        json!({"waiting": {"reason": "ImagePullBackOff"}}),
+        json!({}),
+    );
+    pending["status"]["podIP"] = Value::Null;
+    assert!(is_unreachable(
+        &Scene::of(pending.clone()).first(),
+        "ImagePullBackOff"
+    ));
+    pending["status"]["conditions"] = json!([{
+        "type": "PodScheduled", "status": "False", "message": "0/3 nodes are available",
+    }]);
+    assert!(is_unreachable(
+        &Scene::of(pending).first(),
+        "0/3 nodes are available"
+    ));
+}
+
+#[test]
+fn a_pod_beyond_those_wanted_keeps_its_seat_and_others_get_none() {
+    let mut scene = Scene::of(pod("redis-7", running(), json!({})));
+    scene
+        .pods
+        .push(pod_of(pod("redis-extra", running(), json!({}))));
+    let seats = scene.seats(2);
+    let names: Vec<&str> = seats.iter().map(|s| s.name.0.as_str()).collect();
+    assert_eq!(names, ["redis-0", "redis-1", "redis-7"]);
+}
+
+#[test]
+fn a_held_server_is_started_by_a_step_and_comes_back_stale() {
+    let mut scene = Scene::of(pod("redis-0", running(), json!({})));
+    let held = |uid: &str| {
+        let report = GateReport::Held { node: None };
+        [("redis-0".to_owned(), (uid.to_owned(), report))].into()
+    };
+    scene.gates = held("u1");
+    let seat = scene.first();
+    assert_eq!(seat.starter, Starter::Step);
+    assert_eq!(seat.disk, Seen::Known(Disk::Stale { owns_slots: true }));
+    // What the gate of an earlier pod of that name said says nothing of this one.
+    scene.gates = held("u0");
+    assert_eq!(scene.first().starter, Starter::Host);
+    assert_eq!(scene.first().disk, Seen::Unknown(Why::NotAsked));
+}
+
+#[test]
+fn a_log_is_there_where_it_is_kept_and_the_claim_was_used() {
+    let mut scene = Scene::of(pod("redis-0", running(), json!({})));
+    scene.claims = vec![claim_of(claim(&json!({})))];
+    assert_eq!(scene.first().disk, Seen::Unknown(Why::NotAsked));
+    scene.claims = vec![claim_of(claim(&json!({"shardwright.dev/node-id": ID})))];
+    assert_eq!(scene.first().disk, Seen::Known(Disk::Log));
+    scene.aof = false;
+    assert_eq!(scene.first().disk, Seen::Unknown(Why::NotAsked));
+}
+
+#[test]
+fn the_sets_record_counts_more_than_the_claims() {
+    let mut scene = Scene::empty();
+    scene.claims = vec![claim_of(claim(&json!({"shardwright.dev/node-id": ID})))];
+    assert_eq!(scene.first().recorded_id, ID.parse().ok());
+    scene.set = Some(set(None, &[("redis-0", OTHER_ID)]));
+    assert_eq!(scene.first().recorded_id, OTHER_ID.parse().ok());
+}
+
+#[test]
+fn formed_is_told_by_the_set_else_by_any_claim() {
+    let on_claim = |id: &str, at: &str| {
+        claim_of(claim(&json!({
+            "shardwright.dev/cluster-id": id, "shardwright.dev/formed-at-ms": at,
+        })))
+    };
+    let fact = |id: &str, at| Formed {
+        cluster_id: id.to_owned(),
+        at: Timestamp(at),
+    };
+    let claims = [
+        on_claim("a", "7"),
+        on_claim("b", "9"),
+        claim_of(claim(&json!({}))),
+    ];
+    assert_eq!(formed(None, &claims[2..]), None);
+    assert_eq!(formed(None, &claims), Some(fact("b", 9)));
+    assert_eq!(formed(Some(&set(None, &[])), &claims), Some(fact("b", 9)));
+    let on_set = set(Some(fact("c", 1)), &[]);
+    assert_eq!(formed(Some(&on_set), &claims), Some(fact("c", 1)));
+}
+
+#[test]
+fn places_come_from_the_kubernetes_node_and_the_volume() {
+    let mut scene = Scene::of(pod("redis-0", running(), json!({})));
+    let node: Node = read(json!({
+        "metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": "z1"}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }));
+    let host = Arc::new(HostFact::of(&node).expect("a node"));
+    scene.hosts.insert("node-1".to_owned(), host);
+    let place = |zone: Option<&str>, host: Option<&str>, pinned_by_volume| Place {
+        zone: zone.map(str::to_owned),
+        host: host.map(str::to_owned),
+        pinned_by_volume,
+        leave_rank: 0,
+    };
+    assert_eq!(
+        scene.first().place,
+        place(Some("z1"), Some("node-1"), false)
+    );
+    // A volume that only one Kubernetes node can use ties its pod there, even while there is no pod.
+    let volume = |key: &str, values: Value| {
+        VolumeFact::of(&read::<PersistentVolume>(
+            json!({"spec": {"nodeAffinity": {"required": {
+            "nodeSelectorTerms": [{"matchExpressions": [
+                {"key": key, "operator": "In", "values": values}]}]}}}}),
+        ))
+    };
+    scene.pods.clear();
+    scene.claims = vec![claim_of(claim(&json!({})))];
+    assert_eq!(scene.first().place, place(None, None, false));
+    for key in ["kubernetes.io/hostname", "topology.hostpath.csi/node"] {
+        let tied = volume(key, json!(["node-1"]));
+        scene.volumes = [("v".to_owned(), tied)].into();
+        assert_eq!(scene.first().place, place(Some("z1"), Some("node-1"), true));
+    }
+    let zonal = volume("topology.kubernetes.io/zone", json!(["z3"]));
+    scene.volumes = [("v".to_owned(), zonal)].into();
+    assert_eq!(scene.first().place, place(Some("z3"), None, false));
+    let free = volume("kubernetes.io/hostname", json!(["node-1", "node-2"]));
+    assert_eq!(free, VolumeFact::default());
+}

@@ -1,0 +1,377 @@
+//! What there is on Kubernetes of all our clusters, kept up by watches; and who is to look again when it changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::core::{
+    ApiResource, DynamicObject, DynamicResourceScope, NamespaceResourceScope, PartialObjectMeta,
+};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::facts::{ClaimFact, HostFact, ObjectKey, PodFact, SetFact, cluster_of, state_of};
+use crate::names;
+use crate::object::{ClusterObject, cluster_resource};
+use crate::objects::{BudgetApi, budget_resource};
+use crate::store::{Change, Store, Writer};
+use crate::wake::{Bells, Wake};
+
+/// Where clusters are looked after.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// In all namespaces.
+    Everywhere,
+    /// In one.
+    Namespace(String),
+}
+
+/// What there is. Cheap to clone; the watches end with the last clone.
+#[derive(Clone)]
+pub struct World {
+    client: Client,
+    budget_api: BudgetApi,
+    stores: Arc<Stores>,
+    watches: Arc<Watches>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Watches(Vec<AbortHandle>);
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// One state of an object that we apply, as far as others could change it: none of its contents, so that it costs
+/// next to nothing to keep.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    cluster: ObjectKey,
+    state: u64,
+}
+
+impl Mark {
+    fn of(object: &PartialObjectMeta<DynamicObject>) -> Option<Self> {
+        Some(Self {
+            cluster: cluster_of(&object.metadata)?,
+            state: state_of(&object.metadata),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Stores {
+    clusters: Arc<Store<ClusterObject>>,
+    pods: Arc<Store<PodFact>>,
+    claims: Arc<Store<ClaimFact>>,
+    sets: Arc<Store<SetFact>>,
+    hosts: Arc<Store<HostFact>>,
+    /// By kind.
+    marks: BTreeMap<String, Arc<Store<Mark>>>,
+    bells: Bells,
+    coming_and_going: watch::Sender<u64>,
+    filled: watch::Sender<usize>,
+    errors: AtomicU64,
+}
+
+impl World {
+    /// Starts the watches. Fails where the API server can't be asked which disruption budgets it serves.
+    pub async fn start(client: Client, scope: &Scope) -> Result<Self, kube::Error> {
+        let budget_api = budgets_served(&client).await?;
+        let marked = [
+            ApiResource::erase::<ConfigMap>(&()),
+            ApiResource::erase::<Service>(&()),
+            ApiResource::erase::<NetworkPolicy>(&()),
+            budget_resource(budget_api),
+        ];
+        let marks = marked
+            .iter()
+            .map(|kind| (kind.kind.clone(), Arc::default()));
+        let stores = Arc::new(Stores {
+            clusters: Arc::default(),
+            pods: Arc::default(),
+            claims: Arc::default(),
+            sets: Arc::default(),
+            hosts: Arc::default(),
+            marks: marks.collect(),
+            bells: Bells::default(),
+            coming_and_going: watch::Sender::new(0),
+            filled: watch::Sender::new(0),
+            errors: AtomicU64::new(0),
+        });
+        let watches = Watcher {
+            client: client.clone(),
+            scope: scope.clone(),
+            stores: Arc::clone(&stores),
+        }
+        .start(&marked);
+        Ok(Self {
+            client,
+            budget_api,
+            stores,
+            watches: Arc::new(Watches(watches)),
+        })
+    }
+
+    /// The client it was made with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The disruption budgets that this API server serves: `policy/v1`, or `v1beta1` where only that is.
+    pub fn budget_api(&self) -> BudgetApi {
+        self.budget_api
+    }
+
+    /// Ends when every watch has had its first list.
+    pub async fn filled(&self) {
+        let mut filled = self.stores.filled.subscribe();
+        let all = self.watches.0.len();
+        if filled.wait_for(|n| *n >= all).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How often a watch failed since the start.
+    pub fn watch_errors(&self) -> u64 {
+        self.stores.errors.load(Ordering::Relaxed)
+    }
+
+    /// The `RedisCluster` objects there are.
+    pub fn clusters(&self) -> Vec<ObjectKey> {
+        self.stores.clusters.keys()
+    }
+
+    /// One of them, as it is now.
+    pub fn object(&self, key: &ObjectKey) -> Option<Arc<ClusterObject>> {
+        self.stores.clusters.get(key)
+    }
+
+    /// Tells when a `RedisCluster` object has come, changed or gone.
+    pub fn clusters_changed(&self) -> watch::Receiver<u64> {
+        self.stores.coming_and_going.subscribe()
+    }
+
+    /// The signal of one cluster: its object, pods, claims, `StatefulSet` or other objects, or a Kubernetes node that
+    /// has a pod of it, changed.
+    pub fn wake(&self, key: &ObjectKey) -> Wake {
+        self.stores.bells.wake(key)
+    }
+
+    /// The pods of a cluster.
+    pub fn pods(&self, key: &ObjectKey) -> Vec<Arc<PodFact>> {
+        self.stores
+            .pods
+            .select(&key.namespace, |pod| pod.cluster == *key)
+    }
+
+    /// The claims of a cluster.
+    pub fn claims(&self, key: &ObjectKey) -> Vec<Arc<ClaimFact>> {
+        self.stores
+            .claims
+            .select(&key.namespace, |claim| claim.cluster == *key)
+    }
+
+    /// The `StatefulSet` of a cluster.
+    pub fn set(&self, key: &ObjectKey) -> Option<Arc<SetFact>> {
+        self.stores.sets.get(key)
+    }
+
+    /// A Kubernetes node.
+    pub fn host(&self, name: &str) -> Option<Arc<HostFact>> {
+        self.stores.hosts.get(&ObjectKey::new("", name))
+    }
+
+    /// The state of an object that we apply. What is not watched (Secrets: who may watch them may read them all) is
+    /// not known.
+    pub(crate) fn mark(&self, kind: &str, key: &ObjectKey) -> Marked {
+        if kind == SET {
+            let set = self.stores.sets.get(key);
+            return set.map_or(Marked::Absent, |set| Marked::State(set.state));
+        }
+        match self.stores.marks.get(kind).map(|store| store.get(key)) {
+            None => Marked::NotWatched,
+            Some(None) => Marked::Absent,
+            Some(Some(mark)) => Marked::State(mark.state),
+        }
+    }
+}
+
+/// What is known of the state of an object that we apply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Marked {
+    /// Its kind is not watched.
+    NotWatched,
+    /// It is not there.
+    Absent,
+    /// It is there, in this state.
+    State(u64),
+}
+
+/// The kind of the set of pods.
+const SET: &str = "StatefulSet";
+/// Which disruption budgets there are.
+async fn budgets_served(client: &Client) -> Result<BudgetApi, kube::Error> {
+    let kind = budget_resource(BudgetApi::V1);
+    match client.list_api_group_resources(&kind.api_version).await {
+        Ok(list) if list.resources.iter().any(|r| r.kind == kind.kind) => Ok(BudgetApi::V1),
+        Ok(_) => Ok(BudgetApi::V1Beta1),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(BudgetApi::V1Beta1),
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts the watches of one world.
+struct Watcher {
+    client: Client,
+    scope: Scope,
+    stores: Arc<Stores>,
+}
+
+impl Watcher {
+    fn start(&self, marked: &[ApiResource]) -> Vec<AbortHandle> {
+        let s = &self.stores;
+        let any = watcher::Config::default();
+        let app = format!("{}={}", names::NAME_LABEL, names::APP);
+        let ours = any.clone().labels(&app);
+        let clusters = watcher(
+            self.api_of::<DynamicObject>(&cluster_resource()),
+            any.clone(),
+        );
+        let pods = watcher(self.api(), ours.clone());
+        let claims = watcher(self.api(), ours.clone());
+        let sets = watcher(self.api::<PartialObjectMeta<StatefulSet>>(), ours.clone());
+        let hosts = watcher(Api::all(self.client.clone()), any);
+        let mut tasks = vec![
+            self.follow(clusters, &s.clusters, ClusterObject::of, |s, cluster| {
+                s.bells.ring(&cluster.key);
+                s.coming_and_going.send_modify(|n| *n = n.wrapping_add(1));
+            }),
+            self.follow(pods, &s.pods, PodFact::of, |s, pod| {
+                s.bells.ring(&pod.cluster);
+            }),
+            self.follow(claims, &s.claims, ClaimFact::of, |s, claim| {
+                s.bells.ring(&claim.cluster);
+            }),
+            self.follow(sets, &s.sets, SetFact::of, |s, set| {
+                s.bells.ring(&set.cluster);
+            }),
+            self.follow(hosts, &s.hosts, HostFact::of, |s, host| {
+                for pod in s.pods.select("", |p| p.host.as_ref() == Some(&host.name)) {
+                    s.bells.ring(&pod.cluster);
+                }
+            }),
+        ];
+        for kind in marked {
+            let events = watcher(
+                self.api_of::<PartialObjectMeta<DynamicObject>>(kind),
+                ours.clone(),
+            );
+            if let Some(store) = s.marks.get(&kind.kind) {
+                tasks.push(self.follow(events, store, Mark::of, |s, mark| {
+                    s.bells.ring(&mark.cluster);
+                }));
+            }
+        }
+        tasks
+    }
+
+    /// Keeps a store up by the events of one watch, for ever.
+    fn follow<K, F>(
+        &self,
+        events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+        store: &Arc<Store<F>>,
+        read: fn(&K) -> Option<F>,
+        changed: fn(&Stores, &F),
+    ) -> AbortHandle
+    where
+        K: Resource + Send + 'static,
+        F: PartialEq + Send + Sync + 'static,
+    {
+        let stores = Arc::clone(&self.stores);
+        let mut writer = Writer::new(Arc::clone(store));
+        let follow = async move {
+            let mut events = pin!(events.default_backoff());
+            let mut once = Once::default();
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => {
+                        stores.errors.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(%error, "a watch failed; it is begun anew");
+                        // What we may not see counts as seen: it stays unknown.
+                        if is_forbidden(&error) {
+                            once.fill(&stores);
+                        }
+                        continue;
+                    }
+                };
+                let key = |object: &K| ObjectKey::of(object.meta());
+                let (changes, whole) = writer.take(event, |o| Some((key(o)?, read(o)?)), key);
+                for Change { before, after } in changes {
+                    if let Some(fact) = after.or(before) {
+                        changed(&stores, &fact);
+                    }
+                }
+                if whole {
+                    once.fill(&stores);
+                }
+            }
+        };
+        tokio::spawn(follow).abort_handle()
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.scope {
+            Scope::Everywhere => Api::all(self.client.clone()),
+            Scope::Namespace(ns) => Api::namespaced(self.client.clone(), ns),
+        }
+    }
+
+    fn api_of<K>(&self, kind: &ApiResource) -> Api<K>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        match &self.scope {
+            Scope::Everywhere => Api::all_with(self.client.clone(), kind),
+            Scope::Namespace(ns) => Api::namespaced_with(self.client.clone(), ns, kind),
+        }
+    }
+}
+
+/// Counts a watch as filled, once.
+#[derive(Default)]
+struct Once(bool);
+
+impl Once {
+    fn fill(&mut self, stores: &Stores) {
+        if !std::mem::replace(&mut self.0, true) {
+            stores.filled.send_modify(|n| *n += 1);
+        }
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}
