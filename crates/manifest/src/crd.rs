@@ -162,7 +162,8 @@ pub fn crd(cel: Cel) -> Value {
                 "listKind": "RedisClusterList",
                 "plural": PLURAL,
                 "singular": "rediscluster",
-                "shortNames": ["rc"],
+                // Not `rc`: so kubectl calls ReplicationControllers.
+                "shortNames": ["rdc"],
             },
             "versions": [{
                 "name": VERSION,

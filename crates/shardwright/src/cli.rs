@@ -111,6 +111,10 @@ pub(crate) enum Command {
     AddNode(AddNode),
     /// Take a node without slots out of a cluster
     RemoveNode(RemoveNode),
+    /// Print the definition of a `RedisCluster` for Kubernetes
+    Crd(CrdArgs),
+    /// Print a cluster's Kubernetes objects, for those who run no operator
+    Render(Render),
 }
 
 /// The cluster that is meant.
@@ -214,6 +218,9 @@ pub(crate) struct Create {
     /// Do not ask
     #[arg(short, long, visible_alias = "cluster-yes")]
     pub(crate) yes: bool,
+    /// Be done where the nodes are one whole cluster already
+    #[arg(long)]
+    pub(crate) unless_formed: bool,
     #[command(flatten)]
     pub(crate) run: Run,
 }
@@ -304,4 +311,37 @@ pub(crate) struct RemoveNode {
     pub(crate) node: String,
     #[command(flatten)]
     pub(crate) run: Run,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  shardwright crd | kubectl apply -f -\n  \
+    shardwright crd --without-cel | kubectl apply -f -    for Kubernetes before 1.25")]
+pub(crate) struct CrdArgs {
+    /// Leave out the rules in the Common Expression Language, which Kubernetes before 1.25 refuses
+    #[arg(long)]
+    pub(crate) without_cel: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright render -f examples/article.yaml > cluster.yaml && kubectl apply -f cluster.yaml\n  \
+    shardwright render -f examples/article.yaml --kubernetes 1.20 --secrets passwords/\n\n\
+    A Job forms the cluster; applied again, it does nothing. Without an operator nobody mends the cluster: after all \
+    pods were gone at once, delete the Job NAME-create, and run `shardwright fix` in a pod. A cluster without the \
+    append-only file is refused: who would tell a server that lost its memory when it may start again?\n\
+    Passwords that are not given are made, anew in each run: keep the output."
+)]
+pub(crate) struct Render {
+    /// The manifest (`RedisCluster`); - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A directory with passwords: a file for each user, or SECRET/KEY as the manifest names them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) secrets: Option<PathBuf>,
+    /// The image of the Job that forms the cluster. Without: the one of this version
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// The version of Kubernetes it is for: before 1.21 some objects have other versions
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes: Option<String>,
 }

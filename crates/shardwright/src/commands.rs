@@ -3,12 +3,14 @@
 mod add_node;
 mod change;
 mod check;
+mod crd;
 mod create;
 mod down;
 mod failover;
 mod fix;
 mod plan;
 mod remove_node;
+mod render;
 mod status;
 mod up;
 
@@ -38,6 +40,8 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Failover(args) => Box::pin(failover::run(args, &login, out)).await,
             Command::AddNode(args) => Box::pin(add_node::run(args, &login, out)).await,
             Command::RemoveNode(args) => Box::pin(remove_node::run(args, &login, out)).await,
+            Command::Crd(args) => crd::run(&args, out),
+            Command::Render(args) => render::run(&args, out),
         }
     })
 }

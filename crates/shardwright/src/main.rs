@@ -10,6 +10,7 @@ mod report;
 mod status;
 mod stop;
 mod target;
+mod yaml;
 
 use std::process::ExitCode;
 

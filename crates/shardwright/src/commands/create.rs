@@ -8,7 +8,7 @@ use shardwright_engine::{Client, Endpoint, Error};
 use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
 use shardwright_runtime::{Guest, refuse_second_pen};
 use shardwright_topology::{
-    Address, EngineKind, NodeId, Observed, Place, ServerName, SlotSet, Version,
+    Address, EngineKind, Member, NodeId, Observed, Place, Role, ServerName, SlotSet, Version,
 };
 
 use super::change;
@@ -51,6 +51,10 @@ pub(super) async fn run(
     });
 
     let report = keeper.look().await?;
+    if args.unless_formed && formed(&report.observed, &order) {
+        out.say("[OK] these nodes are one cluster already; nothing was changed");
+        return Ok(ExitStatus::Success);
+    }
     all_usable(&keeper, &report.observed, &order, &endpoints).await?;
     warn_of_versions(&report.observed, out);
     let preview = Preview::of(&report.plan, &report.observed, &order, args.replicas);
@@ -100,6 +104,20 @@ fn shards(nodes: usize, replicas: u16) -> Result<u16, UsageError> {
             "{shards} shards are more than a cluster can have (16384)"
         ))
     })
+}
+
+/// These nodes, all of them and no others, are one cluster that serves every slot, and none stands aside.
+fn formed(o: &Observed, order: &[ServerName]) -> bool {
+    let ids: Option<BTreeSet<NodeId>> = order
+        .iter()
+        .map(|name| o.servers().get(name)?.id())
+        .collect();
+    let members = o.members().keys().copied().collect();
+    let at_work = |m: &Member| m.role == Role::Replica || !m.slots.is_empty();
+    ids.is_some_and(|ids| ids == members && o.islands() == [ids])
+        && o.uncovered().is_empty()
+        && o.contested().is_empty()
+        && o.members().values().all(at_work)
 }
 
 /// Every node answers, is in cluster mode, is empty, and is there once.

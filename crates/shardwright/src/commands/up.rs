@@ -145,7 +145,7 @@ fn overridden(document: &mut RedisCluster, args: &Up) {
     }
 }
 
-fn read_manifest(path: &Path) -> anyhow::Result<String> {
+pub(super) fn read_manifest(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()
