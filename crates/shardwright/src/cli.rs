@@ -1,8 +1,9 @@
 //! The grammar of the command line: only clap types.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::printer::Output;
 
@@ -111,6 +112,10 @@ pub(crate) enum Command {
     AddNode(AddNode),
     /// Take a node without slots out of a cluster
     RemoveNode(RemoveNode),
+    /// Run the Kubernetes operator: keep the clusters that are declared there
+    Operator(OperatorArgs),
+    /// Print everything that the operator needs on Kubernetes
+    Install(Install),
     /// Print the definition of a `RedisCluster` for Kubernetes
     Crd(CrdArgs),
     /// Print a cluster's Kubernetes objects, for those who run no operator
@@ -218,7 +223,7 @@ pub(crate) struct Create {
     /// Do not ask
     #[arg(short, long, visible_alias = "cluster-yes")]
     pub(crate) yes: bool,
-    /// Be done where the nodes are one whole cluster already
+    /// Where the nodes are one cluster already, be done, or bring them together again
     #[arg(long)]
     pub(crate) unless_formed: bool,
     #[command(flatten)]
@@ -313,6 +318,60 @@ pub(crate) struct RemoveNode {
     pub(crate) run: Run,
 }
 
+/// How logs are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright operator                            all clusters, as where KUBECONFIG points to\n  \
+    shardwright operator --namespace cache          only those of one namespace\n\n\
+    Of several operators with one lease one acts; the others wait. Exit status 1 when the lease was lost."
+)]
+pub(crate) struct OperatorArgs {
+    /// Keep only the clusters of this namespace; may be given several times. All namespaces without
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Vec<String>,
+    /// How many clusters are worked on at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) concurrency: u16,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) admin_addr: SocketAddr,
+    /// The namespace of the lease. Without: the pod's own, else the first --namespace, else shardwright-system
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) lease_namespace: Option<String>,
+    /// How logs are written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  shardwright install | kubectl apply -f -\n  \
+    shardwright install --watch-namespace cache | kubectl apply -f -    only for clusters of one namespace\n  \
+    shardwright install --without-cel | kubectl apply -f -              for Kubernetes before 1.25"
+)]
+pub(crate) struct Install {
+    /// The namespace of the operator
+    #[arg(long, value_name = "NAMESPACE", default_value = shardwright_operator::install::NAMESPACE)]
+    pub(crate) namespace: String,
+    /// The image of the operator. Without: the one of this version
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Keep only the clusters of this namespace, which must exist; may be given several times
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) watch_namespace: Vec<String>,
+    /// Leave out the rules in the Common Expression Language, which Kubernetes before 1.25 refuses
+    #[arg(long)]
+    pub(crate) without_cel: bool,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  shardwright crd | kubectl apply -f -\n  \
     shardwright crd --without-cel | kubectl apply -f -    for Kubernetes before 1.25")]
@@ -326,8 +385,9 @@ pub(crate) struct CrdArgs {
 #[command(
     after_help = "Examples:\n  shardwright render -f examples/article.yaml > cluster.yaml && kubectl apply -f cluster.yaml\n  \
     shardwright render -f examples/article.yaml --kubernetes 1.20 --secrets passwords/\n\n\
-    A Job forms the cluster; applied again, it does nothing. Without an operator nobody mends the cluster: after all \
-    pods were gone at once, delete the Job NAME-create, and run `shardwright fix` in a pod. A cluster without the \
+    A Job forms the cluster; run again, it does nothing, or brings the nodes together where they lost sight of each \
+    other. Without an operator nobody does that by himself: after all pods were gone at once, delete the Job \
+    NAME-create and apply the output again. A cluster without the \
     append-only file is refused: who would tell a server that lost its memory when it may start again?\n\
     Passwords that are not given are made, anew in each run: keep the output."
 )]

@@ -8,6 +8,8 @@ mod create;
 mod down;
 mod failover;
 mod fix;
+mod install;
+mod operator;
 mod plan;
 mod remove_node;
 mod render;
@@ -16,13 +18,13 @@ mod up;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, LogFormat};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 
 /// Runs the verb that was typed.
 pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    log(cli.global.verbose);
+    log(&cli);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -40,23 +42,34 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Failover(args) => Box::pin(failover::run(args, &login, out)).await,
             Command::AddNode(args) => Box::pin(add_node::run(args, &login, out)).await,
             Command::RemoveNode(args) => Box::pin(remove_node::run(args, &login, out)).await,
+            Command::Operator(args) => Box::pin(operator::run(args)).await,
+            Command::Install(args) => install::run(args, out),
             Command::Crd(args) => crd::run(&args, out),
             Command::Render(args) => render::run(&args, out),
         }
     })
 }
 
-/// What libraries tell goes to standard error: nothing by default, since progress and errors say what matters.
-fn log(verbose: u8) {
-    let level = match verbose {
-        0 => "off",
-        1 => "shardwright=info,warn",
+/// What libraries tell goes to standard error: nothing by default, since progress and errors say what matters. The
+/// operator has no one to print to, and logs what it does.
+fn log(cli: &Cli) {
+    let format = match &cli.command {
+        Command::Operator(args) => Some(args.log_format),
+        _ => None,
+    };
+    let level = match (cli.global.verbose, format) {
+        (0, None) => "off",
+        (0, Some(_)) | (1, None) => "shardwright=info,warn",
+        (1, Some(_)) => "shardwright=debug,info",
         _ => "debug",
     };
     let filter =
         EnvFilter::try_from_env("SHARDWRIGHT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match format {
+        Some(LogFormat::Json) => log.json().init(),
+        Some(LogFormat::Text) | None => log.init(),
+    }
 }

@@ -1,0 +1,419 @@
+//! Everything the operator needs, as objects to be applied. Pure: options in, objects out.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use shardwright_runtime_kubernetes::names;
+
+/// The name of the operator's own objects.
+pub const NAME: &str = "shardwright";
+/// The namespace it is installed to, unless another is asked for.
+pub const NAMESPACE: &str = "shardwright-system";
+/// The name of the lease that its leader holds.
+pub const LEASE: &str = "shardwright-leader";
+/// The port of the admin server in the pod.
+pub const ADMIN_PORT: u16 = 8080;
+/// The user of the image: one that is nobody's.
+const USER: u32 = 65_532;
+
+/// What to install, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The namespace of the operator itself.
+    pub namespace: String,
+    /// The image of the operator.
+    pub image: String,
+    /// The namespaces whose clusters it keeps; all if there are none.
+    pub watched: Vec<String>,
+}
+
+/// One rule of access: these verbs on these resources of this group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The API group; empty is the core.
+    pub group: &'static str,
+    /// The resources, with their subresource.
+    pub resources: &'static [&'static str],
+    /// The verbs.
+    pub verbs: &'static [&'static str],
+    /// Why.
+    why: &'static str,
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+
+/// What it may do in the namespaces of clusters.
+pub const CLUSTERS: &[Rule] = &[
+    Rule {
+        group: "shardwright.dev",
+        resources: &["redisclusters"],
+        verbs: READ,
+        why: "what is wanted",
+    },
+    Rule {
+        group: "shardwright.dev",
+        resources: &["redisclusters/status"],
+        verbs: &["patch"],
+        why: "what a person sees",
+    },
+    Rule {
+        group: "shardwright.dev",
+        resources: &["redisclusters/finalizers"],
+        verbs: &["update"],
+        why: "owner references that block, where admission asks for it (OwnerReferencesPermissionEnforcement)",
+    },
+    Rule {
+        group: "apps",
+        resources: &["statefulsets"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        why: "the pods; deleted without its pods and made again when claims were expanded",
+    },
+    Rule {
+        group: "",
+        resources: &["services"],
+        verbs: &["get", "list", "watch", "create", "patch"],
+        why: "names to connect to",
+    },
+    Rule {
+        group: "",
+        resources: &["configmaps"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        why: "configuration; the one with the users goes when a Secret takes its place",
+    },
+    Rule {
+        group: "",
+        resources: &["secrets"],
+        verbs: &["get", "create", "patch", "delete"],
+        why: "passwords, by name: neither listed nor watched; the one with the users goes when a ConfigMap takes its place",
+    },
+    Rule {
+        group: "policy",
+        resources: &["poddisruptionbudgets"],
+        verbs: &["get", "list", "watch", "create", "patch"],
+        why: "drains take one pod at a time",
+    },
+    Rule {
+        group: "networking.k8s.io",
+        resources: &["networkpolicies"],
+        verbs: &["get", "list", "watch", "create", "patch"],
+        why: "who may connect",
+    },
+    Rule {
+        group: "",
+        resources: &["pods"],
+        verbs: READ,
+        why: "where servers are",
+    },
+    Rule {
+        group: "",
+        resources: &["persistentvolumeclaims"],
+        verbs: &["get", "list", "watch", "patch"],
+        why: "what they hold is recorded on them; they are expanded, owned or let go",
+    },
+    Rule {
+        group: "events.k8s.io",
+        resources: &["events"],
+        verbs: &["create", "patch"],
+        why: "what was done",
+    },
+];
+
+/// What it may do in the whole cluster, wherever its clusters are: see where pods run.
+pub const PLACES: &[Rule] = &[
+    Rule {
+        group: "",
+        resources: &["nodes"],
+        verbs: &["list", "watch"],
+        why: "hosts and zones, and which are away",
+    },
+    Rule {
+        group: "",
+        resources: &["persistentvolumes"],
+        verbs: &["get"],
+        why: "volumes that tie a pod to a host",
+    },
+];
+
+/// What it may do in its own namespace.
+pub const OWN: &[Rule] = &[Rule {
+    group: "coordination.k8s.io",
+    resources: &["leases"],
+    verbs: &["get", "create", "update"],
+    why: "of several operators one acts",
+}];
+
+/// Whether these rules allow a call.
+pub fn allows(rules: &[Rule], group: &str, resource: &str, verb: &str) -> bool {
+    rules.iter().any(|rule| {
+        rule.group == group && rule.resources.contains(&resource) && rule.verbs.contains(&verb)
+    })
+}
+
+/// All objects in the order in which they are to be applied. `crd` is the definition of `RedisCluster`.
+pub fn objects(options: &Options, crd: Value) -> Vec<Value> {
+    let mut all = vec![namespace(options), crd, service_account(options)];
+    all.extend(access(options));
+    all.push(deployment(options));
+    all.push(metrics_service(options));
+    all
+}
+
+/// The pods' too: the network policy of a cluster lets who carries these to the gates.
+fn labels() -> BTreeMap<&'static str, &'static str> {
+    BTreeMap::from([
+        (names::NAME_LABEL, names::OPERATOR_APP),
+        (names::COMPONENT_LABEL, names::OPERATOR_COMPONENT),
+    ])
+}
+
+fn namespace(options: &Options) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": options.namespace, "labels": labels() },
+    })
+}
+
+fn service_account(options: &Options) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": { "name": NAME, "namespace": options.namespace, "labels": labels() },
+    })
+}
+
+fn access(options: &Options) -> Vec<Value> {
+    let mut all = Vec::new();
+    let mut grant = |kind: &str, name: &str, namespace: Option<&str>, rules: &[Rule]| {
+        all.push(role(kind, name, namespace, rules));
+        all.push(binding(kind, name, namespace, options));
+    };
+    grant("ClusterRole", "shardwright-places", None, PLACES);
+    if options.watched.is_empty() {
+        grant("ClusterRole", NAME, None, CLUSTERS);
+    }
+    for watched in &options.watched {
+        grant("Role", NAME, Some(watched), CLUSTERS);
+    }
+    grant("Role", "shardwright-leader", Some(&options.namespace), OWN);
+    all
+}
+
+fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &[Rule]) -> Value {
+    let rule = |rule: &Rule| {
+        let Rule {
+            group,
+            resources,
+            verbs,
+            why: _,
+        } = rule;
+        json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
+    };
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": metadata(name, namespace),
+        "rules": rules.iter().map(rule).collect::<Vec<_>>(),
+    })
+}
+
+fn binding(kind: &str, name: &str, namespace: Option<&str>, options: &Options) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": format!("{kind}Binding"),
+        "metadata": metadata(name, namespace),
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
+        "subjects": [{ "kind": "ServiceAccount", "name": NAME, "namespace": options.namespace }],
+    })
+}
+
+fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let mut metadata = json!({ "name": name, "labels": labels() });
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    metadata
+}
+
+fn deployment(options: &Options) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(NAME, Some(&options.namespace)),
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": labels() },
+            "template": {
+                "metadata": { "labels": labels() },
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "securityContext": {
+                        "runAsNonRoot": true,
+                        "runAsUser": USER,
+                        "runAsGroup": USER,
+                        "seccompProfile": { "type": "RuntimeDefault" },
+                    },
+                    // Passes under way end within seconds, and then the lease is given back.
+                    "terminationGracePeriodSeconds": 20,
+                    // It must not be the last to be let on a crowded host: it heals the others.
+                    "priorityClassName": "system-cluster-critical",
+                    "containers": [container(options)],
+                },
+            },
+        },
+    })
+}
+
+fn container(options: &Options) -> Value {
+    let mut args = vec![
+        "operator".to_owned(),
+        format!("--admin-addr=0.0.0.0:{ADMIN_PORT}"),
+    ];
+    let watched = options.watched.iter();
+    args.extend(watched.map(|watched| format!("--namespace={watched}")));
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    let probe = |path: &str| json!({ "httpGet": { "path": path, "port": "admin" } });
+    json!({
+        "name": "operator",
+        "image": options.image,
+        "args": args,
+        "env": [
+            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
+            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
+        ],
+        "ports": [{ "name": "admin", "containerPort": ADMIN_PORT }],
+        "livenessProbe": probe("/livez"),
+        "readinessProbe": probe("/readyz"),
+        "resources": {
+            "requests": { "cpu": "50m", "memory": "32Mi" },
+            // No limit of processor time: to be throttled while a primary is dead costs writes.
+            "limits": { "memory": "128Mi" },
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+        },
+    })
+}
+
+fn metrics_service(options: &Options) -> Value {
+    let mut metadata = metadata("shardwright-metrics", Some(&options.namespace));
+    metadata["annotations"] = json!({
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": ADMIN_PORT.to_string(),
+    });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {
+            "selector": labels(),
+            "ports": [{ "name": "admin", "port": ADMIN_PORT, "targetPort": "admin" }],
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(watched: &[&str]) -> Options {
+        Options {
+            namespace: NAMESPACE.to_owned(),
+            image: "ghcr.io/shardwright/shardwright:1.2.3".to_owned(),
+            watched: watched.iter().map(|w| (*w).to_owned()).collect(),
+        }
+    }
+
+    fn shown(options: &Options) -> String {
+        let crd = json!({ "kind": "CustomResourceDefinition", "it": "is shown elsewhere" });
+        let objects = objects(options, crd);
+        let texts = objects.iter().map(serde_json::to_string_pretty);
+        let texts: Result<Vec<String>, _> = texts.collect();
+        texts.expect("plain data").join("\n---\n")
+    }
+
+    #[test]
+    fn the_whole_installation() {
+        insta::assert_snapshot!(shown(&options(&[])));
+    }
+
+    #[test]
+    fn for_two_namespaces_only() {
+        let text = shown(&options(&["cache", "shop"]));
+        let all = objects(&options(&["cache", "shop"]), json!({}));
+        let wide: Vec<&str> = all
+            .iter()
+            .filter(|o| o["kind"] == "ClusterRole")
+            .filter_map(|o| o["metadata"]["name"].as_str())
+            .collect();
+        assert_eq!(wide, ["shardwright-places"]);
+        assert!(text.contains("--namespace=cache") && text.contains("--namespace=shop"));
+    }
+
+    #[test]
+    fn nothing_is_granted_by_the_dozen() {
+        for rule in CLUSTERS.iter().chain(PLACES).chain(OWN) {
+            assert!(!rule.why.is_empty());
+            for word in rule.resources.iter().chain(rule.verbs) {
+                assert!(!word.contains('*'), "{rule:?}");
+            }
+            for never in ["pods/exec", "pods/portforward", "pods/attach"] {
+                assert!(!rule.resources.contains(&never));
+            }
+        }
+        for verb in ["list", "watch", "update"] {
+            assert!(!allows(CLUSTERS, "", "secrets", verb), "{verb} secrets");
+        }
+    }
+
+    /// Every kind of call that the code makes, and no other is granted.
+    #[test]
+    fn every_call_is_allowed_and_nothing_more() {
+        const APPLY: &[&str] = &["get", "list", "watch", "create", "patch"];
+        let in_clusters: &[(&str, &str, &[&str])] = &[
+            // World: watches. Told: the status. Built objects: owner references that block.
+            ("shardwright.dev", "redisclusters", READ),
+            ("shardwright.dev", "redisclusters/status", &["patch"]),
+            ("shardwright.dev", "redisclusters/finalizers", &["update"]),
+            // Applier: looks, applies; records; makes the set anew for larger volumes.
+            ("apps", "statefulsets", APPLY),
+            ("apps", "statefulsets", &["delete"]),
+            ("", "services", APPLY),
+            ("policy", "poddisruptionbudgets", APPLY),
+            ("networking.k8s.io", "networkpolicies", APPLY),
+            ("", "configmaps", APPLY),
+            ("", "configmaps", &["delete"]),
+            ("", "secrets", &["get", "create", "patch", "delete"]),
+            // World: watches. Applier: owners and sizes. Pods: records.
+            ("", "pods", READ),
+            ("", "persistentvolumeclaims", READ),
+            ("", "persistentvolumeclaims", &["patch"]),
+            ("events.k8s.io", "events", &["create", "patch"]),
+        ];
+        let places: &[(&str, &str, &[&str])] = &[
+            ("", "nodes", &["list", "watch"]),
+            ("", "persistentvolumes", &["get"]),
+        ];
+        let own: &[(&str, &str, &[&str])] = &[(
+            "coordination.k8s.io",
+            "leases",
+            &["get", "create", "update"],
+        )];
+        for (rules, calls) in [(CLUSTERS, in_clusters), (PLACES, places), (OWN, own)] {
+            let mut made = 0;
+            for (group, resource, verbs) in calls {
+                made += verbs.len();
+                for verb in *verbs {
+                    assert!(allows(rules, group, resource, verb), "{verb} {resource}");
+                }
+            }
+            let granted: usize = rules
+                .iter()
+                .map(|r| r.resources.len() * r.verbs.len())
+                .sum();
+            assert_eq!(granted, made, "more is granted than is used");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Each wait and each step as one word, for conditions, events and metrics. Exhaustive: a new kind must be given one.
+
+use shardwright_planner::{Action, Waiting};
+use shardwright_topology::Observed;
+
+/// What a wait means for the cluster while it lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    /// Data, service or redundancy is less than declared.
+    Weaker,
+    /// Only news or work is outstanding.
+    Outstanding,
+}
+
+/// Whether the cluster is weaker while this lasts.
+pub(crate) fn effect(waiting: &Waiting) -> Effect {
+    match waiting {
+        Waiting::DataLost
+        | Waiting::ShardLost { .. }
+        | Waiting::Uncovered { .. }
+        | Waiting::Contested { .. }
+        | Waiting::Foreign { .. }
+        | Waiting::Twins { .. }
+        | Waiting::ServersMissing { .. }
+        | Waiting::ServerUnheard { .. }
+        | Waiting::StartHeld { .. }
+        | Waiting::PrimarySilent { .. }
+        | Waiting::NoCandidate { .. }
+        | Waiting::SiblingUnheard { .. }
+        | Waiting::RoleNotSeen { .. }
+        | Waiting::Promotion { .. }
+        | Waiting::RestartGrace { .. }
+        | Waiting::StateNotOk { .. }
+        | Waiting::ReplicaCatchUp { .. }
+        | Waiting::ReplicaMissing { .. }
+        | Waiting::OpenSlot { .. } => Effect::Weaker,
+        Waiting::Views { .. } | Waiting::ShardsDiffer { .. } | Waiting::Request { .. } => {
+            Effect::Outstanding
+        }
+    }
+}
+
+/// The wait as one word in CamelCase.
+pub(crate) fn reason(waiting: &Waiting) -> &'static str {
+    match waiting {
+        Waiting::DataLost => "DataLost",
+        Waiting::ShardLost { .. } => "ShardLost",
+        Waiting::Uncovered { .. } => "SlotsUncovered",
+        Waiting::Contested { .. } => "SlotsContested",
+        Waiting::Foreign { .. } => "ForeignNode",
+        Waiting::Twins { .. } => "TwinNodes",
+        Waiting::ServersMissing { .. } => "PodsMissing",
+        Waiting::ServerUnheard { .. } => "PodUnheard",
+        Waiting::StartHeld { .. } => "StartHeld",
+        Waiting::PrimarySilent { .. } => "PrimarySilent",
+        Waiting::NoCandidate { .. } => "NoCandidate",
+        Waiting::SiblingUnheard { .. } => "SiblingUnheard",
+        Waiting::RoleNotSeen { .. } => "RoleNotSeen",
+        Waiting::Promotion { .. } => "Promotion",
+        Waiting::RestartGrace { .. } => "RestartGrace",
+        Waiting::Views { .. } => "ViewsDiffer",
+        Waiting::StateNotOk { .. } => "StateNotOk",
+        Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
+        Waiting::ReplicaMissing { .. } => "ReplicaMissing",
+        Waiting::OpenSlot { .. } => "OpenSlot",
+        Waiting::ShardsDiffer { .. } => "ShardsDiffer",
+        Waiting::Request { .. } => "RequestRefused",
+    }
+}
+
+/// The wait for a person, without the figures that change from pass to pass: each change would be a write.
+pub(crate) fn stable_text(waiting: &Waiting) -> String {
+    match waiting {
+        Waiting::RestartGrace { server, .. } => {
+            format!("{server} is given time to return with every write")
+        }
+        Waiting::ReplicaCatchUp {
+            node,
+            lag_bytes: Some(_),
+        } => format!("replica {node:?} catches up"),
+        Waiting::DataLost
+        | Waiting::ShardLost { .. }
+        | Waiting::Uncovered { .. }
+        | Waiting::Contested { .. }
+        | Waiting::Foreign { .. }
+        | Waiting::Twins { .. }
+        | Waiting::ServersMissing { .. }
+        | Waiting::ServerUnheard { .. }
+        | Waiting::StartHeld { .. }
+        | Waiting::PrimarySilent { .. }
+        | Waiting::NoCandidate { .. }
+        | Waiting::SiblingUnheard { .. }
+        | Waiting::RoleNotSeen { .. }
+        | Waiting::Promotion { .. }
+        | Waiting::Views { .. }
+        | Waiting::StateNotOk { .. }
+        | Waiting::ReplicaCatchUp {
+            lag_bytes: None, ..
+        }
+        | Waiting::ReplicaMissing { .. }
+        | Waiting::OpenSlot { .. }
+        | Waiting::ShardsDiffer { .. }
+        | Waiting::Request { .. } => waiting.to_string(),
+    }
+}
+
+/// The step's kind as one word in CamelCase.
+pub(crate) fn of_action(action: &Action) -> &'static str {
+    match action {
+        Action::StartServer { .. } => "Start",
+        Action::RecordFormed => "Formed",
+        Action::SetConfigEpoch { .. } => "SetConfigEpoch",
+        Action::AddSlots { .. } => "AddSlots",
+        Action::Meet { .. } => "Meet",
+        Action::Replicate { .. } => "Replicate",
+        Action::Switchover { .. } => "Switchover",
+        Action::Failover { .. } => "Failover",
+        Action::Takeover { .. } => "Takeover",
+        Action::Forget { .. } => "Forget",
+        Action::Reset { .. } => "Reset",
+        Action::CloseSlot { .. } => "CloseSlot",
+        Action::AssignSlot { .. } => "AssignSlot",
+        Action::RaiseEpoch { .. } => "RaiseEpoch",
+        Action::MoveKeys { .. } => "MoveKeys",
+    }
+}
+
+/// The text with the pods' names for the short ids of their nodes: a person knows pods.
+pub(crate) fn named(text: &str, o: &Observed) -> String {
+    let mut text = text.to_owned();
+    for member in o.members().values() {
+        if let Some(server) = &member.server {
+            text = text.replace(&member.id.short(), &server.0);
+        }
+    }
+    text
+}
+
+/// At most so many bytes of the text.
+pub(crate) fn cut(mut text: String, bytes_max: usize) -> String {
+    const MORE: char = '…';
+    if text.len() > bytes_max {
+        let mut end = bytes_max.saturating_sub(MORE.len_utf8());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push(MORE);
+    }
+    text
+}

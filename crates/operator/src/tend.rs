@@ -1,0 +1,427 @@
+//! One cluster: validate, apply, pass, tell; then rest until something may have changed.
+//!
+//! Level-triggered: what woke it does not matter, all is looked at. Nothing is kept between passes that decides
+//! anything; what is kept spares writes and repetitions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use shardwright_engine::Access;
+use shardwright_manifest::{Accepted, Cluster, Problems, RedisClusterStatus};
+use shardwright_planner::{Limits, Waiting};
+use shardwright_runtime::{Keeper, Links, Report, new_pen};
+use shardwright_runtime_kubernetes::{Applier, ClusterObject, ObjectKey, Pods, Wake, World};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::admin::Health;
+use crate::error::{PassError, chain};
+use crate::events::{self, Note, Publisher};
+use crate::metrics::{Metrics, Share};
+use crate::pace::{Backoff, Pace};
+use crate::pods::notes;
+use crate::reason::reason;
+use crate::status::{About, is_news, of_error, of_invalid, of_pass, of_paused};
+use crate::tell::{Telling, Told};
+
+/// Written on the object, it is the same as `spec.paused: true`.
+const PAUSED_ANNOTATION: &str = "shardwright.dev/paused";
+/// For how long nothing more must happen by itself before a person is told by an event.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// How long an object is left alone that is paused or can't be used. A change of it wakes at once.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// What all clusters share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// How many passes may be made at a time.
+    pub(crate) permits: Semaphore,
+    /// Where events go.
+    pub(crate) publisher: Publisher,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// How this process is.
+    pub(crate) health: Arc<Health>,
+}
+
+/// Keeps one cluster until its object is gone or `stop` says so.
+pub(crate) async fn tend(
+    shared: Arc<Shared>,
+    world: World,
+    key: ObjectKey,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut wake = world.wake(&key);
+    let mut one: Option<One<'_>> = None;
+    tracing::info!(cluster = %key, "kept from now on");
+    while !*stop.borrow() {
+        let object = world.object(&key).filter(|o| !o.leaving);
+        let Some(object) = object else { break };
+        // An object of the same name that was made anew is another cluster.
+        let mut this = match one.take() {
+            Some(this) if this.uid == object.uid => this,
+            Some(_) | None => One::new(&shared, &world, &object),
+        };
+        let rest = {
+            let Ok(_permit) = shared.permits.acquire().await else {
+                break;
+            };
+            let _under_way = shared.health.begin();
+            // In a box of its own: at rest a cluster then holds none of what a round needs.
+            Box::pin(this.round(&object)).await
+        };
+        tokio::select! {
+            biased;
+            // An error means that whoever stops us is gone.
+            _ = stop.wait_for(|stop| *stop) => break,
+            () = this.rest(&mut wake, rest) => {}
+        }
+        one = Some(this);
+    }
+    tracing::info!(cluster = %key, "no longer kept");
+}
+
+/// What is kept of one cluster between its passes.
+struct One<'a> {
+    shared: &'a Shared,
+    world: &'a World,
+    uid: String,
+    applier: Applier,
+    keeper: Option<Kept>,
+    told: Told,
+    pace: Pace,
+    backoff: Backoff,
+    /// Errors are not repeated before this.
+    not_before: Option<Instant>,
+    trouble: Option<(&'static str, String)>,
+    share: Share<'a>,
+    stuck: Option<(Instant, Vec<Waiting>)>,
+    /// The generation whose warnings were told.
+    warned: Option<i64>,
+    /// What can't be had, as it was told last.
+    apply_warnings: Vec<String>,
+}
+
+/// A keeper, and what it was made with.
+struct Kept {
+    keeper: Keeper<Pods>,
+    cluster: Cluster,
+    access: Access,
+}
+
+impl<'a> One<'a> {
+    fn new(shared: &'a Shared, world: &'a World, object: &ClusterObject) -> Self {
+        Self {
+            shared,
+            world,
+            uid: object.uid.clone(),
+            applier: Applier::new(world.clone(), object.key.clone()),
+            keeper: None,
+            told: Told::default(),
+            pace: Pace::default(),
+            backoff: Backoff::default(),
+            not_before: None,
+            trouble: None,
+            share: Share::new(&shared.metrics),
+            stuck: None,
+            warned: None,
+            apply_warnings: Vec::new(),
+        }
+    }
+
+    /// One round; how long to rest after it unless something wakes.
+    async fn round(&mut self, object: &ClusterObject) -> Duration {
+        match object.accepted() {
+            Ok(accepted) if is_paused(&accepted.cluster) => {
+                // Hands off: not even a connection is held.
+                self.keeper = None;
+                let status = |about: About<'_>| of_paused(about);
+                self.say(object, status, LEFT_ALONE).await
+            }
+            Ok(accepted) => Box::pin(self.keep(object, accepted)).await,
+            Err(problems) => self.refuse(object, &problems).await,
+        }
+    }
+
+    /// A manifest that can't be used: nothing of it is applied. What runs is kept as it was wanted before, if that is
+    /// known.
+    async fn refuse(&mut self, object: &ClusterObject, problems: &Problems) -> Duration {
+        let status = |about: About<'_>| of_invalid(about, problems.all());
+        let before = self.told.now(object);
+        let rest = self.say(object, status, LEFT_ALONE).await;
+        let now = self.told.now(object);
+        let news = match (&now, &before) {
+            (Some(now), Some(before)) => is_news(now, before),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if news {
+            self.tell(object, [events::of_invalid(problems)]);
+        }
+        if self.keeper.is_none() {
+            return rest;
+        }
+        match self.pass(object).await {
+            Ok(report) => rest.min(self.pace_after(report.as_ref())),
+            Err(error) => self.failed(object, &error),
+        }
+    }
+
+    async fn keep(&mut self, object: &ClusterObject, accepted: Accepted) -> Duration {
+        let Accepted { cluster, warnings } = accepted;
+        if self.warned != Some(object.generation) {
+            self.tell(object, events::of_warnings(&warnings));
+            self.warned = Some(object.generation);
+        }
+        let due = self.not_before.is_none_or(|at| Instant::now() >= at);
+        if due {
+            match Box::pin(self.apply(object, &cluster)).await {
+                Ok(()) => self.trouble = None,
+                Err(error) => {
+                    let wait = self.failed(object, &error);
+                    self.not_before = Some(Instant::now() + wait);
+                }
+            }
+        }
+        // What runs is healed also while its objects can't be applied.
+        let report = match self.pass(object).await {
+            Ok(report) => report,
+            Err(error) => {
+                let wait = self.failed(object, &error);
+                return self.say_trouble(object, wait).await;
+            }
+        };
+        let Some(report) = report else {
+            let left = self.left();
+            return self.say_trouble(object, left).await;
+        };
+        if self.trouble.is_none() {
+            self.backoff.succeeded();
+            self.not_before = None;
+        }
+        let pods = notes(&self.world.pods(&object.key));
+        let nodes = cluster.nodes();
+        let trouble = self.trouble.clone();
+        let status = |about: About<'_>| {
+            let trouble = trouble
+                .as_ref()
+                .map(|(label, text)| (*label, text.as_str()));
+            let about = About {
+                trouble,
+                pods: &pods,
+                ..about
+            };
+            of_pass(about, nodes, &report.plan, &report.observed)
+        };
+        self.tell_stuck(object, &report);
+        let rest = self.pace_after(Some(&report)).min(self.left());
+        self.say(object, status, rest).await
+    }
+
+    async fn apply(&mut self, object: &ClusterObject, cluster: &Cluster) -> Result<(), PassError> {
+        let applied = Box::pin(self.applier.apply(object, cluster)).await?;
+        for _ in &applied.changed {
+            self.shared.metrics.wrote("object");
+        }
+        self.tell(object, events::of_apply(&applied.changed));
+        if self.apply_warnings != applied.warnings {
+            let notes = applied
+                .warnings
+                .iter()
+                .map(|w| events::of_error("NotPossible", w));
+            self.tell(object, notes);
+            self.apply_warnings.clone_from(&applied.warnings);
+        }
+        match &mut self.keeper {
+            Some(kept) if kept.access.credentials == applied.access.credentials => {
+                if kept.cluster != *cluster {
+                    kept.keeper.runtime_mut().set_cluster(cluster.clone());
+                    kept.keeper.set_desired(cluster.desired());
+                    kept.cluster = cluster.clone();
+                }
+            }
+            Some(_) | None => {
+                let access = applied.access;
+                let key = object.key.clone();
+                let pods = Pods::new(self.world.clone(), key, cluster.clone(), &access);
+                let links = Links::new(access.clone(), Some(new_pen(unique()?)));
+                self.keeper = Some(Kept {
+                    keeper: Keeper::new(pods, links, cluster.desired(), limits(cluster)),
+                    cluster: cluster.clone(),
+                    access,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// One pass of the keeper, if there is one yet.
+    async fn pass(&mut self, object: &ClusterObject) -> Result<Option<Report>, PassError> {
+        let Some(kept) = &mut self.keeper else {
+            return Ok(None);
+        };
+        let begun = Instant::now();
+        let report = kept.keeper.pass().await?;
+        if kept.keeper.runtime_mut().mirror_records().await? {
+            self.shared.metrics.wrote("record");
+        }
+        self.shared.metrics.passed(begun.elapsed(), &report);
+        self.tell(object, events::of_pass(&report));
+        Ok(Some(report))
+    }
+
+    fn pace_after(&mut self, report: Option<&Report>) -> Duration {
+        let Some(report) = report else {
+            return LEFT_ALONE;
+        };
+        let plan = &report.plan;
+        let at_rest = plan.is_settled() || plan.is_stuck();
+        let steps = plan.steps.iter().map(ToString::to_string);
+        let waits = plan.waiting.iter().map(crate::reason::stable_text);
+        let what: Vec<String> = steps.chain(waits).collect();
+        self.pace.rest(at_rest, what.join("\n"))
+    }
+
+    /// Tells a person by an event what only a person can end, once that has lasted.
+    fn tell_stuck(&mut self, object: &ClusterObject, report: &Report) {
+        if !report.plan.is_stuck() {
+            self.stuck = None;
+            return;
+        }
+        let (since, told) = self
+            .stuck
+            .get_or_insert_with(|| (Instant::now(), Vec::new()));
+        if since.elapsed() >= STUCK_AFTER && *told != report.plan.waiting {
+            let notes = events::of_waiting(&report.plan.waiting, told, &report.observed);
+            told.clone_from(&report.plan.waiting);
+            self.shared.publisher.tell(&object.reference(), notes);
+        }
+    }
+
+    /// Notes an error; how long to wait before it is tried again.
+    fn failed(&mut self, object: &ClusterObject, error: &PassError) -> Duration {
+        let text = chain(error);
+        let label = error.label();
+        tracing::warn!(cluster = %object.key, error = text, "not done");
+        self.shared.metrics.failed(label);
+        if self.trouble.as_ref().is_none_or(|(_, old)| *old != text) {
+            self.tell(object, [events::of_error(label, &text)]);
+        }
+        self.trouble = Some((label, text));
+        self.backoff.failed(dice())
+    }
+
+    async fn say_trouble(&mut self, object: &ClusterObject, rest: Duration) -> Duration {
+        let (label, text) = match &self.trouble {
+            Some((label, text)) => (*label, text.clone()),
+            None => return rest,
+        };
+        let status = |about: About<'_>| of_error(about, label, &text);
+        self.say(object, status, rest).await
+    }
+
+    /// Writes the status if it differs; a shorter rest if it has to be written a moment later.
+    async fn say(
+        &mut self,
+        object: &ClusterObject,
+        status: impl FnOnce(About<'_>) -> RedisClusterStatus,
+        rest: Duration,
+    ) -> Duration {
+        let before = self.told.now(object);
+        let new = status(About {
+            generation: object.generation,
+            before: before.as_ref(),
+            now: Timestamp::now(),
+            trouble: None,
+            pods: &[],
+        });
+        self.count(&new);
+        match self.told.tell(self.world, object, new).await {
+            Ok(Telling::Same) => rest,
+            Ok(Telling::Written) => {
+                self.shared.metrics.wrote("status");
+                rest
+            }
+            Ok(Telling::Later(soon)) => rest.min(soon),
+            Err(error) => {
+                // It is no trouble of the cluster, and a status could not tell it.
+                let error_text = chain(&error);
+                tracing::warn!(cluster = %object.key, error = error_text, "the status was not written");
+                self.shared.metrics.failed(error.label());
+                rest.min(self.backoff.failed(dice()))
+            }
+        }
+    }
+
+    fn count(&mut self, status: &RedisClusterStatus) {
+        let waiting = self.stuck.as_ref().map(|(_, waiting)| waiting);
+        let reasons: BTreeSet<&'static str> = waiting.into_iter().flatten().map(reason).collect();
+        self.share
+            .set(status.state.map(crate::status::word), reasons);
+    }
+
+    fn tell(&self, object: &ClusterObject, notes: impl IntoIterator<Item = Note>) {
+        let reference = object.reference();
+        self.shared.publisher.tell(&reference, notes);
+    }
+
+    /// How long until what failed is tried again; for ever if nothing did.
+    fn left(&self) -> Duration {
+        let at = self.not_before;
+        at.map_or(LEFT_ALONE, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Ends at the next hint, or after this time at the latest.
+    async fn rest(&self, wake: &mut Wake, longest: Duration) {
+        let hint = async {
+            match &self.keeper {
+                Some(kept) => {
+                    tokio::select! {
+                        () = kept.keeper.links().woken() => {}
+                        () = wake.woken() => {}
+                    }
+                }
+                None => wake.woken().await,
+            }
+        };
+        // Whether a hint came or the time ran out: all is looked at.
+        drop(timeout(longest, hint).await);
+    }
+}
+
+fn is_paused(cluster: &Cluster) -> bool {
+    let annotation = cluster.annotations().get(PAUSED_ANNOTATION);
+    cluster.kubernetes().paused || annotation.is_some_and(|value| value == "true")
+}
+
+/// The planner's limits for a cluster of these settings.
+fn limits(cluster: &Cluster) -> Limits {
+    let timeout = cluster
+        .settings()
+        .get("cluster-node-timeout")
+        .and_then(|ms| ms.parse().ok());
+    let limits = Limits::default();
+    Limits {
+        node_timeout_ms: timeout.unwrap_or(limits.node_timeout_ms),
+        ..limits
+    }
+}
+
+fn unique() -> Result<u128, PassError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| PassError::Random(e.to_string()))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+/// A throw. Without randomness all wait equally long, which is no harm.
+fn dice() -> u8 {
+    let mut byte = [128];
+    if let Err(error) = getrandom::fill(&mut byte) {
+        tracing::debug!(%error, "no random byte");
+    }
+    byte[0]
+}

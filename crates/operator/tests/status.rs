@@ -1,0 +1,228 @@
+//! Reports as `kubectl` shows them.
+
+#[path = "../../planner/tests/rules/world.rs"]
+#[expect(dead_code, reason = "the planner's tests use the rest of it")]
+mod world;
+
+use jiff::Timestamp;
+use shardwright_manifest::{Cluster, Condition, ConditionStatus, RedisClusterStatus, StateWord};
+use shardwright_operator::status::{
+    About, DEGRADED, PROGRESSING, PodNote, READY, is_news, of_error, of_invalid, of_pass, of_paused,
+};
+use shardwright_planner::Desired;
+use world::World;
+
+const FIRST: &str = "2026-01-01T00:00:00Z";
+const LATER: &str = "2026-01-01T00:00:09Z";
+
+fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
+    About {
+        generation: 4,
+        before,
+        now: time.parse::<Timestamp>().expect("a time"),
+        trouble: None,
+        pods: &[],
+    }
+}
+
+fn status(w: &World, time: &str, before: Option<&RedisClusterStatus>) -> RedisClusterStatus {
+    let plan = w.plan(&Desired::managed(3, 1));
+    of_pass(at(time, before), 6, &plan, &w.observe())
+}
+
+fn condition<'a>(status: &'a RedisClusterStatus, kind: &str) -> &'a Condition {
+    let mut all = status.conditions.iter();
+    all.find(|c| c.kind == kind).expect("all three are there")
+}
+
+/// Reason of Ready, Progressing, Degraded; `!` before those that do not hold.
+fn words(status: &RedisClusterStatus) -> String {
+    let word = |kind| {
+        let c = condition(status, kind);
+        let not = if c.status == ConditionStatus::True {
+            ""
+        } else {
+            "!"
+        };
+        format!("{not}{}", c.reason)
+    };
+    format!(
+        "{}: {} {} {}",
+        status.state.expect("always given"),
+        word(READY),
+        word(PROGRESSING),
+        word(DEGRADED)
+    )
+}
+
+#[test]
+fn a_healthy_cluster_is_ready_and_says_the_same_each_time() {
+    let w = World::formed(3, 1);
+    let first = status(&w, FIRST, None);
+    assert_eq!(words(&first), "Healthy: AllSlotsServed !AtRest !AsDeclared");
+    assert_eq!(
+        (first.shard_count, first.slots_covered),
+        (Some(3), Some(16_384))
+    );
+    assert_eq!(first.ready.as_deref(), Some("6/6"));
+    assert_eq!(first.shards[0].slots, "0-5460");
+    assert_eq!(
+        first.shards[0]
+            .primary
+            .as_ref()
+            .and_then(|p| p.pod.as_deref()),
+        Some("a")
+    );
+    assert_eq!(first.shards[0].replicas[0].host.as_deref(), Some("host-a1"));
+    // Nothing that changes by itself is in it: an idle cluster costs no write.
+    let mut busy = World::formed(3, 1);
+    for name in ["a", "a1"] {
+        let node = busy.node(name);
+        node.keys += 1_000;
+        node.offset += 90_000;
+        node.uptime_s = Some(9_999);
+    }
+    assert_eq!(status(&busy, LATER, Some(&first)), first);
+}
+
+#[test]
+fn while_it_forms_it_is_not_ready() {
+    let blank = status(&World::blank(6), FIRST, None);
+    assert_eq!(blank.state, Some(StateWord::Forming));
+    assert_eq!(condition(&blank, READY).status, ConditionStatus::False);
+    assert_eq!(condition(&blank, PROGRESSING).status, ConditionStatus::True);
+    let too_few = status(&World::blank(4), FIRST, None);
+    assert_eq!(
+        words(&too_few),
+        "Forming: !PodsMissing !PodsMissing PodsMissing"
+    );
+}
+
+#[test]
+fn a_replica_that_is_away_degrades_and_does_not_unready() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let mut w = World::formed(3, 1);
+    w.hush("b1");
+    let hurt = status(&w, LATER, Some(&healthy));
+    assert_eq!(condition(&hurt, READY).status, ConditionStatus::True);
+    assert_eq!(condition(&hurt, READY).last_transition_time, FIRST);
+    assert_eq!(condition(&hurt, DEGRADED).status, ConditionStatus::True);
+    assert_eq!(condition(&hurt, DEGRADED).last_transition_time, LATER);
+    assert!(
+        condition(&hurt, DEGRADED)
+            .message
+            .contains("b1 is not heard")
+    );
+    let trouble = hurt.shards[1].replicas[0].trouble.as_deref();
+    assert_eq!(trouble, Some("no answer in time"));
+    // But one that never was complete is not called ready in that state.
+    assert_eq!(
+        condition(&status(&w, LATER, None), READY).status,
+        ConditionStatus::False
+    );
+}
+
+#[test]
+fn a_silent_primary_takes_its_slots_down() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let mut w = World::formed(3, 1);
+    w.hush("c");
+    let down = status(&w, LATER, Some(&healthy));
+    assert_eq!(down.state, Some(StateWord::Down));
+    assert_eq!(down.slots_covered, Some(16_384 - 5_461));
+    assert!(condition(&down, READY).message.contains("10923 of 16384"));
+    assert_eq!(condition(&down, READY).last_transition_time, LATER);
+}
+
+#[test]
+fn lost_data_is_never_an_empty_ready() {
+    let mut w = World::blank(6);
+    w.formed = true;
+    let lost = status(&w, FIRST, None);
+    assert_eq!(words(&lost), "DataLost: !DataLost !DataLost DataLost");
+}
+
+#[test]
+fn an_invalid_manifest_lists_every_problem_and_keeps_what_was_known() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let text = "apiVersion: shardwright.dev/v1alpha1\nkind: RedisCluster\nmetadata: {name: a}\n\
+                spec: {shards: 2, replicasPerShard: 99}\n";
+    let problems = Cluster::from_text(text).expect_err("it is wrong twice");
+    let status = of_invalid(at(LATER, Some(&healthy)), problems.all());
+    let ready = condition(&status, READY);
+    assert_eq!(
+        (ready.status, ready.reason.as_str()),
+        (ConditionStatus::False, "InvalidSpec")
+    );
+    assert!(ready.message.contains("spec.shards"), "{}", ready.message);
+    assert!(
+        ready.message.contains("spec.replicasPerShard"),
+        "{}",
+        ready.message
+    );
+    assert_eq!(status.state, Some(StateWord::Invalid));
+    assert_eq!(status.shards, healthy.shards);
+}
+
+#[test]
+fn a_paused_cluster_keeps_its_word() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let paused = of_paused(at(LATER, Some(&healthy)));
+    assert_eq!(words(&paused), "Paused: Paused !Paused !Paused");
+    assert_eq!(condition(&paused, READY).last_transition_time, FIRST);
+}
+
+#[test]
+fn trouble_of_the_operator_is_told_and_keeps_what_was_known() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let failed = of_error(at(LATER, Some(&healthy)), "ApiRefused", "may not patch");
+    assert_eq!(failed.state, Some(StateWord::Healthy));
+    assert_eq!(condition(&failed, PROGRESSING).reason, "ApiRefused");
+    assert_eq!(failed.shards, healthy.shards);
+    let unknown = of_error(at(LATER, None), "ApiRefused", "may not patch");
+    assert_eq!(unknown.state, Some(StateWord::Pending));
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_is_the_reason() {
+    let plan = World::blank(4).plan(&Desired::managed(3, 1));
+    let pods = [PodNote {
+        pod: "redis-4".to_owned(),
+        unplaced: true,
+        text: "0/3 nodes are available: 3 Insufficient memory.".to_owned(),
+    }];
+    let about = About {
+        pods: &pods,
+        ..at(FIRST, None)
+    };
+    let status = of_pass(about, 6, &plan, &World::blank(4).observe());
+    for kind in [READY, DEGRADED] {
+        let c = condition(&status, kind);
+        assert_eq!(c.reason, "PlacementImpossible");
+        assert!(c.message.contains("redis-4: 0/3 nodes"), "{}", c.message);
+    }
+    let trouble = Some(("ApplyFailed", "may not patch services"));
+    let about = About { trouble, ..about };
+    let status = of_pass(about, 6, &plan, &World::blank(4).observe());
+    assert_eq!(condition(&status, PROGRESSING).reason, "ApplyFailed");
+}
+
+#[test]
+fn only_words_are_news() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let mut other = healthy.clone();
+    other.conditions[1].message.push_str(" and more");
+    assert!(!is_news(&other, &healthy));
+    other.conditions[1].reason = "Meet".to_owned();
+    assert!(is_news(&other, &healthy));
+}
+
+#[test]
+fn it_can_be_read_back() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let json = serde_json::to_value(&healthy).expect("it is plain data");
+    assert_eq!(json["conditions"][0]["type"], "Ready");
+    assert_eq!(json["slotsCovered"], 16_384);
+    let read: RedisClusterStatus = serde_json::from_value(json).expect("as it was written");
+    assert_eq!(read, healthy);
+}

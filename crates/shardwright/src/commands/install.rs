@@ -1,0 +1,35 @@
+//! `install`: everything that the operator needs, for `kubectl apply`.
+
+use serde_json::json;
+use shardwright_manifest::{Cel, crd};
+use shardwright_operator::install::{Options, objects};
+
+use crate::cli::Install;
+use crate::exit::ExitStatus;
+use crate::printer::Printer;
+use crate::yaml;
+
+/// Where the images of releases are.
+const IMAGE: &str = "ghcr.io/shardwright/shardwright";
+
+pub(super) fn run(args: Install, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    let options = Options {
+        namespace: args.namespace,
+        image: args
+            .image
+            .unwrap_or_else(|| format!("{IMAGE}:{}", env!("CARGO_PKG_VERSION"))),
+        watched: args.watch_namespace,
+    };
+    let cel = if args.without_cel {
+        Cel::Without
+    } else {
+        Cel::With
+    };
+    let objects = objects(&options, crd(cel));
+    if out.is_json() {
+        out.json(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }))?;
+    } else {
+        out.text(&yaml::documents(&objects)?)?;
+    }
+    Ok(ExitStatus::Success)
+}
