@@ -28,7 +28,7 @@ pub enum Cel {
 /// A rule about the value at `path`; a name with `[]` is each item of a list.
 struct Rule {
     path: &'static [&'static str],
-    rule: &'static str,
+    cel: &'static str,
     message: &'static str,
 }
 
@@ -37,42 +37,42 @@ struct Rule {
 const RULES: [Rule; 8] = [
     Rule {
         path: &["spec"],
-        rule: "(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')",
+        cel: "(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')",
         message: "storage.storageClassName cannot be changed: make another cluster and move the data",
     },
     Rule {
         path: &["spec", "engine"],
-        rule: "self == oldSelf || oldSelf == 'redis'",
+        cel: "self == oldSelf || oldSelf == 'redis'",
         message: "a Valkey cluster cannot become a Redis one: Redis does not read its files",
     },
     Rule {
         path: &["spec", "version"],
-        rule: "self.matches('^[0-9]{1,5}([.][0-9]{1,5}){0,2}$')",
+        cel: "self.matches('^[0-9]{1,5}([.][0-9]{1,5}){0,2}$')",
         message: "write one to three numbers, such as \"7.0\" or \"9.1.0\"",
     },
     Rule {
         path: &["spec", "users", "[]"],
-        rule: "self.name in ['default', 'replication', 'shardwright'] || has(self.rules)",
+        cel: "self.name in ['default', 'replication', 'shardwright'] || has(self.rules)",
         message: "rules is missing: say what the user may do, for example `~* &* +@all -@dangerous`",
     },
     Rule {
         path: &["spec", "users", "[]"],
-        rule: "!(self.name in ['replication', 'shardwright']) || !has(self.rules)",
+        cel: "!(self.name in ['replication', 'shardwright']) || !has(self.rules)",
         message: "the rules of `replication` and `shardwright` are Shardwright's own: leave the field out",
     },
     Rule {
         path: &["spec", "users", "[]"],
-        rule: "!(self.name in ['replication', 'shardwright']) || !has(self.passwordHashes) || self.passwordHashes.size() == 0",
+        cel: "!(self.name in ['replication', 'shardwright']) || !has(self.passwordHashes) || self.passwordHashes.size() == 0",
         message: "Shardwright has to know the passwords of `replication` and `shardwright` themselves: use passwordSecret",
     },
     Rule {
         path: &["spec", "storage"],
-        rule: "!has(self.recreateAfterSeconds) || (has(self.onUnreachable) && self.onUnreachable == 'RecreateAfter')",
+        cel: "!has(self.recreateAfterSeconds) || (has(self.onUnreachable) && self.onUnreachable == 'RecreateAfter')",
         message: "recreateAfterSeconds says nothing without onUnreachable: RecreateAfter",
     },
     Rule {
         path: &["spec", "pod", "labels"],
-        rule: "!('app.kubernetes.io/name' in self) && !('app.kubernetes.io/instance' in self) && !('app.kubernetes.io/managed-by' in self) && !('app.kubernetes.io/component' in self)",
+        cel: "!('app.kubernetes.io/name' in self) && !('app.kubernetes.io/instance' in self) && !('app.kubernetes.io/managed-by' in self) && !('app.kubernetes.io/component' in self)",
         message: "the labels app.kubernetes.io/name, instance, managed-by and component are set by Shardwright",
     },
 ];
@@ -104,7 +104,7 @@ fn bounds() -> [(&'static [&'static str], Value); 6] {
 }
 
 /// The `CustomResourceDefinition` of a `RedisCluster`, as `kubectl apply` takes it.
-pub fn crd(cel: Cel) -> Value {
+pub fn crd(rules: Cel) -> Value {
     let mut document = schema::schema();
     let mut spec = document["properties"]["spec"].take();
     let mut status = schema::of::<RedisClusterStatus>();
@@ -135,18 +135,13 @@ pub fn crd(cel: Cel) -> Value {
             at.insert(keyword.clone(), value.clone());
         }
     }
-    if cel == Cel::With {
-        for Rule {
-            path,
-            rule,
-            message,
-        } in &RULES
-        {
+    if rules == Cel::With {
+        for Rule { path, cel, message } in &RULES {
             let rules = schema_at(&mut root, path)
                 .entry("x-kubernetes-validations")
                 .or_insert_with(|| json!([]));
             if let Value::Array(rules) = rules {
-                rules.push(json!({ "rule": rule, "message": message }));
+                rules.push(json!({ "rule": cel, "message": message }));
             }
         }
     }

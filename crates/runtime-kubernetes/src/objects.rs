@@ -353,15 +353,16 @@ fn auth(
 
 /// The made passwords. Where the volumes outlive the cluster, so do they: who takes the data up
 /// again has clients that know them.
-fn made_passwords(make: &Maker<'_>, made: &BTreeMap<String, Secret>) -> SecretObject {
+fn made_passwords(make: &Maker<'_>, passwords: &BTreeMap<String, Secret>) -> SecretObject {
     let mut metadata = make.metadata(&make.names.passwords_secret());
     if make.cluster.kubernetes().retain_volumes {
         metadata.owner_references = None;
     }
-    let passwords = made.iter();
     secret(
         metadata,
-        passwords.map(|(user, password)| (user.clone(), password.expose().to_owned())),
+        passwords
+            .iter()
+            .map(|(user, password)| (user.clone(), password.expose().to_owned())),
     )
 }
 

@@ -4,8 +4,8 @@
 //! What an operator does while a cluster lives, nobody does here. Two things follow.
 //! - The start gate would hold a server that lost its memory, and nobody would release it. It holds
 //!   none that has an append-only file, so a cluster without one is refused.
-//! - After all pods were gone at once, each has a new address and no one tells the others: the Job
-//!   has to be deleted and applied again, and `shardwright fix` does the rest.
+//! - After all pods were gone at once, each has a new address and no one tells the others: a person
+//!   has to delete the Job and to apply it again, and it brings the nodes together.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +81,8 @@ pub fn standalone(
     documents.collect()
 }
 
-/// Forms the cluster. Does nothing where it is formed, so it may run again.
+/// Forms the cluster. Where it was formed, brings its nodes together or does nothing, so it may run
+/// again.
 fn create_job(cluster: &Cluster, names: &Names, image: &str) -> Job {
     let mut labels = cluster.labels().clone();
     labels.extend(names.labels());

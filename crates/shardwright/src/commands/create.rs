@@ -8,7 +8,8 @@ use shardwright_engine::{Client, Endpoint, Error};
 use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
 use shardwright_runtime::{Guest, refuse_second_pen};
 use shardwright_topology::{
-    Address, EngineKind, Member, NodeId, Observed, Place, Role, ServerName, SlotSet, Version,
+    Address, EngineKind, Member, NodeId, NodeView, Observed, Place, Role, ServerName, SlotSet,
+    Version,
 };
 
 use super::change;
@@ -54,6 +55,9 @@ pub(super) async fn run(
     if args.unless_formed && formed(&report.observed, &order) {
         out.say("[OK] these nodes are one cluster already; nothing was changed");
         return Ok(ExitStatus::Success);
+    }
+    if args.unless_formed && acquainted(&report.observed, &order) {
+        return reunite(&mut keeper, &args, out).await;
     }
     all_usable(&keeper, &report.observed, &order, &endpoints).await?;
     warn_of_versions(&report.observed, out);
@@ -106,7 +110,8 @@ fn shards(nodes: usize, replicas: u16) -> Result<u16, UsageError> {
     })
 }
 
-/// These nodes, all of them and no others, are one cluster that serves every slot, and none stands aside.
+/// These nodes, all of them and no others, are one cluster that serves every slot: they agree, and
+/// none stands aside.
 fn formed(o: &Observed, order: &[ServerName]) -> bool {
     let ids: Option<BTreeSet<NodeId>> = order
         .iter()
@@ -117,7 +122,37 @@ fn formed(o: &Observed, order: &[ServerName]) -> bool {
     ids.is_some_and(|ids| ids == members && o.islands() == [ids])
         && o.uncovered().is_empty()
         && o.contested().is_empty()
+        && o.disagreements().is_empty()
         && o.members().values().all(at_work)
+}
+
+/// These nodes know one another already, though perhaps not where: they were one cluster.
+fn acquainted(o: &Observed, order: &[ServerName]) -> bool {
+    let ids: Option<BTreeSet<NodeId>> = order
+        .iter()
+        .map(|name| o.servers().get(name)?.id())
+        .collect();
+    let knows = |view: &NodeView, id: NodeId| id == view.id || view.rows.get(id).is_some();
+    ids.is_some_and(|ids| {
+        ids.len() == order.len()
+            && o.views()
+                .all(|(_, view)| ids.iter().all(|id| knows(view, *id)))
+    })
+}
+
+/// Brings nodes that were one cluster together again, as after all of them got new addresses at once.
+async fn reunite(
+    keeper: &mut AnyKeeper,
+    args: &Create,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    keeper.set_desired(Desired::guest());
+    if args.run.dry_run {
+        return change::dry_run(keeper, out).await;
+    }
+    out.say("These nodes are one cluster already, and not all see each other.");
+    let done = "[OK] all is done that can be done";
+    change::carry_out(keeper, args.run.timeout, done, out).await
 }
 
 /// Every node answers, is in cluster mode, is empty, and is there once.
