@@ -148,7 +148,7 @@ impl Applier {
             warnings: Vec::new(),
             pending: Vec::new(),
         };
-        let password = self.apply_all(cluster, &mut run).await?;
+        let password = Box::pin(self.apply_all(cluster, &mut run)).await?;
         let credentials = password.map(|password| Credentials {
             user: Some(SHARDWRIGHT_USER.to_owned()),
             password,

@@ -2,7 +2,7 @@
 //! patched, and the set is deleted without its pods and made anew. What it recorded, the claims say too.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, VolumeResourceRequirements};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PropagationPolicy};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use crate::facts::ClaimFact;
 use crate::names;
 use crate::objects::{Built, ClaimChange, Objects, claim_change, keep_live_claims};
 use crate::request::ask;
+use crate::stranded::delete_pod;
 
 impl Applier {
     pub(crate) async fn apply_set(
@@ -47,7 +48,7 @@ impl Applier {
         match &change {
             ClaimChange::None => {}
             ClaimChange::Grow { to_bytes, .. } => {
-                self.grow_claims(*to_bytes, run).await?;
+                self.grow_claims(&set, *to_bytes, run).await?;
                 return self.remove_set(&built, &live, run).await;
             }
             ClaimChange::Shrink { .. } | ClaimChange::Class { .. } | ClaimChange::Unknown => {
@@ -124,19 +125,48 @@ impl Applier {
             )
             .await?;
         }
-        Ok(())
+        self.free_pods(run).await
     }
 
-    async fn grow_claims(&self, to_bytes: u64, run: &mut Run<'_>) -> Result<(), ApplyError> {
+    async fn grow_claims(
+        &self,
+        wanted: &StatefulSet,
+        to_bytes: u64,
+        run: &mut Run<'_>,
+    ) -> Result<(), ApplyError> {
+        let Some(resources) = resources(wanted) else {
+            return Ok(());
+        };
         for claim in self.world.claims(&self.key) {
             let smaller = claim.requested_bytes.is_some_and(|bytes| bytes < to_bytes);
             if smaller && !claim.leaving {
-                let size = json!({"requests": {"storage": to_bytes.to_string()}});
                 let patch = Patch::Merge(json!({
                     "metadata": {"uid": claim.uid},
-                    "spec": {"resources": size},
+                    "spec": {"resources": {"requests": resources.requests}},
                 }));
                 self.patch_claim(&claim, &patch, run).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pod whose claim was given up is made before the claim is gone, and then waits for it for ever: it was never
+    /// placed, and is made anew together with its claim.
+    async fn free_pods(&self, run: &mut Run<'_>) -> Result<(), ApplyError> {
+        let claims = self.world.claims(&self.key);
+        let client = self.world.client().clone();
+        let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), self.names.namespace());
+        for pod in self.world.pods(&self.key) {
+            let name = self.names.claim(&pod.name);
+            let waits = pod.host.is_none() && pod.unschedulable.is_some();
+            if !waits || pod.leaving_since.is_some() || claims.iter().any(|c| c.name == name) {
+                continue;
+            }
+            let what = || format!("look at the PersistentVolumeClaim {name}");
+            if ask(what, api.get_metadata_opt(&name)).await?.is_none() {
+                let pods = Api::<Pod>::namespaced(client.clone(), self.names.namespace());
+                delete_pod(&pods, &pod, DeleteParams::default()).await?;
+                run.changed.push(format!("Pod {}", pod.name));
             }
         }
         Ok(())
@@ -179,6 +209,13 @@ fn keep_pods(live: &StatefulSet, wanted: &mut StatefulSet, run: &mut Run<'_>) ->
         "{live} pods stay, though {want} are wanted: a cluster can't be made smaller yet"
     ));
     true
+}
+
+/// What the claim template asks for.
+fn resources(set: &StatefulSet) -> Option<&VolumeResourceRequirements> {
+    let claims = set.spec.volume_claim_templates.as_ref()?;
+    let data = |c: &&PersistentVolumeClaim| c.metadata.name.as_deref() == Some(names::DATA_VOLUME);
+    claims.iter().find(data)?.spec.as_ref()?.resources.as_ref()
 }
 
 fn warning(change: &ClaimChange) -> Option<String> {

@@ -14,6 +14,7 @@ mod record;
 mod request;
 mod seats;
 mod store;
+mod stranded;
 pub mod volumes;
 mod wake;
 mod world;

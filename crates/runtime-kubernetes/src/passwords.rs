@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -95,14 +94,16 @@ impl Passwords {
         let kept = get(&api, &name).await?;
         all.found = kept.as_ref().and_then(ResourceExt::resource_version);
         for user in to_make {
-            let there = kept.as_ref().filter(|s| data(s).contains_key(user));
-            let password = match there {
-                Some(secret) => password(user, Some(secret), &name, user)?,
-                None => {
-                    let password = make()?;
-                    all.fresh.insert(user.to_owned(), password.clone());
-                    password
-                }
+            let has = |secret: &&SecretObject| {
+                let mut data = secret.data.iter();
+                data.any(|data| data.contains_key(user))
+            };
+            let password = if let Some(secret) = kept.as_ref().filter(has) {
+                password(user, Some(secret), &name, user)?
+            } else {
+                let fresh = make()?;
+                all.fresh.insert(user.to_owned(), fresh.clone());
+                fresh
             };
             all.made.insert(user.to_owned(), password);
         }
@@ -157,10 +158,6 @@ async fn get(api: &Api<SecretObject>, name: &str) -> Result<Option<SecretObject>
     ask(|| format!("read the Secret {name}"), api.get_opt(name)).await
 }
 
-fn data(secret: &SecretObject) -> BTreeMap<String, ByteString> {
-    secret.data.clone().unwrap_or_else(BTreeMap::new)
-}
-
 /// The password under a key. The line end that `echo` leaves behind is no part of it.
 fn password(
     user: &str,
@@ -196,14 +193,14 @@ fn make() -> Result<Secret, PasswordError> {
 mod tests {
     use super::*;
 
-    fn secret(data: Value) -> SecretObject {
+    fn secret(data: &Value) -> SecretObject {
         serde_json::from_value(json!({"data": data})).expect("a Secret")
     }
 
     #[test]
     fn a_password_is_text_without_its_line_end() {
         // "hunter2\n", "" and the byte 0xff.
-        let object = secret(json!({"good": "aHVudGVyMgo=", "empty": "", "binary": "/w=="}));
+        let object = secret(&json!({"good": "aHVudGVyMgo=", "empty": "", "binary": "/w=="}));
         let read = |key: &str| password("worker", Some(&object), "mine", key);
         assert_eq!(read("good").expect("a password").expose(), "hunter2");
         for key in ["empty", "binary"] {

@@ -33,10 +33,10 @@ const VOLUMES_AGAIN: Duration = Duration::from_secs(5);
 /// One cluster's pods.
 #[derive(Debug)]
 pub struct Pods {
-    world: World,
-    key: ObjectKey,
-    names: Names,
-    cluster: Cluster,
+    pub(crate) world: World,
+    pub(crate) key: ObjectKey,
+    pub(crate) names: Names,
+    pub(crate) cluster: Cluster,
     password: Option<Secret>,
     wake: Wake,
     /// What gates said, by pod, of the pod with this uid.
@@ -45,8 +45,10 @@ pub struct Pods {
     heard: BTreeMap<String, NodeId>,
     /// What was recorded and may not be in the world yet.
     written: Written,
-    volumes: BTreeMap<String, VolumeFact>,
+    pub(crate) volumes: BTreeMap<String, VolumeFact>,
     volumes_failed: Option<Instant>,
+    /// Since when Kubernetes nodes that volumes are tied to are missed.
+    pub(crate) missed: BTreeMap<String, Timestamp>,
 }
 
 /// What was written on a `StatefulSet` (by its uid): the watch tells of it a little later.
@@ -73,6 +75,7 @@ impl Pods {
             written: Written::default(),
             volumes: BTreeMap::new(),
             volumes_failed: None,
+            missed: BTreeMap::new(),
         }
     }
 
@@ -199,7 +202,7 @@ impl Pods {
         let Some(formed) = seats::formed(Some(&set), &claims) else {
             return Ok(false);
         };
-        let mut wrote = false;
+        let mut written = false;
         for claim in claims.iter().filter(|claim| !claim.leaving) {
             let pod = set
                 .nodes
@@ -209,19 +212,19 @@ impl Pods {
             let Some((_, node)) = lives else { continue };
             let notes = record::on_claim(claim, Some(&formed), Some(*node));
             if !notes.is_empty() {
-                let write = record::write_claim(self.world.client(), claim, &notes);
-                ask(|| format!("record on the claim {}", claim.name), write)
+                let request = record::write_claim(self.world.client(), claim, &notes);
+                ask(|| format!("record on the claim {}", claim.name), request)
                     .await
                     .map_err(failed)?;
-                wrote = true;
+                written = true;
             }
         }
         if set.formed.is_none() {
             self.write_set(&set, Some(&formed), &BTreeMap::new())
                 .await?;
-            wrote = true;
+            written = true;
         }
-        Ok(wrote)
+        Ok(written)
     }
 
     async fn write_set(
@@ -230,10 +233,10 @@ impl Pods {
         formed: Option<&Formed>,
         nodes: &BTreeMap<String, NodeId>,
     ) -> Result<(), RuntimeError> {
-        let notes = record::on_set(formed, nodes);
-        let write = record::write_set(self.world.client(), set, &notes);
+        let said = record::on_set(formed, nodes);
+        let request = record::write_set(self.world.client(), set, &said);
         let what = || format!("record on the StatefulSet {}", set.cluster);
-        ask(what, write).await.map_err(failed)?;
+        ask(what, request).await.map_err(failed)?;
         let written = self.written_on(set);
         written.formed = formed.cloned().or_else(|| written.formed.take());
         let nodes = nodes.iter().map(|(pod, id)| (pod.clone(), *id));
@@ -265,6 +268,7 @@ impl Runtime for Pods {
         let pods = self.world.pods(&self.key);
         let claims = self.world.claims(&self.key);
         self.read_volumes(&claims).await;
+        self.miss_hosts(now);
         let set = self.set();
         if let Some(what) = set.as_ref().and_then(|set| set.unreadable.as_ref()) {
             return Err(RuntimeError::new(format!(

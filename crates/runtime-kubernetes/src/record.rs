@@ -17,12 +17,12 @@ pub(crate) fn on_set(
     formed: Option<&Formed>,
     nodes: &BTreeMap<String, NodeId>,
 ) -> Map<String, Value> {
-    let mut notes = Map::new();
+    let mut said = Map::new();
     if let Some(formed) = formed {
-        let note = json!(FormedNote::from(formed));
-        notes.insert(
+        let text = json!(FormedNote::from(formed));
+        said.insert(
             names::FORMED_ANNOTATION.to_owned(),
-            Value::String(note.to_string()),
+            Value::String(text.to_string()),
         );
     }
     if !nodes.is_empty() {
@@ -30,10 +30,10 @@ pub(crate) fn on_set(
             .iter()
             .map(|(pod, id)| (pod, id.to_string()))
             .collect();
-        let note = json!(by_pod).to_string();
-        notes.insert(names::NODES_ANNOTATION.to_owned(), Value::String(note));
+        let text = json!(by_pod).to_string();
+        said.insert(names::NODES_ANNOTATION.to_owned(), Value::String(text));
     }
-    notes
+    said
 }
 
 /// The annotations of a claim that say this, where it does not say so yet.
@@ -42,19 +42,19 @@ pub(crate) fn on_claim(
     formed: Option<&Formed>,
     node: Option<NodeId>,
 ) -> Map<String, Value> {
-    let mut notes = Map::new();
-    let mut note = |key: &str, text: String| notes.insert(key.to_owned(), Value::String(text));
+    let mut said = Map::new();
+    let mut say = |key: &str, text: String| said.insert(key.to_owned(), Value::String(text));
     if let Some(formed) = formed.filter(|formed| claim.formed.as_ref() != Some(*formed)) {
-        note(
+        say(
             names::CLAIM_CLUSTER_ID_ANNOTATION,
             formed.cluster_id.clone(),
         );
-        note(names::CLAIM_FORMED_AT_ANNOTATION, formed.at.0.to_string());
+        say(names::CLAIM_FORMED_AT_ANNOTATION, formed.at.0.to_string());
     }
     if let Some(node) = node.filter(|node| claim.node != Some(*node)) {
-        note(names::CLAIM_NODE_ID_ANNOTATION, node.to_string());
+        say(names::CLAIM_NODE_ID_ANNOTATION, node.to_string());
     }
-    notes
+    said
 }
 
 /// Writes annotations on just this `StatefulSet`: on another of the same name the API server refuses it.

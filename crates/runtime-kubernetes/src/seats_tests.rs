@@ -1,5 +1,10 @@
 //! Seats from facts that are read from objects as the API server writes them.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "objects are written where they are used"
+)]
+
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
 

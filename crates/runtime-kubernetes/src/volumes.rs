@@ -119,8 +119,8 @@ fn another_copy_speaks(o: &Observed, server: &Server) -> Result<(), NoRecreate> 
         }
         // A primary without slots, a replica of nobody, or one that was forgotten: its shard may be any.
         Some(_) | None => {
-            let served = o.uncovered().is_empty() && o.voters().all(speaks);
-            served.then_some(()).ok_or(NoRecreate::SomeSlotsSilent)
+            let all_speak = o.uncovered().is_empty() && o.voters().all(speaks);
+            all_speak.then_some(()).ok_or(NoRecreate::SomeSlotsSilent)
         }
     }
 }

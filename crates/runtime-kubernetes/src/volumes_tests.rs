@@ -19,8 +19,8 @@ fn id(n: usize) -> NodeId {
 
 fn row(n: usize, owner: [usize; 3]) -> Row {
     let ranges = [(0, 5_000), (5_001, 10_000), (10_001, 16_383)];
-    let owned = owner.iter().position(|o| *o == n);
-    let slots = owned.map_or_else(SlotSet::empty, |i| {
+    let place = owner.iter().position(|o| *o == n);
+    let slots = place.map_or_else(SlotSet::empty, |i| {
         SlotSet::from(SlotRange::new(ranges[i].0, ranges[i].1).expect("a range"))
     });
     Row {
@@ -28,12 +28,12 @@ fn row(n: usize, owner: [usize; 3]) -> Row {
         address: Address::loopback(7_000 + u16::try_from(n).expect("a small number")),
         hostname: None,
         shard: None,
-        role: if owned.is_some() {
+        role: if place.is_some() {
             Role::Primary
         } else {
             Role::Replica
         },
-        primary: owned.is_none().then(|| id(owner[n % 3])),
+        primary: place.is_none().then(|| id(owner[n % 3])),
         health: Health::Fine,
         flags: Flags::default(),
         ping_sent_ms: 0,

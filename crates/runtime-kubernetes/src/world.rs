@@ -300,7 +300,7 @@ impl Watcher {
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
         store: &Arc<Store<F>>,
         read: fn(&K) -> Option<F>,
-        changed: fn(&Stores, &F),
+        tell: fn(&Stores, &F),
     ) -> AbortHandle
     where
         K: Resource + Send + 'static,
@@ -328,7 +328,7 @@ impl Watcher {
                 let (changes, whole) = writer.take(event, |o| Some((key(o)?, read(o)?)), key);
                 for Change { before, after } in changes {
                     if let Some(fact) = after.or(before) {
-                        changed(&stores, &fact);
+                        tell(&stores, &fact);
                     }
                 }
                 if whole {
