@@ -57,96 +57,128 @@ fn layout(shards: &[Shard]) -> Result<()> {
 }
 
 async fn objects(world: &World, cluster: &Cluster) -> Result<()> {
-    let (kube, namespace) = (&world.kube, world.namespace.as_str());
-    let set = kube.must(Kind::STATEFUL_SET, namespace, "redis").await?;
-    let is = |pointer: &str, wanted: Value| {
-        let found = set.pointer(pointer).unwrap_or(&Value::Null);
-        ensure(*found == wanted, || {
-            format!("StatefulSet {pointer} is {found}, not {wanted}")
-        })
-    };
-    is("/spec/replicas", 6.into())?;
-    is("/spec/serviceName", "redis".into())?;
-    is("/spec/podManagementPolicy", "Parallel".into())?;
-    is("/spec/updateStrategy/type", "OnDelete".into())?;
-    let pod = "/spec/template/spec";
-    is(&format!("{pod}/automountServiceAccountToken"), false.into())?;
-    is(&format!("{pod}/securityContext/runAsNonRoot"), true.into())?;
-    is(
-        &format!("{pod}/securityContext/seccompProfile/type"),
-        "RuntimeDefault".into(),
+    let set = world
+        .kube
+        .must(Kind::STATEFUL_SET, &world.namespace, "redis")
+        .await?;
+    pods_as_specified(&set)?;
+    owned(&set, world).await?;
+    network(world).await?;
+    no_password_in_the_open(world, cluster).await?;
+    let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
+    ensure(claims.len() == COUNT, || format!("{} claims", claims.len()))?;
+    let object = world
+        .kube
+        .must(Kind::CLUSTER, &world.namespace, "redis")
+        .await?;
+    all_are(
+        &object,
+        &[
+            ("/status/state", "Healthy".into()),
+            ("/status/ready", "6/6".into()),
+            ("/status/slotsCovered", 16_384.into()),
+            ("/status/shardCount", 3.into()),
+        ],
+    )
+}
+
+/// What stands at these pointers of an object.
+fn all_are(object: &Value, wanted: &[(&str, Value)]) -> Result<()> {
+    for (pointer, wanted) in wanted {
+        let found = object.pointer(pointer).unwrap_or(&Value::Null);
+        ensure(found == wanted, || {
+            format!("{} {pointer} is {found}, not {wanted}", name(object))
+        })?;
+    }
+    Ok(())
+}
+
+fn pods_as_specified(set: &Value) -> Result<()> {
+    all_are(
+        set,
+        &[
+            ("/spec/replicas", 6.into()),
+            ("/spec/serviceName", "redis".into()),
+            ("/spec/podManagementPolicy", "Parallel".into()),
+            ("/spec/updateStrategy/type", "OnDelete".into()),
+        ],
     )?;
-    let containers = [
-        format!("{pod}/containers/0"),
-        format!("{pod}/initContainers/0"),
-    ];
-    for container in &containers {
-        is(
-            &format!("{container}/securityContext/readOnlyRootFilesystem"),
-            true.into(),
-        )?;
-        is(
-            &format!("{container}/securityContext/allowPrivilegeEscalation"),
-            false.into(),
-        )?;
-        is(
-            &format!("{container}/securityContext/capabilities/drop/0"),
-            "ALL".into(),
+    let pod = set.pointer("/spec/template/spec").unwrap_or(&Value::Null);
+    all_are(
+        pod,
+        &[
+            ("/automountServiceAccountToken", false.into()),
+            ("/securityContext/runAsNonRoot", true.into()),
+            (
+                "/securityContext/seccompProfile/type",
+                "RuntimeDefault".into(),
+            ),
+            ("/containers/0/resources/limits/memory", "2000M".into()),
+        ],
+    )?;
+    for container in ["/containers/0", "/initContainers/0"] {
+        let container = pod.pointer(container).unwrap_or(&Value::Null);
+        all_are(
+            container,
+            &[
+                ("/securityContext/readOnlyRootFilesystem", true.into()),
+                ("/securityContext/allowPrivilegeEscalation", false.into()),
+                ("/securityContext/capabilities/drop/0", "ALL".into()),
+            ],
         )?;
     }
-    is(
-        &format!("{pod}/containers/0/resources/limits/memory"),
-        "2000M".into(),
-    )?;
-    owned(&set, world).await?;
+    Ok(())
+}
+
+async fn network(world: &World) -> Result<()> {
+    let (kube, namespace) = (&world.kube, world.namespace.as_str());
     let headless = kube.must(Kind::SERVICE, namespace, "redis").await?;
-    ensure(text(&headless, "/spec/clusterIP") == "None", || {
-        "Service redis has an address".to_owned()
-    })?;
-    ensure(
-        headless.pointer("/spec/publishNotReadyAddresses") == Some(&true.into()),
-        || "Service redis hides pods that are not ready".to_owned(),
+    all_are(
+        &headless,
+        &[
+            ("/spec/clusterIP", "None".into()),
+            ("/spec/publishNotReadyAddresses", true.into()),
+        ],
     )?;
     let clients = kube.must(Kind::SERVICE, namespace, "redis-client").await?;
-    ensure(
-        clients.pointer("/spec/publishNotReadyAddresses") != Some(&true.into()),
-        || "Service redis-client shows pods that are not ready".to_owned(),
-    )?;
+    let all = clients.pointer("/spec/publishNotReadyAddresses");
+    ensure(all != Some(&true.into()), || {
+        "Service redis-client shows pods that are not ready".to_owned()
+    })?;
     let budgets = kube.list(kube.budgets(), namespace, "").await?;
     ensure(budgets.len() == 1, || {
         format!("{} disruption budgets", budgets.len())
     })?;
-    ensure(
-        budgets
-            .iter()
-            .all(|b| b.pointer("/spec/maxUnavailable") == Some(&1.into())),
-        || "the disruption budget does not say maxUnavailable 1".to_owned(),
-    )?;
+    for budget in &budgets {
+        all_are(budget, &[("/spec/maxUnavailable", 1.into())])?;
+    }
     kube.must(Kind::NETWORK_POLICY, namespace, "redis").await?;
-    let config = kube
-        .must(Kind::CONFIG_MAP, namespace, "redis-config")
-        .await?;
-    for user in ["default", "replication", "worker", "shardwright"] {
-        // Those whose password is not generated have none here; the four of the article all have.
-        if let Ok(password) = cluster.password(user).await {
-            ensure(!config.to_string().contains(&password), || {
-                format!("ConfigMap redis-config holds the password of {user}")
+    Ok(())
+}
+
+/// Passwords stand in Secrets and nowhere else.
+async fn no_password_in_the_open(world: &World, cluster: &Cluster) -> Result<()> {
+    let mut open = Vec::new();
+    for kind in [
+        Kind::CONFIG_MAP,
+        Kind::STATEFUL_SET,
+        Kind::POD,
+        Kind::EVENT,
+        Kind::CLUSTER,
+    ] {
+        open.extend(world.kube.list(kind, &world.namespace, "").await?);
+    }
+    for user in ["default", "worker"] {
+        let password = cluster.password(user).await?;
+        for object in &open {
+            ensure(!object.to_string().contains(&password), || {
+                format!(
+                    "{} {} holds the password of {user}",
+                    text(object, "/kind"),
+                    name(object)
+                )
             })?;
         }
-    }
-    let claims = kube.list(Kind::CLAIM, namespace, "").await?;
-    ensure(claims.len() == COUNT, || format!("{} claims", claims.len()))?;
-    let object = kube.must(Kind::CLUSTER, namespace, "redis").await?;
-    for (pointer, wanted) in [
-        ("/status/state", Value::from("Healthy")),
-        ("/status/ready", "6/6".into()),
-        ("/status/slotsCovered", 16_384.into()),
-        ("/status/shardCount", 3.into()),
-    ] {
-        let found = object.pointer(pointer).unwrap_or(&Value::Null);
-        ensure(*found == wanted, || {
-            format!("{pointer} is {found}, not {wanted}")
-        })?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Measurements on a real Kubernetes, the way by hand beside ours. They print figures and judge
 //! nothing but failures: a machine that is busy with other things makes every figure worse.
 //!
-//!   bench-kubernetes [by-hand | ours | memory]...      all three by default
+//!   bench-kubernetes [by-hand | ours | memory[=CLUSTERS]]...      all three by default
+//!
+//! `memory` makes clusters of three pods each: 10 unless said otherwise, for 2 cores are busy with
+//! the probes of 90 pods.
 
 #![expect(
     clippy::print_stdout,
@@ -10,10 +13,12 @@
 )]
 
 mod by_hand;
+mod ours;
 
 use std::process::ExitCode;
 
-use shardwright_e2e::{Kube, Result, World, table};
+use shardwright_e2e::operator::Operator;
+use shardwright_e2e::{Error, Kube, Result, World, table};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -34,17 +39,46 @@ fn main() -> ExitCode {
     }
 }
 
+/// Clusters that the operator's memory is measured with.
+const CLUSTERS: usize = 10;
+
 async fn run(words: &[String]) -> Result<()> {
     let wanted = |word: &str| words.is_empty() || words.iter().any(|w| w == word);
+    let many = words.iter().find_map(|word| word.strip_prefix("memory="));
+    let clusters = many.map_or(Ok(CLUSTERS), |many| {
+        many.parse()
+            .map_err(|_| Error::Wrong(format!("memory={many} is no number")))
+    })?;
     let kube = Kube::connect().await?;
-    let mut figures = Vec::new();
     if wanted("by-hand") {
         let world = World::new(&kube, None, "by hand", "bench-by-hand");
         let measured = by_hand::run(&world).await;
-        figures.extend(world.figures());
-        world.close().await?;
-        measured?;
+        finish(&world, measured).await?;
     }
-    println!("{}", table::render(&figures));
+    if !wanted("ours") && !wanted("memory") && many.is_none() {
+        return Ok(());
+    }
+    let operator = Operator::install(&kube).await?;
+    if wanted("ours") {
+        let world = World::new(&kube, Some(operator.clone()), "ours", "bench-ours");
+        let measured = ours::run(&world).await;
+        finish(&world, measured).await?;
+    }
+    if wanted("memory") || many.is_some() {
+        // A new process: what earlier clusters left behind is not to be counted.
+        operator.stop().await?;
+        operator.start().await?;
+        let world = World::new(&kube, Some(operator), "memory", "bench-memory");
+        let measured = ours::memory(&world, clusters).await;
+        finish(&world, measured).await?;
+    }
     Ok(())
+}
+
+/// Prints what was measured, also before a failure, and tidies up.
+async fn finish(world: &World, measured: Result<()>) -> Result<()> {
+    println!("{}", table::render(&world.figures()));
+    let closed = world.close().await;
+    measured?;
+    closed
 }
