@@ -23,6 +23,9 @@ pub const DEGRADED: &str = "Degraded";
 /// The reason where a pod can be put on no Kubernetes node.
 pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
 
+/// Replicas are attached and have their first, empty copy within seconds after the slots were given; pods may be late.
+const FORMING_MS: u64 = 60_000;
+
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
 
@@ -231,12 +234,12 @@ fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Ready is said first when the cluster is complete, and from then on as long as every slot is served: a replica that
-/// is away makes it Degraded, not unready.
+/// Ready is said first when the cluster is complete, and from then on whenever every slot is served: a replica that
+/// is away makes it Degraded, not unready. What was formed a while ago was complete, or is not going to be soon.
 fn ready(plan: &Plan, o: &Observed, served: u32, was_ready: bool) -> Verdict {
     let complete = plan.is_settled();
     let all_served = served == u32::from(SLOT_COUNT) && all_say_ok(o);
-    if complete || (was_ready && all_served) {
+    if complete || (all_served && (was_ready || !is_young(o))) {
         return Verdict {
             holds: true,
             reason: "AllSlotsServed",
@@ -348,7 +351,12 @@ fn state(
         };
     }
     if served < u32::from(SLOT_COUNT) || !all_say_ok(o) {
-        return StateWord::Down;
+        let just_given = served == u32::from(SLOT_COUNT) && is_young(o);
+        return if just_given {
+            StateWord::Forming
+        } else {
+            StateWord::Down
+        };
     }
     match (ready.holds, degraded.holds, progressing.holds) {
         (_, true, _) => StateWord::Degraded,
@@ -407,6 +415,12 @@ pub(crate) fn word(state: StateWord) -> &'static str {
 fn slots_served(o: &Observed) -> u32 {
     let heard = o.voters().filter(|m| m.source == Source::Itself);
     heard.map(|m| u32::from(m.slots.count())).sum()
+}
+
+/// Whether its forming may still be going on: it was recorded as formed, once every slot was given, a moment ago.
+fn is_young(o: &Observed) -> bool {
+    let age_ms = o.formed.as_ref().map(|formed| o.at.since_ms(formed.at));
+    age_ms.is_none_or(|ms| ms < FORMING_MS)
 }
 
 /// Every primary that was heard says `cluster_state:ok`: otherwise it answers `CLUSTERDOWN`.
