@@ -8,6 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use shardwright_manifest::{Problems, Warning};
 use shardwright_planner::{Action, Step, Waiting};
 use shardwright_runtime::Report;
+use shardwright_runtime_kubernetes::volumes::Stranded;
 use shardwright_topology::{Observed, ServerName};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -95,6 +96,24 @@ pub fn of_warnings(warnings: &[Warning]) -> Option<Note> {
         text: short(texts.join("; ")),
         pod: None,
     })
+}
+
+/// A volume that was given up.
+pub fn of_given_up(stranded: &Stranded) -> Note {
+    let Stranded {
+        server,
+        host,
+        away_since: _,
+    } = stranded;
+    Note {
+        warning: true,
+        reason: "VolumeGivenUp",
+        text: short(format!(
+            "the Kubernetes node {host} is away for too long: {server} and its claim are made anew; its data is on \
+             other nodes"
+        )),
+        pod: Some(server.clone()),
+    }
 }
 
 /// Something that the operator could not do.

@@ -101,14 +101,14 @@ pub const CLUSTERS: &[Rule] = &[
     Rule {
         group: "",
         resources: &["pods"],
-        verbs: READ,
-        why: "where servers are",
+        verbs: &["get", "list", "watch", "delete"],
+        why: "where servers are; one whose volume is given up is made anew",
     },
     Rule {
         group: "",
         resources: &["persistentvolumeclaims"],
-        verbs: &["get", "list", "watch", "patch"],
-        why: "what they hold is recorded on them; they are expanded, owned or let go",
+        verbs: &["get", "list", "watch", "patch", "delete"],
+        why: "what they hold is recorded on them; they are expanded, owned or let go, and given up where the manifest says so",
     },
     Rule {
         group: "events.k8s.io",
@@ -386,10 +386,11 @@ mod tests {
             ("", "configmaps", APPLY),
             ("", "configmaps", &["delete"]),
             ("", "secrets", &["get", "create", "patch", "delete"]),
-            // World: watches. Applier: owners and sizes. Pods: records.
+            // World: watches. Applier: owners and sizes. Pods: records; volumes that are given up.
             ("", "pods", READ),
+            ("", "pods", &["delete"]),
             ("", "persistentvolumeclaims", READ),
-            ("", "persistentvolumeclaims", &["patch"]),
+            ("", "persistentvolumeclaims", &["patch", "delete"]),
             ("events.k8s.io", "events", &["create", "patch"]),
         ];
         let places: &[(&str, &str, &[&str])] = &[
