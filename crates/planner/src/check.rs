@@ -318,7 +318,7 @@ impl Lint<'_> {
 
     /// A directory is set aside only when its server refused it, and the living own every slot.
     fn starts_afresh(&mut self, i: usize, name: &ServerName) {
-        let served: u32 = self
+        let owned: u32 = self
             .o
             .views()
             .filter_map(|(_, v)| self.o.member(v.id))
@@ -327,7 +327,7 @@ impl Lint<'_> {
         let refused = self.o.servers().get(name).is_some_and(|s| {
             matches!(s.process, Process::Dead(_)) && s.disk == Seen::Known(Disk::TableRefused)
         });
-        if !refused || served < u32::from(shardwright_topology::SLOT_COUNT) {
+        if !refused || owned < u32::from(shardwright_topology::SLOT_COUNT) {
             let server = name.clone();
             self.fatal(i, ViolationKind::SetsDataAside { server });
         }
