@@ -14,6 +14,11 @@ pub enum Action {
         /// Which.
         server: ServerName,
     },
+    /// Set a dead server's data directory aside, and start it as a new node. Nothing is deleted.
+    StartAfresh {
+        /// Which.
+        server: ServerName,
+    },
     /// Store the fact that this cluster was formed.
     RecordFormed,
     /// Give a blank node its first config epoch, so that epochs need not collide.
@@ -117,7 +122,7 @@ impl Action {
     /// The node at which this is done, if it is done at a node.
     pub fn at(&self) -> Option<NodeId> {
         match self {
-            Self::StartServer { .. } | Self::RecordFormed => None,
+            Self::StartServer { .. } | Self::StartAfresh { .. } | Self::RecordFormed => None,
             Self::SetConfigEpoch { blank, .. } => Some(blank.node()),
             Self::AddSlots { node, .. }
             | Self::CloseSlot { node, .. }
@@ -136,6 +141,12 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartServer { server } => write!(f, "start {server}"),
+            Self::StartAfresh { server } => {
+                write!(
+                    f,
+                    "set the directory of {server} aside and start it as a new node"
+                )
+            }
             Self::RecordFormed => f.write_str("record that the cluster is formed"),
             Self::SetConfigEpoch { blank, epoch } => {
                 write!(f, "give {} config epoch {epoch}", blank.node().short())
@@ -295,6 +306,8 @@ pub enum Reason {
     HalfMoved,
     /// Nobody owns the slots, and a person agreed that what they held is lost.
     LossAccepted,
+    /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
+    TableRefused,
     /// The primary's server was told to end: its role is handed over while it is still in sync.
     PrimaryLeaves,
     /// A person asked for it.
@@ -334,6 +347,7 @@ impl fmt::Display for Reason {
             Self::AllMoved => "all keys of the slot have moved",
             Self::HalfMoved => "the slot's move was broken off halfway",
             Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
+            Self::TableRefused => "it refuses its own table of nodes, and others serve every slot",
             Self::PrimaryLeaves => "the primary is being stopped",
             Self::Asked => "it was asked for",
         };

@@ -103,6 +103,11 @@ pub enum ViolationKind {
         /// The server.
         server: ServerName,
     },
+    /// It sets a directory aside that its server did not refuse, or that may hold the last copy of some slots.
+    SetsDataAside {
+        /// The server.
+        server: ServerName,
+    },
     /// It gives out slots of a living cluster, whose data would be given up, without consent.
     GivesUpData {
         /// Which.
@@ -176,6 +181,9 @@ impl fmt::Display for Violation {
             ViolationKind::StartsOldPrimary { server } => {
                 write!(f, "starts {server} as a primary without its newest data")
             }
+            ViolationKind::SetsDataAside { server } => {
+                write!(f, "sets the data of {server} aside, which may be needed")
+            }
             ViolationKind::GivesUpData { slots } => {
                 write!(f, "gives up the data of slots {slots} without consent")
             }
@@ -216,7 +224,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
 
 fn started(step: &Step) -> Option<ServerName> {
     match &step.action {
-        Action::StartServer { server } => Some(server.clone()),
+        Action::StartServer { server } | Action::StartAfresh { server } => Some(server.clone()),
         _ => None,
     }
 }
@@ -244,6 +252,7 @@ impl Lint<'_> {
     fn action(&mut self, i: usize, action: &Action) {
         match action {
             Action::StartServer { server } => self.starts(i, server),
+            Action::StartAfresh { server } => self.starts_afresh(i, server),
             Action::RecordFormed => {
                 if !self.o.uncovered().is_empty() {
                     self.fatal(i, ViolationKind::FormedUncovered);
@@ -299,11 +308,28 @@ impl Lint<'_> {
             Some(Seen::Known(
                 Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { owns_slots: false },
             )) => false,
-            Some(Seen::Unknown(_)) | None => true,
+            Some(Seen::Known(Disk::TableRefused) | Seen::Unknown(_)) | None => true,
         };
         if held {
             let server = name.clone();
             self.fatal(i, ViolationKind::StartsOldPrimary { server });
+        }
+    }
+
+    /// A directory is set aside only when its server refused it, and the living own every slot.
+    fn starts_afresh(&mut self, i: usize, name: &ServerName) {
+        let owned: u32 = self
+            .o
+            .views()
+            .filter_map(|(_, v)| self.o.member(v.id))
+            .map(|m| u32::from(m.slots.count()))
+            .sum();
+        let refused = self.o.servers().get(name).is_some_and(|s| {
+            matches!(s.process, Process::Dead(_)) && s.disk == Seen::Known(Disk::TableRefused)
+        });
+        if !refused || owned < u32::from(shardwright_topology::SLOT_COUNT) {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::SetsDataAside { server });
         }
     }
 

@@ -112,6 +112,7 @@ impl Memory {
             Action::Takeover { .. } => AttemptKind::Takeover,
             Action::Switchover { .. } => AttemptKind::Switchover,
             Action::StartServer { .. }
+            | Action::StartAfresh { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }

@@ -20,6 +20,8 @@ pub enum NoStart {
     OldData,
     /// It is not known what it would come back with.
     DiskUnknown,
+    /// It would end again at once.
+    TableRefused,
 }
 
 /// Why this dead server may not be started, if it may not.
@@ -41,6 +43,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     }
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
+        Some(Disk::TableRefused) => Some(NoStart::TableRefused),
         // A blank directory makes a new node: it takes nobody's place by itself.
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { owns_slots }) => {
@@ -51,12 +54,23 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     }
 }
 
+/// Whether a dead server's directory is needed by nobody: its node owns nothing, and the living serve every slot.
+pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
+    let node = server.recorded_id.and_then(|id| o.member(id));
+    let owns_nothing = node.is_some_and(|m| m.slots.is_empty());
+    owns_nothing && all_served(o)
+}
+
+/// Whether every slot has an owner that was heard.
+fn all_served(o: &Observed) -> bool {
+    o.uncovered().is_empty() && o.voters().all(|m| m.source == Source::Itself)
+}
+
 /// Whether a node that comes back without its newest data is known to follow others: its slots have another owner,
 /// or it was a replica, and will take a new copy of a primary that lives. Of a node that nobody tells of, nothing is
 /// known: it may be the last that remembers its shard, unless the primaries of all slots were heard.
 fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
-    let served = || o.uncovered().is_empty() && o.voters().all(|m| m.source == Source::Itself);
-    if !owns_slots && served() {
+    if !owns_slots && all_served(o) {
         return true;
     }
     let Some(member) = member.filter(|m| m.slots.is_empty()) else {
@@ -68,7 +82,7 @@ fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
             // The others may not yet have heard that it had become a primary. Then what it owned has another owner
             // only if every slot has one.
             if owns_slots {
-                return served();
+                return all_served(o);
             }
             let primary = member.primary.and_then(|id| o.member(id));
             primary.is_some_and(|p| p.source == Source::Itself || p.slots.is_empty())

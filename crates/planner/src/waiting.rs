@@ -94,6 +94,11 @@ pub enum Waiting {
         /// Which.
         server: ServerName,
     },
+    /// A server can't be started with its table of nodes, and its directory may hold the last copy of its slots.
+    TableRefused {
+        /// Which.
+        server: ServerName,
+    },
     /// A primary is silent, and nothing proves it dead: the engine's own failover, or a person, decides.
     PrimarySilent {
         /// Which.
@@ -189,6 +194,7 @@ impl Waiting {
             | Self::Foreign { .. }
             | Self::Twins { .. }
             | Self::StartHeld { .. }
+            | Self::TableRefused { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::ShardsDiffer { .. } => true,
@@ -237,6 +243,12 @@ impl fmt::Display for Waiting {
                 write!(
                     f,
                     "{server} is held: it may come back as a primary without its newest data"
+                )
+            }
+            Self::TableRefused { server } => {
+                write!(
+                    f,
+                    "{server} refuses its own table of nodes (nodes.conf), and not every slot is served without it"
                 )
             }
             Self::PrimarySilent { node } => {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use shardwright_topology::wire::parse_nodes;
@@ -88,4 +89,36 @@ fn has_log(data: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// How much of the end of a log is read: what a server says from its start to such an end is less.
+const LOG_TAIL: u64 = 16 * 1024;
+
+/// Whether the process of this number said in its log that it can't load its table of nodes, and that table was not
+/// touched since.
+///
+/// Redis 7.0 and Valkey up to 8.1 refuse a table in which a replica has another shard id than its primary, and write
+/// such tables themselves when a node ends before everyone has heard of a new shard id.
+pub(crate) fn refused_table(data: &Path, log: &Path, pid: i32) -> io::Result<bool> {
+    let mut file = match fs::File::open(log) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let said = file.metadata()?;
+    let length = said.len();
+    match fs::metadata(data.join(NODES_FILE)) {
+        // Its change time, for a file that was put back keeps its old time of writing.
+        Ok(table) if (table.ctime(), table.ctime_nsec()) <= (said.mtime(), said.mtime_nsec()) => {}
+        Ok(_) => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    file.seek(io::SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let speaker = format!("{pid}:");
+    Ok(String::from_utf8_lossy(&tail)
+        .lines()
+        .any(|line| line.starts_with(&speaker) && line.contains("corrupted cluster config file")))
 }

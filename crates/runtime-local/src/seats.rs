@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use shardwright_runtime::{Runtime, RuntimeError, Seat};
 use shardwright_topology::{
-    Death, DeathProof, Formed, NodeId, NodeView, Place, Process, Seen, ServerName, Starter,
+    Death, DeathProof, Disk, Formed, NodeId, NodeView, Place, Process, Seen, ServerName, Starter,
     Timestamp, Why,
 };
 
@@ -17,7 +17,7 @@ use crate::state::{self, FormedNote, ServerNote};
 impl Local {
     fn seat(&self, name: &str, note: &ServerNote, now: Timestamp) -> Result<Seat, ProcessError> {
         let noted = Identity::read(&self.node_dir(name).join(PROCESS))?;
-        let process = match noted {
+        let process = match &noted {
             None => Process::Dead(Death {
                 proof: DeathProof::NotStarted,
                 since: now,
@@ -41,6 +41,7 @@ impl Local {
         // Only what is down is looked at: a running server's files change under our eyes.
         let disk = match process {
             Process::Dead(_) => match self.stranger_at(name) {
+                Ok(None) if self.refused(name, noted.as_ref()) => Seen::Known(Disk::TableRefused),
                 Ok(None) => disk::look(&self.data_dir(name), self.cluster.persistence().aof),
                 Ok(Some(stranger)) => {
                     let whose =
@@ -61,6 +62,21 @@ impl Local {
             disk,
             recorded_id: self.state.node_of(name),
         })
+    }
+
+    /// Whether the last run of a server ended for the table of nodes on its disk, by its own word in its log. A log
+    /// that can't be read says nothing.
+    fn refused(&self, name: &str, last: Option<&Identity>) -> bool {
+        let log = self.log_file(name);
+        let said = last.map(|last| disk::refused_table(&self.data_dir(name), &log, last.pid));
+        match said {
+            Some(Ok(refused)) => refused,
+            Some(Err(error)) => {
+                tracing::warn!(log = %log.display(), %error, "the log is not read");
+                false
+            }
+            None => false,
+        }
     }
 
     /// Stores the state. Only who holds the lock may.
@@ -103,6 +119,12 @@ impl Runtime for Local {
     async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
         self.start_one(&server.0)
             .map_err(|e| RuntimeError::because(format!("cannot start {server}"), e))
+    }
+
+    async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        let failed = |e| RuntimeError::because(format!("cannot start {server} afresh"), e);
+        self.set_aside(&server.0).map_err(failed)?;
+        self.start_one(&server.0).map_err(failed)
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

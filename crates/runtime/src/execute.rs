@@ -240,7 +240,10 @@ async fn perform(
             move_keys(links, client, to, *slot, *keys_max, *replace).await?;
         }
         // Greetings go together; starts and records are the runtime's.
-        Action::Meet { .. } | Action::StartServer { .. } | Action::RecordFormed => {}
+        Action::Meet { .. }
+        | Action::StartServer { .. }
+        | Action::StartAfresh { .. }
+        | Action::RecordFormed => {}
     }
     Ok(())
 }

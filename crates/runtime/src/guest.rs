@@ -253,6 +253,10 @@ impl Runtime for Guest {
         )))
     }
 
+    async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        self.start(server).await
+    }
+
     async fn record_formed(&mut self, _now: Timestamp) -> Result<(), RuntimeError> {
         Ok(())
     }

@@ -243,6 +243,7 @@ impl<R: Runtime> Keeper<R> {
     async fn at_runtime(&mut self, action: &Action, at: Timestamp) -> Result<(), StepError> {
         match action {
             Action::StartServer { server } => self.runtime.start(server).await?,
+            Action::StartAfresh { server } => self.runtime.start_afresh(server).await?,
             Action::RecordFormed => self.runtime.record_formed(at).await?,
             Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }

@@ -73,6 +73,9 @@ pub trait Runtime: Send {
     /// Starts a server's process. Returns once it runs; it may not answer yet.
     async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError>;
 
+    /// Sets a dead server's data directory aside, and starts it with an empty one. Nothing is deleted.
+    async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError>;
+
     /// Stores the fact that the cluster is formed.
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError>;
 
@@ -102,6 +105,10 @@ impl Runtime for Box<dyn Runtime> {
 
     async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
         (**self).start(server).await
+    }
+
+    async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        (**self).start_afresh(server).await
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

@@ -261,6 +261,7 @@ impl Model {
             }
             // A server that others started since it was looked at is not started twice: nothing happens.
             Action::StartServer { .. }
+            | Action::StartAfresh { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::Meet { .. }
@@ -429,6 +430,7 @@ fn about(action: &Action) -> Option<NodeId> {
         Action::MoveKeys { to, .. } => Some(to.node()),
         Action::AssignSlot { owner, .. } => Some(*owner),
         Action::StartServer { .. }
+        | Action::StartAfresh { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }

@@ -22,6 +22,12 @@ impl Operator {
                 model.disturb(seat);
                 Ok(())
             }
+            Action::StartAfresh { server } => {
+                let seat = seat_of(server, model).ok_or("no such server")?;
+                model.seats[seat].node = None;
+                model.start(seat, true);
+                Ok(())
+            }
             Action::RecordFormed => {
                 if self.formed.is_none() {
                     self.formed = Some(Formed {
@@ -140,14 +146,18 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::CloseSlot { slot, .. } => Command::Close(*slot),
         Action::AssignSlot { slot, owner, .. } => Command::Assign(*slot, *owner),
         Action::RaiseEpoch { .. } => Command::BumpEpoch,
-        Action::StartServer { .. } | Action::RecordFormed | Action::MoveKeys { .. } => return None,
+        Action::StartServer { .. }
+        | Action::StartAfresh { .. }
+        | Action::RecordFormed
+        | Action::MoveKeys { .. } => return None,
     };
     Some((at, command))
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 15] = [
+pub(crate) const KINDS: [&str; 16] = [
     "StartServer",
+    "StartAfresh",
     "RecordFormed",
     "SetConfigEpoch",
     "AddSlots",
@@ -167,6 +177,7 @@ pub(crate) const KINDS: [&str; 15] = [
 pub(crate) fn kind(action: &Action) -> &'static str {
     match action {
         Action::StartServer { .. } => "StartServer",
+        Action::StartAfresh { .. } => "StartAfresh",
         Action::RecordFormed => "RecordFormed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

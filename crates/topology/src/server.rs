@@ -86,6 +86,8 @@ pub enum Disk {
     Log,
     /// Its identity, and a snapshot that was taken by a clean stop: it comes back with everything.
     CleanSnapshot,
+    /// An identity that its server refuses to load: it ended at its last start for the table of nodes on its disk.
+    TableRefused,
     /// Its identity, and at most a snapshot of an earlier time: what came after is gone.
     Stale {
         /// Whether it would come back believing that it is a primary with slots (`myself` and slots in its table).

@@ -16,6 +16,7 @@ impl Draft<'_> {
             | Action::SetConfigEpoch { .. }
             | Action::RecordFormed => true,
             Action::StartServer { .. }
+            | Action::StartAfresh { .. }
             | Action::Meet { .. }
             | Action::Replicate { .. }
             | Action::Switchover { .. }

@@ -37,6 +37,15 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
                 p.act_if(action, because, successors_live(p, server));
             }
             Some(safety::NoStart::SuccessorFirst) => {}
+            Some(safety::NoStart::TableRefused) if safety::may_set_aside(p.o, server) => {
+                let action = Action::StartAfresh {
+                    server: server.name.clone(),
+                };
+                p.act_if(action, Reason::TableRefused, owners_live(p));
+            }
+            Some(safety::NoStart::TableRefused) => p.wait(Waiting::TableRefused {
+                server: server.name.clone(),
+            }),
             Some(safety::NoStart::OldData | safety::NoStart::DiskUnknown) => {
                 p.wait(Waiting::StartHeld {
                     server: server.name.clone(),
@@ -63,6 +72,10 @@ fn successors_live(p: &Draft<'_>, server: &Server) -> Vec<Precondition> {
     if server.disk.known() != Some(&Disk::Stale { owns_slots: true }) {
         return Vec::new();
     }
+    owners_live(p)
+}
+
+fn owners_live(p: &Draft<'_>) -> Vec<Precondition> {
     let owners = p.o.voters().filter_map(|m| LiveAt::prove(p.o, m.id));
     owners
         .map(|owner| Precondition::LivesAt {

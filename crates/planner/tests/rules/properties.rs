@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shardwright_planner::safety::{
-    unheard_sibling, why_not_forget, why_not_start, why_not_switch_over,
+    may_set_aside, unheard_sibling, why_not_forget, why_not_start, why_not_switch_over,
 };
 use shardwright_planner::{
     Action, Authority, Desired, FailoverPolicy, Limits, Manner, Plan, Reason, Request, Shape,
@@ -50,12 +50,13 @@ fn why(gene: u8) -> Why {
 }
 
 fn disk(gene: u8) -> Seen<Disk> {
-    Seen::Known(match gene % 7 {
+    Seen::Known(match gene % 8 {
         0 => Disk::Log,
         1 => Disk::Blank,
         2 => Disk::CleanSnapshot,
         3 => Disk::Stale { owns_slots: true },
         4 => Disk::Stale { owns_slots: false },
+        5 => Disk::TableRefused,
         _ => return Seen::Unknown(Why::NotAsked),
     })
 }
@@ -272,6 +273,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         }
         Action::AssignSlot { owner, .. } => nodes.push(*owner),
         Action::StartServer { .. }
+        | Action::StartAfresh { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }
@@ -294,6 +296,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
                 step.because != Reason::RestartFirst
                     && why_not_start(d, o, &o.servers()[server]).is_some()
             }
+            Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
             Action::Forget { gone, .. } => why_not_forget(d, o, gone.node()).is_some(),
             Action::Switchover { replica, .. } => {
                 !why_not_switch_over(o, &limits, *replica, Timestamp(NOW)).is_empty()

@@ -24,6 +24,43 @@ fn a_dead_replica_is_started() {
 }
 
 #[test]
+fn a_replica_that_refuses_its_table_begins_anew() {
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 0).disk = Seen::Known(Disk::TableRefused);
+    assert_eq!(
+        w.reasons(&three()),
+        [
+            "set the directory of a1 aside and start it as a new node: it refuses its own table of nodes, and others serve every slot"
+        ]
+    );
+}
+
+#[test]
+fn a_directory_that_may_be_needed_is_never_set_aside() {
+    // Its own slots.
+    let mut w = World::formed(3, 0);
+    w.kill("a", 0).disk = Seen::Known(Disk::TableRefused);
+    assert!(w.steps(&Desired::managed(3, 0)).is_empty());
+    assert!(says(
+        &w.waits(&Desired::managed(3, 0)),
+        "a refuses its own table"
+    ));
+    // Another primary is silent, and may have lost what only this replica has.
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 0).disk = Seen::Known(Disk::TableRefused);
+    w.hush("a");
+    assert!(w.steps(&three()).is_empty());
+    assert!(says(&w.waits(&three()), "a1 refuses its own table"));
+    // A primary with a successor at hand: that comes first.
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).disk = Seen::Known(Disk::TableRefused);
+    assert_eq!(
+        w.steps(&three()),
+        ["fail over from dead a to its replica a1"]
+    );
+}
+
+#[test]
 fn silence_starts_nothing() {
     let mut w = World::formed(3, 1);
     w.hush("a1");

@@ -244,6 +244,7 @@ fn tell(report: &Report, last: &mut Vec<String>) {
         if matches!(
             outcome.step.action,
             shardwright_planner::Action::StartServer { .. }
+                | shardwright_planner::Action::StartAfresh { .. }
         ) {
             lines.push(match &outcome.result {
                 Ok(()) => outcome.step.to_string(),

@@ -232,6 +232,47 @@ each_engine! {
 }
 
 each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_replica_that_refuses_its_table_begins_anew(engine) {
+        let local = Local::new(&engine, "")?;
+        local.up(&[]).must(0, &[OK]);
+        let written = local.write("a").await?;
+        let replica = (0..6).find(|i| fs::read_to_string(local.node(*i).join("data/nodes.conf"))
+            .is_ok_and(|table| table.contains("myself,slave"))).ok_or("no replica")?;
+        local.kill9([replica])?;
+        fs::write(local.node(replica).join("data/nodes.conf"), "no table\n")?;
+        local.up(&[]).must(0, &[OK]);
+        let kept = local.node(replica).join("data.refused-1");
+        assert_eq!(fs::read_to_string(kept.join("nodes.conf"))?, "no table\n");
+        assert!(kept.join("appendonlydir").exists(), "nothing is deleted");
+        local.until_healthy()?;
+        local.all_there(&written).await
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn no_directory_is_set_aside_while_slots_are_not_served(engine) {
+        let local = Local::new(&engine, "")?;
+        local.up(&[]).must(0, &[OK]);
+        local.kill9(0..6)?;
+        local.until_gone()?;
+        let tables: Vec<PathBuf> = (0..6).map(|i| local.node(i).join("data/nodes.conf")).collect();
+        for table in &tables {
+            fs::rename(table, table.with_extension("good"))?;
+            fs::write(table, "no table\n")?;
+        }
+        local.up(&["--timeout", "10"]).must(3, &["refuses its own table of nodes"]);
+        assert!(!local.node(0).join("data.refused-1").exists());
+        for table in &tables {
+            fs::rename(table.with_extension("good"), table)?;
+        }
+        local.up(&[]).must(0, &[OK]);
+        Ok(())
+    }
+}
+
+each_engine! {
     [redis_7_0, valkey_9_1]
     async fn down_and_up_keep_every_key_also_at_new_ports(engine) {
         let local = Local::new(&engine, "")?;
