@@ -303,6 +303,13 @@ impl Runtime for Pods {
         Ok(())
     }
 
+    // No pod is ever seen to refuse its table, so no plan asks for this yet.
+    async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        Err(RuntimeError::new(format!(
+            "the volume of pod {server} is not set aside by a step; delete the pod and its claim"
+        )))
+    }
+
     async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
         let held = self
             .world
