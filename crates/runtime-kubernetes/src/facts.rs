@@ -382,8 +382,7 @@ impl VolumeFact {
             .spec
             .as_ref()
             .and_then(|s| s.node_affinity.as_ref()?.required.as_ref())
-            .map(|r| r.node_selector_terms.as_slice())
-            .unwrap_or_default();
+            .map_or(&[][..], |r| r.node_selector_terms.as_slice());
         // Several terms are alternatives: then nothing is tied to one.
         let [term] = terms else {
             return Self::default();
@@ -391,7 +390,7 @@ impl VolumeFact {
         let mut fact = Self::default();
         let fields = term.match_fields.iter().flatten();
         for e in term.match_expressions.iter().flatten().chain(fields) {
-            let [value] = e.values.as_deref().unwrap_or_default() else {
+            let [value] = e.values.as_deref().unwrap_or(&[]) else {
                 continue;
             };
             if e.operator != "In" {

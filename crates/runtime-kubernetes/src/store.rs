@@ -1,6 +1,7 @@
 //! One kind's facts, kept up by a watch.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kube::runtime::watcher::Event;
@@ -11,12 +12,14 @@ use crate::facts::ObjectKey;
 #[derive(Debug)]
 pub(crate) struct Store<F> {
     facts: RwLock<BTreeMap<ObjectKey, Arc<F>>>,
+    listed: AtomicBool,
 }
 
 impl<F> Default for Store<F> {
     fn default() -> Self {
         Self {
             facts: RwLock::default(),
+            listed: AtomicBool::new(false),
         }
     }
 }
@@ -24,6 +27,11 @@ impl<F> Default for Store<F> {
 impl<F> Store<F> {
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<Arc<F>> {
         self.read().get(key).cloned()
+    }
+
+    /// Whether all there is was listed once: before that, what is not here is not known to be absent.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
     }
 
     pub(crate) fn keys(&self) -> Vec<ObjectKey> {
@@ -142,6 +150,7 @@ impl<F: PartialEq> Writer<F> {
             }
         }
         *facts = listed;
+        self.store.listed.store(true, Ordering::Release);
         changes
     }
 }
@@ -174,10 +183,12 @@ mod tests {
         assert_eq!(take(&mut w, Event::InitApply(("b", 3))), []);
         assert_eq!(take(&mut w, Event::InitApply(("c", 4))), []);
         assert_eq!(store.get(&ObjectKey::new("ns", "a")).as_deref(), Some(&1));
+        assert!(!store.is_listed());
         assert_eq!(
             take(&mut w, Event::InitDone),
             [(Some(1), None), (Some(2), Some(3)), (None, Some(4))]
         );
+        assert!(store.is_listed());
         assert_eq!(take(&mut w, Event::Delete(("c", 4))), [(Some(4), None)]);
         assert_eq!(store.keys(), [ObjectKey::new("ns", "b")]);
     }

@@ -43,7 +43,7 @@ impl Pods {
     /// Notes which of the Kubernetes nodes that volumes are tied to are not there.
     pub(crate) fn miss_hosts(&mut self, now: Timestamp) {
         let tied = self.volumes.values().filter_map(|v| v.host.clone());
-        let missing: Vec<String> = tied.filter(|h| self.world.host(h).is_none()).collect();
+        let missing: Vec<String> = tied.filter(|h| self.world.lacks_host(h)).collect();
         self.missed.retain(|host, _| missing.contains(host));
         for host in missing {
             self.missed.entry(host).or_insert(now);

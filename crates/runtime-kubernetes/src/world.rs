@@ -200,6 +200,11 @@ impl World {
         self.stores.hosts.get(&ObjectKey::new("", name))
     }
 
+    /// Whether a Kubernetes node is known not to be there. Where we may not see any, none is.
+    pub(crate) fn lacks_host(&self, name: &str) -> bool {
+        self.stores.hosts.is_listed() && self.host(name).is_none()
+    }
+
     /// The state of an object that we apply. What is not watched (Secrets: who may watch them may read them all) is
     /// not known.
     pub(crate) fn mark(&self, kind: &str, key: &ObjectKey) -> Marked {
@@ -261,20 +266,32 @@ impl Watcher {
         let sets = watcher(self.api::<PartialObjectMeta<StatefulSet>>(), ours.clone());
         let hosts = watcher(Api::all(self.client.clone()), any);
         let mut tasks = vec![
-            self.follow(clusters, &s.clusters, ClusterObject::of, |s, cluster| {
-                s.bells.ring(&cluster.key);
-                s.coming_and_going.send_modify(|n| *n = n.wrapping_add(1));
-            }),
-            self.follow(pods, &s.pods, PodFact::of, |s, pod| {
+            self.follow(
+                clusters,
+                &s.clusters,
+                Need::Always,
+                ClusterObject::of,
+                |s, cluster| {
+                    s.bells.ring(&cluster.key);
+                    s.coming_and_going.send_modify(|n| *n = n.wrapping_add(1));
+                },
+            ),
+            self.follow(pods, &s.pods, Need::Always, PodFact::of, |s, pod| {
                 s.bells.ring(&pod.cluster);
             }),
-            self.follow(claims, &s.claims, ClaimFact::of, |s, claim| {
-                s.bells.ring(&claim.cluster);
-            }),
-            self.follow(sets, &s.sets, SetFact::of, |s, set| {
+            self.follow(
+                claims,
+                &s.claims,
+                Need::Always,
+                ClaimFact::of,
+                |s, claim| {
+                    s.bells.ring(&claim.cluster);
+                },
+            ),
+            self.follow(sets, &s.sets, Need::Always, SetFact::of, |s, set| {
                 s.bells.ring(&set.cluster);
             }),
-            self.follow(hosts, &s.hosts, HostFact::of, |s, host| {
+            self.follow(hosts, &s.hosts, Need::IfAllowed, HostFact::of, |s, host| {
                 for pod in s.pods.select("", |p| p.host.as_ref() == Some(&host.name)) {
                     s.bells.ring(&pod.cluster);
                 }
@@ -286,9 +303,11 @@ impl Watcher {
                 ours.clone(),
             );
             if let Some(store) = s.marks.get(&kind.kind) {
-                tasks.push(self.follow(events, store, Mark::of, |s, mark| {
-                    s.bells.ring(&mark.cluster);
-                }));
+                tasks.push(
+                    self.follow(events, store, Need::Always, Mark::of, |s, mark| {
+                        s.bells.ring(&mark.cluster);
+                    }),
+                );
             }
         }
         tasks
@@ -299,6 +318,7 @@ impl Watcher {
         &self,
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
         store: &Arc<Store<F>>,
+        need: Need,
         read: fn(&K) -> Option<F>,
         tell: fn(&Stores, &F),
     ) -> AbortHandle
@@ -317,8 +337,8 @@ impl Watcher {
                     Err(error) => {
                         stores.errors.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%error, "a watch failed; it is begun anew");
-                        // What we may not see counts as seen: it stays unknown.
-                        if is_forbidden(&error) {
+                        // Without Kubernetes nodes the rest goes on: where things are stays unknown.
+                        if need == Need::IfAllowed && is_forbidden(&error) {
                             once.fill(&stores);
                         }
                         continue;
@@ -358,6 +378,15 @@ impl Watcher {
             Scope::Namespace(ns) => Api::namespaced_with(self.client.clone(), ns, kind),
         }
     }
+}
+
+/// Whether we can do without a kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// No.
+    Always,
+    /// Where we may not see it, the rest goes on.
+    IfAllowed,
 }
 
 /// Counts a watch as filled, once.
