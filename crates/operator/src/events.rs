@@ -129,7 +129,10 @@ pub fn of_error(label: &'static str, text: &str) -> Note {
 /// A step that a person will ask about the next morning.
 fn is_grave(action: &Action) -> bool {
     match action {
-        Action::Failover { .. } | Action::Takeover { .. } | Action::Forget { .. } => true,
+        Action::Failover { .. }
+        | Action::Takeover { .. }
+        | Action::Forget { .. }
+        | Action::StartAfresh { .. } => true,
         Action::StartServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -146,7 +149,7 @@ fn is_grave(action: &Action) -> bool {
 }
 
 fn pod(action: &Action, o: &Observed) -> Option<ServerName> {
-    if let Action::StartServer { server } = action {
+    if let Action::StartServer { server } | Action::StartAfresh { server } = action {
         return Some(server.clone());
     }
     o.server_of(action.at()?).map(|s| s.name.clone())

@@ -24,6 +24,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::StartHeld { .. }
+        | Waiting::TableRefused { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
@@ -52,6 +53,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::ServersMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } => "PodUnheard",
         Waiting::StartHeld { .. } => "StartHeld",
+        Waiting::TableRefused { .. } => "TableRefused",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
         Waiting::NoCandidate { .. } => "NoCandidate",
         Waiting::SiblingUnheard { .. } => "SiblingUnheard",
@@ -87,6 +89,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::StartHeld { .. }
+        | Waiting::TableRefused { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
@@ -108,6 +111,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
 pub(crate) fn of_action(action: &Action) -> &'static str {
     match action {
         Action::StartServer { .. } => "Start",
+        Action::StartAfresh { .. } => "StartAfresh",
         Action::RecordFormed => "Formed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

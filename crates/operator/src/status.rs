@@ -8,7 +8,7 @@ use shardwright_manifest::{
     Condition, ConditionStatus, NodeStatus, Problem as ManifestProblem, RedisClusterStatus,
     ShardStatus, StateWord,
 };
-use shardwright_planner::{Plan, Severity, Waiting, diagnose};
+use shardwright_planner::{Plan, ProblemKind, Severity, Waiting, diagnose};
 use shardwright_topology::{Member, Observed, Replication, SLOT_COUNT, Seen, ServerName, Source};
 
 use crate::reason::{Effect, cut, effect, named, reason, stable_text};
@@ -321,6 +321,19 @@ fn degraded(plan: &Plan, o: &Observed) -> Verdict {
             holds: true,
             reason: "Unsettled",
             message: p.kind.to_string(),
+        };
+    }
+    // Not less than declared, as spreading is a wish; but a person should know what one host would take along.
+    let shared: Vec<String> = problems
+        .iter()
+        .filter(|p| matches!(p.kind, ProblemKind::SameHost(_)))
+        .map(|p| p.kind.to_string())
+        .collect();
+    if !shared.is_empty() {
+        return Verdict {
+            holds: false,
+            reason: "SameHost",
+            message: format!("every shard has its replicas, but {}", shared.join("; ")),
         };
     }
     Verdict {

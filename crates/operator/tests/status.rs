@@ -222,6 +222,20 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
 }
 
 #[test]
+fn a_replica_beside_its_primary_is_told_of() {
+    let mut w = World::formed(3, 1);
+    let place = w.get("b").place.clone();
+    w.node("b1").place = place;
+    let status = status(&w, FIRST, None);
+    assert_eq!(words(&status), "Healthy: AllSlotsServed !AtRest !SameHost");
+    let text = &condition(&status, DEGRADED).message;
+    assert!(
+        text.contains("b1 is on the host of its primary b"),
+        "{text}"
+    );
+}
+
+#[test]
 fn only_words_are_news() {
     let healthy = status(&World::formed(3, 1), FIRST, None);
     let mut other = healthy.clone();
