@@ -188,9 +188,11 @@ fn access(options: &Options) -> Vec<Value> {
         all.push(role(kind, name, namespace, rules));
         all.push(binding(kind, name, namespace, options));
     };
-    grant("ClusterRole", "shardwright-places", None, PLACES);
+    // What belongs to no namespace is named after ours: an operator in another one has its own.
+    let own = &options.namespace;
+    grant("ClusterRole", &format!("{own}-places"), None, PLACES);
     if options.watched.is_empty() {
-        grant("ClusterRole", NAME, None, CLUSTERS);
+        grant("ClusterRole", &format!("{own}-clusters"), None, CLUSTERS);
     }
     for watched in &options.watched {
         grant("Role", NAME, Some(watched), CLUSTERS);
@@ -348,7 +350,7 @@ mod tests {
             .filter(|o| o["kind"] == "ClusterRole")
             .filter_map(|o| o["metadata"]["name"].as_str())
             .collect();
-        assert_eq!(wide, ["shardwright-places"]);
+        assert_eq!(wide, ["shardwright-system-places"]);
         assert!(text.contains("--namespace=cache") && text.contains("--namespace=shop"));
     }
 

@@ -61,7 +61,8 @@ fn log(cli: &Cli) {
     };
     let level = match (cli.global.verbose, format) {
         (0, None) => "off",
-        (0, Some(_)) | (1, None) => "shardwright=info,warn",
+        // Watches that fail are told of by our own code.
+        (0, Some(_)) | (1, None) => "shardwright=info,kube_runtime=error,warn",
         (1, Some(_)) => "shardwright=debug,info",
         _ => "debug",
     };
