@@ -88,6 +88,8 @@ struct One<'a> {
     shared: &'a Shared,
     world: &'a World,
     uid: String,
+    /// The object that was read last, and what it asks for.
+    read: Option<(Arc<ClusterObject>, Result<Accepted, Problems>)>,
     applier: Applier,
     keeper: Option<Kept>,
     told: Told,
@@ -117,6 +119,7 @@ impl<'a> One<'a> {
             shared,
             world,
             uid: object.uid.clone(),
+            read: None,
             applier: Applier::new(world.clone(), object.key.clone()),
             keeper: None,
             told: Told::default(),
@@ -132,8 +135,8 @@ impl<'a> One<'a> {
     }
 
     /// One round; how long to rest after it unless something wakes.
-    async fn round(&mut self, object: &ClusterObject) -> Duration {
-        match object.accepted() {
+    async fn round(&mut self, object: &Arc<ClusterObject>) -> Duration {
+        match self.accepted(object) {
             Ok(accepted) if is_paused(&accepted.cluster) => {
                 // Hands off: not even a connection is held.
                 self.keeper = None;
@@ -143,6 +146,18 @@ impl<'a> One<'a> {
             Ok(accepted) => Box::pin(self.keep(object, accepted)).await,
             Err(problems) => self.refuse(object, &problems).await,
         }
+    }
+
+    /// What the object asks for. It is read once for each change of it: a pass after a primary's death has no time for it.
+    fn accepted(&mut self, object: &Arc<ClusterObject>) -> Result<Accepted, Problems> {
+        if let Some((read, accepted)) = &self.read
+            && read == object
+        {
+            return accepted.clone();
+        }
+        let accepted = object.accepted();
+        self.read = Some((Arc::clone(object), accepted.clone()));
+        accepted
     }
 
     /// A manifest that can't be used: nothing of it is applied. What runs is kept as it was wanted before, if that is
