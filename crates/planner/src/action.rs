@@ -141,12 +141,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartServer { server } => write!(f, "start {server}"),
-            Self::StartAfresh { server } => {
-                write!(
-                    f,
-                    "set the directory of {server} aside and start it as a new node"
-                )
-            }
+            Self::StartAfresh { server } => write!(f, "start {server} as a new node"),
             Self::RecordFormed => f.write_str("record that the cluster is formed"),
             Self::SetConfigEpoch { blank, epoch } => {
                 write!(f, "give {} config epoch {epoch}", blank.node().short())
@@ -347,7 +342,9 @@ impl fmt::Display for Reason {
             Self::AllMoved => "all keys of the slot have moved",
             Self::HalfMoved => "the slot's move was broken off halfway",
             Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
-            Self::TableRefused => "it refuses its own table of nodes, and others serve every slot",
+            Self::TableRefused => {
+                "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
+            }
             Self::PrimaryLeaves => "the primary is being stopped",
             Self::Asked => "it was asked for",
         };

@@ -222,11 +222,8 @@ impl fmt::Display for Waiting {
             Self::DataLost => {
                 f.write_str("it was formed, and every node is empty: its data is lost")
             }
-            Self::ShardLost { primary, slots } => {
-                write!(
-                    f,
-                    "the last copy of slots {slots} is gone with node {primary:?}"
-                )
+            Self::ShardLost { primary: id, slots } => {
+                write!(f, "the last copy of slots {slots} is gone with node {id:?}")
             }
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
@@ -245,12 +242,7 @@ impl fmt::Display for Waiting {
                     "{server} is held: it may come back as a primary without its newest data"
                 )
             }
-            Self::TableRefused { server } => {
-                write!(
-                    f,
-                    "{server} refuses its own table of nodes (nodes.conf), and not every slot is served without it"
-                )
-            }
+            Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
             Self::PrimarySilent { node } => {
                 write!(
                     f,
@@ -258,10 +250,10 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
-            Self::SiblingUnheard { sibling } => {
+            Self::SiblingUnheard { sibling: id } => {
                 write!(
                     f,
-                    "replica {sibling:?} is not heard, and may have the fresher copy"
+                    "replica {id:?} is not heard, and may have the fresher copy"
                 )
             }
             Self::RoleNotSeen {
@@ -288,10 +280,8 @@ impl fmt::Display for Waiting {
                 have,
                 want,
             } => {
-                write!(
-                    f,
-                    "primary {primary:?} has {have} of {want} replicas, and no node is free"
-                )
+                let replicas = format_args!("{have} of {want} replicas");
+                write!(f, "primary {primary:?} has {replicas}, and no node is free")
             }
             Self::OpenSlot { slot, node } => {
                 write!(

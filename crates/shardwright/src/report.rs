@@ -167,7 +167,7 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         | Waiting::Uncovered { .. }
         | Waiting::StartHeld { .. } => "; restore its data, or go on without: --accept-data-loss",
         Waiting::TableRefused { .. } => {
-            "; bring the other nodes back first, or restore its nodes.conf"
+            "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
         }
         Waiting::Foreign { .. } | Waiting::Twins { .. } => "; empty that server, or take it away",
         Waiting::Contested { .. }

@@ -30,7 +30,7 @@ fn a_replica_that_refuses_its_table_begins_anew() {
     assert_eq!(
         w.reasons(&three()),
         [
-            "set the directory of a1 aside and start it as a new node: it refuses its own table of nodes, and others serve every slot"
+            "start a1 as a new node: it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
         ]
     );
 }

@@ -237,8 +237,9 @@ each_engine! {
         let local = Local::new(&engine, "")?;
         local.up(&[]).must(0, &[OK]);
         let written = local.write("a").await?;
-        let replica = (0..6).find(|i| fs::read_to_string(local.node(*i).join("data/nodes.conf"))
-            .is_ok_and(|table| table.contains("myself,slave"))).ok_or("no replica")?;
+        let status = local.status()?;
+        let replica = status["shards"][0]["nodes"][1]["server"].as_str().ok_or("no replica")?;
+        let replica: usize = replica.trim_start_matches("c-").parse()?;
         local.kill9([replica])?;
         fs::write(local.node(replica).join("data/nodes.conf"), "no table\n")?;
         local.up(&[]).must(0, &[OK]);
