@@ -21,7 +21,7 @@ const API_LIMIT: Duration = Duration::from_secs(20);
 /// No command in a pod takes longer, `redis-cli --cluster create` included.
 const EXEC_LIMIT: Duration = Duration::from_secs(120);
 /// The last lines of a log that a failure shows.
-const LOG_LINES: i64 = 40;
+const LOG_LINES: i64 = 25;
 
 /// A kind of object and where the API serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

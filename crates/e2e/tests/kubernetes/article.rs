@@ -113,7 +113,7 @@ fn pods_as_specified(set: &Value) -> Result<()> {
                 "/securityContext/seccompProfile/type",
                 "RuntimeDefault".into(),
             ),
-            ("/containers/0/resources/limits/memory", "2000M".into()),
+            ("/containers/0/resources/limits/memory", "2G".into()),
         ],
     )?;
     for container in ["/containers/0", "/initContainers/0"] {
@@ -242,10 +242,10 @@ async fn users(world: &World, cluster: &Cluster, shards: &[Shard]) -> Result<()>
 /// The error of a refused command begins with a code, and no other error will do.
 fn refused<T: std::fmt::Debug>(what: &str, answer: Result<T>, code: &str) -> Result<()> {
     match answer {
-        // The login of a connection is refused as a whole: its kind tells, where no code does.
-        Err(error) if error.with_causes().contains(code) => Ok(()),
         Err(Error::Redis { source, .. })
-            if code == "WRONGPASS" && source.kind() == redis::ErrorKind::AuthenticationFailed =>
+            if source.code() == Some(code)
+                // The login of a connection fails as a whole: its kind tells.
+                || code == "WRONGPASS" && source.kind() == redis::ErrorKind::AuthenticationFailed =>
         {
             Ok(())
         }

@@ -175,7 +175,7 @@ pub(crate) async fn all_pods(world: World) -> Result<()> {
         );
         world.took(
             &format!("{how}: last port answers → ok"),
-            restarted.ok,
+            restarted.ok?,
             "≤ 4 s",
         );
         let (after, _) = cluster.until_agreed(COUNT, WHOLE).await?;

@@ -154,17 +154,16 @@ async fn fail_over(world: &World, cluster: &Cluster, going: Going) -> Result<()>
 }
 
 async fn restart(world: &World, cluster: &Cluster) -> Result<()> {
-    match restart_all(cluster, COUNT, None, NEVER).await {
-        Ok(restarted) => {
-            world.took(
-                "all pods deleted → last port answers",
-                restarted.answering,
-                "",
-            );
-            world.took("last port answers → ok", restarted.ok, "");
-        }
+    let restarted = restart_all(cluster, COUNT, None, NEVER).await?;
+    world.took(
+        "all pods deleted → last port answers",
+        restarted.answering,
+        "",
+    );
+    match restarted.ok {
+        Ok(ok) => world.took("last port answers → ok", ok, ""),
         Err(error) => world.note(
-            "all pods deleted → ok",
+            "last port answers → ok",
             format!("never: {}", error.with_causes()),
             "",
         ),

@@ -55,7 +55,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
         restarted.answering,
         "",
     );
-    world.took("last port answers → ok", restarted.ok, "≤ 4 s");
+    world.took("last port answers → ok", restarted.ok?, "≤ 4 s");
     Ok(())
 }
 
