@@ -17,7 +17,7 @@ pub fn schema() -> Value {
     root
 }
 
-/// The JSON schema of `T`, in the few forms that [`crate::shape`] and [`crate::crd`] read.
+/// The JSON schema of `T`, in the few forms that [`crate::shape`] and [`crate::crd()`] read.
 pub(crate) fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
     let mut root: Value = settings.into_generator().into_root_schema_for::<T>().into();

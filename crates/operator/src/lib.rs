@@ -3,7 +3,7 @@
 //!
 //! It adds no decisions: what is done is the planner's, and what is shown is a rendering of the last report.
 //!
-//! * [`run`]: lead, keep every cluster (a task for each: validate, apply, pass, tell), end well.
+//! * [`run()`]: lead, keep every cluster (a task for each: validate, apply, pass, tell), end well.
 //! * [`status`] and [`events`]: a report as a person reads it with `kubectl get` and `kubectl describe`. Pure.
 //! * [`lease`]: of several operators one acts.
 //! * [`admin`] and [`metrics`]: `/livez`, `/readyz` and `/metrics`.
