@@ -57,7 +57,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
 /// Whether a dead server's directory is needed by nobody: its node owns nothing, and the living serve every slot.
 pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
     let node = server.recorded_id.and_then(|id| o.member(id));
-    let owns_nothing = node.is_some_and(|m| m.slots.is_empty());
+    let owns_nothing = node.is_none_or(|m| m.slots.is_empty());
     owns_nothing && all_served(o)
 }
 

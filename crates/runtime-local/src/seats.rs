@@ -123,6 +123,11 @@ impl Runtime for Local {
 
     async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
         let failed = |e| RuntimeError::because(format!("cannot start {server} afresh"), e);
+        if let Ok(Some(_)) | Err(_) = self.process_of(&server.0) {
+            return Err(RuntimeError::new(format!(
+                "{server} is not started afresh: its process may run"
+            )));
+        }
         self.set_aside(&server.0).map_err(failed)?;
         self.start_one(&server.0).map_err(failed)
     }

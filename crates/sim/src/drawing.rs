@@ -144,7 +144,8 @@ impl History {
         let seat = self.seat();
         let lasts = self.dice.within((200, 15_000));
         match self.dice.below(26) {
-            0..=5 => self.plan_fault(at, Fault::Kill(vec![seat])),
+            0..=4 => self.plan_fault(at, Fault::Kill(vec![seat])),
+            5 => self.plan_fault(at, Fault::Tear(seat)),
             6 | 7 => {
                 let seats = self.some_seats();
                 self.plan_fault(at, Fault::Kill(seats));

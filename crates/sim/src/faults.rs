@@ -13,6 +13,8 @@ use crate::operator::Operator;
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     Kill(Vec<usize>),
+    /// kill -9 that leaves a replica with a table that it refuses to load.
+    Tear(usize),
     /// Killed, and comes back at a new address.
     Move(Vec<usize>),
     /// Both killed; each comes back at the other's address.
@@ -97,6 +99,7 @@ impl Fault {
         match self {
             Self::Kill(seats) if seats.len() == 1 => Some("kill"),
             Self::Kill(_) => Some("kill several"),
+            Self::Tear(_) => Some("table torn"),
             Self::Move(seats) if seats.len() == 1 => Some("new address"),
             Self::Move(_) => Some("new addresses"),
             Self::Swap(..) => Some("addresses swapped"),
@@ -133,6 +136,10 @@ impl Fault {
     pub(crate) fn strike(&self, model: &mut Model, operator: &mut Operator) {
         match self {
             Self::Kill(seats) => kill(seats, model, operator),
+            Self::Tear(seat) => {
+                kill(&[*seat], model, operator);
+                tear(*seat, model, operator);
+            }
             Self::Move(seats) => {
                 kill(seats, model, operator);
                 for seat in seats {
@@ -202,6 +209,15 @@ fn kill(seats: &[usize], model: &mut Model, operator: &mut Operator) {
     // A held connection closes at once where the operator has one.
     if seats.iter().any(|s| !model.operator_cut.contains(s)) {
         operator.wake(model);
+    }
+}
+
+/// Only of a replica: of a primary, a person would have to mend the table.
+fn tear(seat: usize, model: &mut Model, operator: &Operator) {
+    let managed = operator.desired.authority == shardwright_planner::Authority::Managed;
+    let s = &mut model.seats[seat];
+    if let Some(node) = s.node.as_mut().filter(|n| managed && !n.is_primary()) {
+        node.torn = !s.running && !s.foreign;
     }
 }
 

@@ -221,6 +221,7 @@ impl History {
         fault.strike(&mut self.model, &mut self.operator);
         let died: Vec<usize> = match &fault {
             Fault::Kill(seats) | Fault::Move(seats) | Fault::Wipe(seats) => seats.clone(),
+            Fault::Tear(seat) => vec![*seat],
             Fault::Swap(a, b) => vec![*a, *b],
             _ => Vec::new(),
         };

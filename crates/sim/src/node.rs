@@ -145,6 +145,8 @@ pub(crate) struct Node {
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
     pub(crate) data: BTreeSet<Key>,
+    /// Its table on disk is one that it refuses to load: it can't be started any more.
+    pub(crate) torn: bool,
     pub(crate) replid: u64,
     /// The stream it continued when it was promoted, and up to where.
     pub(crate) replid2: Option<(u64, u64)>,
@@ -175,6 +177,7 @@ impl Node {
             manual: None,
             paused: None,
             data: BTreeSet::new(),
+            torn: false,
             replid: run,
             replid2: None,
             offset: 0,

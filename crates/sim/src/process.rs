@@ -15,6 +15,12 @@ impl Model {
         if self.seats[seat].running {
             return;
         }
+        if self.seats[seat].node.as_ref().is_some_and(|n| n.torn) {
+            let (now, name) = (self.now, self.seats[seat].name.clone());
+            self.trace
+                .note(now, format_args!("{name} refuses its table and ends"));
+            return;
+        }
         let run = self.next_run();
         let (now, at, profile) = (self.now, self.seats[seat].at, self.profile);
         let load = self.disk.within(facts::LOAD_MS);

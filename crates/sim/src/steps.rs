@@ -24,8 +24,12 @@ impl Operator {
             }
             Action::StartAfresh { server } => {
                 let seat = seat_of(server, model).ok_or("no such server")?;
+                if model.seats[seat].running {
+                    return Err("it runs");
+                }
                 model.seats[seat].node = None;
                 model.start(seat, true);
+                model.disturb(seat);
                 Ok(())
             }
             Action::RecordFormed => {

@@ -173,6 +173,9 @@ impl Model {
         let Some(node) = s.node.as_ref() else {
             return Disk::Blank;
         };
+        if node.torn {
+            return Disk::TableRefused;
+        }
         match s.persistence {
             Persistence::Always | Persistence::EverySecond => Disk::Log,
             Persistence::Off => Disk::Stale {
