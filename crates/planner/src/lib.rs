@@ -32,7 +32,7 @@ pub use desired::{Authority, Consent, Desired, FailoverPolicy, Manner, Request, 
 pub use diagnose::{Problem, ProblemKind, diagnose};
 pub use layout::layout;
 pub use limits::Limits;
-pub use memory::Memory;
+pub use memory::{Memory, lived_here};
 pub use ours::{Standing, standings, to_record};
 pub use pairing::{Pairing, Unspread, pair};
 pub use plan::{Plan, plan};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, NodeId, NodeView, Observed, Process, Role, Seen,
-    ServerName, Starter, Timestamp, Why,
+    Address, Attempt, AttemptKind, Death, DeathProof, Disk, NodeId, NodeView, Observed, Process,
+    Role, Seen, ServerName, Starter, Timestamp, Why,
 };
 
 use crate::Action;
@@ -12,6 +12,23 @@ use crate::Action;
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
 const ATTEMPT_KEPT_MS: u64 = 60_000;
+
+/// Whether what is refused at a server's address tells of the node recorded there: some node lists it at just this
+/// address, or its start gate holds it there. A pod that was made anew refuses at a new address until its server
+/// listens; that tells nothing of the old pod's process, which may live on behind a silent kubelet.
+pub fn lived_here<'a>(
+    node: Option<NodeId>,
+    address: &Seen<Address>,
+    disk: &Seen<Disk>,
+    tables: impl Iterator<Item = &'a NodeView>,
+) -> bool {
+    let held = matches!(disk, Seen::Known(Disk::Stale { .. }));
+    let (Some(node), Seen::Known(address)) = (node, address) else {
+        return held;
+    };
+    let mut rows = tables.filter_map(|table| table.rows.get(node));
+    held || rows.any(|row| row.address.same_socket(address))
+}
 
 /// The memory of whoever keeps a cluster: filled from what is observed and asked, read by the next plan.
 #[derive(Debug, Default)]
@@ -29,13 +46,15 @@ pub struct Memory {
 
 impl Memory {
     /// The process as the runtime and the network together show it: where the runtime can't tell, a refused
-    /// connection proves a death. A death keeps the time at which it was first proved.
+    /// connection proves a death, but only `here`, where the process is known to have run (see [`lived_here`]). A
+    /// death keeps the time at which it was first proved.
     pub fn process(
         &mut self,
         server: &ServerName,
         told: &Process,
         starter: Starter,
         view: &Seen<NodeView>,
+        here: bool,
         now: Timestamp,
     ) -> Process {
         let proof = match (told, view) {
@@ -45,7 +64,7 @@ impl Memory {
                 return Process::Running;
             }
             (Process::Dead(death), _) => Some(death.proof.clone()),
-            (Process::Unknown, Seen::Unknown(Why::Refused)) => Some(DeathProof::Refused),
+            (Process::Unknown, Seen::Unknown(Why::Refused)) if here => Some(DeathProof::Refused),
             _ => None,
         };
         let Some(proof) = proof else {

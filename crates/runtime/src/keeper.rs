@@ -1,10 +1,11 @@
 //! The keeper: observe, plan, check, one bounded batch, report; again until there is nothing to do.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check, plan,
-    to_record,
+    Action, Authority, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check,
+    lived_here, plan, to_record,
 };
 use shardwright_topology::{
     Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
@@ -149,14 +150,27 @@ impl<R: Runtime> Keeper<R> {
         let at = now();
         // Learning may have corrected what the runtime says of a seat (such as its announced address).
         let seats = self.runtime.seats(at).await?;
+        let here: BTreeSet<ServerName> = seats
+            .iter()
+            .filter(|s| {
+                let tables = heard.iter().filter_map(|(_, view)| view.known());
+                lived_here(s.recorded_id, &s.address, &s.disk, tables)
+            })
+            .map(|s| s.name.clone())
+            .collect();
         let mut servers = Vec::new();
         for (old, view) in heard {
             let Some(seat) = seats.iter().find(|s| s.name == old.name) else {
                 continue;
             };
-            let process = self
-                .memory
-                .process(&seat.name, &seat.process, seat.starter, &view, at);
+            let process = self.memory.process(
+                &seat.name,
+                &seat.process,
+                seat.starter,
+                &view,
+                here.contains(&seat.name),
+                at,
+            );
             let last_heard = self.memory.last_heard(&seat.name, &view);
             // A process that ended between the answer and now no longer speaks.
             let view = if process.death().is_some() {

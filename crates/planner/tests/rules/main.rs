@@ -11,6 +11,7 @@ mod pairing;
 mod promoting;
 mod properties;
 mod recording;
+mod remembering;
 mod replicas;
 mod requests;
 mod safety;
