@@ -106,8 +106,13 @@ pub(crate) async fn wiped(world: World) -> Result<()> {
     ensure(state == Some("DataLost"), || {
         format!("the state is {state:?}, not DataLost")
     })?;
-    for view in cluster.views().await? {
-        let view = view?;
+    let (views, _) = until("every server is heard", WHOLE, || async {
+        let views = cluster.views().await?;
+        let heard: Result<Vec<_>> = views.into_iter().collect();
+        Ok(heard.map_err(|error| error.with_causes()))
+    })
+    .await?;
+    for view in views {
         ensure(view.cluster.slots_assigned == 0, || {
             format!("{} was formed anew", view.pod.name)
         })?;

@@ -37,7 +37,7 @@ pub(crate) async fn invalid(world: World) -> Result<()> {
             other => other?,
         }
         world
-            .until_condition("small", "Ready", "False", "Invalid", READY_LIMIT)
+            .until_condition("small", "Ready", "False", "InvalidSpec", READY_LIMIT)
             .await
             .map_err(|error| Error::Wrong(format!("{what}: {}", error.with_causes())))?;
         until(
@@ -46,13 +46,13 @@ pub(crate) async fn invalid(world: World) -> Result<()> {
             || async {
                 let events = world.kube.list(Kind::EVENT, &world.namespace, "").await?;
                 let told = events.iter().any(|event| {
-                    text(event, "/reason") == "Invalid"
+                    text(event, "/reason") == "InvalidSpec"
                         && text(event, "/involvedObject/name") == "small"
                 });
                 Ok(if told {
                     Ok(())
                 } else {
-                    Err("no event with the reason Invalid".to_owned())
+                    Err("no event with the reason InvalidSpec".to_owned())
                 })
             },
         )

@@ -44,13 +44,13 @@ pub(crate) async fn rights(world: World) -> Result<()> {
     }
     let never = [
         ("", "secrets", "list"),
-        ("", "secrets", "delete"),
+        ("", "secrets", "watch"),
         ("", "pods/exec", "create"),
         ("", "pods", "create"),
         ("", "namespaces", "delete"),
         ("", "nodes", "patch"),
         ("", "persistentvolumes", "delete"),
-        ("", "configmaps", "delete"),
+        ("", "services", "delete"),
         ("apps", "deployments", "create"),
         ("rbac.authorization.k8s.io", "clusterroles", "bind"),
         ("rbac.authorization.k8s.io", "roles", "create"),
@@ -83,7 +83,9 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
     std::fs::write(&file, manifest.to_string())
         .map_err(Error::io(format!("write {}", file.display())))?;
     let path = file.display().to_string();
-    let rendered = run_program(&["render", "-f", &path]);
+    let (major, minor) = world.kube.version;
+    let version = format!("{major}.{minor}");
+    let rendered = run_program(&["render", "-f", &path, "--kubernetes", &version]);
     std::fs::remove_file(&file).map_err(Error::io(format!("remove {path}")))?;
     let rendered = documents(&rendered?)?;
     let kinds: BTreeSet<_> = rendered
