@@ -1,9 +1,10 @@
 //! How to enter a server: who we are, by which transport, and how long anything may take.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Tls;
+use crate::{Dial, Tls};
 
 /// A password. It is never shown: not by `Debug`, not in errors, not in logs.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Access {
     pub tls: Option<Tls>,
     /// The limits.
     pub timeouts: Timeouts,
+    /// The way to the servers; a TCP connection to their address where absent.
+    pub dial: Option<Arc<dyn Dial>>,
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::close::{Close, Noted};
 use crate::error::Asked;
-use crate::{Access, Endpoint, Error, Timeouts, socket};
+use crate::{Access, Dialled, Endpoint, Error, Timeouts, socket};
 
 /// One held connection to one server. Clones share it; calls made at the same time are sent
 /// at once and answered in turn. It closes when the last clone is dropped.
@@ -74,35 +74,26 @@ impl Client {
     /// Nothing else is sent: no `HELLO`, no `CLIENT SETINFO`, which a restricted user may lack.
     pub async fn connect(endpoint: &Endpoint, access: &Access) -> Result<Self, Error> {
         let limit = access.timeouts.connect;
+        let unreachable = |why| Error::Unreachable {
+            endpoint: endpoint.clone(),
+            why,
+        };
         let opened = timeout(limit, async {
-            let (stream, peer) =
-                socket::open(endpoint, limit)
-                    .await
-                    .map_err(|why| Error::Unreachable {
-                        endpoint: endpoint.clone(),
-                        why,
-                    })?;
-            match &access.tls {
-                None => attach(endpoint, access, stream, peer).await,
-                Some(tls) => {
-                    let stream =
-                        tls.handshake(&endpoint.host, stream)
-                            .await
-                            .map_err(|why| Error::Tls {
-                                endpoint: endpoint.clone(),
-                                why,
-                            })?;
-                    attach(endpoint, access, stream, peer).await
+            match &access.dial {
+                None => {
+                    let (stream, peer) =
+                        socket::open(endpoint, limit).await.map_err(unreachable)?;
+                    enter(endpoint, access, stream, peer).await
+                }
+                Some(dial) => {
+                    let Dialled { stream, peer } =
+                        dial.dial(endpoint).await.map_err(unreachable)?;
+                    enter(endpoint, access, stream, peer).await
                 }
             }
         });
-        let why = crate::Unreachable::TimedOut;
-        let client = opened.await.unwrap_or_else(|_| {
-            Err(Error::Unreachable {
-                endpoint: endpoint.clone(),
-                why,
-            })
-        })?;
+        let late = |_| Err(unreachable(crate::Unreachable::TimedOut));
+        let client = opened.await.unwrap_or_else(late)?;
         if let Some(credentials) = &access.credentials {
             let mut login = Request::new("AUTH");
             if let Some(user) = &credentials.user {
@@ -285,6 +276,27 @@ impl Client {
             .await
             .ok()
     }
+}
+
+/// Puts the protocol on an open stream, over TLS where the access says so.
+async fn enter<S>(
+    endpoint: &Endpoint,
+    access: &Access,
+    stream: S,
+    peer: SocketAddr,
+) -> Result<Client, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(tls) = &access.tls else {
+        return attach(endpoint, access, stream, peer).await;
+    };
+    let shaken = tls.handshake(&endpoint.host, stream).await;
+    let stream = shaken.map_err(|why| Error::Tls {
+        endpoint: endpoint.clone(),
+        why,
+    })?;
+    attach(endpoint, access, stream, peer).await
 }
 
 /// Puts the protocol on an open stream.

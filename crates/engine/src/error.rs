@@ -1,6 +1,7 @@
 //! What can go wrong between us and one server.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use redis::{RedisError, ServerError};
@@ -190,6 +191,11 @@ impl Error {
                 Unreachable::Name(_) | Unreachable::Other(_) => Why::Unreachable(why.to_string()),
             },
             Self::TimedOut { .. } => Why::TimedOut,
+            // Only a way that was dialled ends so: its far end found that nothing listens there.
+            Self::Closed {
+                close: Close::Network(ErrorKind::ConnectionRefused),
+                ..
+            } => Why::Refused,
             Self::Closed { close, .. } => Why::Unreachable(close.to_string()),
             Self::Tls { why, .. } => Why::Unreachable(format!("no TLS: {why}")),
             Self::Auth { said, .. } | Self::NoPerm { said, .. } => Why::Denied(said.clone()),

@@ -58,9 +58,10 @@ async fn ask(links: &Links, name: &ServerName, address: &Address) -> Result<RawV
         .unwrap_or_else(late)
 }
 
-/// A connection that closed under the question says nothing yet: whether something listens there does.
+/// A connection that closed under the question says nothing yet: whether something listens there does. A way that was
+/// dialled opens whether or not something listens, and says so when it closes.
 async fn why_silent(links: &Links, address: &Address, error: &Error) -> Why {
-    if !matches!(error, Error::Closed { .. }) {
+    if links.access().dial.is_some() || !matches!(error, Error::Closed { .. }) {
         return error.why();
     }
     let limit = links.access().timeouts.connect;

@@ -59,6 +59,7 @@ pub(crate) fn access(login: &Login, out: &mut Printer) -> anyhow::Result<Access>
         credentials,
         tls,
         timeouts,
+        dial: None,
     })
 }
 
