@@ -10,6 +10,7 @@
 //! * [`wire`]: parsers of the engines' replies; they never panic, whatever the bytes.
 
 mod address;
+mod find;
 mod id;
 mod observed;
 mod place;
@@ -20,6 +21,7 @@ mod view;
 pub mod wire;
 
 pub use address::{Address, Host};
+pub use find::{FindError, find_node};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::Place;
