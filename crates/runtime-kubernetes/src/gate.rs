@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shardwright_engine::Secret;
 use shardwright_manifest::SHARDWRIGHT_USER;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -57,6 +57,27 @@ pub(crate) async fn ask(ip: IpAddr, password: &Secret) -> Result<GateReport, Gat
     .await
 }
 
+/// The same over a way that was opened to the gate, by whoever limits the time. Such a way opens whether or not
+/// something listens.
+pub(crate) async fn ask_over<S>(
+    stream: S,
+    ip: IpAddr,
+    password: &Secret,
+) -> Result<GateReport, GateError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match Gate::enter(stream, ip, password).await {
+        Ok(mut gate) => Ok(report(&gate.say("STATE").await?)),
+        Err(GateError::Io { source, .. }) if is_refusal(&source) => Ok(GateReport::NotHeld),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
 /// Lets the server start. Where nothing listens, it has been let already.
 pub(crate) async fn release(ip: IpAddr, password: &Secret) -> Result<(), GateError> {
     within(ip, async {
@@ -87,23 +108,30 @@ fn report(said: &str) -> GateReport {
     }
 }
 
-struct Gate {
+struct Gate<S> {
     ip: IpAddr,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<S>,
 }
 
-impl Gate {
+impl Gate<TcpStream> {
     /// A connection that is logged in; none where nothing listens.
     async fn open(ip: IpAddr, password: &Secret) -> Result<Option<Self>, GateError> {
-        let stream = match TcpStream::connect((ip, GATE_PORT)).await {
-            Ok(stream) => BufReader::new(stream),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-            Err(source) => return Err(GateError::Io { ip, source }),
-        };
+        match TcpStream::connect((ip, GATE_PORT)).await {
+            Ok(stream) => Self::enter(stream, ip, password).await.map(Some),
+            Err(e) if is_refusal(&e) => Ok(None),
+            Err(source) => Err(GateError::Io { ip, source }),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
+    /// Logs in.
+    async fn enter(stream: S, ip: IpAddr, password: &Secret) -> Result<Self, GateError> {
+        let stream = BufReader::new(stream);
         let mut gate = Self { ip, stream };
         let login = format!("AUTH {SHARDWRIGHT_USER} {}", password.expose());
         gate.say(&login).await?;
-        Ok(Some(gate))
+        Ok(gate)
     }
 
     /// Sends a line; what the gate answered to it.

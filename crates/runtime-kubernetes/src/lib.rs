@@ -4,10 +4,12 @@
 mod apply;
 mod claims;
 mod facts;
+mod forward;
 mod gate;
 pub mod names;
 mod object;
 pub mod objects;
+pub mod outside;
 mod passwords;
 mod pods;
 mod record;
@@ -15,18 +17,22 @@ mod request;
 mod seats;
 mod store;
 mod stranded;
+mod visit;
 pub mod volumes;
 mod wake;
+pub mod wish;
 mod world;
 
 pub use apply::{Applied, Applier, ApplyError};
 pub use facts::{
     ClaimFact, Container, HostFact, HostState, ObjectKey, PodFact, SetFact, VolumeFact,
 };
+pub use forward::Forwards;
 pub use object::{ClusterObject, cluster_resource};
-pub use passwords::PasswordError;
+pub use passwords::{PasswordError, own_password};
 pub use pods::Pods;
 pub use request::RequestError;
 pub use seats::{GateReport, Sight, formed, recorded, seats};
+pub use visit::Visit;
 pub use wake::Wake;
 pub use world::{Scope, World};

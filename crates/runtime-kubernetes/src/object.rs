@@ -1,5 +1,7 @@
 //! The `RedisCluster` object as the API server has it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::core::{ApiResource, DynamicObject};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value, json};
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, KIND, Problems};
 
 use crate::facts::ObjectKey;
+use crate::wish::KEYS;
 
 /// What tools write into annotations for themselves: it is theirs, and not to be put on everything.
 const TOOLS_OWN: &str = "kubectl.kubernetes.io/";
@@ -38,13 +41,18 @@ pub struct ClusterObject {
     pub resource_version: Option<String>,
     /// Its status, as it is.
     pub status: Option<Value>,
+    /// What a person asked for, once: the annotations with these [`KEYS`].
+    pub wishes: BTreeMap<String, String>,
     /// The document as it was written, with what tools put into it left out.
     document: Value,
 }
 
 impl PartialEq for ClusterObject {
     fn eq(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.leaving == other.leaving && self.document == other.document
+        self.uid == other.uid
+            && self.leaving == other.leaving
+            && self.document == other.document
+            && self.wishes == other.wishes
     }
 }
 
@@ -53,8 +61,12 @@ impl ClusterObject {
     pub fn of(object: &DynamicObject) -> Option<Self> {
         let key = ObjectKey::of(&object.metadata)?;
         let mut annotations = Map::new();
+        let mut wishes = BTreeMap::new();
         for (k, v) in object.annotations() {
-            if !k.starts_with(TOOLS_OWN) {
+            // The cluster's objects carry its annotations; what is asked for once is none of their business.
+            if KEYS.contains(&k.as_str()) {
+                wishes.insert(k.clone(), v.clone());
+            } else if !k.starts_with(TOOLS_OWN) {
                 annotations.insert(k.clone(), Value::String(v.clone()));
             }
         }
@@ -76,6 +88,7 @@ impl ClusterObject {
             leaving: object.metadata.deletion_timestamp.is_some(),
             resource_version: object.resource_version(),
             status: object.data.get("status").cloned(),
+            wishes,
             document,
         })
     }
@@ -124,6 +137,22 @@ mod tests {
         assert_eq!((cluster.shards(), cluster.namespace()), (5, Some("cache")));
         assert_eq!(cluster.labels().len(), 1);
         assert_eq!(cluster.annotations().keys().collect::<Vec<_>>(), ["why"]);
+    }
+
+    #[test]
+    fn what_is_asked_for_once_is_a_change_but_no_part_of_the_document() {
+        let with = |annotations: Value| {
+            object(json!({
+                "metadata": {"name": "redis", "namespace": "cache", "uid": "u", "annotations": annotations},
+                "spec": {"shards": 3},
+            }))
+        };
+        let plain = with(json!({}));
+        let asked = with(json!({"shardwright.dev/failover": "redis-4"}));
+        assert_ne!(plain, asked);
+        let of = |o: &ClusterObject| o.accepted().expect("a sound document").cluster;
+        assert_eq!(of(&plain), of(&asked));
+        assert_eq!(asked.wishes.len(), 1);
     }
 
     #[test]

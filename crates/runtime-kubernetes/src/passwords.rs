@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret as SecretObject;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value, json};
-use shardwright_manifest::{Cluster, Secret};
+use shardwright_manifest::{Cluster, SHARDWRIGHT_USER, Secret};
 
 use crate::names::{self, Names};
 use crate::objects::{passwords_to_make, passwords_to_read};
@@ -152,6 +152,22 @@ impl Passwords {
         self.fresh.clear();
         Ok(true)
     }
+}
+
+/// The password of Shardwright's own user, which is only read: with it, whoever may read the Secret enters as the
+/// operator does.
+pub async fn own_password(client: &Client, cluster: &Cluster) -> Result<Secret, PasswordError> {
+    let names = Names::of(cluster);
+    let api = Api::<SecretObject>::namespaced(client.clone(), names.namespace());
+    let named = passwords_to_read(cluster)
+        .into_iter()
+        .find(|(user, _)| *user == SHARDWRIGHT_USER);
+    let (name, key) = match named {
+        Some((_, place)) => (place.name.clone(), place.key.clone()),
+        None => (names.passwords_secret(), SHARDWRIGHT_USER.to_owned()),
+    };
+    let secret = get(&api, &name).await?;
+    password(SHARDWRIGHT_USER, secret.as_ref(), &name, &key)
 }
 
 async fn get(api: &Api<SecretObject>, name: &str) -> Result<Option<SecretObject>, RequestError> {
