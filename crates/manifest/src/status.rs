@@ -88,7 +88,7 @@ pub struct NodeStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: `Ready`, `Progressing` or `Degraded`.
+    /// Which aspect: `Ready`, `Progressing`, `Degraded`, or `RequestDone` once something was asked for.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether it is so: `True`, `False` or `Unknown`.

@@ -2,6 +2,7 @@
 
 use shardwright_runtime::RuntimeError;
 use shardwright_runtime_kubernetes::ApplyError;
+use shardwright_runtime_kubernetes::outside::AskError;
 
 /// A pass could not be made, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum PassError {
     /// The API server did not answer in time.
     #[error("the API server did not answer in time about the status")]
     ApiSilent,
+    /// What a person asked for was answered, and stays on the object.
+    #[error("the request that was answered was not taken off the object")]
+    Wish(#[from] AskError),
     /// The status could not be written down.
     #[error("the status can't be written as JSON")]
     Status(#[source] serde_json::Error),
@@ -34,6 +38,7 @@ impl PassError {
             Self::Runtime(_) => "PassFailed",
             Self::Api(_) => "ApiRefused",
             Self::ApiSilent => "ApiSilent",
+            Self::Wish(_) => "RequestNotTakenOff",
             Self::Status(_) => "StatusUnwritable",
             Self::Random(_) => "NoRandomness",
         }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::reason;
+use crate::status::{Answer, AnswerState};
 
 /// Kubernetes refuses a note above 1024 bytes (events.k8s.io/v1, field `note`).
 const NOTE_MAX: usize = 1_000;
@@ -114,6 +115,21 @@ pub fn of_given_up(stranded: &Stranded) -> Note {
         )),
         pod: Some(server.clone()),
     }
+}
+
+/// The answer to what a person asked for.
+pub fn of_answer(answer: &Answer) -> Option<Note> {
+    let reason = match answer.state {
+        AnswerState::UnderWay => return None,
+        AnswerState::Done => "RequestDone",
+        AnswerState::Refused => "RequestRefused",
+    };
+    Some(Note {
+        warning: answer.state == AnswerState::Refused,
+        reason,
+        text: short(answer.text.clone()),
+        pod: None,
+    })
 }
 
 /// Something that the operator could not do.

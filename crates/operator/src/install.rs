@@ -52,6 +52,12 @@ pub const CLUSTERS: &[Rule] = &[
     },
     Rule {
         group: "shardwright.dev",
+        resources: &["redisclusters"],
+        verbs: &["patch"],
+        why: "what was asked for once, by an annotation, is taken off when it was answered",
+    },
+    Rule {
+        group: "shardwright.dev",
         resources: &["redisclusters/status"],
         verbs: &["patch"],
         why: "what a person sees",
@@ -377,6 +383,8 @@ mod tests {
         let in_clusters: &[(&str, &str, &[&str])] = &[
             // World: watches. Told: the status. Built objects: owner references that block.
             ("shardwright.dev", "redisclusters", READ),
+            // Answered requests.
+            ("shardwright.dev", "redisclusters", &["patch"]),
             ("shardwright.dev", "redisclusters/status", &["patch"]),
             ("shardwright.dev", "redisclusters/finalizers", &["update"]),
             // Applier: looks, applies; records; makes the set anew for larger volumes.

@@ -5,6 +5,7 @@
 //!
 //! * [`run()`]: lead, keep every cluster (a task for each: validate, apply, pass, tell), end well.
 //! * [`status`] and [`events`]: a report as a person reads it with `kubectl get` and `kubectl describe`. Pure.
+//! * [`wishes`]: what a person asked for on the object, and the answer. Pure.
 //! * [`lease`]: of several operators one acts.
 //! * [`admin`] and [`metrics`]: `/livez`, `/readyz` and `/metrics`.
 //! * [`install`]: the objects that the operator needs. Pure.
@@ -22,6 +23,7 @@ mod run;
 pub mod status;
 mod tell;
 mod tend;
+pub mod wishes;
 
 pub use error::PassError;
 pub use run::{Config, OperatorError, run};

@@ -9,6 +9,7 @@ use shardwright_manifest::{
     ShardStatus, StateWord,
 };
 use shardwright_planner::{Plan, ProblemKind, Severity, Waiting, diagnose};
+use shardwright_runtime_kubernetes::wish::ANSWER;
 use shardwright_topology::{Member, Observed, Replication, SLOT_COUNT, Seen, ServerName, Source};
 
 use crate::reason::{Effect, cut, effect, named, reason, stable_text};
@@ -42,6 +43,8 @@ pub struct About<'a> {
     pub trouble: Option<(&'static str, &'a str)>,
     /// What there is to say of pods, by name.
     pub pods: &'a [PodNote],
+    /// How it stands with what a person asked for. The last answer stays until the next.
+    pub answer: Option<&'a Answer>,
 }
 
 /// What there is to say of one pod.
@@ -53,6 +56,28 @@ pub struct PodNote {
     pub unplaced: bool,
     /// In the words of the scheduler or the kubelet.
     pub text: String,
+}
+
+/// How it stands with what a person asked for, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How.
+    pub state: AnswerState,
+    /// In one word.
+    pub reason: &'static str,
+    /// The request, and what there is to say.
+    pub text: String,
+}
+
+/// How it stands with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerState {
+    /// It is worked on.
+    UnderWay,
+    /// It is fulfilled.
+    Done,
+    /// It is not going to be.
+    Refused,
 }
 
 /// A verdict for one condition.
@@ -203,8 +228,22 @@ pub fn is_news(new: &RedisClusterStatus, old: &RedisClusterStatus) -> bool {
 }
 
 fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition> {
+    let answer = about.answer.map(|answer| {
+        let verdict = Verdict {
+            holds: answer.state == AnswerState::Done,
+            reason: answer.reason,
+            message: answer.text.clone(),
+        };
+        (ANSWER, verdict)
+    });
+    // What was answered last is told until something else is asked for.
+    let last = about
+        .before
+        .and_then(|b| b.conditions.iter().find(|c| c.kind == ANSWER))
+        .filter(|_| about.answer.is_none());
     verdicts
         .into_iter()
+        .chain(answer)
         .map(|(kind, verdict)| {
             let status = if verdict.holds {
                 ConditionStatus::True
@@ -226,6 +265,7 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
                 observed_generation: Some(about.generation),
             }
         })
+        .chain(last.cloned())
         .collect()
 }
 

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use shardwright_engine::Access;
 use shardwright_manifest::{Accepted, Cluster, Problems, RedisClusterStatus};
-use shardwright_planner::{Limits, Waiting};
+use shardwright_planner::{Desired, Limits, Waiting};
 use shardwright_runtime::{Keeper, Links, Report, new_pen};
-use shardwright_runtime_kubernetes::{Applier, ClusterObject, ObjectKey, Pods, Wake, World};
+use shardwright_runtime_kubernetes::wish::{ANSWER, Asked};
+use shardwright_runtime_kubernetes::{
+    Applier, ClusterObject, ObjectKey, Pods, Wake, World, outside,
+};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -23,8 +26,11 @@ use crate::metrics::{Metrics, Share};
 use crate::pace::{Backoff, Pace};
 use crate::pods::{Fate, fates, notes};
 use crate::reason::reason;
-use crate::status::{About, PodNote, is_news, of_error, of_invalid, of_pass, of_paused};
+use crate::status::{
+    About, Answer, AnswerState, PodNote, is_news, of_error, of_invalid, of_pass, of_paused,
+};
 use crate::tell::{Telling, Told};
+use crate::wishes::Asking;
 
 /// Written on the object, it is the same as `spec.paused: true`.
 const PAUSED_ANNOTATION: &str = "shardwright.dev/paused";
@@ -100,6 +106,8 @@ struct One<'a> {
     trouble: Option<(&'static str, String)>,
     share: Share<'a>,
     stuck: Option<(Instant, Vec<Waiting>)>,
+    /// What a person asked for and was not answered yet.
+    asking: Option<Asking>,
     /// The generation whose warnings were told.
     warned: Option<i64>,
     /// What can't be had, as it was told last.
@@ -129,6 +137,7 @@ impl<'a> One<'a> {
             trouble: None,
             share: Share::new(&shared.metrics),
             stuck: None,
+            asking: None,
             warned: None,
             apply_warnings: Vec::new(),
         }
@@ -178,7 +187,7 @@ impl<'a> One<'a> {
         if self.keeper.is_none() {
             return rest;
         }
-        match self.pass(object).await {
+        match self.pass(object, None).await {
             Ok(report) => rest.min(self.pace_after(report.as_ref())),
             Err(error) => self.failed(object, &error),
         }
@@ -201,8 +210,8 @@ impl<'a> One<'a> {
             }
         }
         // What runs is healed also while its objects can't be applied.
-        let report = match self.pass(object).await {
-            Ok(report) => report,
+        let (mut asking, report) = match Box::pin(self.pass_as_asked(object)).await {
+            Ok(passed) => passed,
             Err(error) => {
                 let wait = self.failed(object, &error);
                 return self.say_trouble(object, wait).await;
@@ -220,6 +229,10 @@ impl<'a> One<'a> {
         pods.extend(self.strand(object, &cluster, &report).await);
         let nodes = cluster.nodes();
         let trouble = self.trouble.clone();
+        self.tell_stuck(object, &report);
+        let stuck = self.stuck.as_ref();
+        let stuck = stuck.is_some_and(|(since, _)| since.elapsed() >= STUCK_AFTER);
+        let answer = asking.as_mut().map(|asking| asking.answer(&report, stuck));
         let status = |about: About<'_>| {
             let trouble = trouble
                 .as_ref()
@@ -227,13 +240,68 @@ impl<'a> One<'a> {
             let about = About {
                 trouble,
                 pods: &pods,
+                answer: answer.as_ref(),
                 ..about
             };
             of_pass(about, nodes, &report.plan, &report.observed)
         };
-        self.tell_stuck(object, &report);
         let rest = self.pace_after(Some(&report)).min(self.left());
-        self.say(object, status, rest).await
+        let rest = self.say(object, status, rest).await;
+        self.asking = asking;
+        match answer {
+            Some(answer) => self.take_off(object, &answer, rest).await,
+            None => rest,
+        }
+    }
+
+    /// One pass, for what a person asked for on the object as well, if there is something.
+    async fn pass_as_asked(
+        &mut self,
+        object: &ClusterObject,
+    ) -> Result<(Option<Asking>, Option<Report>), PassError> {
+        let Some(asked) = Asked::first(object) else {
+            return Ok((None, self.pass(object, None).await?));
+        };
+        let Some(kept) = &mut self.keeper else {
+            return Ok((None, None));
+        };
+        let last = self.asking.take().filter(|last| *last.asked() == asked);
+        let mut asking = last.unwrap_or_else(|| Asking::new(asked));
+        let observed = kept.keeper.observe().await?;
+        let desired = asking.desired(kept.cluster.desired(), &observed, Timestamp::now());
+        let report = self.pass(object, Some(desired)).await?;
+        Ok((Some(asking), report))
+    }
+
+    /// Takes a request off the object once its answer stands in the status; until when to rest then.
+    async fn take_off(
+        &mut self,
+        object: &ClusterObject,
+        answer: &Answer,
+        rest: Duration,
+    ) -> Duration {
+        let status = self.told.now(object);
+        let mut said = status.iter().flat_map(|s| &s.conditions);
+        let told = said.any(|c| c.kind == ANSWER && is_said(&answer.text, &c.message));
+        if answer.state == AnswerState::UnderWay || !told {
+            return rest;
+        }
+        let Some(asking) = self.asking.take() else {
+            return rest;
+        };
+        let client = self.world.client();
+        match outside::take_off(client, &object.key, asking.asked()).await {
+            Ok(_) => {
+                self.tell(object, events::of_answer(answer));
+                rest
+            }
+            Err(error) => {
+                let error = PassError::from(error);
+                tracing::warn!(cluster = %object.key, error = chain(&error), "not done");
+                self.shared.metrics.failed(error.label());
+                rest.min(self.backoff.failed(dice()))
+            }
+        }
     }
 
     async fn apply(&mut self, object: &ClusterObject, cluster: &Cluster) -> Result<(), PassError> {
@@ -273,11 +341,17 @@ impl<'a> One<'a> {
         Ok(())
     }
 
-    /// One pass of the keeper, if there is one yet.
-    async fn pass(&mut self, object: &ClusterObject) -> Result<Option<Report>, PassError> {
+    /// One pass of the keeper, if there is one yet: to what the manifest says, unless more is asked for.
+    async fn pass(
+        &mut self,
+        object: &ClusterObject,
+        desired: Option<Desired>,
+    ) -> Result<Option<Report>, PassError> {
         let Some(kept) = &mut self.keeper else {
             return Ok(None);
         };
+        let declared = || kept.cluster.desired();
+        kept.keeper.set_desired(desired.unwrap_or_else(declared));
         let begun = Instant::now();
         let report = kept.keeper.pass().await?;
         if kept.keeper.runtime_mut().mirror_records().await? {
@@ -385,6 +459,7 @@ impl<'a> One<'a> {
             now: Timestamp::now(),
             trouble: None,
             pods: &[],
+            answer: None,
         });
         self.count(&new);
         match self.told.tell(self.world, object, new).await {
@@ -440,6 +515,14 @@ impl<'a> One<'a> {
         // Whether a hint came or the time ran out: all is looked at.
         drop(timeout(longest, hint).await);
     }
+}
+
+/// Whether a message says this text, of which it may hold the beginning only.
+fn is_said(text: &str, message: &str) -> bool {
+    text == message
+        || message
+            .strip_suffix('…')
+            .is_some_and(|head| text.starts_with(head))
 }
 
 fn is_paused(cluster: &Cluster) -> bool {

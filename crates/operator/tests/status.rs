@@ -22,6 +22,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
         now: time.parse::<Timestamp>().expect("a time"),
         trouble: None,
         pods: &[],
+        answer: None,
     }
 }
 
