@@ -66,18 +66,15 @@ impl Forwards {
             pod.ok_or_else(|| Unreachable::Other(format!("no pod of it has the address {ip}")))?;
         let opened = self.shared.api.portforward(&pod, &[port]).await;
         let mut forwarder = opened.map_err(|error| self.refused(&error))?;
-        let stream = forwarder.take_stream(port);
-        let error = forwarder.take_error(port);
-        match (stream, error) {
-            (Some(stream), Some(error)) => Ok(Forwarded {
-                stream,
-                error: Some(Box::pin(error)),
-            }),
-            (None, _) | (_, None) => {
-                let why = "the API server opened no way to this port";
-                Err(Unreachable::Other(why.to_owned()))
-            }
-        }
+        let (stream, error) = (forwarder.take_stream(port), forwarder.take_error(port));
+        let (Some(stream), Some(error)) = (stream, error) else {
+            let why = "the API server opened no way to this port";
+            return Err(Unreachable::Other(why.to_owned()));
+        };
+        Ok(Forwarded {
+            stream,
+            error: Some(Box::pin(error)),
+        })
     }
 
     fn pods(&self) -> MutexGuard<'_, BTreeMap<IpAddr, String>> {

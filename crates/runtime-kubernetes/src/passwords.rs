@@ -159,10 +159,10 @@ impl Passwords {
 pub async fn own_password(client: &Client, cluster: &Cluster) -> Result<Secret, PasswordError> {
     let names = Names::of(cluster);
     let api = Api::<SecretObject>::namespaced(client.clone(), names.namespace());
-    let named = passwords_to_read(cluster)
+    let place = passwords_to_read(cluster)
         .into_iter()
         .find(|(user, _)| *user == SHARDWRIGHT_USER);
-    let (name, key) = match named {
+    let (name, key) = match place {
         Some((_, place)) => (place.name.clone(), place.key.clone()),
         None => (names.passwords_secret(), SHARDWRIGHT_USER.to_owned()),
     };

@@ -13,7 +13,8 @@ use crate::printer::Output;
     name = "shardwright",
     version,
     about = "Declare a sharded Redis or Valkey cluster once; it is formed, grown, rolled and healed.",
-    after_help = "TARGET is HOST:PORT of any member of any cluster, or local[:NAME] for one of this machine (the default).\n\
+    after_help = "TARGET is HOST:PORT of any member of any cluster, local[:NAME] for one of this machine (the default), or\n\
+                  k8s:NAMESPACE/NAME for one that an operator keeps on Kubernetes.\n\
                   Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe.\n\n\
                   Examples:\n  \
                   shardwright up -f examples/article.yaml     a cluster on this machine\n  \
@@ -41,7 +42,22 @@ pub(crate) struct Global {
     pub(crate) login: Login,
 }
 
-/// How to log in at servers. Local clusters need none of this.
+/// Which Kubernetes is meant: only for targets there.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub(crate) struct KubeArgs {
+    /// The context of the kubeconfig to use, instead of its current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig to use, instead of KUBECONFIG or ~/.kube/config
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Whether kubectl called us: then hints are written its way.
+    #[arg(skip)]
+    pub(crate) plugin: bool,
+}
+
+/// How to log in at servers. Local clusters and those on Kubernetes need none of this.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Login {
@@ -87,6 +103,8 @@ pub(crate) struct Login {
     /// The time limit of one command, in milliseconds
     #[arg(long, global = true, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) command_timeout: u64,
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
 }
 
 /// The verbs.
@@ -125,7 +143,7 @@ pub(crate) enum Command {
 /// The cluster that is meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// HOST:PORT of any member, or local:NAME; local is the only one there is
+    /// HOST:PORT of any member, local:NAME, or k8s:NAMESPACE/NAME; local is the only one of this machine
     #[arg(default_value = "local")]
     pub(crate) target: String,
     /// The directory of the local cluster
@@ -256,12 +274,13 @@ pub(crate) struct PlanArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "NODE is a node id or its beginning, HOST:PORT, or a local server's name.\n\n\
+    after_help = "NODE is a node id or its beginning, HOST:PORT, or the name of a local server or a pod.\n\n\
     Examples:\n  shardwright failover local redis-4             in sync with the primary: nothing is lost\n  \
-    shardwright failover 10.0.0.1:6379 3f2a --force   its primary is dead: by vote"
+    shardwright failover 10.0.0.1:6379 3f2a --force   its primary is dead: by vote\n  \
+    shardwright failover k8s:cache/redis redis-4      by the operator, which is asked on the object"
 )]
 pub(crate) struct FailoverArgs {
-    /// HOST:PORT of any member, or local:NAME; local is the only one there is
+    /// HOST:PORT of any member, local:NAME, or k8s:NAMESPACE/NAME; local is the only one of this machine
     pub(crate) target: String,
     /// The replica that is to become the primary
     pub(crate) node: String,

@@ -9,10 +9,11 @@ use shardwright_manifest::Cluster;
 use shardwright_planner::{Desired, Limits};
 use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
 use shardwright_runtime_local::Local;
-use shardwright_topology::{NodeId, Observed, ServerName};
+use shardwright_topology::{FindError, NodeId, Observed};
 
 use crate::cli::Login;
-use crate::exit::UsageError;
+use crate::exit::{Refusal, UsageError};
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::target::{Target, local_dir};
 
@@ -39,28 +40,31 @@ pub(crate) fn access(login: &Login, out: &mut Printer) -> anyhow::Result<Access>
         user: login.user.clone(),
         password,
     });
-    let tls = login
-        .tls
-        .then(|| {
-            Tls::load(&TlsOptions {
-                cacert: login.cacert.clone(),
-                cert: login.cert.clone(),
-                key: login.key.clone(),
-                insecure: login.insecure,
-                sni: login.sni.clone(),
-            })
-        })
-        .transpose()?;
     let timeouts = Timeouts {
         command: Duration::from_millis(login.command_timeout),
         ..Timeouts::default()
     };
     Ok(Access {
         credentials,
-        tls,
+        tls: tls(login)?,
         timeouts,
         dial: None,
     })
+}
+
+/// TLS, where it is asked for.
+pub(crate) fn tls(login: &Login) -> anyhow::Result<Option<Tls>> {
+    if !login.tls {
+        return Ok(None);
+    }
+    let tls = Tls::load(&TlsOptions {
+        cacert: login.cacert.clone(),
+        cert: login.cert.clone(),
+        key: login.key.clone(),
+        insecure: login.insecure,
+        sni: login.sni.clone(),
+    })?;
+    Ok(Some(tls))
 }
 
 fn password(login: &Login, out: &mut Printer) -> anyhow::Result<Option<Secret>> {
@@ -116,6 +120,13 @@ pub(crate) async fn open(
             let (desired, limits) = (local.cluster().desired(), limits(local.cluster()));
             let runtime: Box<dyn Runtime> = Box::new(local);
             Keeper::new(runtime, links, desired, limits)
+        }
+        Target::Kubernetes(key) => {
+            if purpose == Purpose::Change {
+                let text = "a cluster on Kubernetes is changed by its operator alone";
+                return Err(Refusal(text.to_owned()).into());
+            }
+            return kubernetes::look_at(key, login, out).await;
         }
     };
     let observed = first_look(&mut keeper, target, purpose).await?;
@@ -195,33 +206,11 @@ async fn must_be_a_cluster(
 
 /// The node that a person means: an id or its beginning, an address, or a server's name.
 pub(crate) fn find_node(o: &Observed, text: &str) -> anyhow::Result<NodeId> {
-    let named = o
-        .servers()
-        .get(&ServerName(text.to_owned()))
-        .and_then(shardwright_topology::Server::id);
-    let by_address = || {
-        o.members()
-            .values()
-            .find(|m| m.address.to_string() == text)
-            .map(|m| m.id)
-    };
-    if let Some(id) = named.or_else(by_address) {
-        return Ok(id);
-    }
-    let lower = text.to_ascii_lowercase();
-    let mut found = o
-        .members()
-        .keys()
-        .filter(|id| !lower.is_empty() && id.to_string().starts_with(&lower));
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(*id),
-        (Some(_), Some(_)) => Err(UsageError(format!(
-            "several node ids begin with {text:?}; write more of it"
-        ))
-        .into()),
-        (None, _) => Err(UsageError(format!(
-            "no node {text:?} in this cluster; see: shardwright status"
-        ))
-        .into()),
-    }
+    shardwright_topology::find_node(o, text).map_err(|error| {
+        let hint = match &error {
+            FindError::None(_) => "; see: shardwright status",
+            FindError::Several(_) => "",
+        };
+        UsageError(format!("{error}{hint}")).into()
+    })
 }

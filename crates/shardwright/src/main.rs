@@ -4,6 +4,8 @@ mod cli;
 mod commands;
 mod connect;
 mod exit;
+mod kubernetes;
+mod plugin;
 mod printer;
 mod progress;
 mod report;
@@ -18,12 +20,22 @@ use clap::Parser;
 
 use crate::cli::Cli;
 use crate::exit::ExitStatus;
-use crate::printer::Printer;
+use crate::printer::{Output, Printer};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let mut out = Printer::new(cli.global.output);
-    match commands::run(cli, &mut out) {
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = if plugin::is_called(args.first().map(AsRef::as_ref)) {
+        plugin::parse(args)
+    } else {
+        Ok(Cli::parse_from(args))
+    };
+    let output = cli.as_ref().map_or(Output::Table, |cli| cli.global.output);
+    let mut out = Printer::new(output);
+    let ended = match cli {
+        Ok(cli) => commands::run(cli, &mut out),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
         Ok(status) => status.into(),
         Err(error) => {
             let status = ExitStatus::of(&error);

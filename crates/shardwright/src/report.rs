@@ -9,6 +9,7 @@ use shardwright_topology::Observed;
 use crate::exit::{ExitStatus, Refusal};
 use crate::printer::Printer;
 use crate::progress::{Progress, promotions};
+use crate::target::Called;
 
 /// The text with every short node id followed by the server it lives on.
 pub(crate) fn named(text: &str, o: &Observed) -> String {
@@ -82,7 +83,7 @@ struct ProblemJson {
 pub(crate) fn print_problems(
     problems: &[Problem],
     o: &Observed,
-    target: &str,
+    called: &Called,
     out: &mut Printer,
 ) -> anyhow::Result<()> {
     if out.is_json() {
@@ -91,7 +92,7 @@ pub(crate) fn print_problems(
             .map(|p| ProblemJson {
                 fatal: p.severity == Severity::Fatal,
                 problem: named(&p.kind.to_string(), o),
-                mend: p.kind.mend(target),
+                mend: called.mend(&p.kind),
             })
             .collect();
         return out.json(&json);
@@ -102,7 +103,7 @@ pub(crate) fn print_problems(
             Severity::Note => "[note]",
         };
         out.text(&format!("{mark} {}", named(&problem.kind.to_string(), o)))?;
-        out.text(&format!("       {}", problem.kind.mend(target)))?;
+        out.text(&format!("       {}", called.mend(&problem.kind)))?;
     }
     Ok(())
 }

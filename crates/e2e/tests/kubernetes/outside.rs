@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
 use shardwright_e2e::kube_api::{documents, text};
 use shardwright_e2e::operator::{program, run_program};
-use shardwright_e2e::servers::Cluster;
+use shardwright_e2e::servers::{Cluster, Shard};
 use shardwright_e2e::wait::until;
 use shardwright_e2e::world::READY_LIMIT;
 use shardwright_e2e::{Error, Kind, Result, World};
 
-use crate::failures::{WHOLE, small};
+use crate::failures::{WHOLE, shard_at, small};
 
 const COUNT: usize = 6;
 
@@ -37,6 +37,7 @@ pub(crate) async fn rights(world: World) -> Result<()> {
         ("", "pods", "delete"),
         ("", "secrets", "create"),
         ("shardwright.dev", "redisclusters/status", "patch"),
+        ("shardwright.dev", "redisclusters", "patch"),
     ] {
         ensure(may(ns, group, resource, verb).await?, || {
             format!("it may not {verb} {resource}")
@@ -134,44 +135,149 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
     writer.end(&cluster).await?.nothing_lost()
 }
 
-/// Reading verbs through the API server, as `k8s:NAMESPACE/NAME` and as the kubectl plugin.
+/// The verbs on `k8s:NAMESPACE/NAME`, and as the kubectl plugin.
 pub(crate) async fn plugin(world: World) -> Result<()> {
     let cluster = small(&world, json!({})).await?;
-    cluster.until_agreed(COUNT, WHOLE).await?;
-    let target = format!("k8s:{}/small", world.namespace);
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let ns = world.namespace.as_str();
+    let target = format!("k8s:{ns}/small");
     let status: Value = serde_json::from_str(&run_program(&["status", "-o", "json", &target])?)
         .map_err(|e| Error::Text {
             what: "shardwright status".to_owned(),
             why: e.to_string(),
         })?;
-    ensure(status.to_string().contains("small-0"), || {
-        format!("status names no pod: {status}")
-    })?;
-    run_program(&["check", &target])?;
-    run_program(&["plan", &target])?;
-    let link = std::env::temp_dir()
-        .join(format!("{}-kubectl-shardwright", world.namespace))
-        .join("kubectl-shardwright");
-    let directory = link
-        .parent()
-        .ok_or_else(|| Error::Wrong("no directory for the plugin".to_owned()))?;
-    std::fs::create_dir_all(directory).map_err(Error::io("make a directory for the plugin"))?;
-    if !link.exists() {
-        std::os::unix::fs::symlink(program()?, &link).map_err(Error::io("link the plugin"))?;
+    for pod in (0..COUNT).map(|n| format!("small-{n}")) {
+        ensure(status.to_string().contains(&pod), || {
+            format!("status does not name {pod}: {status}")
+        })?;
     }
-    let ran = std::process::Command::new(&link)
-        .args(["status", "small", "-n", &world.namespace])
-        .output();
-    let ran = ran.map_err(Error::io("run kubectl-shardwright"));
+    ensure(
+        status.pointer("/covered").and_then(Value::as_bool) == Some(true),
+        || format!("status says not all slots are covered: {status}"),
+    )?;
+    run_program(&["check", &target])?;
+    let plan = run_program(&["plan", &target])?;
+    ensure(plan.contains("Nothing to do"), || {
+        format!("plan of a healthy cluster: {plan}")
+    })?;
+    let program = program()?;
+    ends(&program, &["fix", &target], 0, "healthy")?;
+    asked_failover(&world, &cluster, &shards, &program, &target).await?;
+    bad_input(ns, &program)?;
+    kubectls_way(ns, &program)
+}
+
+/// A replica becomes the primary because it was asked for on the object; what would lose writes is refused.
+async fn asked_failover(
+    world: &World,
+    cluster: &Cluster,
+    shards: &[Shard],
+    program: &str,
+    target: &str,
+) -> Result<()> {
+    let shard = shard_at(shards, 0)?;
+    let replica = shard
+        .replicas
+        .first()
+        .ok_or_else(|| Error::Wrong("a shard without a replica".to_owned()))?;
+    let (heir, old) = (replica.name.as_str(), shard.primary.name.as_str());
+    let writer = world.writer(cluster, "app").await?;
+    ends(
+        program,
+        &["failover", target, heir, "--dry-run"],
+        0,
+        "switch over",
+    )?;
+    let start = std::time::Instant::now();
+    ends(program, &["failover", target, heir], 0, "is the primary")?;
+    world.took("failover asked for → answered", start.elapsed(), "");
+    // Again, it asks for nothing.
+    ends(program, &["failover", target, heir], 0, "is the primary")?;
+    let (after, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    ensure(after.iter().any(|shard| shard.primary.name == heir), || {
+        format!("{heir} is no primary: {after:?}")
+    })?;
+    writer.end(cluster).await?.nothing_lost()?;
+    // Its primary lives: nothing proves it dead.
+    let refused = ["failover", target, old, "--takeover"];
+    ends(program, &refused, 3, "not proved dead")?;
+    ends(program, &["failover", target, "small-99"], 2, "no node")?;
+    let object = world
+        .kube
+        .must(Kind::CLUSTER, &world.namespace, "small")
+        .await?;
+    let asked = object
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object);
+    let left: Vec<_> = asked
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("shardwright.dev/"))
+        .collect();
+    ensure(left.is_empty(), || {
+        format!("answered requests stay on the object: {left:?}")
+    })
+}
+
+/// What means no cluster, or has no place here, ends with status 2 and says what to do.
+fn bad_input(ns: &str, program: &str) -> Result<()> {
+    let here = |name: &str| format!("k8s:{ns}/{name}");
+    let (small, none) = (here("small"), here("none"));
+    for verb in ["status", "check", "plan", "fix"] {
+        ends(program, &[verb, &none], 2, "there is no RedisCluster none")?;
+    }
+    let elsewhere = format!("k8s:{ns}-not/small");
+    ends(program, &["status", &elsewhere], 2, "there is no")?;
+    ends(program, &["status", "k8s:small"], 2, "k8s:NAMESPACE/NAME")?;
+    ends(program, &["down", &small], 2, "kubectl delete")?;
+    ends(
+        program,
+        &["add-node", &small, "10.0.0.1:6379"],
+        2,
+        "kubectl edit",
+    )?;
+    ends(program, &["remove-node", &small, "3f"], 2, "kubectl edit")?;
+    ends(program, &["create", &small], 2, "kubectl apply")?;
+    let context = ["status", &small, "--context", "no-such-context"];
+    ends(program, &context, 2, "no-such-context")
+}
+
+/// Called by the name that kubectl looks for.
+fn kubectls_way(ns: &str, program: &str) -> Result<()> {
+    let directory = std::env::temp_dir().join(format!("{ns}-kubectl-shardwright"));
+    let link = directory.join("kubectl-shardwright");
+    std::fs::create_dir_all(&directory).map_err(Error::io("make a directory for the plugin"))?;
+    if !link.exists() {
+        std::os::unix::fs::symlink(program, &link).map_err(Error::io("link the plugin"))?;
+    }
+    let link = link.display().to_string();
+    let both = format!("k8s:{ns}/small");
+    let tried = [
+        ends(&link, &["status", "small", "-n", ns], 0, "small-0"),
+        ends(&link, &["check", "-n", ns, "rediscluster/small"], 0, "[OK]"),
+        ends(&link, &["plan", "small", "-n", ns], 0, "Nothing to do"),
+        ends(&link, &["fix", "small", "-n", ns], 0, "healthy"),
+        ends(&link, &["status", "none", "-n", ns], 2, "there is no"),
+        ends(&link, &["status", &both, "-n", ns], 2, "leave out -n"),
+        ends(&link, &["up"], 2, "kubectl apply"),
+    ];
     std::fs::remove_dir_all(directory).map_err(Error::io("remove the plugin"))?;
-    let ran = ran?;
-    let out = String::from_utf8_lossy(&ran.stdout);
-    ensure(ran.status.success() && out.contains("small-0"), || {
+    tried.into_iter().collect()
+}
+
+/// Runs a program, which must end with this status and say this, wherever it does.
+fn ends(program: &str, args: &[&str], status: i32, says: &str) -> Result<()> {
+    let what = format!("{program} {}", args.join(" "));
+    let ran = std::process::Command::new(program).args(args).output();
+    let ran = ran.map_err(Error::io(&what))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let (out, err) = (text(&ran.stdout), text(&ran.stderr));
+    let so = ran.status.code() == Some(status);
+    ensure(so && (out.contains(says) || err.contains(says)), || {
         format!(
-            "kubectl-shardwright status small -n {}: {}: {out} {}",
-            world.namespace,
-            ran.status,
-            String::from_utf8_lossy(&ran.stderr)
+            "{what}: {} instead of {status} and {says:?}: {out}\n{err}",
+            ran.status
         )
     })
 }

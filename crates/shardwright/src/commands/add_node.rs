@@ -10,17 +10,23 @@ use crate::cli::{AddNode, Login};
 use crate::connect::{Purpose, find_node, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
-use crate::target::Target;
+use crate::target::{Target, not_on_kubernetes};
 
 pub(super) async fn run(
     args: AddNode,
     login: &Login,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let Target::Member(member) = args.target.parse()? else {
-        let text =
-            "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
-        return Err(UsageError(text.to_owned()).into());
+    let member = match args.target.parse()? {
+        Target::Member(member) => member,
+        Target::Kubernetes(key) => {
+            let what = " change spec.shards or spec.replicasPerShard";
+            return Err(not_on_kubernetes(&key, "edit", what));
+        }
+        Target::Local(_) => {
+            let text = "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
+            return Err(UsageError(text.to_owned()).into());
+        }
     };
     let joiner = args.node.parse().map_err(|e| UsageError(format!("{e}")))?;
     let mut guest = Guest::of(&[member]).await?;

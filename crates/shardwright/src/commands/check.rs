@@ -7,7 +7,7 @@ use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::report::print_problems;
 use crate::status::ClusterStatus;
-use crate::target::Target;
+use crate::target::{Called, Target};
 
 pub(super) async fn run(
     args: TargetArgs,
@@ -17,7 +17,8 @@ pub(super) async fn run(
     let target: Target = args.target.parse()?;
     let (mut keeper, _) = open(&target, args.dir, login, Purpose::Read, out).await?;
     let (observed, problems) = steady(&mut keeper).await?;
-    print_problems(&problems, &observed, &args.target, out)?;
+    let called = Called::of(&target, &args.target, login);
+    print_problems(&problems, &observed, &called, out)?;
     let fatal = fatal(&problems).count();
     out.say(&ClusterStatus::of(&observed).summary());
     if fatal > 0 {

@@ -24,6 +24,10 @@ pub(super) async fn run(
     login: &Login,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
+    if args.nodes.iter().any(|text| text.starts_with("k8s:")) {
+        let text = "nodes are named by HOST:PORT; on Kubernetes a cluster is made by its object: kubectl apply -f FILE";
+        return Err(UsageError(text.to_owned()).into());
+    }
     let endpoints: Vec<Endpoint> = args
         .nodes
         .iter()

@@ -5,14 +5,16 @@ use shardwright_runtime_local::{Local, Stopped};
 use crate::cli::Down;
 use crate::exit::{ExitStatus, UsageError};
 use crate::printer::Printer;
-use crate::target::{Target, local_dir};
+use crate::target::{Target, local_dir, not_on_kubernetes};
 
 pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    let Target::Local(name) = args.target.target.parse()? else {
-        return Err(UsageError(
-            "only a cluster of this machine can be stopped: local[:NAME]".to_owned(),
-        )
-        .into());
+    let name = match args.target.target.parse()? {
+        Target::Local(name) => name,
+        Target::Kubernetes(key) => return Err(not_on_kubernetes(&key, "delete", "")),
+        Target::Member(_) => {
+            let text = "only a cluster of this machine can be stopped: local[:NAME]";
+            return Err(UsageError(text.to_owned()).into());
+        }
     };
     let dir = local_dir(name.as_deref(), args.target.dir)?;
     let local = Local::open_to_change(&dir)?;

@@ -1,12 +1,14 @@
 //! `failover`: make a replica the primary of its shard.
 
 use shardwright_planner::{Manner, Request};
+use shardwright_runtime_kubernetes::wish::Asked;
 use shardwright_topology::{Observed, Role};
 
 use super::change;
 use crate::cli::{FailoverArgs, Login};
 use crate::connect::{Purpose, find_node, open};
-use crate::exit::{ExitStatus, Refusal};
+use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::report::named;
 use crate::target::Target;
@@ -17,6 +19,19 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
+    let manner = match (args.force, args.takeover) {
+        (true, _) => Manner::Force,
+        (_, true) => Manner::Takeover,
+        (false, false) => Manner::Switchover,
+    };
+    if let (Target::Kubernetes(key), false) = (&target, args.run.dry_run) {
+        if args.node.is_empty() || args.node.contains(',') {
+            let text = format!("{:?} names no node; see: kubectl get pods", args.node);
+            return Err(UsageError(text).into());
+        }
+        let asked = Asked::failover(&args.node, manner);
+        return kubernetes::carry_out(key, login, &asked, args.run.timeout, out).await;
+    }
     let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
@@ -34,11 +49,6 @@ pub(super) async fn run(
         ));
         return Ok(ExitStatus::Success);
     }
-    let manner = match (args.force, args.takeover) {
-        (true, _) => Manner::Force,
-        (_, true) => Manner::Takeover,
-        (false, false) => Manner::Switchover,
-    };
     let desired = keeper
         .desired()
         .clone()

@@ -2,19 +2,27 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use shardwright_planner::Severity;
+use shardwright_runtime_kubernetes::wish::Asked;
 
 use super::change;
-use crate::cli::{Fix, Login};
+use crate::cli::{Fix, Login, Run};
 use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::report::print_problems;
-use crate::target::Target;
+use crate::target::{Called, Target};
 
 pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
-    let purpose = if args.run.dry_run {
+    let Run { dry_run, timeout } = args.run;
+    if let (Target::Kubernetes(key), false) = (&target, dry_run) {
+        let asked = Asked::fix(args.accept_data_loss, Timestamp::now());
+        return kubernetes::carry_out(key, login, &asked, timeout, out).await;
+    }
+    let purpose = if dry_run {
         Purpose::Read
     } else {
         Purpose::Change
@@ -22,11 +30,11 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     let (mut keeper, _) = open(&target, args.target.dir, login, purpose, out).await?;
     let desired = change::consenting(keeper.desired(), args.accept_data_loss);
     keeper.set_desired(desired);
-    if args.run.dry_run {
+    if dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
     // What was done may be undone by news that was under way (a FORGET that spreads): then there is more to do.
-    let deadline = Instant::now() + Duration::from_secs(args.run.timeout);
+    let deadline = Instant::now() + Duration::from_secs(timeout);
     loop {
         let left = deadline
             .saturating_duration_since(Instant::now())
@@ -44,7 +52,8 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
             continue;
         }
         problems.retain(|p| p.severity == Severity::Fatal);
-        print_problems(&problems, &observed, &args.target.target, out)?;
+        let called = Called::of(&target, &args.target.target, login);
+        print_problems(&problems, &observed, &called, out)?;
         out.say("the cluster is not healthy yet");
         return Ok(ExitStatus::Failure);
     }

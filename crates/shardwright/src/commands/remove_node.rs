@@ -10,7 +10,7 @@ use crate::connect::{Purpose, find_node, open};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::report::named;
-use crate::target::Target;
+use crate::target::{Target, not_on_kubernetes};
 
 pub(super) async fn run(
     args: RemoveNode,
@@ -18,10 +18,16 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
-    if matches!(target, Target::Local(_)) {
-        let text =
-            "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
-        return Err(UsageError(text.to_owned()).into());
+    match &target {
+        Target::Member(_) => {}
+        Target::Kubernetes(key) => {
+            let what = " change spec.shards or spec.replicasPerShard";
+            return Err(not_on_kubernetes(key, "edit", what));
+        }
+        Target::Local(_) => {
+            let text = "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
+            return Err(UsageError(text.to_owned()).into());
+        }
     }
     let purpose = if args.run.dry_run {
         Purpose::Read

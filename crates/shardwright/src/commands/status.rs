@@ -5,7 +5,7 @@ use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::status::ClusterStatus;
-use crate::target::Target;
+use crate::target::{Called, Target};
 
 pub(super) async fn run(
     args: TargetArgs,
@@ -27,8 +27,8 @@ pub(super) async fn run(
         .any(|p| p.severity == shardwright_planner::Severity::Fatal);
     if !healthy {
         out.say(&format!(
-            "not healthy; see: shardwright check {}",
-            args.target
+            "not healthy; see: {}",
+            Called::of(&target, &args.target, login).command("check")
         ));
     }
     Ok(if healthy {

@@ -215,9 +215,18 @@ each_engine! {
         let nobody = Lease::take()?;
         let nowhere = format!("127.0.0.1:{}", nobody.port());
         home.run(&["check", &nowhere]).must(1, &["cannot reach", "connection refused"]);
-        for wrong in ["nonsense", "local:", "k8s:a/b", "127.0.0.1:99999"] {
+        for wrong in ["nonsense", "local:", "k8s:b", "k8s:a/b/c", "127.0.0.1:99999"] {
             home.run(&["check", wrong]).must(2, &[wrong]);
         }
+        let missing = home.path("no-such-kubeconfig").display().to_string();
+        for verb in ["status", "check", "plan", "fix"] {
+            home.run(&[verb, "k8s:a/b", "--kubeconfig", &missing]).must(2, &["no-such-kubeconfig"]);
+        }
+        home.run(&["failover", "k8s:a/b", "b-1,force"]).must(2, &["names no node"]);
+        home.run(&["down", "k8s:a/b"]).must(2, &["kubectl delete rediscluster b -n a"]);
+        home.run(&["add-node", "k8s:a/b", &nowhere]).must(2, &["kubectl edit rediscluster b -n a"]);
+        home.run(&["remove-node", "k8s:a/b", "b-1"]).must(2, &["kubectl edit rediscluster b -n a"]);
+        home.run(&["create", "k8s:a/b"]).must(2, &["kubectl apply"]);
         home.run(&["status"]).must(2, &["no local cluster", "shardwright up"]);
         home.run(&["down", "local:missing"]).must(2, &["no local cluster", "missing"]);
         home.run(&["down", &alone.address()]).must(2, &["only a cluster of this machine"]);

@@ -1,0 +1,149 @@
+//! A cluster on Kubernetes, from outside: looked at through the API server, and asked for on its object.
+
+mod ask;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use shardwright_engine::{Access, Credentials, Secret, Timeouts};
+use shardwright_manifest::{Accepted, SHARDWRIGHT_USER};
+use shardwright_runtime::{Keeper, Links, Runtime};
+use shardwright_runtime_kubernetes::{
+    ClusterObject, Forwards, ObjectKey, Visit, outside, own_password,
+};
+use shardwright_topology::Observed;
+
+pub(crate) use self::ask::carry_out;
+
+use crate::cli::{KubeArgs, Login};
+use crate::connect::{AnyKeeper, access, limits, tls};
+use crate::exit::UsageError;
+use crate::printer::Printer;
+
+/// How long a way through the API server and the kubelet may take to open: two handshakes of TLS, perhaps over the
+/// world.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A keeper that only looks, and what it sees.
+pub(crate) async fn look_at(
+    key: &ObjectKey,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<(AnyKeeper, Observed)> {
+    let client = client(&login.kube).await?;
+    let object = must_be(&client, key).await?;
+    let Accepted { cluster, .. } = object
+        .accepted()
+        .with_context(|| format!("the RedisCluster {key} can't be used"))?;
+    let forwards = Forwards::new(client.clone(), &key.namespace);
+    let own = login.user.is_none() && login.password_file.is_none() && !login.askpass;
+    let (credentials, password) = if own {
+        let password = own_password(&client, &cluster).await.context(
+            "cannot enter as Shardwright's own user; else give another: --user NAME --password-file FILE",
+        )?;
+        let password = Secret::new(password.expose());
+        let credentials = Credentials {
+            user: Some(SHARDWRIGHT_USER.to_owned()),
+            password: password.clone(),
+        };
+        (Some(credentials), Some(password))
+    } else {
+        // The gates know no other user than ours.
+        (access(login, out)?.credentials, None)
+    };
+    let access = Access {
+        credentials,
+        tls: tls(login)?,
+        timeouts: Timeouts {
+            connect: CONNECT_LIMIT,
+            command: Duration::from_millis(login.command_timeout),
+        },
+        dial: Some(std::sync::Arc::new(forwards.clone())),
+    };
+    let (desired, limits) = (cluster.desired(), limits(&cluster));
+    let visit = Visit::new(client, key.clone(), cluster, forwards.clone(), password);
+    let runtime: Box<dyn Runtime> = Box::new(visit);
+    let mut keeper = Keeper::new(runtime, Links::new(access, None), desired, limits);
+    let observed = keeper.observe().await?;
+    match forwards.denied() {
+        Some(denied) => Err(anyhow::anyhow!("{denied}")),
+        None => Ok((keeper, observed)),
+    }
+}
+
+/// The object, which must be there.
+async fn must_be(client: &Client, key: &ObjectKey) -> anyhow::Result<ClusterObject> {
+    let object = match outside::read(client, key).await {
+        Err(error) if error.code() != Some(404) => return Err(error.into()),
+        Ok(Some(object)) => return Ok(object),
+        Ok(None) | Err(_) => {
+            let ObjectKey { namespace, name } = key;
+            format!(
+                "there is no RedisCluster {name} in the namespace {namespace}; see: kubectl get redisclusters -A"
+            )
+        }
+    };
+    Err(UsageError(object).into())
+}
+
+/// A client of the API server that is meant: as kubectl finds it.
+async fn client(args: &KubeArgs) -> anyhow::Result<Client> {
+    let options = KubeConfigOptions {
+        context: args.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = match &args.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|e| unusable(&e))?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(|e| unusable(&e))?
+        }
+        None if args.context.is_some() => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|e| unusable(&e))?,
+        None => Config::infer().await.map_err(|error| {
+            let text = format!(
+                "no Kubernetes is known here; set KUBECONFIG, or give --kubeconfig: {error}"
+            );
+            UsageError(text)
+        })?,
+    };
+    Client::try_from(config).context("cannot make a client for the API server")
+}
+
+fn unusable(error: &KubeconfigError) -> UsageError {
+    let mut text = format!("the kubeconfig can't be used: {error}");
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    UsageError(text)
+}
+
+/// The namespace that kubectl would take where none is named: the context's.
+pub(crate) fn namespace(args: &KubeArgs) -> String {
+    const DEFAULT: &str = "default";
+    let file = match &args.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    // Without a kubeconfig nothing can be reached either, and connecting tells of that.
+    let Ok(file) = file else {
+        return DEFAULT.to_owned();
+    };
+    let current = args.context.as_ref().or(file.current_context.as_ref());
+    let context = file
+        .contexts
+        .iter()
+        .find(|context| Some(&context.name) == current)
+        .and_then(|context| context.context.as_ref());
+    let namespace = context.and_then(|context| context.namespace.clone());
+    namespace
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or_else(|| DEFAULT.to_owned())
+}
