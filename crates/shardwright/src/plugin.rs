@@ -47,28 +47,40 @@ fn grammar() -> Grammar {
         )
         .arg(flag());
     for verb in VERBS {
-        grammar = grammar.mut_subcommand(verb, |verb| {
-            let example = format!("Example:\n  kubectl shardwright {} redis", verb.get_name());
-            let node = match verb.get_name() {
-                "failover" => " redis-4",
-                _ => "",
-            };
-            verb.mut_arg("target", |target| {
-                target
-                    .required(true)
-                    .default_value(None::<&str>)
-                    .value_name("NAME")
-                    .help("The RedisCluster, as NAME or rediscluster/NAME")
-            })
-            .mut_arg("dir", |dir| dir.hide(true))
-            .arg(flag())
-            .after_help(format!("{example}{node} -n cache"))
-        });
+        grammar = grammar.mut_subcommand(verb, kubectls);
     }
     for verb in ELSEWHERE {
         grammar = grammar.mut_subcommand(verb, |verb| verb.hide(true));
     }
     grammar
+}
+
+/// A verb with its cluster named kubectl's way.
+fn kubectls(verb: Grammar) -> Grammar {
+    let failover = verb.get_name() == "failover";
+    let node = if failover { " redis-4" } else { "" };
+    let example = format!(
+        "Example:\n  kubectl shardwright {} redis{node} -n cache",
+        verb.get_name()
+    );
+    // An argument that is changed would go to the end.
+    let verb = verb
+        .mut_arg("target", |target| {
+            target
+                .index(1)
+                .required(true)
+                .default_value(None::<&str>)
+                .value_name("NAME")
+                .help("The RedisCluster, as NAME or rediscluster/NAME")
+        })
+        .mut_arg("dir", |dir| dir.hide(true))
+        .arg(flag())
+        .after_help(example);
+    if failover {
+        verb.mut_arg("node", |node| node.index(2))
+    } else {
+        verb
+    }
 }
 
 fn flag() -> Arg {
