@@ -291,10 +291,12 @@ impl<'a> One<'a> {
         };
         let client = self.world.client();
         match outside::take_off(client, &object.key, asking.asked()).await {
-            Ok(_) => {
+            Ok(true) => {
                 self.tell(object, events::of_answer(answer));
                 rest
             }
+            // It was taken off before, and the watch has not shown that yet.
+            Ok(false) => rest,
             Err(error) => {
                 let error = PassError::from(error);
                 tracing::warn!(cluster = %object.key, error = chain(&error), "not done");

@@ -175,10 +175,8 @@ impl Follow {
             | watcher::Error::WatchStartFailed(source)
                 if matches!(&source, kube::Error::Api(status) if status.code == 403) =>
             {
-                Err(RequestError::Failed {
-                    what: format!("watch the RedisCluster {}", self.key),
-                    source: Box::new(source),
-                })
+                let what = format!("watch the RedisCluster {}", self.key);
+                Err(RequestError::of(what, source))
             }
             _ => Ok(()),
         }

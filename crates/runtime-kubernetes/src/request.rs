@@ -10,7 +10,17 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// A request was not granted.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The API server refused it, or could not be asked.
+    /// The API server refused it; its own words say why, and which right is missing if one is.
+    #[error("cannot {what}: the API server refused: {said}")]
+    Refused {
+        /// What it was for.
+        what: String,
+        /// The HTTP status.
+        code: u16,
+        /// What it said.
+        said: String,
+    },
+    /// The API server could not be asked, or was not understood.
     #[error("cannot {what}")]
     Failed {
         /// What it was for.
@@ -27,14 +37,27 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// The error of a request that was for `what`.
+    pub(crate) fn of(what: String, source: kube::Error) -> Self {
+        match source {
+            // Without the rest of its answer, which a person can do nothing with.
+            kube::Error::Api(status) => Self::Refused {
+                what,
+                code: status.code,
+                said: status.message.clone(),
+            },
+            source => Self::Failed {
+                what,
+                source: Box::new(source),
+            },
+        }
+    }
+
     /// The HTTP status of the refusal, if it was one.
     pub fn code(&self) -> Option<u16> {
         match self {
-            Self::Failed { source, .. } => match &**source {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-            Self::TimedOut { .. } => None,
+            Self::Refused { code, .. } => Some(*code),
+            Self::Failed { .. } | Self::TimedOut { .. } => None,
         }
     }
 }
@@ -45,10 +68,7 @@ pub(crate) async fn ask<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, RequestError> {
     match timeout(LIMIT, request).await {
-        Ok(answer) => answer.map_err(|source| RequestError::Failed {
-            what: what(),
-            source: Box::new(source),
-        }),
+        Ok(answer) => answer.map_err(|source| RequestError::of(what(), source)),
         Err(_) => Err(RequestError::TimedOut { what: what() }),
     }
 }

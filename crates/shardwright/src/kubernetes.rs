@@ -118,8 +118,11 @@ fn unusable(error: &KubeconfigError) -> UsageError {
     let mut text = format!("the kubeconfig can't be used: {error}");
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         next = cause.source();
     }
     UsageError(text)
