@@ -34,10 +34,12 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
         | Waiting::OpenSlot { .. } => Effect::Weaker,
-        Waiting::Views { .. } | Waiting::ShardsDiffer { .. } | Waiting::Request { .. } => {
-            Effect::Outstanding
-        }
+        Waiting::Views { .. }
+        | Waiting::Spread { .. }
+        | Waiting::ShardsDiffer { .. }
+        | Waiting::Request { .. } => Effect::Outstanding,
     }
 }
 
@@ -64,6 +66,8 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
+        Waiting::Lend { .. } => "ReplicaComes",
+        Waiting::Spread { .. } => "ReplicaMoves",
         Waiting::OpenSlot { .. } => "OpenSlot",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
         Waiting::Request { .. } => "RequestRefused",
@@ -101,6 +105,8 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             lag_bytes: None, ..
         }
         | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
+        | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::Request { .. } => waiting.to_string(),

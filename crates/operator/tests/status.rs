@@ -225,7 +225,22 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
 fn a_replica_beside_its_primary_is_told_of() {
     let mut w = World::formed(3, 1);
     let place = w.get("b").place.clone();
-    w.node("b1").place = place;
+    w.node("b1").place = place.clone();
+    w.steady_ms = Some(0);
+    let moves = status(&w, FIRST, None);
+    assert_eq!(
+        words(&moves),
+        "Progressing: AllSlotsServed ReplicaMoves !SameHost"
+    );
+    let text = &condition(&moves, PROGRESSING).message;
+    assert!(
+        text.contains("b1 shares host host-b with its primary"),
+        "{text}"
+    );
+    // More copies on one host than shards: no other place is better.
+    for name in ["a", "c"] {
+        w.node(name).place = place.clone();
+    }
     let status = status(&w, FIRST, None);
     assert_eq!(words(&status), "Healthy: AllSlotsServed !AtRest !SameHost");
     let text = &condition(&status, DEGRADED).message;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use shardwright_topology::{Address, ConfigEpoch, NodeId, ServerName, Slot, SlotSet};
 
+use crate::Shared;
 use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
 
 /// One thing to do, at one node.
@@ -305,6 +306,8 @@ pub enum Reason {
     TableRefused,
     /// The primary's server was told to end: its role is handed over while it is still in sync.
     PrimaryLeaves,
+    /// A replica shares its host or zone with another copy of its shard, and there is a better place.
+    Crowded(Shared),
     /// A person asked for it.
     Asked,
 }
@@ -346,6 +349,7 @@ impl fmt::Display for Reason {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }
             Self::PrimaryLeaves => "the primary is being stopped",
+            Self::Crowded(shared) => return write!(f, "{shared}"),
             Self::Asked => "it was asked for",
         };
         f.write_str(text)

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Disk, NodeId, NodeView, Observed, Process, Role, Seen, Server, ServerName, Slot, SlotSet,
+    Disk, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server, ServerName, Slot,
+    SlotSet,
 };
 
 use crate::ours::{standings, without_strangers};
@@ -113,6 +114,11 @@ pub enum ViolationKind {
         /// Which.
         slots: SlotSet,
     },
+    /// It takes the last replica in sync from a primary that lives, and not in exchange for a better placed one.
+    BaresShard {
+        /// The primary.
+        primary: NodeId,
+    },
     /// It resets a node that was not asked to leave.
     ResetsUnasked {
         /// The node.
@@ -187,6 +193,9 @@ impl fmt::Display for Violation {
             ViolationKind::GivesUpData { slots } => {
                 write!(f, "gives up the data of slots {slots} without consent")
             }
+            ViolationKind::BaresShard { primary } => {
+                write!(f, "takes the last replica in sync from {primary:?}")
+            }
             ViolationKind::ResetsUnasked { node } => {
                 write!(f, "resets {node:?}, which nobody asked to leave")
             }
@@ -206,6 +215,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         given: SlotSet::empty(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
+        moved: plan.steps.iter().filter_map(moved).collect(),
         starts: plan.steps.iter().filter_map(started).collect(),
     };
     for (i, step) in plan.steps.iter().enumerate() {
@@ -222,6 +232,13 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
     lint.found
 }
 
+fn moved(step: &Step) -> Option<NodeId> {
+    match &step.action {
+        Action::Replicate { node, .. } => Some(node.node()),
+        _ => None,
+    }
+}
+
 fn started(step: &Step) -> Option<ServerName> {
     match &step.action {
         Action::StartServer { server } | Action::StartAfresh { server } => Some(server.clone()),
@@ -236,6 +253,8 @@ struct Lint<'a> {
     given: SlotSet,
     heirs: BTreeMap<NodeId, NodeId>,
     primaries: BTreeMap<NodeId, NodeId>,
+    /// The nodes that the plan makes replicas.
+    moved: BTreeSet<NodeId>,
     /// The servers that the plan starts.
     starts: BTreeSet<ServerName>,
 }
@@ -346,6 +365,48 @@ impl Lint<'_> {
         let other = self.primaries.insert(node, primary);
         if other.is_some_and(|other| other != primary) {
             self.fatal(i, ViolationKind::TwoPrimaries { node });
+        }
+        self.leaves(i, node, primary);
+    }
+
+    /// The primary that a node has a copy of, and whose stream it follows, by its own word.
+    fn copies(&self, node: NodeId) -> Option<NodeId> {
+        let view = self.o.view_of(node)?;
+        match view.server.replication {
+            Replication::Replica {
+                link_up: true,
+                syncing: false,
+                ..
+            } => view.own()?.primary,
+            Replication::Replica { .. } | Replication::Primary { .. } => None,
+        }
+    }
+
+    /// A replica in sync is taken from a primary that lives only if another one stays in sync there. Or for a better
+    /// place, if the receiver keeps one that can come in exchange, everyone was heard, and nothing else moves.
+    fn leaves(&mut self, i: usize, node: NodeId, to: NodeId) {
+        let Some(from) = self.copies(node).filter(|from| *from != to) else {
+            return;
+        };
+        let lives = self.o.view_of(from).and_then(NodeView::own);
+        let keeps = |primary: NodeId| {
+            let mut others = self.o.views().map(|(_, v)| v.id);
+            others.any(|id| !self.moved.contains(&id) && self.copies(id) == Some(primary))
+        };
+        let owns = lives.is_some_and(|own| own.role == Role::Primary && !own.slots.is_empty());
+        if !owns || keeps(from) {
+            return;
+        }
+        let place = |id: NodeId| self.o.server_of(id).map(|s| &s.place);
+        let beside = |primary: NodeId| match (place(node), place(primary)) {
+            (Some(at), Some(with)) => Some((at.same_host(with), at.same_zone(with))),
+            _ => None,
+        };
+        let better = beside(to).is_some() && beside(to) < beside(from);
+        let heard = |s: &Server| matches!(s.view, Seen::Known(_));
+        let calm = self.o.servers().values().all(heard) && self.moved.len() == 1;
+        if !better || !calm || !keeps(to) {
+            self.fatal(i, ViolationKind::BaresShard { primary: from });
         }
     }
 

@@ -9,5 +9,6 @@ pub(crate) mod promote;
 pub(crate) mod replicas;
 pub(crate) mod request;
 pub(crate) mod settle;
+pub(crate) mod spread;
 pub(crate) mod start;
 pub(crate) mod uncovered;

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use shardwright_topology::{
-    Disk, EngineKind, Member, NodeId, Observed, Replication, Role, Server, Source, Timestamp,
+    Disk, EngineKind, Member, NodeId, NodeView, Observed, Replication, Role, Server, ServerName,
+    Source, Timestamp,
 };
 
 use crate::evidence::Dead;
 use crate::evidence::{RoleSeen, sees_role};
 use crate::rules::promote::candidate;
-use crate::{Desired, Limits};
+use crate::{Authority, Desired, Limits, Shape};
 
 /// Why a dead server is not started.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -247,4 +248,110 @@ pub fn why_not_switch_over(
     }
     why.extend(won_lately(o, l, replica, now).map(|left_ms| NoSwitchover::WonLately { left_ms }));
     why
+}
+
+/// Why no replica is moved to a better place.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NoSpread {
+    /// Others run the cluster, or it is kept in the shape it has.
+    NotOurs,
+    /// A person asked for something: that comes first, and may be against it.
+    Asked,
+    /// A server was not heard: its host may only be away.
+    Unheard {
+        /// Which.
+        server: ServerName,
+    },
+    /// A server was told to end, and will be elsewhere soon.
+    Leaving {
+        /// Which.
+        server: ServerName,
+    },
+    /// Not every slot has one owner that was heard.
+    SlotsUnserved,
+    /// A slot is half moved.
+    SlotOpen {
+        /// At which node.
+        node: NodeId,
+    },
+    /// A replica has no full copy, or no link to its primary.
+    NotInSync {
+        /// Which.
+        node: NodeId,
+    },
+    /// All this has not been so for long enough.
+    NotSteady {
+        /// How long to wait yet, in milliseconds.
+        left_ms: u64,
+    },
+}
+
+impl fmt::Display for NoSpread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOurs => f.write_str("the cluster is kept in the shape it has"),
+            Self::Asked => f.write_str("what was asked for comes first"),
+            Self::Unheard { server } => write!(f, "{server} is not heard"),
+            Self::Leaving { server } => write!(f, "{server} is being stopped"),
+            Self::SlotsUnserved => f.write_str("not every slot is served"),
+            Self::SlotOpen { node } => write!(f, "a slot is open at {node:?}"),
+            Self::NotInSync { node } => write!(f, "replica {node:?} is not in sync"),
+            Self::NotSteady { left_ms } => {
+                let seconds = left_ms.div_ceil(1_000);
+                write!(f, "it was not at rest for long enough; {seconds} s more")
+            }
+        }
+    }
+}
+
+/// The first reason why no replica may be moved to a better place just now, if there is one.
+pub fn why_not_spread(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Option<NoSpread> {
+    if d.authority != Authority::Managed || d.shape == Shape::AsFound {
+        return Some(NoSpread::NotOurs);
+    }
+    if d.request.is_some() {
+        return Some(NoSpread::Asked);
+    }
+    for server in o.servers().values() {
+        let server_name = server.name.clone();
+        if server.view.known().is_none() {
+            return Some(NoSpread::Unheard {
+                server: server_name,
+            });
+        }
+        if server.leaving {
+            return Some(NoSpread::Leaving {
+                server: server_name,
+            });
+        }
+    }
+    if !all_served(o) || !o.contested().is_empty() {
+        return Some(NoSpread::SlotsUnserved);
+    }
+    for (_, view) in o.views() {
+        let node = view.id;
+        if view.own().is_none_or(|own| !own.open.is_empty()) {
+            return Some(NoSpread::SlotOpen { node });
+        }
+        if !in_sync(view) {
+            return Some(NoSpread::NotInSync { node });
+        }
+    }
+    let steady_ms = o.steady_since.map_or(0, |since| now.since_ms(since));
+    let left_ms = l.spread_after_ms.saturating_sub(steady_ms);
+    (left_ms > 0).then_some(NoSpread::NotSteady { left_ms })
+}
+
+/// Whether a node is a primary, or a replica that has its copy and follows its primary's stream.
+pub(crate) fn in_sync(view: &NodeView) -> bool {
+    match (view.own().map(|own| own.role), &view.server.replication) {
+        (Some(Role::Primary), Replication::Primary { .. }) => true,
+        (
+            Some(Role::Replica),
+            Replication::Replica {
+                link_up, syncing, ..
+            },
+        ) => *link_up && !syncing,
+        (None | Some(Role::Primary | Role::Replica), _) => false,
+    }
 }

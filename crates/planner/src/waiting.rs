@@ -4,6 +4,8 @@ use std::fmt;
 
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
+use crate::Shared;
+
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Foreign {
@@ -35,6 +37,15 @@ impl fmt::Display for Foreign {
             Self::NotAsked => f.write_str("it is a new node, and nobody asked to let it join"),
         }
     }
+}
+
+/// By what a replica is to get a better place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SpreadBy {
+    /// It changes roles with its primary.
+    Role,
+    /// It takes a copy of another primary.
+    Copy,
 }
 
 /// Something that must happen, or be decided by a person, before the plan can go on.
@@ -163,6 +174,24 @@ pub enum Waiting {
         /// How many it needs.
         want: u16,
     },
+    /// A shard lacks a replica, and gets one of another shard once that keeps a copy without it.
+    Lend {
+        /// The replica that will go.
+        replica: NodeId,
+        /// The primary that lacks one.
+        primary: NodeId,
+    },
+    /// A replica shares a place with another copy of its shard, and moves once all has been at rest for a while.
+    Spread {
+        /// The replica that will move: this one, or one in whose stead it is enough that roles change.
+        replica: NodeId,
+        /// Its primary, whose role it takes; or the primary that it will copy.
+        primary: NodeId,
+        /// By what.
+        by: SpreadBy,
+        /// What is shared.
+        shared: Shared,
+    },
     /// An open slot whose keys could not be counted at both ends, so that its direction is not known.
     OpenSlot {
         /// The slot.
@@ -209,6 +238,8 @@ impl Waiting {
             | Self::Views { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::Lend { .. }
+            | Self::Spread { .. }
             | Self::OpenSlot { .. }
             | Self::Request { .. } => false,
         }
@@ -282,6 +313,23 @@ impl fmt::Display for Waiting {
             } => {
                 let replicas = format_args!("{have} of {want} replicas");
                 write!(f, "primary {primary:?} has {replicas}, and no node is free")
+            }
+            Self::Lend { replica, primary } => {
+                let once = "once its shard keeps a copy without it";
+                write!(f, "replica {replica:?} moves to primary {primary:?} {once}")
+            }
+            Self::Spread {
+                replica,
+                primary,
+                by,
+                shared,
+            } => {
+                let how = match by {
+                    SpreadBy::Role => "takes the role of primary",
+                    SpreadBy::Copy => "moves to primary",
+                };
+                let once = "once all was at rest for a while";
+                write!(f, "replica {replica:?} {how} {primary:?} {once}: {shared}")
             }
             Self::OpenSlot { slot, node } => {
                 write!(

@@ -183,6 +183,8 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
+        | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::Request { .. } => "",

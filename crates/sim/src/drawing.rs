@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use shardwright_planner::{Desired, FailoverPolicy, Request};
-use shardwright_topology::ServerName;
+use shardwright_topology::{Place, ServerName};
 
 use crate::dice::Dice;
 use crate::facts::Profile;
@@ -31,6 +31,15 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
+    /// The place of a host, by its number. Where there are four hosts, there are two zones.
+    pub(crate) fn place(&self, host: u64) -> Place {
+        Place {
+            host: (self.hosts > 1).then(|| format!("host{host}")),
+            zone: (self.hosts == 4).then(|| format!("zone{}", host % 2)),
+            ..Place::default()
+        }
+    }
+
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let shapes = [
             (3, 0),
@@ -143,7 +152,7 @@ impl History {
     fn draw_fault(&mut self, at: u64) {
         let seat = self.seat();
         let lasts = self.dice.within((200, 15_000));
-        match self.dice.below(26) {
+        match self.dice.below(28) {
             0..=4 => self.plan_fault(at, Fault::Kill(vec![seat])),
             5 => self.plan_fault(at, Fault::Tear(seat)),
             6 | 7 => {
@@ -210,6 +219,11 @@ impl History {
                 let slot = u16::try_from(self.dice.below(16_384)).expect("below 16384");
                 let moved = [0, 2, 4][self.dice.index(3)];
                 self.plan_fault(at, Fault::OpenSlot(slot, moved));
+            }
+            25 | 26 if self.setting.hosts > 1 => {
+                let host = self.dice.below(self.setting.hosts);
+                let place = self.setting.place(host);
+                self.plan_fault(at, Fault::Rehost(seat, place));
             }
             _ => self.draw_request(at, seat),
         }

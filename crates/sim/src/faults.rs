@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{OpenSlot, Slot, SlotSet};
+use shardwright_topology::{OpenSlot, Place, Slot, SlotSet};
 
 use crate::commands::Command;
 use crate::model::{Model, Persistence};
@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Tear(usize),
     /// Killed, and comes back at a new address.
     Move(Vec<usize>),
+    /// Killed, and comes back on another host, at a new address, with its disk.
+    Rehost(usize, Place),
     /// Both killed; each comes back at the other's address.
     Swap(usize, usize),
     Wipe(Vec<usize>),
@@ -46,11 +48,12 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 25] = [
+pub(crate) const KINDS: [&str; 26] = [
     "kill",
     "kill several",
     "new address",
     "new addresses",
+    "new host",
     "addresses swapped",
     "directory lost",
     "directories lost",
@@ -102,6 +105,7 @@ impl Fault {
             Self::Tear(_) => Some("table torn"),
             Self::Move(seats) if seats.len() == 1 => Some("new address"),
             Self::Move(_) => Some("new addresses"),
+            Self::Rehost(..) => Some("new host"),
             Self::Swap(..) => Some("addresses swapped"),
             Self::Wipe(seats) if seats.len() == 1 => Some("directory lost"),
             Self::Wipe(_) => Some("directories lost"),
@@ -145,6 +149,11 @@ impl Fault {
                 for seat in seats {
                     model.seats[*seat].at = model.fresh_address();
                 }
+            }
+            Self::Rehost(seat, place) => {
+                kill(&[*seat], model, operator);
+                model.seats[*seat].at = model.fresh_address();
+                model.seats[*seat].place = place.clone();
             }
             Self::Swap(a, b) => {
                 kill(&[*a, *b], model, operator);

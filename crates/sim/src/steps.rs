@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shardwright_planner::{Action, Precondition, Step};
+use shardwright_planner::{Action, Precondition, Reason, Step};
 use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
 
 use crate::commands::Command;
@@ -159,7 +159,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 18] = [
     "StartServer",
     "StartAfresh",
     "RecordFormed",
@@ -176,7 +176,20 @@ pub(crate) const KINDS: [&str; 16] = [
     "AssignSlot",
     "RaiseEpoch",
     "MoveKeys",
+    "spread by role",
+    "spread by copy",
 ];
+
+/// By what a step places a replica better, if that is what it is for.
+pub(crate) fn spreads(step: &Step) -> Option<&'static str> {
+    let crowded = matches!(step.because, Reason::Crowded(_));
+    let role = matches!(step.action, Action::Switchover { .. });
+    crowded.then_some(if role {
+        "spread by role"
+    } else {
+        "spread by copy"
+    })
+}
 
 pub(crate) fn kind(action: &Action) -> &'static str {
     match action {

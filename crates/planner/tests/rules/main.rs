@@ -14,6 +14,7 @@ mod recording;
 mod replicas;
 mod requests;
 mod safety;
+mod spread;
 mod starting;
 mod strangers;
 mod uncovered;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shardwright_planner::safety::{
-    may_set_aside, unheard_sibling, why_not_forget, why_not_start, why_not_switch_over,
+    may_set_aside, unheard_sibling, why_not_forget, why_not_spread, why_not_start,
+    why_not_switch_over,
 };
 use shardwright_planner::{
     Action, Authority, Desired, FailoverPolicy, Limits, Manner, Plan, Reason, Request, Shape,
@@ -291,6 +292,11 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
 fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
     let limits = Limits::default();
     made.steps.iter().find_map(|step| {
+        let now = Timestamp(NOW);
+        let spreads = matches!(step.because, Reason::Crowded(_));
+        if spreads && (why_not_spread(d, o, &limits, now).is_some() || made.steps.len() > 1) {
+            return Some(step.to_string());
+        }
         let bad = match &step.action {
             Action::StartServer { server } => {
                 step.because != Reason::RestartFirst
@@ -299,7 +305,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
             Action::Forget { gone, .. } => why_not_forget(d, o, gone.node()).is_some(),
             Action::Switchover { replica, .. } => {
-                !why_not_switch_over(o, &limits, *replica, Timestamp(NOW)).is_empty()
+                !why_not_switch_over(o, &limits, *replica, now).is_empty()
             }
             Action::Takeover { dead, .. } => {
                 step.because != Reason::Asked && unheard_sibling(o, dead.node()).is_some()
