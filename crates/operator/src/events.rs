@@ -8,7 +8,6 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use shardwright_manifest::{Problems, Warning};
 use shardwright_planner::{Action, Step, Waiting};
 use shardwright_runtime::Report;
-use shardwright_runtime_kubernetes::volumes::Stranded;
 use shardwright_topology::{Observed, ServerName};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -98,24 +97,6 @@ pub fn of_warnings(warnings: &[Warning]) -> Option<Note> {
     })
 }
 
-/// A volume that was given up.
-pub fn of_given_up(stranded: &Stranded) -> Note {
-    let Stranded {
-        server,
-        host,
-        away_since: _,
-    } = stranded;
-    Note {
-        warning: true,
-        reason: "VolumeGivenUp",
-        text: short(format!(
-            "the Kubernetes node {host} is away for too long: {server} and its claim are made anew; its data is on \
-             other nodes"
-        )),
-        pod: Some(server.clone()),
-    }
-}
-
 /// Something that the operator could not do.
 pub fn of_error(label: &'static str, text: &str) -> Note {
     Note {
@@ -132,7 +113,8 @@ fn is_grave(action: &Action) -> bool {
         Action::Failover { .. }
         | Action::Takeover { .. }
         | Action::Forget { .. }
-        | Action::StartAfresh { .. } => true,
+        | Action::StartAfresh { .. }
+        | Action::Recreate { .. } => true,
         Action::StartServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -149,7 +131,10 @@ fn is_grave(action: &Action) -> bool {
 }
 
 fn pod(action: &Action, o: &Observed) -> Option<ServerName> {
-    if let Action::StartServer { server } | Action::StartAfresh { server } = action {
+    if let Action::StartServer { server }
+    | Action::StartAfresh { server }
+    | Action::Recreate { server, .. } = action
+    {
         return Some(server.clone());
     }
     o.server_of(action.at()?).map(|s| s.name.clone())

@@ -38,4 +38,4 @@ pub use ours::{Standing, standings, to_record};
 pub use pairing::{Pairing, Unspread, pair};
 pub use placement::{Shared, SharedPlace, SharedWith};
 pub use plan::{Plan, plan};
-pub use waiting::{Foreign, SpreadBy, Waiting};
+pub use waiting::{Foreign, Spread, SpreadBy, Waiting};

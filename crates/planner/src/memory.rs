@@ -147,6 +147,7 @@ impl Memory {
             Action::Switchover { .. } => AttemptKind::Switchover,
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
+            | Action::Recreate { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }

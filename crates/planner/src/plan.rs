@@ -5,8 +5,8 @@ use shardwright_topology::{Observed, Timestamp};
 use crate::draft::Draft;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    forget, form, leave, meet, open_slots, promote, replicas, request, settle, spread, start,
-    uncovered,
+    forget, form, leave, meet, open_slots, promote, recreate, replicas, request, settle, spread,
+    start, uncovered,
 };
 use crate::{Desired, Limits, Step, Waiting};
 
@@ -46,7 +46,8 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     settle::strangers(&mut p);
     promote::dead_primaries(&mut p);
     start::dead_servers(&mut p);
-    match form::stage(&mut p) {
+    let stage = form::stage(&mut p);
+    match stage {
         form::Stage::Formed => {
             meet::the_cluster(&mut p);
             leave::leaving_primaries(&mut p);
@@ -61,6 +62,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
         }
         form::Stage::Forming | form::Stage::Lost => {}
     }
+    recreate::stranded(&mut p, stage == form::Stage::Formed);
     settle::the_rest(&mut p);
     spread::replicas(&mut p);
     Plan {

@@ -5,6 +5,7 @@ use std::fmt;
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::Shared;
+use crate::safety::NoRecreate;
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,6 +47,31 @@ pub enum SpreadBy {
     Role,
     /// It takes a copy of another primary.
     Copy,
+}
+
+/// A move for a better place.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Spread {
+    /// The replica that will move: the one that shares its place, or one in whose stead it is enough that roles change.
+    pub replica: NodeId,
+    /// Its primary, whose role it takes; or the primary that it will copy.
+    pub primary: NodeId,
+    /// By what.
+    pub by: SpreadBy,
+    /// What is shared.
+    pub shared: Shared,
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.by {
+            SpreadBy::Role => "takes the role of primary",
+            SpreadBy::Copy => "moves to primary",
+        };
+        let (replica, primary, shared) = (self.replica, self.primary, &self.shared);
+        let once = "once all was at rest for a while";
+        write!(f, "replica {replica:?} {how} {primary:?} {once}: {shared}")
+    }
 }
 
 /// Something that must happen, or be decided by a person, before the plan can go on.
@@ -99,6 +125,15 @@ pub enum Waiting {
         server: ServerName,
         /// Why.
         why: Why,
+    },
+    /// A server's volume ties it to a host that is away, and it is not made anew elsewhere.
+    Stranded {
+        /// Which.
+        server: ServerName,
+        /// The host.
+        host: String,
+        /// Why it waits.
+        why: NoRecreate,
     },
     /// A server is not started: its memory was the only or freshest copy, and a start would empty its replicas.
     StartHeld {
@@ -182,16 +217,7 @@ pub enum Waiting {
         primary: NodeId,
     },
     /// A replica shares a place with another copy of its shard, and moves once all has been at rest for a while.
-    Spread {
-        /// The replica that will move: this one, or one in whose stead it is enough that roles change.
-        replica: NodeId,
-        /// Its primary, whose role it takes; or the primary that it will copy.
-        primary: NodeId,
-        /// By what.
-        by: SpreadBy,
-        /// What is shared.
-        shared: Shared,
-    },
+    Spread(Spread),
     /// An open slot whose keys could not be counted at both ends, so that its direction is not known.
     OpenSlot {
         /// The slot.
@@ -229,6 +255,7 @@ impl Waiting {
             | Self::ShardsDiffer { .. } => true,
             Self::Contested { .. }
             | Self::ServerUnheard { .. }
+            | Self::Stranded { .. }
             | Self::PrimarySilent { .. }
             | Self::NoCandidate { .. }
             | Self::SiblingUnheard { .. }
@@ -267,6 +294,7 @@ impl fmt::Display for Waiting {
             }
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
+            Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
             Self::StartHeld { server } => {
                 write!(
                     f,
@@ -314,23 +342,8 @@ impl fmt::Display for Waiting {
                 let replicas = format_args!("{have} of {want} replicas");
                 write!(f, "primary {primary:?} has {replicas}, and no node is free")
             }
-            Self::Lend { replica, primary } => {
-                let once = "once its shard keeps a copy without it";
-                write!(f, "replica {replica:?} moves to primary {primary:?} {once}")
-            }
-            Self::Spread {
-                replica,
-                primary,
-                by,
-                shared,
-            } => {
-                let how = match by {
-                    SpreadBy::Role => "takes the role of primary",
-                    SpreadBy::Copy => "moves to primary",
-                };
-                let once = "once all was at rest for a while";
-                write!(f, "replica {replica:?} {how} {primary:?} {once}: {shared}")
-            }
+            Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
+            Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => {
                 write!(
                     f,
@@ -341,6 +354,16 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
+}
+
+fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
+    format!("{server} waits for {host}, which is away and has its volume: {why}")
+}
+
+fn lend(replica: NodeId, primary: NodeId) -> String {
+    format!(
+        "replica {replica:?} moves to primary {primary:?} once its shard keeps a copy without it"
+    )
 }
 
 fn behind(lag_bytes: Option<u64>) -> String {

@@ -15,7 +15,6 @@ mod request;
 mod seats;
 mod store;
 mod stranded;
-pub mod volumes;
 mod wake;
 mod world;
 

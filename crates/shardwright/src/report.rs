@@ -173,6 +173,7 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         Waiting::Contested { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
+        | Waiting::Stranded { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }

@@ -96,13 +96,21 @@ impl History {
         }
         let shards = usize::from(self.setting.shards);
         let fewest: usize = on_host.values().map(|n| n.saturating_sub(shards)).sum();
-        let shares = |n: &Node| {
+        let is_pair = |n: &Node| {
             n.me()
                 .primary
                 .is_some_and(|p| places.get(&p) == places.get(&n.id))
         };
-        let pairs = self.nodes().filter(|(_, n)| shares(n)).count();
+        let pairs = self.nodes().filter(|(_, n)| is_pair(n)).count();
         (pairs != fewest).then(|| format!("{pairs} pairs are on one host, and could be {fewest}"))
+    }
+
+    /// Whether a node believes that one who is nowhere owns slots.
+    fn believes_in_the_gone(&self, n: &Node) -> bool {
+        let gone = |id| self.model.home(id).is_none();
+        n.peers
+            .iter()
+            .any(|(id, p)| gone(*id) && !p.slots.is_empty())
     }
 
     /// Whether the truth is such that only a person can go on, and why.
@@ -127,6 +135,9 @@ impl History {
             return Some(format!(
                 "a broken-off move left {owners} primaries with slots"
             ));
+        }
+        if self.struck("open slot") && self.nodes().any(|(_, n)| self.believes_in_the_gone(n)) {
+            return Some("a broken-off move was to a node that is gone".to_owned());
         }
         if let Some((i, _)) = self
             .nodes()

@@ -59,6 +59,8 @@ pub(crate) struct History {
     pub(crate) operator: Operator,
     pub(crate) setting: Setting,
     pub(crate) dice: Dice,
+    /// For what befalls hosts.
+    pub(crate) hosts: Dice,
     faults: Vec<Fault>,
     struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
@@ -71,7 +73,8 @@ pub(crate) struct History {
 /// Plays the history of a seed; with its text if `verbose`.
 pub fn play(seed: u64, verbose: bool) -> Outcome {
     let mut dice = Dice::of(seed, 0);
-    let setting = Setting::draw(&mut dice);
+    let mut hosts = Dice::of(seed, 8);
+    let setting = Setting::draw(&mut dice, &mut hosts);
     let mut model = Model::new(seed, setting.profile, Trace::new(verbose));
     model
         .trace
@@ -89,6 +92,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         operator,
         setting,
         dice,
+        hosts,
         faults: Vec::new(),
         struck: BTreeMap::new(),
         joined: 0,
@@ -292,6 +296,8 @@ impl History {
             self.operator.desired.request = None;
         }
         for seat in 0..self.model.seats.len() {
+            let place = &mut self.model.seats[seat].place;
+            (place.away_since, place.tied) = (None, None);
             self.model.thaw(seat);
             if self.model.seats[seat].foreign && !self.setting.stranger_stays {
                 Fault::StrangerLeaves(seat).strike(&mut self.model, &mut self.operator);

@@ -32,6 +32,10 @@ impl Operator {
                 model.disturb(seat);
                 Ok(())
             }
+            Action::Recreate { server, host } => {
+                let seat = seat_of(server, model).ok_or("no such server")?;
+                model.recreate(seat, host)
+            }
             Action::RecordFormed => {
                 if self.formed.is_none() {
                     self.formed = Some(Formed {
@@ -152,6 +156,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::RaiseEpoch { .. } => Command::BumpEpoch,
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
+        | Action::Recreate { .. }
         | Action::RecordFormed
         | Action::MoveKeys { .. } => return None,
     };
@@ -159,9 +164,10 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 18] = [
+pub(crate) const KINDS: [&str; 19] = [
     "StartServer",
     "StartAfresh",
+    "Recreate",
     "RecordFormed",
     "SetConfigEpoch",
     "AddSlots",
@@ -195,6 +201,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
     match action {
         Action::StartServer { .. } => "StartServer",
         Action::StartAfresh { .. } => "StartAfresh",
+        Action::Recreate { .. } => "Recreate",
         Action::RecordFormed => "RecordFormed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

@@ -15,7 +15,7 @@ use crate::draft::Draft;
 use crate::evidence::Unburdened;
 use crate::placement::{Cost, Shared};
 use crate::safety::{self, NoSpread, NoSwitchover};
-use crate::{Action, Precondition, Reason, Shape, SharedPlace, SpreadBy, Waiting};
+use crate::{Action, Precondition, Reason, Shape, SharedPlace, Spread, SpreadBy, Waiting};
 
 /// Takes the change that lowers the cost most, if one does.
 pub(crate) fn replicas(p: &mut Draft<'_>) {
@@ -263,7 +263,7 @@ fn gain<'a>(
 
 /// It is not yet time.
 fn later(p: &mut Draft<'_>, change: Change) {
-    p.wait(Waiting::Spread {
+    p.wait(Waiting::Spread(Spread {
         replica: change.replica,
         primary: change.primary,
         by: match change.kind {
@@ -271,7 +271,7 @@ fn later(p: &mut Draft<'_>, change: Change) {
             Kind::Copy { .. } => SpreadBy::Copy,
         },
         shared: change.shared,
-    });
+    }));
 }
 
 fn switch_over(p: &mut Draft<'_>, change: Change) {

@@ -8,10 +8,10 @@ use shardwright_planner::{
     Action, Desired, Plan, Reason, Request, Severity, Step, ViolationKind, check,
 };
 use shardwright_topology::{
-    Address, ConfigEpoch, Disk, NodeId, Observed, Seen, ServerName, SlotSet,
+    Address, ConfigEpoch, Disk, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
 };
 
-use crate::world::{World, consenting, id, slot, slots, three};
+use crate::world::{NOW, World, consenting, id, slot, slots, three};
 
 /// A plan of these actions.
 fn plan_of(actions: Vec<Action>) -> Plan {
@@ -269,6 +269,58 @@ fn bad_primary_and_two_primaries() {
         &w,
         ViolationKind::TwoPrimaries { node: id("a1") },
     );
+}
+
+#[test]
+fn gives_up_a_volume() {
+    let step = vec![Action::Recreate {
+        server: ServerName("b1".to_owned()),
+        host: "host-b1".to_owned(),
+    }];
+    let wanted = Desired {
+        recreate_after_ms: Some(1_000),
+        ..three()
+    };
+    let kind = |name: &str| ViolationKind::GivesUpVolume {
+        server: ServerName(name.to_owned()),
+    };
+    let mut w = healthy();
+    finds(step.clone(), &wanted, &w, kind("b1"));
+    let tied = |w: &mut World, name: &str, ms: u64| {
+        w.hush(name).place.tied = Some(Tied {
+            host: format!("host-{name}"),
+            away_since: Some(Timestamp(NOW - ms)),
+        });
+    };
+    tied(&mut w, "b1", 999);
+    finds(step.clone(), &wanted, &w, kind("b1"));
+    tied(&mut w, "b1", 1_000);
+    passes(step.clone(), &wanted, &w);
+    finds(step.clone(), &three(), &w, kind("b1"));
+    let elsewhere = vec![Action::Recreate {
+        server: ServerName("b1".to_owned()),
+        host: "host-x".to_owned(),
+    }];
+    finds(elsewhere, &wanted, &w, kind("b1"));
+    for change in [
+        (|w| w.node("b1").silent = None) as fn(&mut World),
+        |w| w.node("b1").recorded = None,
+        |w| w.hush("b").leaving = false,
+        |w| w.node("b1").recorded = Some(id("b")),
+    ] {
+        let mut other = healthy();
+        tied(&mut other, "b1", 1_000);
+        change(&mut other);
+        finds(step.clone(), &wanted, &other, kind("b1"));
+    }
+    // One at a time.
+    tied(&mut w, "c1", 1_000);
+    let mut both = step;
+    both.push(Action::Recreate {
+        server: ServerName("c1".to_owned()),
+        host: "host-c1".to_owned(),
+    });
+    finds(both, &wanted, &w, kind("c1"));
 }
 
 #[test]

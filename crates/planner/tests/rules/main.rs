@@ -11,6 +11,7 @@ mod pairing;
 mod promoting;
 mod properties;
 mod recording;
+mod recreate;
 mod replicas;
 mod requests;
 mod safety;
