@@ -138,7 +138,13 @@ impl Lint<'_> {
             .is_some_and(|m| m.slots.is_empty());
         let held = match server.map(|s| &s.disk) {
             Some(Seen::Known(Disk::Stale { owns_slots: true })) => {
-                !gave_up_slots && !self.d.consent.lose_data
+                let before = server.and_then(|s| s.last_heard.as_ref()?.own());
+                let better = before.is_some_and(|own| {
+                    let owner = |s| self.o.owner(s).and_then(|id| self.o.member(id));
+                    let mut owners = own.slots.slots().filter_map(owner);
+                    owners.any(|m| m.id != own.id && m.epoch < own.epoch)
+                });
+                (!gave_up_slots || better) && !self.d.consent.lose_data
             }
             Some(Seen::Known(
                 Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { owns_slots: false },

@@ -49,7 +49,9 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { owns_slots }) => {
             let never_formed = o.formed.is_none() && !owns_slots;
-            let harmless = d.consent.lose_data || never_formed || follows(o, member, *owns_slots);
+            let followed =
+                follows(o, member, *owns_slots) && !(*owns_slots && claimed_better(o, server));
+            let harmless = d.consent.lose_data || never_formed || followed;
             (!harmless).then_some(NoStart::OldData)
         }
     }
@@ -89,6 +91,19 @@ fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
             primary.is_some_and(|p| p.source == Source::Itself || p.slots.is_empty())
         }
     }
+}
+
+/// Whether the node of a dead server, when it was last heard, claimed a slot by a greater epoch than its owner has: it
+/// had just become a primary, others may not have heard of it, and they would all believe it if it came back.
+fn claimed_better(o: &Observed, server: &Server) -> bool {
+    let Some(own) = server.last_heard.as_ref().and_then(|v| v.own()) else {
+        return false;
+    };
+    let older = |slot| {
+        let owner = o.owner(slot).and_then(|id| o.member(id));
+        owner.is_some_and(|m| m.id != own.id && m.epoch < own.epoch)
+    };
+    own.role == Role::Primary && own.slots.slots().any(older)
 }
 
 /// A replica of this primary that was not heard, and is not proved dead: it may hold a fresher copy, and the others
