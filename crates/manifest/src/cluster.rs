@@ -379,8 +379,13 @@ impl Cluster {
             FailoverPolicy::Availability => shardwright_planner::FailoverPolicy::Availability,
             FailoverPolicy::KeepEveryWrite => shardwright_planner::FailoverPolicy::KeepEveryWrite,
         };
+        let recreate_after_ms = match self.kubernetes.on_unreachable {
+            Unreachable::Wait => None,
+            Unreachable::RecreateAfter { seconds } => Some(u64::from(seconds) * 1_000),
+        };
         shardwright_planner::Desired {
             failover,
+            recreate_after_ms,
             ..desired
         }
     }

@@ -160,6 +160,7 @@ fn every_field_is_read() -> Result<(), Box<dyn std::error::Error>> {
         kubernetes.on_unreachable,
         Unreachable::RecreateAfter { seconds: 600 }
     );
+    assert_eq!(cluster.desired().recreate_after_ms, Some(600_000));
     let pod = &kubernetes.pod;
     assert_eq!(pod.tolerations[0].0["operator"], "Exists");
     // An empty list and none at all are two things here, and so are null and no field.

@@ -8,7 +8,6 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use shardwright_manifest::{Problems, Warning};
 use shardwright_planner::{Action, Step, Waiting};
 use shardwright_runtime::Report;
-use shardwright_runtime_kubernetes::volumes::Stranded;
 use shardwright_topology::{Observed, ServerName};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -99,24 +98,6 @@ pub fn of_warnings(warnings: &[Warning]) -> Option<Note> {
     })
 }
 
-/// A volume that was given up.
-pub fn of_given_up(stranded: &Stranded) -> Note {
-    let Stranded {
-        server,
-        host,
-        away_since: _,
-    } = stranded;
-    Note {
-        warning: true,
-        reason: "VolumeGivenUp",
-        text: short(format!(
-            "the Kubernetes node {host} is away for too long: {server} and its claim are made anew; its data is on \
-             other nodes"
-        )),
-        pod: Some(server.clone()),
-    }
-}
-
 /// The answer to what a person asked for.
 pub fn of_answer(answer: &Answer) -> Option<Note> {
     let reason = match answer.state {
@@ -148,7 +129,8 @@ fn is_grave(action: &Action) -> bool {
         Action::Failover { .. }
         | Action::Takeover { .. }
         | Action::Forget { .. }
-        | Action::StartAfresh { .. } => true,
+        | Action::StartAfresh { .. }
+        | Action::Recreate { .. } => true,
         Action::StartServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -165,7 +147,10 @@ fn is_grave(action: &Action) -> bool {
 }
 
 fn pod(action: &Action, o: &Observed) -> Option<ServerName> {
-    if let Action::StartServer { server } | Action::StartAfresh { server } = action {
+    if let Action::StartServer { server }
+    | Action::StartAfresh { server }
+    | Action::Recreate { server, .. } = action
+    {
         return Some(server.clone());
     }
     o.server_of(action.at()?).map(|s| s.name.clone())

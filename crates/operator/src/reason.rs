@@ -1,5 +1,6 @@
 //! Each wait and each step as one word, for conditions, events and metrics. Exhaustive: a new kind must be given one.
 
+use shardwright_planner::safety::NoRecreate;
 use shardwright_planner::{Action, Waiting};
 use shardwright_topology::Observed;
 
@@ -23,6 +24,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::Twins { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
+        | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
         | Waiting::PrimarySilent { .. }
@@ -34,10 +36,12 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
         | Waiting::OpenSlot { .. } => Effect::Weaker,
-        Waiting::Views { .. } | Waiting::ShardsDiffer { .. } | Waiting::Request { .. } => {
-            Effect::Outstanding
-        }
+        Waiting::Views { .. }
+        | Waiting::Spread { .. }
+        | Waiting::ShardsDiffer { .. }
+        | Waiting::Request { .. } => Effect::Outstanding,
     }
 }
 
@@ -52,6 +56,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Twins { .. } => "TwinNodes",
         Waiting::ServersMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } => "PodUnheard",
+        Waiting::Stranded { .. } => "HostAway",
         Waiting::StartHeld { .. } => "StartHeld",
         Waiting::TableRefused { .. } => "TableRefused",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
@@ -64,6 +69,8 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
+        Waiting::Lend { .. } => "ReplicaComes",
+        Waiting::Spread { .. } => "ReplicaMoves",
         Waiting::OpenSlot { .. } => "OpenSlot",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
         Waiting::Request { .. } => "RequestRefused",
@@ -75,6 +82,13 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
     match waiting {
         Waiting::RestartGrace { server, .. } => {
             format!("{server} is given time to return with every write")
+        }
+        Waiting::Stranded {
+            server,
+            host,
+            why: NoRecreate::NotYet { .. },
+        } => {
+            format!("{server} waits for {host}, which is away and has its volume: it may return")
         }
         Waiting::ReplicaCatchUp {
             node,
@@ -88,6 +102,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Twins { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
+        | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
         | Waiting::PrimarySilent { .. }
@@ -101,6 +116,8 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             lag_bytes: None, ..
         }
         | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
+        | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::Request { .. } => waiting.to_string(),
@@ -112,6 +129,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
     match action {
         Action::StartServer { .. } => "Start",
         Action::StartAfresh { .. } => "StartAfresh",
+        Action::Recreate { .. } => "VolumeGivenUp",
         Action::RecordFormed => "Formed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

@@ -24,10 +24,10 @@ use crate::error::{PassError, chain};
 use crate::events::{self, Note, Publisher};
 use crate::metrics::{Metrics, Share};
 use crate::pace::{Backoff, Pace};
-use crate::pods::{Fate, fates, notes};
+use crate::pods::notes;
 use crate::reason::reason;
 use crate::status::{
-    About, Answer, AnswerState, PodNote, is_news, of_error, of_invalid, of_pass, of_paused,
+    About, Answer, AnswerState, is_news, of_error, of_invalid, of_pass, of_paused,
 };
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
@@ -225,8 +225,7 @@ impl<'a> One<'a> {
             self.backoff.succeeded();
             self.not_before = None;
         }
-        let mut pods = notes(&self.world.pods(&object.key));
-        pods.extend(self.strand(object, &cluster, &report).await);
+        let pods = notes(&self.world.pods(&object.key));
         let nodes = cluster.nodes();
         let trouble = self.trouble.clone();
         self.tell_stuck(object, &report);
@@ -362,39 +361,6 @@ impl<'a> One<'a> {
         self.shared.metrics.passed(begun.elapsed(), &report);
         self.tell(object, events::of_pass(&report));
         Ok(Some(report))
-    }
-
-    /// Pods that their volumes tie to a Kubernetes node that is away: made anew where the manifest wants it and nothing
-    /// is lost by it. What there is to say of the others.
-    async fn strand(
-        &mut self,
-        object: &ClusterObject,
-        cluster: &Cluster,
-        report: &Report,
-    ) -> Vec<PodNote> {
-        let Some(kept) = &self.keeper else {
-            return Vec::new();
-        };
-        let stranded = kept.keeper.runtime().stranded();
-        let policy = cluster.kubernetes().on_unreachable;
-        let mut notes = Vec::new();
-        for fate in fates(stranded, policy, &report.observed) {
-            match fate {
-                Fate::Waits(note) => notes.push(note),
-                Fate::Anew(stranded) => {
-                    let done = kept.keeper.runtime().give_up_volume(&stranded).await;
-                    match done {
-                        Ok(()) => self.tell(object, [events::of_given_up(&stranded)]),
-                        Err(error) => {
-                            let error = PassError::from(error);
-                            tracing::warn!(cluster = %object.key, error = chain(&error), "not done");
-                            self.shared.metrics.failed(error.label());
-                        }
-                    }
-                }
-            }
-        }
-        notes
     }
 
     fn pace_after(&mut self, report: Option<&Report>) -> Duration {

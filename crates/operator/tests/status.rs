@@ -10,6 +10,7 @@ use shardwright_operator::status::{
     About, DEGRADED, PROGRESSING, PodNote, READY, is_news, of_error, of_invalid, of_pass, of_paused,
 };
 use shardwright_planner::Desired;
+use shardwright_topology as topology;
 use world::World;
 
 const FIRST: &str = "2026-01-01T00:00:00Z";
@@ -226,7 +227,22 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
 fn a_replica_beside_its_primary_is_told_of() {
     let mut w = World::formed(3, 1);
     let place = w.get("b").place.clone();
-    w.node("b1").place = place;
+    w.node("b1").place = place.clone();
+    w.steady_ms = Some(0);
+    let moves = status(&w, FIRST, None);
+    assert_eq!(
+        words(&moves),
+        "Progressing: AllSlotsServed ReplicaMoves !SameHost"
+    );
+    let text = &condition(&moves, PROGRESSING).message;
+    assert!(
+        text.contains("b1 shares host host-b with its primary"),
+        "{text}"
+    );
+    // More copies on one host than shards: no other place is better.
+    for name in ["a", "c"] {
+        w.node(name).place = place.clone();
+    }
     let status = status(&w, FIRST, None);
     assert_eq!(words(&status), "Healthy: AllSlotsServed !AtRest !SameHost");
     let text = &condition(&status, DEGRADED).message;
@@ -234,6 +250,32 @@ fn a_replica_beside_its_primary_is_told_of() {
         text.contains("b1 is on the host of its primary b"),
         "{text}"
     );
+}
+
+#[test]
+fn a_pod_that_waits_for_its_kubernetes_node_is_told_of_without_the_time_that_is_left() {
+    let mut w = World::formed(3, 1);
+    let away_since = Some(topology::Timestamp(world::NOW - 1));
+    let host = "node-2".to_owned();
+    w.hush("b1").place.tied = Some(topology::Tied { host, away_since });
+    let told = |recreate_after_ms| {
+        let wanted = Desired {
+            recreate_after_ms,
+            ..world::three()
+        };
+        let status = of_pass(at(FIRST, None), 6, &w.plan(&wanted), &w.observe());
+        let degraded = condition(&status, DEGRADED);
+        assert_eq!(degraded.status, ConditionStatus::True);
+        degraded.message.clone()
+    };
+    let waits = told(None);
+    assert!(
+        waits.contains("b1 waits for node-2") && waits.contains("onUnreachable is Wait"),
+        "{waits}"
+    );
+    let soon = told(Some(3_600_000));
+    assert!(soon.contains("which is away and has its volume: it may return"));
+    assert!(!soon.contains(" s more"), "each second would be a write");
 }
 
 #[test]

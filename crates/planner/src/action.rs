@@ -4,6 +4,7 @@ use std::fmt;
 
 use shardwright_topology::{Address, ConfigEpoch, NodeId, ServerName, Slot, SlotSet};
 
+use crate::Shared;
 use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
 
 /// One thing to do, at one node.
@@ -18,6 +19,13 @@ pub enum Action {
     StartAfresh {
         /// Which.
         server: ServerName,
+    },
+    /// Make a server anew, on another host than the one that its volume ties it to. The volume is given up.
+    Recreate {
+        /// Which.
+        server: ServerName,
+        /// The host that is away.
+        host: String,
     },
     /// Store the fact that this cluster was formed.
     RecordFormed,
@@ -122,7 +130,10 @@ impl Action {
     /// The node at which this is done, if it is done at a node.
     pub fn at(&self) -> Option<NodeId> {
         match self {
-            Self::StartServer { .. } | Self::StartAfresh { .. } | Self::RecordFormed => None,
+            Self::StartServer { .. }
+            | Self::StartAfresh { .. }
+            | Self::Recreate { .. }
+            | Self::RecordFormed => None,
             Self::SetConfigEpoch { blank, .. } => Some(blank.node()),
             Self::AddSlots { node, .. }
             | Self::CloseSlot { node, .. }
@@ -142,6 +153,7 @@ impl fmt::Display for Action {
         match self {
             Self::StartServer { server } => write!(f, "start {server}"),
             Self::StartAfresh { server } => write!(f, "start {server} as a new node"),
+            Self::Recreate { server, .. } => write!(f, "make {server} anew without its volume"),
             Self::RecordFormed => f.write_str("record that the cluster is formed"),
             Self::SetConfigEpoch { blank, epoch } => {
                 write!(f, "give {} config epoch {epoch}", blank.node().short())
@@ -305,6 +317,13 @@ pub enum Reason {
     TableRefused,
     /// The primary's server was told to end: its role is handed over while it is still in sync.
     PrimaryLeaves,
+    /// A replica shares its host or zone with another copy of its shard, and there is a better place.
+    Crowded(Shared),
+    /// The server's volume is on a host that is away for too long, and what it holds is held by others.
+    HostAway {
+        /// The host.
+        host: String,
+    },
     /// A person asked for it.
     Asked,
 }
@@ -346,6 +365,13 @@ impl fmt::Display for Reason {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }
             Self::PrimaryLeaves => "the primary is being stopped",
+            Self::Crowded(shared) => return write!(f, "{shared}"),
+            Self::HostAway { host } => {
+                return write!(
+                    f,
+                    "{host}, where its volume is, is away for too long, and others have its data"
+                );
+            }
             Self::Asked => "it was asked for",
         };
         f.write_str(text)

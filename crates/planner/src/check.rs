@@ -3,196 +3,17 @@
 //! The executor refuses a plan in which this finds anything fatal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use shardwright_topology::{
-    Disk, NodeId, NodeView, Observed, Process, Role, Seen, Server, ServerName, Slot, SlotSet,
+    Disk, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server, ServerName, SlotSet,
 };
+
+mod violation;
+
+pub use violation::{Severity, Violation, ViolationKind};
 
 use crate::ours::{standings, without_strangers};
 use crate::{Action, Authority, Desired, Plan, Request, Step};
-
-/// How bad a violation is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Severity {
-    /// Odd, but harmless.
-    Note,
-    /// The plan must not be executed.
-    Fatal,
-}
-
-/// What a plan would break.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum ViolationKind {
-    /// It acts at a node that was not heard.
-    ActsUnheard,
-    /// It gives out slots that have an owner.
-    SlotsOwned {
-        /// Which.
-        slots: SlotSet,
-    },
-    /// It gives one slot to two nodes.
-    SlotsTwice {
-        /// Which.
-        slots: SlotSet,
-    },
-    /// It promotes past a primary that lives, or is not proved dead.
-    PrimaryNotDead {
-        /// The primary.
-        primary: NodeId,
-    },
-    /// It promotes a node that is not a replica of that primary.
-    NotItsReplica {
-        /// The node.
-        node: NodeId,
-    },
-    /// It promotes two replicas of one primary.
-    TwoHeirs {
-        /// The primary.
-        primary: NodeId,
-    },
-    /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
-    WouldLoseData {
-        /// The node.
-        node: NodeId,
-    },
-    /// It makes a node a replica of itself or of a replica.
-    BadPrimary {
-        /// The node that would be copied.
-        primary: NodeId,
-    },
-    /// It makes nodes forget one that lives and was not asked to leave, or that owns slots.
-    ForgetsTheLiving {
-        /// The node.
-        node: NodeId,
-    },
-    /// It sends a MEET to an address at which another node, or none, was heard.
-    MeetsUnproved {
-        /// The node.
-        node: NodeId,
-    },
-    /// It starts a server that is not proved dead.
-    StartsRunning {
-        /// The server.
-        server: ServerName,
-    },
-    /// It tells a source of a new owner while the source holds keys of the slot.
-    AssignsAwayKeys {
-        /// The slot.
-        slot: Slot,
-    },
-    /// It records as formed what has uncovered slots.
-    FormedUncovered,
-    /// It acts at a node whose id two servers give: it is not known which of the two would be reached.
-    ActsAtTwin {
-        /// The id.
-        node: NodeId,
-    },
-    /// It asks for votes though no majority of the primaries sees the node as a replica of that primary.
-    NoMajority {
-        /// The replica.
-        replica: NodeId,
-    },
-    /// It makes one node a replica of two primaries.
-    TwoPrimaries {
-        /// The node.
-        node: NodeId,
-    },
-    /// It starts a server that would come back as a primary without its newest data, or with who knows what.
-    StartsOldPrimary {
-        /// The server.
-        server: ServerName,
-    },
-    /// It sets a directory aside that its server did not refuse, or that may hold the last copy of some slots.
-    SetsDataAside {
-        /// The server.
-        server: ServerName,
-    },
-    /// It gives out slots of a living cluster, whose data would be given up, without consent.
-    GivesUpData {
-        /// Which.
-        slots: SlotSet,
-    },
-    /// It resets a node that was not asked to leave.
-    ResetsUnasked {
-        /// The node.
-        node: NodeId,
-    },
-}
-
-/// One finding: where, and what.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Violation {
-    /// How bad.
-    pub severity: Severity,
-    /// The step's place in the plan, from 0.
-    pub step: usize,
-    /// What.
-    pub kind: ViolationKind,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {}: ", self.step + 1)?;
-        match &self.kind {
-            ViolationKind::ActsUnheard => f.write_str("acts at a node that was not heard"),
-            ViolationKind::SlotsOwned { slots } => {
-                write!(f, "gives out slots {slots}, which have an owner")
-            }
-            ViolationKind::SlotsTwice { slots } => write!(f, "gives slots {slots} to two nodes"),
-            ViolationKind::PrimaryNotDead { primary } => {
-                write!(f, "promotes past {}, not proved dead", primary.short())
-            }
-            ViolationKind::NotItsReplica { node } => {
-                write!(f, "promotes {}, no replica of that primary", node.short())
-            }
-            ViolationKind::TwoHeirs { primary } => {
-                write!(f, "promotes two replicas of {}", primary.short())
-            }
-            ViolationKind::WouldLoseData { node } => {
-                write!(f, "would drop data of {}", node.short())
-            }
-            ViolationKind::BadPrimary { primary } => {
-                write!(f, "{} can't be copied", primary.short())
-            }
-            ViolationKind::ForgetsTheLiving { node } => {
-                write!(f, "forgets {}, which lives or owns slots", node.short())
-            }
-            ViolationKind::MeetsUnproved { node } => {
-                write!(f, "greets {} where it was not heard", node.short())
-            }
-            ViolationKind::StartsRunning { server } => {
-                write!(f, "starts {server}, not proved dead")
-            }
-            ViolationKind::AssignsAwayKeys { slot } => write!(
-                f,
-                "gives slot {slot} away from a node that holds keys of it"
-            ),
-            ViolationKind::FormedUncovered => {
-                f.write_str("records as formed what has uncovered slots")
-            }
-            ViolationKind::ActsAtTwin { node } => {
-                write!(f, "acts at {node:?}, which two servers say they are")
-            }
-            ViolationKind::NoMajority { replica } => {
-                write!(f, "asks for votes for {replica:?}, which would be denied")
-            }
-            ViolationKind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
-            ViolationKind::StartsOldPrimary { server } => {
-                write!(f, "starts {server} as a primary without its newest data")
-            }
-            ViolationKind::SetsDataAside { server } => {
-                write!(f, "sets the data of {server} aside, which may be needed")
-            }
-            ViolationKind::GivesUpData { slots } => {
-                write!(f, "gives up the data of slots {slots} without consent")
-            }
-            ViolationKind::ResetsUnasked { node } => {
-                write!(f, "resets {node:?}, which nobody asked to leave")
-            }
-        }
-    }
-}
 
 /// Finds what a plan would break, from the observation alone.
 pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
@@ -206,6 +27,8 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         given: SlotSet::empty(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
+        moved: plan.steps.iter().filter_map(moved).collect(),
+        recreated: 0,
         starts: plan.steps.iter().filter_map(started).collect(),
     };
     for (i, step) in plan.steps.iter().enumerate() {
@@ -222,6 +45,13 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
     lint.found
 }
 
+fn moved(step: &Step) -> Option<NodeId> {
+    match &step.action {
+        Action::Replicate { node, .. } => Some(node.node()),
+        _ => None,
+    }
+}
+
 fn started(step: &Step) -> Option<ServerName> {
     match &step.action {
         Action::StartServer { server } | Action::StartAfresh { server } => Some(server.clone()),
@@ -236,6 +66,10 @@ struct Lint<'a> {
     given: SlotSet,
     heirs: BTreeMap<NodeId, NodeId>,
     primaries: BTreeMap<NodeId, NodeId>,
+    /// The nodes that the plan makes replicas.
+    moved: BTreeSet<NodeId>,
+    /// How many volumes were given up so far.
+    recreated: usize,
     /// The servers that the plan starts.
     starts: BTreeSet<ServerName>,
 }
@@ -253,6 +87,7 @@ impl Lint<'_> {
         match action {
             Action::StartServer { server } => self.starts(i, server),
             Action::StartAfresh { server } => self.starts_afresh(i, server),
+            Action::Recreate { server, host } => self.recreates(i, server, host),
             Action::RecordFormed => {
                 if !self.o.uncovered().is_empty() {
                     self.fatal(i, ViolationKind::FormedUncovered);
@@ -303,7 +138,13 @@ impl Lint<'_> {
             .is_some_and(|m| m.slots.is_empty());
         let held = match server.map(|s| &s.disk) {
             Some(Seen::Known(Disk::Stale { owns_slots: true })) => {
-                !gave_up_slots && !self.d.consent.lose_data
+                let before = server.and_then(|s| s.last_heard.as_ref()?.own());
+                let better = before.is_some_and(|own| {
+                    let owner = |s| self.o.owner(s).and_then(|id| self.o.member(id));
+                    let mut owners = own.slots.slots().filter_map(owner);
+                    owners.any(|m| m.id != own.id && m.epoch < own.epoch)
+                });
+                (!gave_up_slots || better) && !self.d.consent.lose_data
             }
             Some(Seen::Known(
                 Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { owns_slots: false },
@@ -318,19 +159,50 @@ impl Lint<'_> {
 
     /// A directory is set aside only when its server refused it, and the living own every slot.
     fn starts_afresh(&mut self, i: usize, name: &ServerName) {
-        let owned: u32 = self
-            .o
-            .views()
-            .filter_map(|(_, v)| self.o.member(v.id))
-            .map(|m| u32::from(m.slots.count()))
-            .sum();
         let refused = self.o.servers().get(name).is_some_and(|s| {
             matches!(s.process, Process::Dead(_)) && s.disk == Seen::Known(Disk::TableRefused)
         });
-        if !refused || owned < u32::from(shardwright_topology::SLOT_COUNT) {
+        if !refused || !self.all_owned() {
             let server = name.clone();
             self.fatal(i, ViolationKind::SetsDataAside { server });
         }
+    }
+
+    /// A volume is given up only when wanted, after its time, one at a time, of a silent server whose node is known and
+    /// owns nothing; and when the living own every slot, or at least its primary lives.
+    fn recreates(&mut self, i: usize, name: &ServerName, host: &str) {
+        self.recreated += 1;
+        let heard = |id: NodeId| self.o.view_of(id).and_then(NodeView::own);
+        let safe = self.o.servers().get(name).is_some_and(|s| {
+            let away = s.place.tied.as_ref().filter(|tied| tied.host == host);
+            let since = away.and_then(|tied| tied.away_since);
+            let due = match (self.d.recreate_after_ms, since) {
+                (Some(after_ms), Some(since)) => self.o.at.0 >= since.0.saturating_add(after_ms),
+                _ => false,
+            };
+            let silent = matches!(s.view, Seen::Unknown(_)) && !self.starts.contains(name);
+            let node = s.recorded_id.and_then(|id| self.o.member(id));
+            let owns = node.is_some_and(|m| !m.slots.is_empty());
+            let primary = node
+                .filter(|m| m.role == Role::Replica)
+                .and_then(|m| m.primary);
+            let kept = match primary {
+                Some(primary) => heard(primary).is_some_and(|own| !own.slots.is_empty()),
+                None => self.all_owned(),
+            };
+            due && silent && s.recorded_id.is_some() && !owns && kept
+        });
+        if !safe || self.recreated > 1 {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::GivesUpVolume { server });
+        }
+    }
+
+    /// Whether the nodes that were heard own every slot.
+    fn all_owned(&self) -> bool {
+        let heard = self.o.views().filter_map(|(_, v)| self.o.member(v.id));
+        let owned: u32 = heard.map(|m| u32::from(m.slots.count())).sum();
+        owned == u32::from(shardwright_topology::SLOT_COUNT)
     }
 
     fn replicates(&mut self, i: usize, node: NodeId, primary: NodeId) {
@@ -346,6 +218,48 @@ impl Lint<'_> {
         let other = self.primaries.insert(node, primary);
         if other.is_some_and(|other| other != primary) {
             self.fatal(i, ViolationKind::TwoPrimaries { node });
+        }
+        self.leaves(i, node, primary);
+    }
+
+    /// The primary that a node has a copy of, and whose stream it follows, by its own word.
+    fn copies(&self, node: NodeId) -> Option<NodeId> {
+        let view = self.o.view_of(node)?;
+        match view.server.replication {
+            Replication::Replica {
+                link_up: true,
+                syncing: false,
+                ..
+            } => view.own()?.primary,
+            Replication::Replica { .. } | Replication::Primary { .. } => None,
+        }
+    }
+
+    /// A replica in sync is taken from a primary that lives only if another one stays in sync there. Or for a better
+    /// place, if the receiver keeps one that can come in exchange, everyone was heard, and nothing else moves.
+    fn leaves(&mut self, i: usize, node: NodeId, to: NodeId) {
+        let Some(from) = self.copies(node).filter(|from| *from != to) else {
+            return;
+        };
+        let lives = self.o.view_of(from).and_then(NodeView::own);
+        let keeps = |primary: NodeId| {
+            let mut others = self.o.views().map(|(_, v)| v.id);
+            others.any(|id| !self.moved.contains(&id) && self.copies(id) == Some(primary))
+        };
+        let owns = lives.is_some_and(|own| own.role == Role::Primary && !own.slots.is_empty());
+        if !owns || keeps(from) {
+            return;
+        }
+        let place = |id: NodeId| self.o.server_of(id).map(|s| &s.place);
+        let beside = |primary: NodeId| match (place(node), place(primary)) {
+            (Some(at), Some(with)) => Some((at.same_host(with), at.same_zone(with))),
+            _ => None,
+        };
+        let better = beside(to).is_some() && beside(to) < beside(from);
+        let heard = |s: &Server| matches!(s.view, Seen::Known(_));
+        let calm = self.o.servers().values().all(heard) && self.moved.len() == 1;
+        if !better || !calm || !keeps(to) {
+            self.fatal(i, ViolationKind::BaresShard { primary: from });
         }
     }
 

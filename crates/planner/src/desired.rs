@@ -11,6 +11,9 @@ pub struct Desired {
     pub authority: Authority,
     /// What to do when a primary dies.
     pub failover: FailoverPolicy,
+    /// How long the host that a server's volume ties it to may be away before the server is made anew elsewhere,
+    /// without the volume, in milliseconds. `None`: the host is waited for.
+    pub recreate_after_ms: Option<u64>,
     /// What a person agreed to.
     pub consent: Consent,
     /// What a person asked for, once.
@@ -27,6 +30,7 @@ impl Desired {
             },
             authority: Authority::Managed,
             failover: FailoverPolicy::Availability,
+            recreate_after_ms: None,
             consent: Consent::default(),
             request: None,
         }

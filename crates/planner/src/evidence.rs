@@ -137,10 +137,18 @@ fn is_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
         // What it said last is newer than the record; and while the recorded node owns slots, its successor at the
         // same server is not yet recorded.
         (None, Some(id)) => {
-            id != node && !owns(id) && s.last_heard.as_ref().is_none_or(|v| v.id != node)
+            let last = s.last_heard.as_ref().is_none_or(|v| v.id != node);
+            id != node && !owns(id) && last && !is_believed_there(o, s, node)
         }
         (None, None) => false,
     }
+}
+
+/// Whether others look for the node at this server: it may live there, and be newer than the record.
+fn is_believed_there(o: &Observed, s: &Server, node: NodeId) -> bool {
+    let believed = o.member(node).filter(|m| m.source == Source::Others);
+    let there = |address: &Address| believed.is_some_and(|m| m.address.same_socket(address));
+    s.address.known().is_some_and(there)
 }
 
 /// Whether every server is known to be another node's: then the node will not return.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use shardwright_topology::{
-    Address, Attempt, AttemptKind, Death, DeathProof, Disk, NodeId, NodeView, Observed, Process,
-    Role, Seen, ServerName, Starter, Timestamp, Why,
+    Address, Attempt, AttemptKind, Death, DeathProof, Disk, NodeId, NodeView, Observed, Place,
+    Process, Role, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
 use crate::Action;
+use crate::safety::in_sync;
 
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
@@ -42,6 +43,19 @@ pub struct Memory {
     wins: BTreeMap<NodeId, Timestamp>,
     /// When a vote about each dead primary was last asked for.
     votes: BTreeMap<NodeId, Timestamp>,
+    /// What each server was last heard to be, and where.
+    posts: BTreeMap<ServerName, Post>,
+    /// Since when all that is so, and all is at rest.
+    steady_since: Option<Timestamp>,
+}
+
+/// One run of a node, whose copy it is, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Post {
+    node: NodeId,
+    run: String,
+    primary: Option<NodeId>,
+    place: Place,
 }
 
 impl Memory {
@@ -96,6 +110,7 @@ impl Memory {
     /// Adds to an observation what is remembered, and takes note of what it shows.
     pub fn recall(&mut self, o: &mut Observed) {
         self.note_wins(o);
+        self.note_places(o);
         self.attempts.retain(|a| {
             let done = o.member(a.node).is_some_and(|m| m.role == Role::Primary);
             !done && o.at.since_ms(a.at) < ATTEMPT_KEPT_MS
@@ -103,6 +118,25 @@ impl Memory {
         o.attempts.clone_from(&self.attempts);
         o.wins.clone_from(&self.wins);
         o.votes.clone_from(&self.votes);
+        o.steady_since = self.steady_since;
+    }
+
+    /// Since when everyone is where it is. A server that is only silent says nothing else than before; one that is dead,
+    /// leaves, or is not in sync is not at rest, and one that was started again begins anew.
+    fn note_places(&mut self, o: &Observed) {
+        let mut posts = BTreeMap::new();
+        let mut rests = true;
+        for (name, server) in o.servers() {
+            let post = match server.view.known() {
+                Some(view) => post(server, view),
+                None => self.posts.get(name).cloned(),
+            };
+            rests &= post.is_some() && !server.leaving && server.process.death().is_none();
+            posts.extend(post.map(|post| (name.clone(), post)));
+        }
+        let same = posts == self.posts;
+        self.posts = posts;
+        self.steady_since = rests.then(|| self.steady_since.filter(|_| same).unwrap_or(o.at));
     }
 
     /// When nodes became primaries, of those whose process was not restarted since.
@@ -132,6 +166,7 @@ impl Memory {
             Action::Switchover { .. } => AttemptKind::Switchover,
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
+            | Action::Recreate { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }
@@ -151,4 +186,14 @@ impl Memory {
             self.attempts.push(Attempt { node, kind, at });
         }
     }
+}
+
+/// The post of a server that was heard; none while it is not in sync.
+fn post(server: &Server, view: &NodeView) -> Option<Post> {
+    Some(Post {
+        node: view.id,
+        run: view.server.run_id.clone(),
+        primary: view.own().filter(|_| in_sync(view))?.primary,
+        place: server.place.clone(),
+    })
 }

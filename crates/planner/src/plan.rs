@@ -5,7 +5,8 @@ use shardwright_topology::{Observed, Timestamp};
 use crate::draft::Draft;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    forget, form, leave, meet, open_slots, promote, replicas, request, settle, start, uncovered,
+    forget, form, leave, meet, open_slots, promote, recreate, replicas, request, settle, spread,
+    start, uncovered,
 };
 use crate::{Desired, Limits, Step, Waiting};
 
@@ -36,7 +37,8 @@ impl Plan {
 /// Decides what is to be done now. Total: it cannot fail. The same input gives the same plan.
 ///
 /// The order is the safety story: who belongs here; coverage (every slot has a living owner, and everyone knows it);
-/// then redundancy; then what a person asked for. A later group acts only once the earlier has nothing left to do.
+/// then redundancy; then what a person asked for; and at last, when all is at rest, better places. A later group acts
+/// only once the earlier has nothing left to do.
 pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     let standings = standings(d, o);
     let ours = without_strangers(o, &standings);
@@ -44,7 +46,8 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     settle::strangers(&mut p);
     promote::dead_primaries(&mut p);
     start::dead_servers(&mut p);
-    match form::stage(&mut p) {
+    let stage = form::stage(&mut p);
+    match stage {
         form::Stage::Formed => {
             meet::the_cluster(&mut p);
             leave::leaving_primaries(&mut p);
@@ -59,7 +62,9 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
         }
         form::Stage::Forming | form::Stage::Lost => {}
     }
+    recreate::stranded(&mut p, stage == form::Stage::Formed);
     settle::the_rest(&mut p);
+    spread::replicas(&mut p);
     Plan {
         steps: p.steps,
         waiting: p.waiting.into_iter().collect(),

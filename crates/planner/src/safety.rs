@@ -3,13 +3,14 @@
 use std::fmt;
 
 use shardwright_topology::{
-    Disk, EngineKind, Member, NodeId, Observed, Replication, Role, Server, Source, Timestamp,
+    Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
+    ServerName, Source, Timestamp,
 };
 
 use crate::evidence::Dead;
 use crate::evidence::{RoleSeen, sees_role};
 use crate::rules::promote::candidate;
-use crate::{Desired, Limits};
+use crate::{Authority, Desired, Limits, Shape};
 
 /// Why a dead server is not started.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,7 +49,9 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { owns_slots }) => {
             let never_formed = o.formed.is_none() && !owns_slots;
-            let harmless = d.consent.lose_data || never_formed || follows(o, member, *owns_slots);
+            let followed =
+                follows(o, member, *owns_slots) && !(*owns_slots && claimed_better(o, server));
+            let harmless = d.consent.lose_data || never_formed || followed;
             (!harmless).then_some(NoStart::OldData)
         }
     }
@@ -88,6 +91,19 @@ fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
             primary.is_some_and(|p| p.source == Source::Itself || p.slots.is_empty())
         }
     }
+}
+
+/// Whether the node of a dead server, when it was last heard, claimed a slot by a greater epoch than its owner has: it
+/// had just become a primary, others may not have heard of it, and they would all believe it if it came back.
+fn claimed_better(o: &Observed, server: &Server) -> bool {
+    let Some(own) = server.last_heard.as_ref().and_then(|v| v.own()) else {
+        return false;
+    };
+    let older = |slot| {
+        let owner = o.owner(slot).and_then(|id| o.member(id));
+        owner.is_some_and(|m| m.id != own.id && m.epoch < own.epoch)
+    };
+    own.role == Role::Primary && own.slots.slots().any(older)
 }
 
 /// A replica of this primary that was not heard, and is not proved dead: it may hold a fresher copy, and the others
@@ -247,4 +263,231 @@ pub fn why_not_switch_over(
     }
     why.extend(won_lately(o, l, replica, now).map(|left_ms| NoSwitchover::WonLately { left_ms }));
     why
+}
+
+/// Why no replica is moved to a better place.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NoSpread {
+    /// Others run the cluster, or it is kept in the shape it has.
+    NotOurs,
+    /// A person asked for something: that comes first, and may be against it.
+    Asked,
+    /// A server was not heard: its host may only be away.
+    Unheard {
+        /// Which.
+        server: ServerName,
+    },
+    /// A server was told to end, and will be elsewhere soon.
+    Leaving {
+        /// Which.
+        server: ServerName,
+    },
+    /// Not every slot has one owner that was heard.
+    SlotsUnserved,
+    /// The host of a server is away, or one that its volume ties it to: it may return.
+    HostAway {
+        /// The host.
+        host: String,
+    },
+    /// A slot is half moved.
+    SlotOpen {
+        /// At which node.
+        node: NodeId,
+    },
+    /// A replica has no full copy, or no link to its primary.
+    NotInSync {
+        /// Which.
+        node: NodeId,
+    },
+    /// All this has not been so for long enough.
+    NotSteady {
+        /// How long to wait yet, in milliseconds.
+        left_ms: u64,
+    },
+}
+
+impl fmt::Display for NoSpread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOurs => f.write_str("the cluster is kept in the shape it has"),
+            Self::Asked => f.write_str("what was asked for comes first"),
+            Self::Unheard { server } => write!(f, "{server} is not heard"),
+            Self::Leaving { server } => write!(f, "{server} is being stopped"),
+            Self::SlotsUnserved => f.write_str("not every slot is served"),
+            Self::HostAway { host } => write!(f, "{host} is away"),
+            Self::SlotOpen { node } => write!(f, "a slot is open at {node:?}"),
+            Self::NotInSync { node } => write!(f, "replica {node:?} is not in sync"),
+            Self::NotSteady { left_ms } => {
+                let seconds = left_ms.div_ceil(1_000);
+                write!(f, "it was not at rest for long enough; {seconds} s more")
+            }
+        }
+    }
+}
+
+/// The first reason why no replica may be moved to a better place just now, if there is one.
+pub fn why_not_spread(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Option<NoSpread> {
+    if d.authority != Authority::Managed || d.shape == Shape::AsFound {
+        return Some(NoSpread::NotOurs);
+    }
+    if d.request.is_some() {
+        return Some(NoSpread::Asked);
+    }
+    for server in o.servers().values() {
+        let server_name = server.name.clone();
+        if server.view.known().is_none() {
+            return Some(NoSpread::Unheard {
+                server: server_name,
+            });
+        }
+        if server.leaving {
+            return Some(NoSpread::Leaving {
+                server: server_name,
+            });
+        }
+    }
+    if let Some(host) = o.servers().values().find_map(|s| host_away(&s.place)) {
+        return Some(NoSpread::HostAway { host });
+    }
+    if !all_served(o) || !o.contested().is_empty() {
+        return Some(NoSpread::SlotsUnserved);
+    }
+    for (_, view) in o.views() {
+        let node = view.id;
+        if view.own().is_none_or(|own| !own.open.is_empty()) {
+            return Some(NoSpread::SlotOpen { node });
+        }
+        if !in_sync(view) {
+            return Some(NoSpread::NotInSync { node });
+        }
+    }
+    let steady_ms = o.steady_since.map_or(0, |since| now.since_ms(since));
+    let left_ms = l.spread_after_ms.saturating_sub(steady_ms);
+    (left_ms > 0).then_some(NoSpread::NotSteady { left_ms })
+}
+
+/// Whether a node is a primary, or a replica that has its copy and follows its primary's stream.
+pub(crate) fn in_sync(view: &NodeView) -> bool {
+    match (view.own().map(|own| own.role), &view.server.replication) {
+        (Some(Role::Primary), Replication::Primary { .. }) => true,
+        (
+            Some(Role::Replica),
+            Replication::Replica {
+                link_up, syncing, ..
+            },
+        ) => *link_up && !syncing,
+        (None | Some(Role::Primary | Role::Replica), _) => false,
+    }
+}
+
+/// A host that is away, of those where the server runs or may run.
+fn host_away(place: &Place) -> Option<String> {
+    let here = place.host.clone().filter(|_| place.away_since.is_some());
+    let tied = place.tied.as_ref().filter(|tied| tied.away_since.is_some());
+    here.or_else(|| tied.map(|tied| tied.host.clone()))
+}
+
+/// Why a server that its volume ties to a host is not made anew elsewhere, without the volume.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NoRecreate {
+    /// Nothing ties it to a host.
+    NotTied,
+    /// The host is well: the server can run there.
+    HostIsThere,
+    /// The server speaks.
+    Speaks,
+    /// The host is to be waited for.
+    ToWait,
+    /// The host is away, but not for long enough.
+    NotYet {
+        /// How long it still has, in milliseconds.
+        left_ms: u64,
+    },
+    /// It is not known which node's data the volume holds.
+    DataUnknown,
+    /// The node owns slots: its volume may be the freshest copy, until another is confirmed as their owner.
+    OwnsSlots {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node was a replica, and its primary does not speak: the volume may be the last copy.
+    PrimarySilent {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// Nobody tells of the node, and not every slot has an owner that speaks: what it had may be missing.
+    SomeSlotsSilent,
+    /// Another is made anew first: what is seen next may keep this one. Or something more urgent is at work.
+    NotItsTurn,
+}
+
+impl fmt::Display for NoRecreate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTied => f.write_str("nothing ties it to a host"),
+            Self::HostIsThere => f.write_str("its host is well"),
+            Self::Speaks => f.write_str("it answers"),
+            Self::ToWait => f.write_str("storage.onUnreachable is Wait"),
+            Self::NotYet { left_ms } => {
+                write!(f, "it may return for {} s more", left_ms.div_ceil(1_000))
+            }
+            Self::DataUnknown => f.write_str("it is not known whose data the volume holds"),
+            Self::OwnsSlots { node } => {
+                write!(
+                    f,
+                    "node {node:?} owns slots: no other copy of them is confirmed"
+                )
+            }
+            Self::PrimarySilent { primary } => write!(
+                f,
+                "its primary {primary:?} does not answer: the volume may be the last copy"
+            ),
+            Self::SomeSlotsSilent => {
+                f.write_str("not all slots are served: the volume may be the last copy of some")
+            }
+            Self::NotItsTurn => f.write_str("something else is done first"),
+        }
+    }
+}
+
+/// Why the volume of this server may not be given up, if it may not.
+///
+/// The host may be cut off only, and the server live on there. So this needs no proof of a death: it needs that nothing
+/// is lost with the volume. The other copies of the shard must speak now, and the node must own nothing.
+pub fn why_not_recreate(d: &Desired, o: &Observed, server: &Server) -> Option<NoRecreate> {
+    let Some(tied) = &server.place.tied else {
+        return Some(NoRecreate::NotTied);
+    };
+    let Some(since) = tied.away_since else {
+        return Some(NoRecreate::HostIsThere);
+    };
+    if server.view.known().is_some() {
+        return Some(NoRecreate::Speaks);
+    }
+    let Some(after_ms) = d.recreate_after_ms else {
+        return Some(NoRecreate::ToWait);
+    };
+    let left_ms = after_ms.saturating_sub(o.at.since_ms(since));
+    if left_ms > 0 {
+        return Some(NoRecreate::NotYet { left_ms });
+    }
+    let Some(node) = server.recorded_id else {
+        return Some(NoRecreate::DataUnknown);
+    };
+    match o.member(node) {
+        Some(member) if !member.slots.is_empty() => Some(NoRecreate::OwnsSlots { node }),
+        Some(Member {
+            role: Role::Replica,
+            primary: Some(primary),
+            ..
+        }) => {
+            let is_served = |m: &Member| {
+                m.source == Source::Itself && m.role == Role::Primary && !m.slots.is_empty()
+            };
+            let lives = o.member(*primary).is_some_and(is_served);
+            (!lives).then_some(NoRecreate::PrimarySilent { primary: *primary })
+        }
+        // A primary without slots, a replica of nobody, or one that was forgotten: its shard may be any.
+        Some(_) | None => (!all_served(o)).then_some(NoRecreate::SomeSlotsSilent),
+    }
 }

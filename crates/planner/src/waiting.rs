@@ -4,6 +4,9 @@ use std::fmt;
 
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
+use crate::Shared;
+use crate::safety::NoRecreate;
+
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Foreign {
@@ -34,6 +37,40 @@ impl fmt::Display for Foreign {
             Self::OwnsSlots { slots } => write!(f, "it already owns slots {slots}"),
             Self::NotAsked => f.write_str("it is a new node, and nobody asked to let it join"),
         }
+    }
+}
+
+/// By what a replica is to get a better place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SpreadBy {
+    /// It changes roles with its primary.
+    Role,
+    /// It takes a copy of another primary.
+    Copy,
+}
+
+/// A move for a better place.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Spread {
+    /// The replica that will move: the one that shares its place, or one in whose stead it is enough that roles change.
+    pub replica: NodeId,
+    /// Its primary, whose role it takes; or the primary that it will copy.
+    pub primary: NodeId,
+    /// By what.
+    pub by: SpreadBy,
+    /// What is shared.
+    pub shared: Shared,
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.by {
+            SpreadBy::Role => "takes the role of primary",
+            SpreadBy::Copy => "moves to primary",
+        };
+        let (replica, primary, shared) = (self.replica, self.primary, &self.shared);
+        let once = "once all was at rest for a while";
+        write!(f, "replica {replica:?} {how} {primary:?} {once}: {shared}")
     }
 }
 
@@ -88,6 +125,15 @@ pub enum Waiting {
         server: ServerName,
         /// Why.
         why: Why,
+    },
+    /// A server's volume ties it to a host that is away, and it is not made anew elsewhere.
+    Stranded {
+        /// Which.
+        server: ServerName,
+        /// The host.
+        host: String,
+        /// Why it waits.
+        why: NoRecreate,
     },
     /// A server is not started: its memory was the only or freshest copy, and a start would empty its replicas.
     StartHeld {
@@ -163,6 +209,15 @@ pub enum Waiting {
         /// How many it needs.
         want: u16,
     },
+    /// A shard lacks a replica, and gets one of another shard once that keeps a copy without it.
+    Lend {
+        /// The replica that will go.
+        replica: NodeId,
+        /// The primary that lacks one.
+        primary: NodeId,
+    },
+    /// A replica shares a place with another copy of its shard, and moves once all has been at rest for a while.
+    Spread(Spread),
     /// An open slot whose keys could not be counted at both ends, so that its direction is not known.
     OpenSlot {
         /// The slot.
@@ -200,6 +255,7 @@ impl Waiting {
             | Self::ShardsDiffer { .. } => true,
             Self::Contested { .. }
             | Self::ServerUnheard { .. }
+            | Self::Stranded { .. }
             | Self::PrimarySilent { .. }
             | Self::NoCandidate { .. }
             | Self::SiblingUnheard { .. }
@@ -209,6 +265,8 @@ impl Waiting {
             | Self::Views { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::Lend { .. }
+            | Self::Spread { .. }
             | Self::OpenSlot { .. }
             | Self::Request { .. } => false,
         }
@@ -236,6 +294,7 @@ impl fmt::Display for Waiting {
             }
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
+            Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
             Self::StartHeld { server } => {
                 write!(
                     f,
@@ -283,6 +342,8 @@ impl fmt::Display for Waiting {
                 let replicas = format_args!("{have} of {want} replicas");
                 write!(f, "primary {primary:?} has {replicas}, and no node is free")
             }
+            Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
+            Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => {
                 write!(
                     f,
@@ -293,6 +354,16 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
+}
+
+fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
+    format!("{server} waits for {host}, which is away and has its volume: {why}")
+}
+
+fn lend(replica: NodeId, primary: NodeId) -> String {
+    format!(
+        "replica {replica:?} moves to primary {primary:?} once its shard keeps a copy without it"
+    )
 }
 
 fn behind(lag_bytes: Option<u64>) -> String {

@@ -328,6 +328,11 @@ pub enum HostState {
     NotReady(Timestamp),
 }
 
+impl HostState {
+    /// The time where none is told.
+    pub(crate) const NOT_TOLD: Timestamp = Timestamp(0);
+}
+
 /// A Kubernetes node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostFact {
@@ -349,9 +354,10 @@ impl HostFact {
         let state = match ready {
             Some(c) if c.status == "True" => HostState::Ready,
             Some(c) => {
-                HostState::NotReady(c.last_transition_time.as_ref().map_or(Timestamp(0), millis))
+                let since = c.last_transition_time.as_ref();
+                HostState::NotReady(since.map_or(HostState::NOT_TOLD, millis))
             }
-            None => HostState::NotReady(Timestamp(0)),
+            None => HostState::NotReady(HostState::NOT_TOLD),
         };
         Some(Self {
             name: node.metadata.name.clone()?,

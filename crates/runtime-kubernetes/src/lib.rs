@@ -18,7 +18,6 @@ mod seats;
 mod store;
 mod stranded;
 mod visit;
-pub mod volumes;
 mod wake;
 pub mod wish;
 mod world;

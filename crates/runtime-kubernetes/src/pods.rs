@@ -284,6 +284,7 @@ impl Runtime for Pods {
             claims: &claims,
             set: set.as_ref(),
             hosts: &self.hosts(&pods),
+            missed: &self.missed,
             volumes: &self.volumes,
             gates: &self.gates,
             now,
@@ -331,6 +332,10 @@ impl Runtime for Pods {
             .map_err(|e| RuntimeError::because(format!("cannot release {server}"), e))?;
         self.gates.remove(&pod.name);
         Ok(())
+    }
+
+    async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError> {
+        self.give_up_volume(server, host).await
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

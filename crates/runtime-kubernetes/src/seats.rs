@@ -9,10 +9,10 @@ use std::sync::Arc;
 use shardwright_runtime::Seat;
 use shardwright_topology::{
     Address, Death, DeathProof, Disk, Formed, Host, NodeId, Place, Process, Seen, ServerName,
-    Starter, Timestamp, Why,
+    Starter, Tied, Timestamp, Why,
 };
 
-use crate::facts::{ClaimFact, Container, HostFact, PodFact, SetFact, VolumeFact};
+use crate::facts::{ClaimFact, Container, HostFact, HostState, PodFact, SetFact, VolumeFact};
 use crate::names::{self, Names};
 
 /// What the start gate of a pod said.
@@ -44,6 +44,8 @@ pub struct Sight<'a> {
     pub set: Option<&'a SetFact>,
     /// The Kubernetes nodes that pods are on or volumes are tied to.
     pub hosts: &'a BTreeMap<String, Arc<HostFact>>,
+    /// Since when Kubernetes nodes that volumes are tied to are missed, of those that tell no time themselves.
+    pub missed: &'a BTreeMap<String, Timestamp>,
     /// The volumes of the claims, by name, as far as they could be read.
     pub volumes: &'a BTreeMap<String, VolumeFact>,
     /// What gates said, by pod, of the pod (by its uid) that was asked.
@@ -154,9 +156,22 @@ fn place(
         .and_then(|name| sight.hosts.get(name)?.zone.clone());
     Place {
         zone: of_host.or_else(|| volume.and_then(|volume| volume.zone.clone())),
+        away_since: host.as_ref().and_then(|name| away_since(sight, name)),
+        tied: tied_to.map(|host| Tied {
+            away_since: away_since(sight, &host),
+            host,
+        }),
         host,
-        pinned_by_volume: tied_to.is_some(),
         leave_rank: ordinal,
+    }
+}
+
+/// Since when a Kubernetes node is known to be away; of one that tells no time, since when we have missed it.
+fn away_since(sight: &Sight<'_>, host: &str) -> Option<Timestamp> {
+    match sight.hosts.get(host).map(|host| host.state) {
+        Some(HostState::Ready) => None,
+        Some(HostState::NotReady(since)) if since != HostState::NOT_TOLD => Some(since),
+        Some(HostState::NotReady(_)) | None => sight.missed.get(host).copied(),
     }
 }
 

@@ -19,6 +19,7 @@ struct Scene {
     claims: Vec<Arc<ClaimFact>>,
     set: Option<SetFact>,
     hosts: BTreeMap<String, Arc<HostFact>>,
+    missed: BTreeMap<String, Timestamp>,
     volumes: BTreeMap<String, VolumeFact>,
     gates: BTreeMap<String, (String, GateReport)>,
     aof: bool,
@@ -31,6 +32,7 @@ impl Scene {
             claims: Vec::new(),
             set: None,
             hosts: BTreeMap::new(),
+            missed: BTreeMap::new(),
             volumes: BTreeMap::new(),
             gates: BTreeMap::new(),
             aof: true,
@@ -53,6 +55,7 @@ impl Scene {
             claims: &self.claims,
             set: self.set.as_ref(),
             hosts: &self.hosts,
+            missed: &self.missed,
             volumes: &self.volumes,
             gates: &self.gates,
             now: Timestamp(5),
@@ -312,10 +315,14 @@ fn places_come_from_the_kubernetes_node_and_the_volume() {
     }));
     let host = Arc::new(HostFact::of(&node).expect("a node"));
     scene.hosts.insert("node-1".to_owned(), host);
-    let place = |zone: Option<&str>, host: Option<&str>, pinned_by_volume| Place {
+    let place = |zone: Option<&str>, host: Option<&str>, tied: bool| Place {
         zone: zone.map(str::to_owned),
         host: host.map(str::to_owned),
-        pinned_by_volume,
+        away_since: None,
+        tied: host.filter(|_| tied).map(|host| Tied {
+            host: host.to_owned(),
+            away_since: None,
+        }),
         leave_rank: 0,
     };
     assert_eq!(
@@ -343,4 +350,43 @@ fn places_come_from_the_kubernetes_node_and_the_volume() {
     assert_eq!(scene.first().place, place(Some("z3"), None, false));
     let free = volume("kubernetes.io/hostname", json!(["node-1", "node-2"]));
     assert_eq!(free, VolumeFact::default());
+}
+
+#[test]
+fn a_kubernetes_node_is_away_since_it_said_so_or_was_missed() {
+    let mut scene = Scene::of(pod("redis-0", running(), json!({})));
+    scene.claims = vec![claim_of(claim(&json!({})))];
+    let tied = VolumeFact {
+        host: Some("node-1".to_owned()),
+        zone: None,
+    };
+    scene.volumes = [("v".to_owned(), tied)].into();
+    let away = |scene: &Scene| {
+        let place = scene.first().place;
+        let tied = place.tied.and_then(|tied| tied.away_since);
+        assert_eq!(place.away_since, tied, "the pod is where its volume is");
+        tied.map(|since| since.0)
+    };
+    let node = |condition: Value| {
+        let node: Node = read(json!({
+            "metadata": {"name": "node-1"}, "status": {"conditions": [condition]},
+        }));
+        BTreeMap::from([(
+            "node-1".to_owned(),
+            Arc::new(HostFact::of(&node).expect("a node")),
+        )])
+    };
+    // Nothing is known of it: it may be well, until we have missed it.
+    assert_eq!(away(&scene), None);
+    scene.missed.insert("node-1".to_owned(), Timestamp(3));
+    assert_eq!(away(&scene), Some(3));
+    scene.hosts = node(json!({
+        "type": "Ready", "status": "Unknown", "lastTransitionTime": "1970-01-01T00:00:02Z",
+    }));
+    assert_eq!(away(&scene), Some(2_000));
+    // It tells no time.
+    scene.hosts = node(json!({"type": "Ready", "status": "False"}));
+    assert_eq!(away(&scene), Some(3));
+    scene.hosts = node(json!({"type": "Ready", "status": "True"}));
+    assert_eq!(away(&scene), None);
 }

@@ -1,5 +1,5 @@
-//! Pods that their volumes tie to a Kubernetes node that is away, and how a volume is given up. Whether it may be is
-//! for [`may_recreate`](crate::volumes::may_recreate) to say.
+//! How the volume of a pod is given up that is tied to a Kubernetes node that is away. Whether it may be is the
+//! planner's to say.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
@@ -10,56 +10,58 @@ use shardwright_topology::{ServerName, Timestamp};
 use crate::facts::{HostState, PodFact};
 use crate::pods::Pods;
 use crate::request::{RequestError, ask};
-use crate::volumes::Stranded;
 
 impl Pods {
-    /// The pods whose volume can be used on one Kubernetes node only, and that is away.
-    pub fn stranded(&self) -> Vec<Stranded> {
-        let claims = self.world.claims(&self.key);
-        let tied = claims.iter().filter_map(|claim| {
-            let host = self.volumes.get(claim.volume.as_ref()?)?.host.clone()?;
-            let pod = (0..self.cluster.nodes())
-                .map(|n| self.names.pod(n))
-                .find(|pod| self.names.claim(pod) == claim.name)?;
-            let away_since = self.away_since(&host)?;
-            Some(Stranded {
-                server: ServerName(pod),
-                host,
-                away_since: Some(away_since),
-            })
-        });
-        tied.collect()
-    }
-
-    /// Since when a Kubernetes node is away; of one that was removed, since when we have missed it.
-    fn away_since(&self, host: &str) -> Option<Timestamp> {
-        match self.world.host(host).map(|host| host.state) {
-            Some(HostState::Ready) => None,
-            Some(HostState::NotReady(since)) => Some(since),
-            None => self.missed.get(host).copied(),
-        }
-    }
-
-    /// Notes which of the Kubernetes nodes that volumes are tied to are not there.
+    /// Notes which of the Kubernetes nodes that volumes are tied to are not there, or do not say since when they are
+    /// not well.
     pub(crate) fn miss_hosts(&mut self, now: Timestamp) {
         let tied = self.volumes.values().filter_map(|v| v.host.clone());
-        let missing: Vec<String> = tied.filter(|h| self.world.lacks_host(h)).collect();
+        let untold = |host: &str| {
+            let state = self.world.host(host).map(|host| host.state);
+            state == Some(HostState::NotReady(HostState::NOT_TOLD))
+        };
+        let missing: Vec<String> = tied
+            .filter(|h| self.world.lacks_host(h) || untold(h))
+            .collect();
         self.missed.retain(|host, _| missing.contains(host));
         for host in missing {
             self.missed.entry(host).or_insert(now);
         }
     }
 
-    /// Deletes a stranded pod and its claim, so that both are made anew elsewhere. The claim first: a pod that is made
-    /// while the old claim stands would take it again.
-    pub async fn give_up_volume(&self, stranded: &Stranded) -> Result<(), RuntimeError> {
-        let name = &stranded.server.0;
+    /// Whether a Kubernetes node is away as far as is known.
+    fn is_away(&self, host: &str) -> bool {
+        match self.world.host(host).map(|host| host.state) {
+            Some(HostState::Ready) => false,
+            Some(HostState::NotReady(_)) => true,
+            None => self.missed.contains_key(host),
+        }
+    }
+
+    /// Deletes a pod and its claim, so that both are made anew elsewhere; refused unless the claim's volume is tied to
+    /// this Kubernetes node, and that is away. The claim first: a pod that is made while the old claim stands would
+    /// take it again.
+    pub(crate) async fn give_up_volume(
+        &self,
+        server: &ServerName,
+        host: &str,
+    ) -> Result<(), RuntimeError> {
+        let name = &server.0;
         let failed = |e: RequestError| {
             RuntimeError::because(format!("the volume of {name} was not given up"), e)
         };
         let claim_name = self.names.claim(name);
         let claims = self.world.claims(&self.key);
-        if let Some(claim) = claims.iter().find(|c| c.name == claim_name && !c.leaving) {
+        let claim = claims.iter().find(|c| c.name == claim_name);
+        let tied = claim
+            .and_then(|claim| self.volumes.get(claim.volume.as_ref()?)?.host.as_deref())
+            .is_some_and(|tied| tied == host);
+        if !tied || !self.is_away(host) {
+            return Err(RuntimeError::new(format!(
+                "the volume of {name} was not given up: it is no longer on {host}, or that is back"
+            )));
+        }
+        if let Some(claim) = claim.filter(|claim| !claim.leaving) {
             let api = Api::<PersistentVolumeClaim>::namespaced(
                 self.world.client().clone(),
                 self.names.namespace(),

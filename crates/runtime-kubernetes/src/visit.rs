@@ -232,6 +232,8 @@ impl Runtime for Visit {
             )));
         }
         let no_hosts = BTreeMap::new();
+        // A visit is too short to miss anybody.
+        let missed = BTreeMap::new();
         Ok(seats::seats(&Sight {
             names: &self.names,
             wanted: self.cluster.nodes(),
@@ -241,6 +243,7 @@ impl Runtime for Visit {
             set: seen.set.as_ref(),
             hosts: self.hosts.as_ref().unwrap_or(&no_hosts),
             volumes: &self.volumes,
+            missed: &missed,
             gates: &self.gates,
             now,
         }))
@@ -265,6 +268,10 @@ impl Runtime for Visit {
     }
 
     async fn start_afresh(&mut self, _: &ServerName) -> Result<(), RuntimeError> {
+        Err(only_looked_at())
+    }
+
+    async fn recreate(&mut self, _: &ServerName, _: &str) -> Result<(), RuntimeError> {
         Err(only_looked_at())
     }
 

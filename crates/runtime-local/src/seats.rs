@@ -35,7 +35,8 @@ impl Local {
         let place = Place {
             zone: host.and_then(|h| h.zone.clone()),
             host: host.map(|h| h.host.clone()),
-            pinned_by_volume: false,
+            away_since: None,
+            tied: None,
             leave_rank: note.index,
         };
         // Only what is down is looked at: a running server's files change under our eyes.
@@ -130,6 +131,12 @@ impl Runtime for Local {
         }
         self.set_aside(&server.0).map_err(failed)?;
         self.start_one(&server.0).map_err(failed)
+    }
+
+    async fn recreate(&mut self, server: &ServerName, _host: &str) -> Result<(), RuntimeError> {
+        Err(RuntimeError::new(format!(
+            "{server} is not made anew: nothing ties a server of this machine to a host"
+        )))
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

@@ -243,6 +243,7 @@ async fn perform(
         Action::Meet { .. }
         | Action::StartServer { .. }
         | Action::StartAfresh { .. }
+        | Action::Recreate { .. }
         | Action::RecordFormed => {}
     }
     Ok(())

@@ -257,6 +257,12 @@ impl Runtime for Guest {
         self.start(server).await
     }
 
+    async fn recreate(&mut self, server: &ServerName, _host: &str) -> Result<(), RuntimeError> {
+        Err(RuntimeError::new(format!(
+            "{server} is not ours to make anew"
+        )))
+    }
+
     async fn record_formed(&mut self, _now: Timestamp) -> Result<(), RuntimeError> {
         Ok(())
     }

@@ -258,6 +258,7 @@ impl<R: Runtime> Keeper<R> {
         match action {
             Action::StartServer { server } => self.runtime.start(server).await?,
             Action::StartAfresh { server } => self.runtime.start_afresh(server).await?,
+            Action::Recreate { server, host } => self.runtime.recreate(server, host).await?,
             Action::RecordFormed => self.runtime.record_formed(at).await?,
             Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }

@@ -76,6 +76,10 @@ pub trait Runtime: Send {
     /// Sets a dead server's data directory aside, and starts it with an empty one. Nothing is deleted.
     async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError>;
 
+    /// Makes a server anew on another host than this one, which is away and to which its volume ties it. The volume is
+    /// given up. Refused if that is no longer so.
+    async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError>;
+
     /// Stores the fact that the cluster is formed.
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError>;
 
@@ -109,6 +113,10 @@ impl Runtime for Box<dyn Runtime> {
 
     async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
         (**self).start_afresh(server).await
+    }
+
+    async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError> {
+        (**self).recreate(server, host).await
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

@@ -174,6 +174,7 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         Waiting::Contested { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
+        | Waiting::Stranded { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
@@ -184,6 +185,8 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
+        | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::Request { .. } => "",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use shardwright_planner::{Desired, FailoverPolicy, Request};
-use shardwright_topology::ServerName;
+use shardwright_topology::{Place, ServerName};
 
 use crate::dice::Dice;
 use crate::facts::Profile;
@@ -11,6 +11,9 @@ use crate::faults::{Ask, Direction, Fault};
 use crate::history::History;
 use crate::model::Persistence;
 use crate::operator::Trouble;
+
+/// Volumes are given up sooner than anyone would want, so that it happens while things go wrong.
+const RECREATE_AFTER_MS: u64 = 1_500;
 
 /// What a history is like, drawn from its seed.
 #[derive(Clone, Debug)]
@@ -26,12 +29,23 @@ pub(crate) struct Setting {
     pub(crate) profile: Profile,
     pub(crate) hosts: u64,
     pub(crate) write_every_ms: u64,
+    /// Whether servers are made anew whose volume is on a host that is away for long.
+    pub(crate) gives_up_volumes: bool,
     pub(crate) faults_from_start: bool,
     pub(crate) stranger_stays: bool,
 }
 
 impl Setting {
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
+    /// The place of a host, by its number. Where there are four hosts, there are two zones.
+    pub(crate) fn place(&self, host: u64) -> Place {
+        Place {
+            host: (self.hosts > 1).then(|| format!("host{host}")),
+            zone: (self.hosts == 4).then(|| format!("zone{}", host % 2)),
+            ..Place::default()
+        }
+    }
+
+    pub(crate) fn draw(dice: &mut Dice, hosts: &mut Dice) -> Self {
         let shapes = [
             (3, 0),
             (3, 1),
@@ -63,6 +77,7 @@ impl Setting {
             },
             hosts: dice.below(5),
             write_every_ms: dice.within((40, 250)),
+            gives_up_volumes: hosts.chance(60),
             faults_from_start: dice.chance(15),
             stranger_stays: dice.chance(50),
         }
@@ -79,8 +94,10 @@ impl Setting {
         } else {
             Desired::guest()
         };
+        let gives_up = self.managed && self.gives_up_volumes;
         Desired {
             failover: policy,
+            recreate_after_ms: gives_up.then_some(RECREATE_AFTER_MS),
             ..desired
         }
     }
@@ -118,6 +135,30 @@ impl History {
         for _ in 0..count {
             let at = self.dice.below(span);
             self.draw_fault(at);
+        }
+        if self.setting.hosts > 1 {
+            self.draw_faults_of_hosts(span);
+        }
+    }
+
+    /// Servers that come back elsewhere, and hosts that are away for a while.
+    fn draw_faults_of_hosts(&mut self, span: u64) {
+        let (count, seats) = (self.hosts.below(4), self.model.seats.len());
+        for _ in 0..count {
+            let at = self.hosts.below(span);
+            let host = self.hosts.below(self.setting.hosts);
+            let place = self.setting.place(host);
+            if !self.setting.managed || self.hosts.chance(60) {
+                let seat = self.hosts.index(seats);
+                self.plan_fault(at, Fault::Rehost(seat, place));
+                continue;
+            }
+            let back = at + self.hosts.within((200, 15_000));
+            let host = place.host.unwrap_or_default();
+            let power = self.hosts.chance(50);
+            self.plan_fault(at, Fault::HostAway(host.clone(), power));
+            self.plan_fault(back, Fault::HostBack(host));
+            self.plan_fault(back, Fault::MendNet);
         }
     }
 

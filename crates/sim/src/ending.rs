@@ -1,5 +1,7 @@
 //! What must be true at the end of a history, read off the model itself.
 
+use std::collections::BTreeMap;
+
 use shardwright_topology::SlotSet;
 
 use crate::faults::open_slots;
@@ -67,9 +69,48 @@ impl History {
         if strangers.iter().any(|s| s.peers.len() > 1) {
             wrong.push("a stranger was taken in".to_owned());
         }
+        wrong.extend(self.badly_placed());
         for what in wrong {
             self.model.accuse(format!("at rest, but {what}"));
         }
+    }
+
+    /// With one replica each a host can hold one copy of each shard, and no more: whatever is beyond that is a pair on
+    /// one host, and nothing else is.
+    fn badly_placed(&self) -> Option<String> {
+        let places: BTreeMap<_, _> = self
+            .nodes()
+            .map(|(i, n)| (n.id, &self.model.seats[i].place.host))
+            .collect();
+        let simple = self.setting.replicas == 1 && self.setting.managed && self.setting.hosts > 1;
+        let paired = self.nodes().all(|(_, n)| {
+            let copies = self.nodes().filter(|(_, r)| r.me().primary == Some(n.id));
+            copies.count() == usize::from(n.is_primary())
+        });
+        if !simple || !paired {
+            return None;
+        }
+        let mut on_host: BTreeMap<_, usize> = BTreeMap::new();
+        for host in places.values() {
+            *on_host.entry(host).or_default() += 1;
+        }
+        let shards = usize::from(self.setting.shards);
+        let fewest: usize = on_host.values().map(|n| n.saturating_sub(shards)).sum();
+        let is_pair = |n: &Node| {
+            n.me()
+                .primary
+                .is_some_and(|p| places.get(&p) == places.get(&n.id))
+        };
+        let pairs = self.nodes().filter(|(_, n)| is_pair(n)).count();
+        (pairs != fewest).then(|| format!("{pairs} pairs are on one host, and could be {fewest}"))
+    }
+
+    /// Whether a node believes that one who is nowhere owns slots.
+    fn believes_in_the_gone(&self, n: &Node) -> bool {
+        let gone = |id| self.model.home(id).is_none();
+        n.peers
+            .iter()
+            .any(|(id, p)| gone(*id) && !p.slots.is_empty())
     }
 
     /// Whether the truth is such that only a person can go on, and why.
@@ -95,6 +136,9 @@ impl History {
                 "a broken-off move left {owners} primaries with slots"
             ));
         }
+        if self.struck("open slot") && self.nodes().any(|(_, n)| self.believes_in_the_gone(n)) {
+            return Some("a broken-off move was to a node that is gone".to_owned());
+        }
         if let Some((i, _)) = self
             .nodes()
             .find(|(_, n)| n.is_primary() && n.me().slots.is_empty() && !n.data.is_empty())
@@ -115,14 +159,19 @@ impl History {
         if owners != usize::from(self.setting.shards) && self.model.oracle.consent {
             return Some("a shard was given up".to_owned());
         }
-        let kept: SlotSet = self
+        let gone = |i: usize| !seats[i].running && seats[i].persistence == Persistence::Off;
+        // What a switchover gave away just before its heir died is not kept by the old primary.
+        let newer = |n: &Node| {
+            let heirs = self.nodes().filter(|(i, h)| {
+                gone(*i) && h.is_primary() && h.me().epoch > n.me().epoch && h.id != n.id
+            });
+            heirs.fold(SlotSet::empty(), |all, (_, h)| all.union(&h.me().slots))
+        };
+        let kept = self
             .nodes()
-            .filter(|(i, n)| {
-                let lost = !seats[*i].running && seats[*i].persistence == Persistence::Off;
-                n.is_primary() && !lost
-            })
-            .flat_map(|(_, n)| n.me().slots.ranges().iter().copied())
-            .collect();
+            .filter(|(i, n)| n.is_primary() && !gone(*i))
+            .map(|(_, n)| n.me().slots.difference(&newer(n)))
+            .fold(SlotSet::empty(), |all, slots| all.union(&slots));
         // A replica's copy counts for what its primary says it owns; for one that is silent, what the replica believes.
         let copied: SlotSet = self
             .nodes()
@@ -133,7 +182,7 @@ impl History {
                     .nodes()
                     .find(|(i, h)| h.id == head && seats[*i].running);
                 match lives {
-                    Some((_, h)) => Some(h.me().slots.clone()),
+                    Some((_, h)) => Some(h.me().slots.difference(&newer(h))),
                     None => n.peers.get(&head).map(|p| p.slots.clone()),
                 }
             })

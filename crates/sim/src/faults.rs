@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{OpenSlot, Slot, SlotSet};
+use shardwright_topology::{OpenSlot, Place, Slot, SlotSet, Tied, Timestamp};
 
 use crate::commands::Command;
 use crate::model::{Model, Persistence};
@@ -17,6 +17,11 @@ pub(crate) enum Fault {
     Tear(usize),
     /// Killed, and comes back at a new address.
     Move(Vec<usize>),
+    /// Killed, and comes back on another host, at a new address, with its disk.
+    Rehost(usize, Place),
+    /// A host is away, with all its servers and the volumes that tie them to it: it lost power, or only the network.
+    HostAway(String, bool),
+    HostBack(String),
     /// Both killed; each comes back at the other's address.
     Swap(usize, usize),
     Wipe(Vec<usize>),
@@ -46,11 +51,14 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 25] = [
+pub(crate) const KINDS: [&str; 28] = [
     "kill",
     "kill several",
     "new address",
     "new addresses",
+    "new host",
+    "host without power",
+    "host without network",
     "addresses swapped",
     "directory lost",
     "directories lost",
@@ -102,6 +110,9 @@ impl Fault {
             Self::Tear(_) => Some("table torn"),
             Self::Move(seats) if seats.len() == 1 => Some("new address"),
             Self::Move(_) => Some("new addresses"),
+            Self::Rehost(..) => Some("new host"),
+            Self::HostAway(_, true) => Some("host without power"),
+            Self::HostAway(_, false) => Some("host without network"),
             Self::Swap(..) => Some("addresses swapped"),
             Self::Wipe(seats) if seats.len() == 1 => Some("directory lost"),
             Self::Wipe(_) => Some("directories lost"),
@@ -124,6 +135,7 @@ impl Fault {
             Self::Ask(Ask::Join) => Some("asked: join"),
             Self::MendNet
             | Self::OperatorMend
+            | Self::HostBack(_)
             | Self::Thaw(_)
             | Self::SlowBus(_)
             | Self::SlowStream(_)
@@ -146,6 +158,13 @@ impl Fault {
                     model.seats[*seat].at = model.fresh_address();
                 }
             }
+            Self::Rehost(seat, place) => {
+                kill(&[*seat], model, operator);
+                model.seats[*seat].at = model.fresh_address();
+                model.seats[*seat].place = place.clone();
+            }
+            Self::HostAway(host, power) => host_away(host, *power, model, operator),
+            Self::HostBack(host) => host_back(host, model),
             Self::Swap(a, b) => {
                 kill(&[*a, *b], model, operator);
                 let at = model.seats[*a].at;
@@ -209,6 +228,42 @@ fn kill(seats: &[usize], model: &mut Model, operator: &mut Operator) {
     // A held connection closes at once where the operator has one.
     if seats.iter().any(|s| !model.operator_cut.contains(s)) {
         operator.wake(model);
+    }
+}
+
+fn host_away(host: &str, power: bool, model: &mut Model, operator: &mut Operator) {
+    let here = |s: &crate::model::Seat| s.place.host.as_deref() == Some(host) && !s.foreign;
+    let seats: Vec<usize> = (0..model.seats.len())
+        .filter(|i| here(&model.seats[*i]))
+        .collect();
+    let away_since = Some(Timestamp(model.now));
+    for seat in &seats {
+        if power {
+            model.kill(*seat);
+        } else {
+            isolate(*seat, Direction::Both, model);
+        }
+        model.disturb(*seat);
+        model.operator_cut.insert(*seat);
+        let place = &mut model.seats[*seat].place;
+        place.away_since = away_since;
+        place.tied = Some(Tied {
+            host: host.to_owned(),
+            away_since,
+        });
+    }
+    operator.wake(model);
+}
+
+/// The network is mended by itself.
+fn host_back(host: &str, model: &mut Model) {
+    for seat in 0..model.seats.len() {
+        let place = &mut model.seats[seat].place;
+        if place.tied.take_if(|tied| tied.host == host).is_some() {
+            place.away_since = None;
+            model.operator_cut.remove(&seat);
+            model.disturb(seat);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_planner::{Consent, Manner, Request};
+use shardwright_planner::{Consent, Manner, Request, Waiting};
 use shardwright_topology::{Place, ServerName};
 
 use crate::dice::Dice;
@@ -59,6 +59,8 @@ pub(crate) struct History {
     pub(crate) operator: Operator,
     pub(crate) setting: Setting,
     pub(crate) dice: Dice,
+    /// For what befalls hosts.
+    pub(crate) hosts: Dice,
     faults: Vec<Fault>,
     struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
@@ -71,20 +73,15 @@ pub(crate) struct History {
 /// Plays the history of a seed; with its text if `verbose`.
 pub fn play(seed: u64, verbose: bool) -> Outcome {
     let mut dice = Dice::of(seed, 0);
-    let setting = Setting::draw(&mut dice);
+    let mut hosts = Dice::of(seed, 8);
+    let setting = Setting::draw(&mut dice, &mut hosts);
     let mut model = Model::new(seed, setting.profile, Trace::new(verbose));
     model
         .trace
         .note(model.now, format_args!("seed {seed}: {setting:?}"));
     let servers = usize::from(setting.shards * (1 + setting.replicas));
     for i in 0..servers {
-        let host = (setting.hosts > 1).then(|| format!("host{}", i as u64 % setting.hosts));
-        let zone = (setting.hosts == 4).then(|| format!("zone{}", i % 2));
-        let place = Place {
-            host,
-            zone,
-            ..Place::default()
-        };
+        let place = setting.place(i as u64 % setting.hosts.max(1));
         model.add_seat(&format!("n{i}"), place, setting.persistence);
     }
     let names = model.seats.iter().map(|s| s.name.clone()).collect();
@@ -95,6 +92,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         operator,
         setting,
         dice,
+        hosts,
         faults: Vec::new(),
         struck: BTreeMap::new(),
         joined: 0,
@@ -149,7 +147,7 @@ impl History {
     /// Forms the cluster; it must be at rest within the bound.
     fn form(&mut self) {
         let from = self.model.now;
-        while !self.settled_since(from) && !self.failed() {
+        while !self.formed_since(from) && !self.failed() {
             if self.model.now > from + REST_MAX_MS {
                 let plan = self.last_plan();
                 self.model.accuse(format!("forming did not end: {plan}"));
@@ -169,6 +167,15 @@ impl History {
             .last
             .as_ref()
             .is_some_and(|(at, plan)| *at > from + 10 && plan.is_settled())
+    }
+
+    /// The same, but for replicas that will move once all was at rest for a while: an operator that often crashes may
+    /// never remember for so long that it was.
+    fn formed_since(&self, from: u64) -> bool {
+        let spreads = |w: &Waiting| matches!(w, Waiting::Spread { .. });
+        self.operator.last.as_ref().is_some_and(|(at, plan)| {
+            *at > from + 10 && plan.steps.is_empty() && plan.waiting.iter().all(spreads)
+        })
     }
 
     pub(crate) fn last_plan(&self) -> String {
@@ -221,7 +228,7 @@ impl History {
         fault.strike(&mut self.model, &mut self.operator);
         let died: Vec<usize> = match &fault {
             Fault::Kill(seats) | Fault::Move(seats) | Fault::Wipe(seats) => seats.clone(),
-            Fault::Tear(seat) => vec![*seat],
+            Fault::Tear(seat) | Fault::Rehost(seat, _) => vec![*seat],
             Fault::Swap(a, b) => vec![*a, *b],
             _ => Vec::new(),
         };
@@ -289,6 +296,8 @@ impl History {
             self.operator.desired.request = None;
         }
         for seat in 0..self.model.seats.len() {
+            let place = &mut self.model.seats[seat].place;
+            (place.away_since, place.tied) = (None, None);
             self.model.thaw(seat);
             if self.model.seats[seat].foreign && !self.setting.stranger_stays {
                 Fault::StrangerLeaves(seat).strike(&mut self.model, &mut self.operator);

@@ -11,7 +11,7 @@ use shardwright_topology::{
 
 use crate::dice::Dice;
 use crate::model::{Event, Model};
-use crate::steps::{groups, holds, kind, named, seat_of};
+use crate::steps::{groups, holds, kind, named, seat_of, spreads};
 
 /// How long an answer is waited for.
 const ASK_TIMEOUT_MS: u64 = 500;
@@ -21,6 +21,9 @@ const BUSY_MS: u64 = 50;
 const WAITING_MS: u64 = 100;
 /// The same when all is at rest.
 const IDLE_MS: u64 = 500;
+
+/// Replicas move sooner than by default: the less patient the planner, the more it does while things go wrong.
+const SPREAD_AFTER_MS: u64 = 2_000;
 
 /// One turn of the operator; the number tells turns of an earlier life.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +84,7 @@ impl Operator {
             desired,
             limits: Limits {
                 node_timeout_ms: crate::facts::NODE_TIMEOUT_MS,
+                spread_after_ms: SPREAD_AFTER_MS,
                 ..Limits::default()
             },
             formed: None,
@@ -389,7 +393,9 @@ impl Operator {
             model.trace.note(model.now, format_args!("stale: {text}"));
             return false;
         }
-        *self.counts.entry(kind(&step.action)).or_insert(0) += 1;
+        for kind in spreads(step).into_iter().chain([kind(&step.action)]) {
+            *self.counts.entry(kind).or_insert(0) += 1;
+        }
         model.trace.note(model.now, format_args!("step: {text}"));
         if let Some(lines) = &mut self.transcript {
             lines.push(text.clone());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Action;
-use shardwright_topology::{NodeId, Observed, Role, SlotSet};
+use shardwright_topology::{NodeId, Observed, OpenSlot, Role, ServerName, SlotSet};
 
 use crate::model::Model;
 use crate::node::Key;
@@ -173,7 +173,7 @@ impl Model {
         if !self.cut.is_empty() {
             self.oracle.cut_until = self.now;
         }
-        let mut takers: Vec<(usize, NodeId, u64, &SlotSet)> = Vec::new();
+        let mut takers: Vec<(usize, NodeId, u64, SlotSet)> = Vec::new();
         let mut slots = 0_u32;
         for (i, s) in self.seats.iter().enumerate() {
             let Some(node) = s.node.as_ref().filter(|_| !s.foreign && self.answers(i)) else {
@@ -181,7 +181,14 @@ impl Model {
             };
             if node.state_ok && node.paused.is_none() && node.is_primary() {
                 slots += u32::from(node.me().slots.count());
-                takers.push((i, node.id, node.me().epoch, &node.me().slots));
+                // Of a slot that it gives away it takes no new key: it asks the client to go on.
+                let given = |o: &OpenSlot| match o {
+                    OpenSlot::Migrating { slot, .. } => Some(*slot),
+                    OpenSlot::Importing { .. } => None,
+                };
+                let given: SlotSet = node.open.iter().filter_map(given).collect();
+                let taken = node.me().slots.difference(&given);
+                takers.push((i, node.id, node.me().epoch, taken));
             }
         }
         if slots <= u32::from(shardwright_topology::SLOT_COUNT) && takers.len() < 2 {
@@ -190,7 +197,7 @@ impl Model {
         let mut found = None;
         for (k, a) in takers.iter().enumerate() {
             for b in &takers[k + 1..] {
-                if !a.3.intersection(b.3).is_empty() {
+                if !a.3.intersection(&b.3).is_empty() {
                     let (newer, older) = if a.2 >= b.2 { (a, b) } else { (b, a) };
                     found = Some((newer.1, older.0));
                 }
@@ -255,6 +262,7 @@ impl Model {
             }
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
             Action::Reset { node } => self.judge_reset(node.node()),
+            Action::Recreate { server, .. } => self.judge_recreation(server),
             Action::AssignSlot { slot, .. } => {
                 let now = self.now;
                 self.oracle.assigned.insert(slot.number(), now);
@@ -405,6 +413,26 @@ impl Model {
         }
     }
 
+    /// The volume of a node that by the truth owns a slot, or copies one who does not live, may be the last copy.
+    fn judge_recreation(&mut self, server: &ServerName) {
+        let found = self.seats.iter().position(|s| s.name == *server);
+        let Some((i, node)) = found.and_then(|i| Some((i, self.seats[i].node.clone()?))) else {
+            return;
+        };
+        let id = node.id;
+        let name = self.name(id);
+        let mut slots = node.me().slots.slots();
+        let owns = node.is_primary() && slots.any(|s| self.true_owner(s.number()) == Some(id));
+        let heads = node.me().primary.into_iter();
+        let alone = heads.filter(|head| self.home(*head).is_none_or(|i| !self.seats[i].running));
+        let last = alone.count() > 0 && node.data.iter().any(|k| !self.held_elsewhere(*k, i));
+        if (owns || last) && !self.oracle.consent {
+            self.accuse(format!(
+                "the volume of {name} is given up, and may be needed"
+            ));
+        }
+    }
+
     fn judge_reset(&mut self, node: NodeId) {
         let Some(i) = self.home(node) else { return };
         let keys: Vec<Key> = self.seats[i]
@@ -431,6 +459,7 @@ fn about(action: &Action) -> Option<NodeId> {
         Action::AssignSlot { owner, .. } => Some(*owner),
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
+        | Action::Recreate { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }

@@ -90,6 +90,25 @@ impl Model {
             .note(self.now, format_args!("{name} loses its directory"));
     }
 
+    /// A server is made anew, with nothing, on a host that is not away. Whoever deletes its pod has it ended wherever it
+    /// may still run: here at once.
+    pub(crate) fn recreate(&mut self, seat: usize, host: &str) -> Result<(), &'static str> {
+        let tied = self.seats[seat].place.tied.as_ref();
+        if tied.is_none_or(|tied| tied.host != host) {
+            return Err("it is tied to no such host");
+        }
+        self.wipe(seat);
+        let well = self.seats.iter().map(|s| &s.place);
+        let place = well.filter(|place| place.away_since.is_none()).min();
+        self.seats[seat].place = place.cloned().unwrap_or_default();
+        self.seats[seat].at = self.fresh_address();
+        self.seats[seat].died = Some(self.now);
+        self.operator_cut.remove(&seat);
+        self.cut.retain(|(from, to)| *from != seat && *to != seat);
+        self.disturb(seat);
+        Ok(())
+    }
+
     pub(crate) fn freeze(&mut self, seat: usize) {
         if self.seats[seat].running {
             self.seats[seat].frozen = true;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shardwright_planner::{Action, Precondition, Step};
+use shardwright_planner::{Action, Precondition, Reason, Step};
 use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
 
 use crate::commands::Command;
@@ -31,6 +31,10 @@ impl Operator {
                 model.start(seat, true);
                 model.disturb(seat);
                 Ok(())
+            }
+            Action::Recreate { server, host } => {
+                let seat = seat_of(server, model).ok_or("no such server")?;
+                model.recreate(seat, host)
             }
             Action::RecordFormed => {
                 if self.formed.is_none() {
@@ -152,6 +156,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::RaiseEpoch { .. } => Command::BumpEpoch,
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
+        | Action::Recreate { .. }
         | Action::RecordFormed
         | Action::MoveKeys { .. } => return None,
     };
@@ -159,9 +164,10 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 19] = [
     "StartServer",
     "StartAfresh",
+    "Recreate",
     "RecordFormed",
     "SetConfigEpoch",
     "AddSlots",
@@ -176,12 +182,26 @@ pub(crate) const KINDS: [&str; 16] = [
     "AssignSlot",
     "RaiseEpoch",
     "MoveKeys",
+    "spread by role",
+    "spread by copy",
 ];
+
+/// By what a step places a replica better, if that is what it is for.
+pub(crate) fn spreads(step: &Step) -> Option<&'static str> {
+    let crowded = matches!(step.because, Reason::Crowded(_));
+    let role = matches!(step.action, Action::Switchover { .. });
+    crowded.then_some(if role {
+        "spread by role"
+    } else {
+        "spread by copy"
+    })
+}
 
 pub(crate) fn kind(action: &Action) -> &'static str {
     match action {
         Action::StartServer { .. } => "StartServer",
         Action::StartAfresh { .. } => "StartAfresh",
+        Action::Recreate { .. } => "Recreate",
         Action::RecordFormed => "RecordFormed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

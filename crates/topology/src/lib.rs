@@ -24,7 +24,7 @@ pub use address::{Address, Host};
 pub use find::{FindError, find_node};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
-pub use place::Place;
+pub use place::{Place, Tied};
 pub use seen::{Seen, Why};
 pub use server::{
     Attempt, AttemptKind, Death, DeathProof, Disk, Formed, Process, Server, ServerName, Starter,

@@ -85,6 +85,9 @@ pub struct Observed {
     pub wins: BTreeMap<NodeId, Timestamp>,
     /// When a vote about each dead primary was last asked for. Kept in memory only.
     pub votes: BTreeMap<NodeId, Timestamp>,
+    /// Since when everyone is in sync, and in the same run, role and place as now, as far as is known. `None` while that
+    /// is not so, or nobody remembers. Kept in memory only.
+    pub steady_since: Option<Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -117,6 +120,7 @@ impl Observed {
             attempts: Vec::new(),
             wins: BTreeMap::new(),
             votes: BTreeMap::new(),
+            steady_since: None,
             servers,
             members,
             owners,

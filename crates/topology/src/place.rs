@@ -1,4 +1,6 @@
-//! Where a server runs, as far as pairing cares.
+//! Where a server runs, and where alone it can run.
+
+use crate::Timestamp;
 
 /// The place of a server: data for pairing, never an ordinal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -7,10 +9,21 @@ pub struct Place {
     pub zone: Option<String>,
     /// The host (a Kubernetes node, a machine, or a label that stands for one), if known.
     pub host: Option<String>,
-    /// True when the server's volume ties it to its host.
-    pub pinned_by_volume: bool,
+    /// Since when that host is known to be away: not well, or gone. `None` while it is not known to be.
+    pub away_since: Option<Timestamp>,
+    /// The one host on which the server's volume can be used, where it is tied to one.
+    pub tied: Option<Tied>,
     /// Servers of a higher rank leave first when the cluster shrinks.
     pub leave_rank: u32,
+}
+
+/// The host that a volume ties its server to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Tied {
+    /// The host.
+    pub host: String,
+    /// Since when it is known to be away. `None` while it is not known to be.
+    pub away_since: Option<Timestamp>,
 }
 
 impl Place {

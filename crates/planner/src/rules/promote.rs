@@ -130,7 +130,7 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
 }
 
 /// Whether a replica's table gives its primary slots that have another owner by now.
-fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId) -> bool {
+pub(crate) fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId) -> bool {
     let row = o.view_of(replica).and_then(|v| v.rows.get(primary.id));
     row.is_some_and(|row| !row.slots.difference(&primary.slots).is_empty())
 }

@@ -1,5 +1,6 @@
 //! Every shard has its replicas, each away from its primary's host, and each follows a primary that owns slots.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
@@ -7,7 +8,8 @@ use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, Unburdened};
 use crate::pairing::{Seat, fill};
-use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting};
+use crate::placement::Cost;
+use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting, safety};
 
 /// Gives replicas to the shards that lack them, from free nodes, else from a shard with more than it needs.
 pub(crate) fn attach(p: &mut Draft<'_>) {
@@ -243,30 +245,41 @@ fn live_replicas(p: &Draft<'_>) -> Live {
     live
 }
 
-/// Takes a replica for a shard from the one with the most live ones: for a bare shard if the lender keeps another,
-/// for one that only lacks some if the lender keeps all that it should have. Returns whether it did.
+/// Takes a replica for a shard from another: for a bare shard if the lender keeps another, for one that only lacks
+/// some if the lender keeps all that it should have. Those with too many lend first; of what they have, what is placed
+/// best then goes, by the cost of [`super::spread`], whose exchanges end here. The lender keeps one that is in sync: for
+/// that is waited. Returns whether one goes, or will.
 fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16) -> bool {
     let declared = p.d.shape != Shape::AsFound;
-    let lenders = seats
-        .iter()
-        .filter_map(|seat| Some((seat, live.get(&seat.primary)?)));
-    let spares = lenders.filter(|(seat, live)| {
-        live.len() >= 2 && (have == 0 || declared && live.len() > usize::from(seat.want))
-    });
-    let spare = spares
-        .map(|(_, live)| live)
-        .max_by_key(|live| live.len())
-        .into_iter()
-        .flatten()
-        .copied()
-        .min_by_key(|id| {
-            let beside = place(p.o, *id).is_some_and(|at| at.same_host(&lacks.place));
-            (beside, *id)
-        });
-    if let Some(spare) = spare {
-        replicate(p, spare, lacks.primary, Reason::ReplicaMissing);
+    let mut loans = Vec::new();
+    for seat in seats {
+        let Some(nodes) = live.get(&seat.primary).filter(|nodes| nodes.len() >= 2) else {
+            continue;
+        };
+        let rich = nodes.len() > usize::from(seat.want);
+        if have > 0 && !(declared && rich) {
+            continue;
+        }
+        for spare in nodes {
+            let stay = || nodes.iter().filter(|id| *id != spare);
+            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(safety::in_sync));
+            let at = place_or_unknown(p.o, *spare);
+            let beside: Vec<Place> = stay().map(|id| place_or_unknown(p.o, *id)).collect();
+            let cost = Cost::of_one(&at, &lacks.place, &lacks.replicas)
+                - Cost::of_one(&at, &seat.place, &beside);
+            loans.push((!rich, cost, !keeps, Reverse(nodes.len()), *spare));
+        }
     }
-    spare.is_some()
+    let Some((_, _, waits, _, replica)) = loans.into_iter().min() else {
+        return false;
+    };
+    let primary = lacks.primary;
+    if waits {
+        p.wait(Waiting::Lend { replica, primary });
+    } else {
+        replicate(p, replica, primary, Reason::ReplicaMissing);
+    }
+    true
 }
 
 /// Makes a node a replica, once it knows its primary by name (else the engine says `Unknown node`).

@@ -5,7 +5,7 @@ use shardwright_topology::{AttemptKind, NodeId, Role};
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
 use crate::rules::forget::forget_everywhere;
-use crate::rules::promote::{candidate, copied};
+use crate::rules::promote::{believes_too_much, candidate, copied};
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
 /// Takes the next step of the request. One that is fulfilled adds nothing.
@@ -92,9 +92,17 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
         let why = format!("{} has the fresher copy; promote that one", fresher.short());
         return refuse(p, why);
     }
+    let too_much = |m| believes_too_much(p.o, m, node);
     let requires = vec![Precondition::IsReplicaOf { node, primary }];
     if p.o.view_of(node).is_none() {
         refuse(p, format!("{} itself is not heard", node.short()));
+    } else if p.o.member(primary).is_some_and(too_much) {
+        let why = format!(
+            "{} does not know yet who took slots of {} since; try again in a second",
+            node.short(),
+            primary.short()
+        );
+        refuse(p, why);
     } else if manner == Manner::Takeover {
         let replica = node;
         p.act_if(Action::Takeover { replica, dead }, Reason::Asked, requires);

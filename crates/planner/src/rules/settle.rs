@@ -17,6 +17,7 @@ impl Draft<'_> {
             | Action::RecordFormed => true,
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
+            | Action::Recreate { .. }
             | Action::Meet { .. }
             | Action::Replicate { .. }
             | Action::Switchover { .. }

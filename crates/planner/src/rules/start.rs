@@ -75,7 +75,8 @@ fn successors_live(p: &Draft<'_>, server: &Server) -> Vec<Precondition> {
     owners_live(p)
 }
 
-fn owners_live(p: &Draft<'_>) -> Vec<Precondition> {
+/// The owners of all slots must still live where they were heard.
+pub(crate) fn owners_live(p: &Draft<'_>) -> Vec<Precondition> {
     let owners = p.o.voters().filter_map(|m| LiveAt::prove(p.o, m.id));
     owners
         .map(|owner| Precondition::LivesAt {

@@ -8,10 +8,10 @@ use shardwright_planner::{
     Action, Desired, Plan, Reason, Request, Severity, Step, ViolationKind, check,
 };
 use shardwright_topology::{
-    Address, ConfigEpoch, Disk, NodeId, Observed, Seen, ServerName, SlotSet,
+    Address, ConfigEpoch, Disk, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
 };
 
-use crate::world::{World, consenting, id, slot, slots, three};
+use crate::world::{NOW, World, consenting, id, slot, slots, three};
 
 /// A plan of these actions.
 fn plan_of(actions: Vec<Action>) -> Plan {
@@ -253,13 +253,13 @@ fn resets_unasked() {
 
 #[test]
 fn bad_primary_and_two_primaries() {
-    let w = healthy();
+    let w = World::formed(3, 2);
     let bad = |primary: &str| ViolationKind::BadPrimary {
         primary: id(primary),
     };
     finds(vec![replicate(&w, "a1", "b1")], &three(), &w, bad("b1"));
     finds(vec![replicate(&w, "a1", "a1")], &three(), &w, bad("a1"));
-    let mut silent = healthy();
+    let mut silent = World::formed(3, 2);
     silent.hush("b");
     finds(vec![replicate(&w, "a1", "b")], &three(), &silent, bad("b"));
     let both = vec![replicate(&w, "a1", "b"), replicate(&w, "a1", "c")];
@@ -269,6 +269,94 @@ fn bad_primary_and_two_primaries() {
         &w,
         ViolationKind::TwoPrimaries { node: id("a1") },
     );
+}
+
+#[test]
+fn gives_up_a_volume() {
+    let step = vec![Action::Recreate {
+        server: ServerName("b1".to_owned()),
+        host: "host-b1".to_owned(),
+    }];
+    let wanted = Desired {
+        recreate_after_ms: Some(1_000),
+        ..three()
+    };
+    let kind = |name: &str| ViolationKind::GivesUpVolume {
+        server: ServerName(name.to_owned()),
+    };
+    let mut w = healthy();
+    finds(step.clone(), &wanted, &w, kind("b1"));
+    let tied = |w: &mut World, name: &str, ms: u64| {
+        w.hush(name).place.tied = Some(Tied {
+            host: format!("host-{name}"),
+            away_since: Some(Timestamp(NOW - ms)),
+        });
+    };
+    tied(&mut w, "b1", 999);
+    finds(step.clone(), &wanted, &w, kind("b1"));
+    tied(&mut w, "b1", 1_000);
+    passes(step.clone(), &wanted, &w);
+    finds(step.clone(), &three(), &w, kind("b1"));
+    let elsewhere = vec![Action::Recreate {
+        server: ServerName("b1".to_owned()),
+        host: "host-x".to_owned(),
+    }];
+    finds(elsewhere, &wanted, &w, kind("b1"));
+    for change in [
+        (|w| w.node("b1").silent = None) as fn(&mut World),
+        |w| w.node("b1").recorded = None,
+        |w| w.hush("b").leaving = false,
+        |w| w.node("b1").recorded = Some(id("b")),
+    ] {
+        let mut other = healthy();
+        tied(&mut other, "b1", 1_000);
+        change(&mut other);
+        finds(step.clone(), &wanted, &other, kind("b1"));
+    }
+    // One at a time.
+    tied(&mut w, "c1", 1_000);
+    let mut both = step;
+    both.push(Action::Recreate {
+        server: ServerName("c1".to_owned()),
+        host: "host-c1".to_owned(),
+    });
+    finds(both, &wanted, &w, kind("c1"));
+}
+
+#[test]
+fn bares_a_shard() {
+    let bares = || ViolationKind::BaresShard { primary: id("a") };
+    let w = healthy();
+    let step = |w: &World| vec![replicate(w, "a1", "b")];
+    finds(step(&w), &three(), &w, bares());
+    // Another copy stays, or what goes is no copy, or its primary does not live.
+    passes(step(&w), &three(), &World::formed(3, 2));
+    for change in [
+        (|w| w.node("a1").syncing = true) as fn(&mut World),
+        |w| w.node("a1").link_up = false,
+        |w| w.hush("a").leaving = false,
+    ] {
+        let mut other = healthy();
+        change(&mut other);
+        passes(step(&w), &three(), &other);
+    }
+    // From its primary's host it may go where one can come back from: one at a time, and all being heard.
+    let mut beside = healthy();
+    beside.node("a1").place = beside.get("a").place.clone();
+    passes(step(&w), &three(), &beside);
+    let both = vec![replicate(&w, "a1", "b"), replicate(&w, "b1", "a")];
+    let found_in_both = found(both, &three(), &beside.observe());
+    assert_eq!(found_in_both.len(), 2, "{found_in_both:?}");
+    for change in [
+        (|w| w.hush("c").leaving = false) as fn(&mut World),
+        |w| w.node("b1").syncing = true,
+        |w| w.node("b").place = w.get("a").place.clone(),
+    ] {
+        let mut other = healthy();
+        other.node("a1").place = other.get("a").place.clone();
+        change(&mut other);
+        finds(step(&w), &three(), &other, bares());
+    }
 }
 
 #[test]
@@ -410,7 +498,7 @@ fn formed_uncovered() {
 
 #[test]
 fn acts_at_a_twin() {
-    let mut w = healthy();
+    let mut w = World::formed(3, 2);
     let step = vec![replicate(&w, "c1", "a")];
     passes(step.clone(), &three(), &w);
     let copy = w.add("copy");

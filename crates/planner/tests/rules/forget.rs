@@ -1,6 +1,7 @@
 //! Nodes that will not return are forgotten, by all in one pass, and only once they own nothing.
 
 use shardwright_planner::Desired;
+use shardwright_planner::evidence::Gone;
 use shardwright_topology::Why;
 
 use crate::world::{World, consenting, id, says, three};
@@ -91,4 +92,19 @@ fn a_node_that_may_return_is_not_forgotten() {
 fn guests_are_never_forgotten_unasked() {
     let w = after_failover();
     assert!(!says(&w.steps(&Desired::guest()), "forget"));
+}
+
+#[test]
+fn one_that_others_look_for_at_a_silent_server_is_not_gone() {
+    // A newer node than the recorded one lives there, and nobody remembers that it spoke.
+    let mut w = World::formed(3, 1);
+    w.hush("b1").recorded = Some(id("old"));
+    assert_eq!(Gone::prove(&three(), &w.observe(), id("b1")), None);
+    assert!(w.steps(&three()).is_empty());
+    // Elsewhere it would have been heard.
+    w.node("b1").address = shardwright_topology::Address::loopback(7_999);
+    for speaker in ["a", "b", "c", "a1", "c1"] {
+        w.believes(speaker, "b1", |row| row.address.port = 7_998);
+    }
+    assert!(Gone::prove(&three(), &w.observe(), id("b1")).is_some());
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shardwright_planner::safety::{
-    may_set_aside, unheard_sibling, why_not_forget, why_not_start, why_not_switch_over,
+    may_set_aside, unheard_sibling, why_not_forget, why_not_recreate, why_not_spread,
+    why_not_start, why_not_switch_over,
 };
 use shardwright_planner::{
     Action, Authority, Desired, FailoverPolicy, Limits, Manner, Plan, Reason, Request, Shape,
@@ -14,7 +15,7 @@ use shardwright_planner::{
 };
 use shardwright_topology::{
     AttemptKind, Death, DeathProof, Disk, Flags, Health, NodeId, Observed, OpenSlot, Process, Role,
-    Seen, ServerName, SlotSet, Timestamp, Why,
+    Seen, ServerName, SlotSet, Tied, Timestamp, Why,
 };
 
 use crate::world::{NOW, Node, World, id, slot, slots};
@@ -110,7 +111,7 @@ fn express(node: &mut Node, genes: Genes) {
         sync,
         age,
         host,
-        _,
+        pin,
     ] = genes;
     if role % 3 == 1 {
         node.primary = Some(named(which));
@@ -164,6 +165,10 @@ fn express(node: &mut Node, genes: Genes) {
     node.link_up = sync % 8 != 7;
     node.uptime_s = [Some(600), Some(0), Some(3), None][usize::from(age % 4)];
     node.place.host = (host % 5 != 4).then(|| format!("host-{}", host % 5));
+    let away_since = (pin % 3 == 2).then(|| Timestamp(NOW - u64::from(pin) * 100));
+    let tied = node.place.host.clone().filter(|_| pin % 3 > 0);
+    node.place.away_since = away_since;
+    node.place.tied = tied.map(|host| Tied { host, away_since });
 }
 
 /// It is dead, by proof, or it may be anything.
@@ -239,6 +244,7 @@ fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> 
         } else {
             FailoverPolicy::KeepEveryWrite
         },
+        recreate_after_ms: (shape >= 64).then_some(10_000),
         consent: shardwright_planner::Consent {
             lose_data: consent % 3 == 2,
         },
@@ -274,6 +280,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         Action::AssignSlot { owner, .. } => nodes.push(*owner),
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
+        | Action::Recreate { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }
@@ -291,15 +298,23 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
 fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
     let limits = Limits::default();
     made.steps.iter().find_map(|step| {
+        let now = Timestamp(NOW);
+        let spreads = matches!(step.because, Reason::Crowded(_));
+        if spreads && (why_not_spread(d, o, &limits, now).is_some() || made.steps.len() > 1) {
+            return Some(step.to_string());
+        }
         let bad = match &step.action {
             Action::StartServer { server } => {
                 step.because != Reason::RestartFirst
                     && why_not_start(d, o, &o.servers()[server]).is_some()
             }
             Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
+            Action::Recreate { server, .. } => {
+                why_not_recreate(d, o, &o.servers()[server]).is_some()
+            }
             Action::Forget { gone, .. } => why_not_forget(d, o, gone.node()).is_some(),
             Action::Switchover { replica, .. } => {
-                !why_not_switch_over(o, &limits, *replica, Timestamp(NOW)).is_empty()
+                !why_not_switch_over(o, &limits, *replica, now).is_empty()
             }
             Action::Takeover { dead, .. } => {
                 step.because != Reason::Asked && unheard_sibling(o, dead.node()).is_some()

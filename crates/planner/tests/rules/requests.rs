@@ -3,7 +3,7 @@
 use shardwright_planner::{Desired, Manner, Request};
 use shardwright_topology::{AttemptKind, ServerName};
 
-use crate::world::{World, id, says, three};
+use crate::world::{World, id, says, slots, three};
 
 fn promote(name: &str, manner: Manner) -> Request {
     Request::Promote {
@@ -94,6 +94,21 @@ fn a_persons_takeover_passes_an_unheard_sibling_and_is_not_repeated_at_once() {
     assert_eq!(w.steps(&d), ["let a1 take over from dead a without votes"]);
     w.asked("a1", AttemptKind::Takeover, 100);
     assert!(w.steps(&d).is_empty());
+}
+
+#[test]
+fn nobody_takes_over_what_it_did_not_hear_was_given_away() {
+    let mut w = World::formed(3, 1);
+    let all = w.get("a").slots.clone();
+    w.node("a").slots = slots(1, 5_460);
+    w.node("b").slots = w.get("b").slots.union(&slots(0, 0));
+    w.believes("a1", "a", move |row| row.slots = all.clone());
+    w.kill("a", 100);
+    for manner in [Manner::Force, Manner::Takeover] {
+        let d = Desired::guest().with(promote("a1", manner));
+        assert!(!says(&w.steps(&d), "dead a"));
+        assert!(says(&w.waits(&d), "does not know yet who took slots of a"));
+    }
 }
 
 #[test]

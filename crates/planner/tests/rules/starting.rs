@@ -1,9 +1,9 @@
 //! Dead servers of ours start again, but never as an old or empty primary.
 
-use shardwright_planner::Desired;
-use shardwright_topology::{Disk, Seen, Why};
+use shardwright_planner::{Desired, layout};
+use shardwright_topology::{Disk, Seen, SlotSet, Why};
 
-use crate::world::{World, consenting, says, three};
+use crate::world::{World, consenting, id, says, three};
 
 #[test]
 fn a_dead_replica_is_started() {
@@ -101,6 +101,24 @@ fn a_dead_primary_with_a_candidate_waits_for_its_successor() {
         let steps = w.steps(&three());
         assert!(!says(&steps, "start a"), "{disk:?}: {steps:?}");
     }
+}
+
+#[test]
+fn one_that_had_just_become_a_primary_is_not_started_without_its_data() {
+    // Nobody but us has heard of it: all others believe in the old primary, which is well.
+    let mut w = World::formed(3, 1);
+    let heir = w.node("a1");
+    (heir.primary, heir.epoch) = (None, 9);
+    heir.slots = layout(3)[0].into();
+    w.kill("a1", 100).disk = Seen::Known(Disk::Stale { owns_slots: true });
+    let heir = w.node("a1");
+    (heir.primary, heir.epoch) = (Some(id("a")), 1);
+    heir.slots = SlotSet::empty();
+    assert!(w.steps(&three()).is_empty());
+    assert!(says(&w.waits(&three()), "a1 is held"));
+    // Once another is the primary by a greater epoch, it may.
+    w.node("a").epoch = 10;
+    assert_eq!(w.steps(&three()), ["start a1"]);
 }
 
 #[test]

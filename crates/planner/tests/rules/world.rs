@@ -79,6 +79,8 @@ pub(crate) struct World {
     /// Who became a primary, and who was voted about: so many ms ago.
     pub(crate) wins: Vec<(NodeId, u64)>,
     pub(crate) votes: Vec<(NodeId, u64)>,
+    /// For how long all was at rest, if that is remembered.
+    pub(crate) steady_ms: Option<u64>,
     /// What some believe of others, against the truth.
     edits: BTreeMap<(NodeId, NodeId), Vec<Edit>>,
 }
@@ -92,6 +94,7 @@ impl World {
             attempts: Vec::new(),
             wins: Vec::new(),
             votes: Vec::new(),
+            steady_ms: Some(60_000),
             edits: BTreeMap::new(),
         }
     }
@@ -384,6 +387,7 @@ impl World {
         let ago = |(id, ms): &(NodeId, u64)| (*id, Timestamp(NOW - ms));
         observed.wins = self.wins.iter().map(ago).collect();
         observed.votes = self.votes.iter().map(ago).collect();
+        observed.steady_since = self.steady_ms.map(|ms| Timestamp(NOW - ms));
         observed
     }
 

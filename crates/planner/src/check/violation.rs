@@ -1,0 +1,203 @@
+//! What the linter finds.
+
+use std::fmt;
+
+use shardwright_topology::{NodeId, ServerName, Slot, SlotSet};
+
+/// How bad a violation is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Severity {
+    /// Odd, but harmless.
+    Note,
+    /// The plan must not be executed.
+    Fatal,
+}
+
+/// What a plan would break.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ViolationKind {
+    /// It acts at a node that was not heard.
+    ActsUnheard,
+    /// It gives out slots that have an owner.
+    SlotsOwned {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It gives one slot to two nodes.
+    SlotsTwice {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It promotes past a primary that lives, or is not proved dead.
+    PrimaryNotDead {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// It promotes a node that is not a replica of that primary.
+    NotItsReplica {
+        /// The node.
+        node: NodeId,
+    },
+    /// It promotes two replicas of one primary.
+    TwoHeirs {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
+    WouldLoseData {
+        /// The node.
+        node: NodeId,
+    },
+    /// It makes a node a replica of itself or of a replica.
+    BadPrimary {
+        /// The node that would be copied.
+        primary: NodeId,
+    },
+    /// It makes nodes forget one that lives and was not asked to leave, or that owns slots.
+    ForgetsTheLiving {
+        /// The node.
+        node: NodeId,
+    },
+    /// It sends a MEET to an address at which another node, or none, was heard.
+    MeetsUnproved {
+        /// The node.
+        node: NodeId,
+    },
+    /// It starts a server that is not proved dead.
+    StartsRunning {
+        /// The server.
+        server: ServerName,
+    },
+    /// It tells a source of a new owner while the source holds keys of the slot.
+    AssignsAwayKeys {
+        /// The slot.
+        slot: Slot,
+    },
+    /// It records as formed what has uncovered slots.
+    FormedUncovered,
+    /// It acts at a node whose id two servers give: it is not known which of the two would be reached.
+    ActsAtTwin {
+        /// The id.
+        node: NodeId,
+    },
+    /// It asks for votes though no majority of the primaries sees the node as a replica of that primary.
+    NoMajority {
+        /// The replica.
+        replica: NodeId,
+    },
+    /// It makes one node a replica of two primaries.
+    TwoPrimaries {
+        /// The node.
+        node: NodeId,
+    },
+    /// It starts a server that would come back as a primary without its newest data, or with who knows what.
+    StartsOldPrimary {
+        /// The server.
+        server: ServerName,
+    },
+    /// It sets a directory aside that its server did not refuse, or that may hold the last copy of some slots.
+    SetsDataAside {
+        /// The server.
+        server: ServerName,
+    },
+    /// It gives up a volume that may be the last copy of something, or whose host is not away for long enough.
+    GivesUpVolume {
+        /// The server.
+        server: ServerName,
+    },
+    /// It gives out slots of a living cluster, whose data would be given up, without consent.
+    GivesUpData {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It takes the last replica in sync from a primary that lives, and not in exchange for a better placed one.
+    BaresShard {
+        /// The primary.
+        primary: NodeId,
+    },
+    /// It resets a node that was not asked to leave.
+    ResetsUnasked {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// One finding: where, and what.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Violation {
+    /// How bad.
+    pub severity: Severity,
+    /// The step's place in the plan, from 0.
+    pub step: usize,
+    /// What.
+    pub kind: ViolationKind,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}: ", self.step + 1)?;
+        match &self.kind {
+            ViolationKind::ActsUnheard => f.write_str("acts at a node that was not heard"),
+            ViolationKind::SlotsOwned { slots } => {
+                write!(f, "gives out slots {slots}, which have an owner")
+            }
+            ViolationKind::SlotsTwice { slots } => write!(f, "gives slots {slots} to two nodes"),
+            ViolationKind::PrimaryNotDead { primary } => {
+                write!(f, "promotes past {}, not proved dead", primary.short())
+            }
+            ViolationKind::NotItsReplica { node } => {
+                write!(f, "promotes {}, no replica of that primary", node.short())
+            }
+            ViolationKind::TwoHeirs { primary } => {
+                write!(f, "promotes two replicas of {}", primary.short())
+            }
+            ViolationKind::WouldLoseData { node } => {
+                write!(f, "would drop data of {}", node.short())
+            }
+            ViolationKind::BadPrimary { primary } => {
+                write!(f, "{} can't be copied", primary.short())
+            }
+            ViolationKind::ForgetsTheLiving { node } => {
+                write!(f, "forgets {}, which lives or owns slots", node.short())
+            }
+            ViolationKind::MeetsUnproved { node } => {
+                write!(f, "greets {} where it was not heard", node.short())
+            }
+            ViolationKind::StartsRunning { server } => {
+                write!(f, "starts {server}, not proved dead")
+            }
+            ViolationKind::AssignsAwayKeys { slot } => write!(
+                f,
+                "gives slot {slot} away from a node that holds keys of it"
+            ),
+            ViolationKind::FormedUncovered => {
+                f.write_str("records as formed what has uncovered slots")
+            }
+            ViolationKind::ActsAtTwin { node } => {
+                write!(f, "acts at {node:?}, which two servers say they are")
+            }
+            ViolationKind::NoMajority { replica } => {
+                write!(f, "asks for votes for {replica:?}, which would be denied")
+            }
+            ViolationKind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
+            ViolationKind::StartsOldPrimary { server } => {
+                write!(f, "starts {server} as a primary without its newest data")
+            }
+            ViolationKind::SetsDataAside { server } => {
+                write!(f, "sets the data of {server} aside, which may be needed")
+            }
+            ViolationKind::GivesUpVolume { server } => {
+                write!(f, "gives up the volume of {server}, which may be needed")
+            }
+            ViolationKind::GivesUpData { slots } => {
+                write!(f, "gives up the data of slots {slots} without consent")
+            }
+            ViolationKind::BaresShard { primary } => {
+                write!(f, "takes the last replica in sync from {primary:?}")
+            }
+            ViolationKind::ResetsUnasked { node } => {
+                write!(f, "resets {node:?}, which nobody asked to leave")
+            }
+        }
+    }
+}
