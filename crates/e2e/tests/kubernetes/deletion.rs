@@ -1,5 +1,6 @@
 //! Clusters deleted and made again.
 
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
 use shardwright_e2e::kube_api::{Deletion, name};
@@ -82,10 +83,9 @@ pub(crate) async fn retained(world: World) -> Result<()> {
 pub(crate) async fn wiped(world: World) -> Result<()> {
     let cluster = small(&world, json!({})).await?;
     written_and_deleted(&world, &cluster).await?;
-    for claim in world.kube.list(Kind::CLAIM, &world.namespace, "").await? {
-        // The volume is emptied in place: the claim, and what is recorded on it, stay.
-        empty(&world, name(&claim)).await?;
-    }
+    // The volumes are emptied in place: the claims, and what is recorded on them, stay.
+    let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
+    try_join_all(claims.iter().map(|claim| empty(&world, name(claim)))).await?;
     world
         .kube
         .apply(&world.manifest(

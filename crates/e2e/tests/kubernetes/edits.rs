@@ -85,8 +85,18 @@ pub(crate) async fn invalid(world: World) -> Result<()> {
         ),
         "10",
     );
-    ensure(cluster.pods().await? == before, || {
-        "pods changed".to_owned()
+    untouched(&before, &cluster.pods().await?)
+}
+
+/// The same pods, and none of them restarted. When each was first ready does not matter.
+fn untouched(before: &[Pod], after: &[Pod]) -> Result<()> {
+    let lives = |pods: &[Pod]| {
+        pods.iter()
+            .map(|pod| (pod.uid.clone(), pod.restarts))
+            .collect::<Vec<_>>()
+    };
+    ensure(lives(before) == lives(after), || {
+        format!("pods were made anew or restarted: {before:?}, then {after:?}")
     })
 }
 
@@ -204,15 +214,7 @@ pub(crate) async fn reverted(world: World) -> Result<()> {
     let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
     world.took("edits reverted: whole after", took, "");
     writer.end(&cluster).await?.nothing_lost()?;
-    let after = cluster.pods().await?;
-    let uids = |pods: &[Pod]| {
-        pods.iter()
-            .map(|pod| (pod.uid.clone(), pod.restarts))
-            .collect::<Vec<_>>()
-    };
-    ensure(uids(&before) == uids(&after), || {
-        "pods were made anew or restarted".to_owned()
-    })
+    untouched(&before, &cluster.pods().await?)
 }
 
 /// `paused: true`: hands off, and the engine's own failover still works.

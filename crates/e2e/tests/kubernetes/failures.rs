@@ -156,7 +156,7 @@ pub(crate) async fn drained(world: World) -> Result<()> {
 /// All pods at once: every address is new. Twice, the second time without any grace. The log is synced before each
 /// answer: with `everysec` a busy disk makes the engine put off even the write itself, up to 2 s.
 pub(crate) async fn all_pods(world: World) -> Result<()> {
-    let cluster = small(&world, json!({"config": {"appendfsync": "always"}})).await?;
+    let cluster = small(&world, json!({"persistence": {"fsync": "always"}})).await?;
     for (how, grace_s) in [
         ("all pods deleted", None),
         ("all pods deleted without grace", Some(0)),
