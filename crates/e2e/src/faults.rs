@@ -2,6 +2,7 @@
 //! machine the Kubernetes runs on; where that is another one, the cases that need it say so.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,15 +62,14 @@ impl Machine {
         Ok(cut)
     }
 
-    /// Lets a Kubernetes node give its addresses from the first one on again.
-    pub fn forget_last_address(self, host: &str) -> Result<()> {
+    /// Lets a Kubernetes node give this address next, if it is free.
+    pub fn give_next(self, host: &str, address: &str) -> Result<()> {
+        let next: Ipv4Addr = address
+            .parse()
+            .map_err(|_| Error::Wrong(format!("{address:?} is no address of a pod")))?;
+        let last = Ipv4Addr::from_bits(next.to_bits().saturating_sub(1));
         let path = format!("/var/lib/local-kubernetes/{host}/ipam/pods/last_reserved_ip.0");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(format!("remove {path}"))(error))
-            }
-            _ => Ok(()),
-        }
+        fs::write(&path, last.to_string()).map_err(Error::io(format!("write {path}")))
     }
 
     /// Stops a program of the Kubernetes (`kube-apiserver`, `kubelet-1`) until the guard is dropped.

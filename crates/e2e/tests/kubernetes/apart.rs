@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shardwright_e2e::error::ensure;
-use shardwright_e2e::kube_api::Deletion;
-use shardwright_e2e::servers::Cluster;
+use shardwright_e2e::kube_api::{Deletion, text};
+use shardwright_e2e::servers::{Cluster, Pod, Shard};
 use shardwright_e2e::wait::until;
 use shardwright_e2e::world::READY_LIMIT;
 use shardwright_e2e::{Error, Kind, Result, World};
@@ -41,29 +41,19 @@ pub(crate) async fn two_at_once(world: World) -> Result<()> {
         .kube
         .delete(Kind::CLUSTER, &world.namespace, "one", Deletion::default())
         .await?;
-    until(
-        "the pods of the deleted cluster are gone",
-        WHOLE,
-        || async {
-            let left = one.pods().await?;
-            Ok(if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{} are there", left.len()))
-            })
-        },
-    )
-    .await?;
+    until_gone(&one).await?;
     writer.until_flowing(Duration::from_secs(10)).await?;
     let written = writer.end(&two).await?;
     written.nothing_lost()?;
     world.took("the other cluster deleted: gap", written.gap, "");
     let (after, _) = two.until_agreed(COUNT, WHOLE).await?;
-    ensure(before == after, || "the other cluster changed".to_owned())
+    ensure(roles(&before) == roles(&after), || {
+        format!("the other cluster changed: {before:?}, then {after:?}")
+    })
 }
 
-/// All pods of two clusters at once, with the addresses dealt out anew: many get one that a pod of
-/// the other cluster had.
+/// The addresses of two clusters change hands: the pods of each get those that pods of the other had. Hands are off
+/// meanwhile, so that no address is in use when it is dealt out anew.
 pub(crate) async fn reused_addresses(world: World) -> Result<()> {
     let machine = world
         .machine
@@ -75,43 +65,42 @@ pub(crate) async fn reused_addresses(world: World) -> Result<()> {
         world.writer(&one, "app").await?,
         world.writer(&two, "app").await?,
     );
-    let before: BTreeSet<_> = one.addresses().await?.into_iter().collect();
-    let old: Vec<_> = [one.pods().await?, two.pods().await?].concat();
-    // Addresses are given in turn; the turn starts over once what was given last is forgotten.
-    for pod in &old {
-        world
-            .kube
-            .delete(Kind::POD, &world.namespace, &pod.name, Deletion::default())
-            .await?;
-        machine.forget_last_address(&pod.host)?;
+    let (old_one, old_two) = (one.pods().await?, two.pods().await?);
+    for cluster in [&one, &two] {
+        hands_off(&world, cluster, true).await?;
     }
-    until("all pods are new and have an address", WHOLE, || async {
-        for pod in &old {
-            machine.forget_last_address(&pod.host)?;
+    let none = json!({"spec": {"replicas": 0}});
+    for cluster in [&two, &one] {
+        let kind = Kind::STATEFUL_SET;
+        let patched = world
+            .kube
+            .patch(kind, &world.namespace, &cluster.name, none.clone());
+        patched.await?;
+        until_gone(cluster).await?;
+    }
+    // Each in its turn, at the first address that the other had on each Kubernetes node.
+    for (cluster, theirs) in [(&one, &old_two), (&two, &old_one)] {
+        for pod in theirs.iter().rev() {
+            machine.give_next(&pod.host, pod.ip.as_deref().unwrap_or(""))?;
         }
-        let now = [one.pods().await?, two.pods().await?].concat();
-        let new = now
-            .iter()
-            .filter(|pod| pod.ip.is_some() && old.iter().all(|o| o.uid != pod.uid))
-            .count();
-        Ok(if new == 2 * COUNT {
-            Ok(())
-        } else {
-            Err(format!("{new} of {}", 2 * COUNT))
+        hands_off(&world, cluster, false).await?;
+        until("its pods have addresses", WHOLE, || async {
+            let with = cluster.addresses().await?.len();
+            Ok(if with == COUNT {
+                Ok(())
+            } else {
+                Err(format!("{with} of {COUNT}"))
+            })
         })
-    })
-    .await?;
-    let reused = two
-        .addresses()
-        .await?
-        .iter()
-        .filter(|address| before.contains(*address))
-        .count();
+        .await?;
+    }
+    let swapped = had_by(&old_two, &one.pods().await?) + had_by(&old_one, &two.pods().await?);
     world.note(
         "pods that got an address of the other cluster",
-        reused.to_string(),
+        swapped.to_string(),
         "",
     );
+    ensure(swapped > 0, || "no address changed hands".to_owned())?;
     for cluster in [&one, &two] {
         let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
         world.took(
@@ -127,4 +116,58 @@ pub(crate) async fn reused_addresses(world: World) -> Result<()> {
         writer.end(cluster).await?.nothing_lost()?;
     }
     Ok(())
+}
+
+/// How many of these pods have an address that one of those had.
+fn had_by(old: &[Pod], new: &[Pod]) -> usize {
+    let had: BTreeSet<_> = old.iter().filter_map(|pod| pod.ip.as_ref()).collect();
+    let has = |pod: &&Pod| pod.ip.as_ref().is_some_and(|ip| had.contains(ip));
+    new.iter().filter(has).count()
+}
+
+/// Pauses a cluster, or lets the operator at it again.
+async fn hands_off(world: &World, cluster: &Cluster, paused: bool) -> Result<()> {
+    let patch = json!({"spec": {"paused": paused}});
+    let name = cluster.name.as_str();
+    world
+        .kube
+        .patch(Kind::CLUSTER, &world.namespace, name, patch)
+        .await?;
+    until("the operator has seen it", READY_LIMIT, || async {
+        let object = world
+            .kube
+            .must(Kind::CLUSTER, &world.namespace, name)
+            .await?;
+        let state = text(&object, "/status/state").to_owned();
+        Ok(if (state == "Paused") == paused {
+            Ok(())
+        } else {
+            Err(state)
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+async fn until_gone(cluster: &Cluster) -> Result<()> {
+    let what = format!("the pods of {} are gone", cluster.name);
+    until(&what, WHOLE, || async {
+        let left = cluster.pods().await?;
+        Ok(if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{} are there", left.len()))
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+/// Who is the primary and who the replicas of each shard, by name.
+fn roles(shards: &[Shard]) -> Vec<Vec<&str>> {
+    fn names(shard: &Shard) -> Vec<&str> {
+        let all = std::iter::once(&shard.primary).chain(&shard.replicas);
+        all.map(|pod| pod.name.as_str()).collect()
+    }
+    shards.iter().map(names).collect()
 }
