@@ -132,6 +132,7 @@ fn is_grave(action: &Action) -> bool {
         | Action::StartAfresh { .. }
         | Action::Recreate { .. } => true,
         Action::StartServer { .. }
+        | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }
@@ -149,6 +150,7 @@ fn is_grave(action: &Action) -> bool {
 fn pod(action: &Action, o: &Observed) -> Option<ServerName> {
     if let Action::StartServer { server }
     | Action::StartAfresh { server }
+    | Action::RemoveServer { server }
     | Action::Recreate { server, .. } = action
     {
         return Some(server.clone());

@@ -72,7 +72,7 @@ pub const CLUSTERS: &[Rule] = &[
         group: "apps",
         resources: &["statefulsets"],
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
-        why: "the pods; deleted without its pods and made again when claims were expanded",
+        why: "the pods, of which the last is taken away where fewer are wanted; deleted without its pods and made again when claims were expanded",
     },
     Rule {
         group: "",
@@ -114,7 +114,7 @@ pub const CLUSTERS: &[Rule] = &[
         group: "",
         resources: &["persistentvolumeclaims"],
         verbs: &["get", "list", "watch", "patch", "delete"],
-        why: "what they hold is recorded on them; they are expanded, owned or let go, and given up where the manifest says so",
+        why: "what they hold is recorded on them; they are expanded, owned or let go, and given up where the manifest says so or fewer pods are wanted",
     },
     Rule {
         group: "events.k8s.io",
@@ -387,7 +387,7 @@ mod tests {
             ("shardwright.dev", "redisclusters", &["patch"]),
             ("shardwright.dev", "redisclusters/status", &["patch"]),
             ("shardwright.dev", "redisclusters/finalizers", &["update"]),
-            // Applier: looks, applies; records; makes the set anew for larger volumes.
+            // Applier: looks, applies; makes the set anew for larger volumes. Pods: records; one pod fewer.
             ("apps", "statefulsets", APPLY),
             ("apps", "statefulsets", &["delete"]),
             ("", "services", APPLY),

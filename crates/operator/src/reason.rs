@@ -41,6 +41,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         Waiting::Views { .. }
         | Waiting::Spread { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::Surplus { .. }
         | Waiting::Request { .. } => Effect::Outstanding,
     }
 }
@@ -73,6 +74,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Spread { .. } => "ReplicaMoves",
         Waiting::OpenSlot { .. } => "OpenSlot",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
+        Waiting::Surplus { .. } => "PodNotWanted",
         Waiting::Request { .. } => "RequestRefused",
     }
 }
@@ -120,6 +122,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::Surplus { .. }
         | Waiting::Request { .. } => waiting.to_string(),
     }
 }
@@ -130,6 +133,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::StartServer { .. } => "Start",
         Action::StartAfresh { .. } => "StartAfresh",
         Action::Recreate { .. } => "VolumeGivenUp",
+        Action::RemoveServer { .. } => "PodRemoved",
         Action::RecordFormed => "Formed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

@@ -27,6 +27,11 @@ pub enum Action {
         /// The host that is away.
         host: String,
     },
+    /// Take a server away that is nothing any more, with what is on its disk.
+    RemoveServer {
+        /// Which.
+        server: ServerName,
+    },
     /// Store the fact that this cluster was formed.
     RecordFormed,
     /// Give a blank node its first config epoch, so that epochs need not collide.
@@ -133,6 +138,7 @@ impl Action {
             Self::StartServer { .. }
             | Self::StartAfresh { .. }
             | Self::Recreate { .. }
+            | Self::RemoveServer { .. }
             | Self::RecordFormed => None,
             Self::SetConfigEpoch { blank, .. } => Some(blank.node()),
             Self::AddSlots { node, .. }
@@ -154,6 +160,7 @@ impl fmt::Display for Action {
             Self::StartServer { server } => write!(f, "start {server}"),
             Self::StartAfresh { server } => write!(f, "start {server} as a new node"),
             Self::Recreate { server, .. } => write!(f, "make {server} anew without its volume"),
+            Self::RemoveServer { server } => write!(f, "take {server} away"),
             Self::RecordFormed => f.write_str("record that the cluster is formed"),
             Self::SetConfigEpoch { blank, epoch } => {
                 write!(f, "give {} config epoch {epoch}", blank.node().short())
@@ -324,6 +331,8 @@ pub enum Reason {
         /// The host.
         host: String,
     },
+    /// The declared shape needs fewer servers.
+    NotWanted,
     /// A person asked for it.
     Asked,
 }
@@ -372,6 +381,7 @@ impl fmt::Display for Reason {
                     "{host}, where its volume is, is away for too long, and others have its data"
                 );
             }
+            Self::NotWanted => "fewer servers are wanted",
             Self::Asked => "it was asked for",
         };
         f.write_str(text)

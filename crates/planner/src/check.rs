@@ -13,7 +13,7 @@ mod violation;
 pub use violation::{Severity, Violation, ViolationKind};
 
 use crate::ours::{standings, without_strangers};
-use crate::{Action, Authority, Desired, Plan, Request, Step};
+use crate::{Action, Authority, Desired, Plan, Request, Shape, Step};
 
 /// Finds what a plan would break, from the observation alone.
 pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
@@ -88,6 +88,7 @@ impl Lint<'_> {
             Action::StartServer { server } => self.starts(i, server),
             Action::StartAfresh { server } => self.starts_afresh(i, server),
             Action::Recreate { server, host } => self.recreates(i, server, host),
+            Action::RemoveServer { server } => self.removes(i, server),
             Action::RecordFormed => {
                 if !self.o.uncovered().is_empty() {
                     self.fatal(i, ViolationKind::FormedUncovered);
@@ -106,7 +107,7 @@ impl Lint<'_> {
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
             Action::Reset { node } => {
                 self.may_drop(i, node.node());
-                if !self.asked_to_leave(node.node()) {
+                if !self.may_leave(node.node()) {
                     self.fatal(i, ViolationKind::ResetsUnasked { node: node.node() });
                 }
             }
@@ -267,6 +268,87 @@ impl Lint<'_> {
         matches!(&self.d.request, Some(Request::Leave { node: n }) if *n == node)
     }
 
+    /// Whether a node may be taken out of the cluster: a person asked for it, or its server is the last of too many, and
+    /// its shard has the replicas that it should have on servers that stay.
+    fn may_leave(&self, node: NodeId) -> bool {
+        if self.asked_to_leave(node) {
+            return true;
+        }
+        let (Some(view), Some(server)) = (self.o.view_of(node), self.o.server_of(node)) else {
+            return false;
+        };
+        let Some(wanted) = self.wanted().filter(|_| self.is_last_of_too_many(server)) else {
+            return false;
+        };
+        let followed = |v: &NodeView| v.own().is_some_and(|own| own.primary == Some(node));
+        if self.o.views().any(|(_, v)| followed(v)) || !self.all_owned() {
+            return false;
+        }
+        let Some(primary) = view.own().and_then(|own| own.primary) else {
+            return true; // what a primary holds is for `may_drop` to see
+        };
+        let stay = self
+            .o
+            .views()
+            .filter(|(s, _)| u64::from(s.place.leave_rank) < wanted.0);
+        let copies = stay
+            .filter(|(_, v)| self.copies(v.id) == Some(primary))
+            .count();
+        copies >= usize::from(wanted.1)
+    }
+
+    /// How many servers are wanted, and how many replicas of each shard, where servers may be taken away at all.
+    fn wanted(&self) -> Option<(u64, u16)> {
+        match (self.d.authority, self.d.shape) {
+            (
+                Authority::Managed,
+                Shape::Declared {
+                    shards,
+                    replicas_per_shard,
+                },
+            ) if self.o.formed.is_some() => {
+                let each = 1 + u64::from(replicas_per_shard);
+                Some((u64::from(shards) * each, replicas_per_shard))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_last_of_too_many(&self, server: &Server) -> bool {
+        let rank = |s: &Server| (s.place.leave_rank, s.name.clone());
+        let (own, mut all) = (rank(server), self.o.servers().values().map(rank));
+        let count = u64::try_from(self.o.servers().len()).unwrap_or(u64::MAX);
+        let beyond = |(wanted, _): (u64, u16)| u64::from(own.0) >= wanted && count > wanted;
+        self.wanted().is_some_and(beyond) && all.all(|other| other <= own)
+    }
+
+    /// A server is taken away only if it is the last of too many, and says that it is nothing; and if nobody lists it,
+    /// nor the node that is recorded there.
+    fn removes(&mut self, i: usize, name: &ServerName) {
+        let safe = self.o.servers().get(name).is_some_and(|s| {
+            let blank = s.view.known().filter(|v| v.is_blank());
+            blank.is_some_and(|blank| {
+                let known = |v: &NodeView, id: NodeId| v.id == id || v.rows.get(id).is_some();
+                let mut others = self
+                    .o
+                    .servers()
+                    .values()
+                    .filter(|other| other.name != *name);
+                let listed = others.any(|other| {
+                    let view = other.view.known();
+                    view.is_some_and(|v| {
+                        known(v, blank.id) || s.recorded_id.is_some_and(|id| known(v, id))
+                    })
+                });
+                !listed && !s.leaving && self.is_last_of_too_many(s)
+            })
+        });
+        if !safe {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::TakesAway { server });
+        }
+    }
+
     /// Counts the voters anew: primaries that own slots, were heard, and have the row that lets them grant a vote.
     fn majority(&mut self, i: usize, replica: NodeId, primary: NodeId) {
         let mut voters = 0;
@@ -400,7 +482,7 @@ impl Lint<'_> {
     }
 
     fn forgets(&mut self, i: usize, node: NodeId) {
-        let asked = self.asked_to_leave(node);
+        let asked = self.may_leave(node);
         // It lives, or may: it speaks, its server is silent, or it is not ours to know.
         let lives = self.d.authority == Authority::Guest
             || self.o.servers().values().any(|s| match s.view.known() {

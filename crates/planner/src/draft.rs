@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shardwright_topology::{Attempt, AttemptKind, NodeId, Observed, Server, ServerName, Timestamp};
 
 use crate::ours::Standing;
+use crate::surplus::surplus;
 use crate::{Action, Desired, Limits, Precondition, Reason, Step, Waiting};
 
 pub(crate) struct Draft<'a> {
@@ -15,6 +16,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) standings: BTreeMap<ServerName, Standing>,
     /// The nodes that were heard and belong here, or may join.
     pub(crate) ours: BTreeSet<NodeId>,
+    /// The servers that are too many.
+    surplus: BTreeSet<ServerName>,
     pub(crate) steps: Vec<Step>,
     pub(crate) waiting: BTreeSet<Waiting>,
 }
@@ -40,6 +43,7 @@ impl<'a> Draft<'a> {
             now,
             standings,
             ours,
+            surplus: surplus(d, o).into_iter().map(|s| s.name.clone()).collect(),
             steps: Vec::new(),
             waiting: BTreeSet::new(),
         }
@@ -67,6 +71,12 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn is_ours(&self, node: NodeId) -> bool {
         self.ours.contains(&node)
+    }
+
+    /// Whether a node is at a server that is too many.
+    pub(crate) fn is_surplus(&self, node: NodeId) -> bool {
+        let server = self.o.server_of(node);
+        server.is_some_and(|s| self.surplus.contains(&s.name))
     }
 
     /// The servers that belong here and were heard.

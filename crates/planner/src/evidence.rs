@@ -5,6 +5,8 @@ use shardwright_topology::{
     Address, Death, Disk, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
 };
 
+use crate::safety::why_not_retire;
+use crate::surplus::surplus;
 use crate::{Authority, Desired};
 
 /// Proof that a node's process is gone.
@@ -179,6 +181,14 @@ impl Gone {
         let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
         let member = o.member(node)?;
         (asked && member.slots.is_empty()).then_some(Self { node })
+    }
+
+    /// The proof for a node that is not wanted any more: its server goes next, and nothing of it is needed.
+    pub fn not_wanted(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let last = surplus(d, o).first().copied()?;
+        let lives_there = last.view.known().is_some_and(|v| v.id == node);
+        let goes = lives_there && why_not_retire(d, o, last).is_empty();
+        goes.then_some(Self { node })
     }
 
     /// Who is gone.

@@ -25,6 +25,7 @@ mod placement;
 mod plan;
 mod rules;
 pub mod safety;
+mod surplus;
 mod waiting;
 
 pub use action::{Action, Precondition, Reason, Step};

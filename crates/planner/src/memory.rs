@@ -167,6 +167,7 @@ impl Memory {
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
             | Action::Recreate { .. }
+            | Action::RemoveServer { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }

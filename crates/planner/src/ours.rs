@@ -7,6 +7,8 @@ use shardwright_topology::{
 };
 
 use crate::draft::is_twin;
+use crate::safety::why_not_retire;
+use crate::surplus::surplus;
 use crate::waiting::Foreign;
 use crate::{Authority, Desired, Request};
 
@@ -19,7 +21,7 @@ pub enum Standing {
     MayJoin,
     /// It must not be touched.
     Foreign(Foreign),
-    /// It was asked to leave.
+    /// It was asked to leave, or is too many and goes next, or is too many and may not join.
     Leaving,
     /// It was not heard, so nothing can be said.
     Unheard,
@@ -39,10 +41,22 @@ impl Standing {
 /// the runtime recorded that it was. A blank node may join when we run it or someone asked for it.
 pub fn standings(d: &Desired, o: &Observed) -> BTreeMap<ServerName, Standing> {
     let main = main_island(d, o);
-    o.servers()
+    let surplus = surplus(d, o);
+    let mut all: BTreeMap<_, _> = o
+        .servers()
         .values()
         .map(|s| (s.name.clone(), standing(d, o, &main, s)))
-        .collect()
+        .collect();
+    for (i, server) in surplus.into_iter().enumerate() {
+        let Some(view) = server.view.known() else {
+            continue;
+        };
+        let retires = || main.contains(&view.id) && why_not_retire(d, o, server).is_empty();
+        if is_fresh(view) || (i == 0 && retires()) {
+            all.insert(server.name.clone(), Standing::Leaving);
+        }
+    }
+    all
 }
 
 /// The nodes that a runtime is to record at their servers, where another or none is recorded yet.

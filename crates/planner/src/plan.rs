@@ -5,8 +5,8 @@ use shardwright_topology::{Observed, Timestamp};
 use crate::draft::Draft;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    forget, form, leave, meet, open_slots, promote, recreate, replicas, request, settle, spread,
-    start, uncovered,
+    forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
+    spread, start, uncovered,
 };
 use crate::{Desired, Limits, Step, Waiting};
 
@@ -37,7 +37,7 @@ impl Plan {
 /// Decides what is to be done now. Total: it cannot fail. The same input gives the same plan.
 ///
 /// The order is the safety story: who belongs here; coverage (every slot has a living owner, and everyone knows it);
-/// then redundancy; then what a person asked for; and at last, when all is at rest, better places. A later group acts
+/// then redundancy; then what a person asked for; then what is too many; and at last, when all is at rest, better places. A later group acts
 /// only once the earlier has nothing left to do.
 pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     let standings = standings(d, o);
@@ -57,6 +57,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
                 replicas::attach(&mut p);
                 forget::the_gone(&mut p);
                 request::fulfil(&mut p);
+                remove::the_surplus(&mut p);
             }
             settle::shape(&mut p);
         }

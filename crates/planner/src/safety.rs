@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+mod remove;
+
+pub use remove::{NoRemove, why_not_remove, why_not_retire};
+
 use shardwright_topology::{
     Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
     ServerName, Source, Timestamp,

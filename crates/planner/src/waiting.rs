@@ -5,7 +5,7 @@ use std::fmt;
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::Shared;
-use crate::safety::NoRecreate;
+use crate::safety::{NoRecreate, NoRemove};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -232,6 +232,13 @@ pub enum Waiting {
         /// How many are declared.
         want: u16,
     },
+    /// A server is too many for the declared shape, and stays for now.
+    Surplus {
+        /// Which.
+        server: ServerName,
+        /// Every reason.
+        why: Vec<NoRemove>,
+    },
     /// What was asked for can't be done yet; the texts say why.
     Request {
         /// Every reason.
@@ -253,6 +260,7 @@ impl Waiting {
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::ShardsDiffer { .. } => true,
+            Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
@@ -351,6 +359,7 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
+            Self::Surplus { server, why } => f.write_str(&surplus(server, why)),
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
@@ -358,6 +367,14 @@ impl fmt::Display for Waiting {
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
     format!("{server} waits for {host}, which is away and has its volume: {why}")
+}
+
+fn surplus(server: &ServerName, why: &[NoRemove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    format!(
+        "{server} is not wanted any more, and stays for now: {}",
+        why.join("; ")
+    )
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -43,7 +43,7 @@ impl Applier {
         }
         self.refuse_others(&built, run).await?;
         let mut set = objects.stateful_set.clone();
-        let keeps = keep_pods(&live, &mut set, run);
+        let keeps = keep_pods(&live, &mut set);
         let change = claim_change(&live, &set);
         match &change {
             ClaimChange::None => {}
@@ -195,8 +195,8 @@ impl Applier {
     }
 }
 
-/// Pods that there are stay: whether one may go is not for here to say. Tells whether there are more than wanted.
-fn keep_pods(live: &StatefulSet, wanted: &mut StatefulSet, run: &mut Run<'_>) -> bool {
+/// Pods that there are stay: whether one may go is the planner's to say. Tells whether there are more than wanted.
+fn keep_pods(live: &StatefulSet, wanted: &mut StatefulSet) -> bool {
     let count = |set: &StatefulSet| set.spec.replicas;
     let (Some(live), Some(want)) = (count(live), count(wanted)) else {
         return false;
@@ -205,9 +205,6 @@ fn keep_pods(live: &StatefulSet, wanted: &mut StatefulSet, run: &mut Run<'_>) ->
         return false;
     }
     wanted.spec.replicas = Some(live);
-    run.warnings.push(format!(
-        "{live} pods stay, though {want} are wanted: a cluster can't be made smaller yet"
-    ));
     true
 }
 

@@ -15,6 +15,7 @@ mod pods;
 mod record;
 mod request;
 mod seats;
+mod shrink;
 mod store;
 mod stranded;
 mod visit;

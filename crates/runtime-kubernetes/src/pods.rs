@@ -244,7 +244,12 @@ impl Pods {
         Ok(())
     }
 
-    fn set_to_write(&self) -> Result<SetFact, RuntimeError> {
+    /// What was written of this pod is no longer so.
+    pub(crate) fn forget_record(&mut self, pod: &str) {
+        self.written.nodes.remove(pod);
+    }
+
+    pub(crate) fn set_to_write(&self) -> Result<SetFact, RuntimeError> {
         self.set().filter(|set| !set.leaving).ok_or_else(|| {
             let what = format!("nothing to record on: there is no StatefulSet {}", self.key);
             RuntimeError::new(what)
@@ -336,6 +341,10 @@ impl Runtime for Pods {
 
     async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError> {
         self.give_up_volume(server, host).await
+    }
+
+    async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        self.take_away(server).await
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

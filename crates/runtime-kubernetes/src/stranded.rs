@@ -98,7 +98,8 @@ pub(crate) async fn delete_pod(
     }
 }
 
-fn only(uid: &str, params: DeleteParams) -> DeleteParams {
+/// The same, for just the object with this uid.
+pub(crate) fn only(uid: &str, params: DeleteParams) -> DeleteParams {
     params.preconditions(Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: None,

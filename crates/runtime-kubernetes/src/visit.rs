@@ -275,6 +275,10 @@ impl Runtime for Visit {
         Err(only_looked_at())
     }
 
+    async fn remove(&mut self, _: &ServerName) -> Result<(), RuntimeError> {
+        Err(only_looked_at())
+    }
+
     async fn record_formed(&mut self, _: Timestamp) -> Result<(), RuntimeError> {
         Err(only_looked_at())
     }

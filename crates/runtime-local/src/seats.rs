@@ -139,6 +139,13 @@ impl Runtime for Local {
         )))
     }
 
+    // A stored cluster keeps its shape, so no plan asks for this yet.
+    async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        Err(RuntimeError::new(format!(
+            "{server} is not taken away: a local cluster keeps its number of servers; make another with: shardwright up --name NAME"
+        )))
+    }
+
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {
         let mut bytes = [0_u8; 16];
         getrandom::fill(&mut bytes)

@@ -85,18 +85,33 @@ pub(crate) async fn prove_addresses(links: &Links, o: &Observed, plan: &Plan) ->
     answers.await.into_iter().flatten().collect()
 }
 
-/// Refuses a step that is done at no node unless everyone it relies on lives where it was seen.
-pub(crate) fn require_addresses(proved: &Proved, step: &Step) -> Result<(), StepError> {
+/// Refuses a step that is done at no node unless everyone it relies on lives where it was seen, and whoever must be
+/// blank is.
+pub(crate) async fn require_apart(
+    links: &Links,
+    o: &Observed,
+    proved: &Proved,
+    step: &Step,
+) -> Result<(), StepError> {
     for requirement in &step.requires {
-        let Precondition::LivesAt { node, address } = requirement else {
-            return Err(StepError::Moved(format!(
-                "nobody can be asked whether {}",
-                assumed(requirement)
-            )));
+        let (node, holds) = match requirement {
+            Precondition::LivesAt { node, address } => {
+                (*node, proved.contains(&(*node, address.clone())))
+            }
+            Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
+            Precondition::IsUnburdened { .. }
+            | Precondition::IsReplicaOf { .. }
+            | Precondition::HoldsNoKeyOf { .. }
+            | Precondition::SlotsFree { .. } => {
+                return Err(StepError::Moved(format!(
+                    "nobody can be asked whether {}",
+                    assumed(requirement)
+                )));
+            }
         };
-        if !proved.contains(&(*node, address.clone())) {
+        if !holds {
             return Err(moved(
-                *node,
+                node,
                 &format!("no longer so: {}", assumed(requirement)),
             ));
         }
@@ -244,6 +259,7 @@ async fn perform(
         | Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::RemoveServer { .. }
         | Action::RecordFormed => {}
     }
     Ok(())

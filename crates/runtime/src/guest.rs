@@ -263,6 +263,12 @@ impl Runtime for Guest {
         )))
     }
 
+    async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        Err(RuntimeError::new(format!(
+            "{server} is not ours to take away; stop it where it runs"
+        )))
+    }
+
     async fn record_formed(&mut self, _now: Timestamp) -> Result<(), RuntimeError> {
         Ok(())
     }

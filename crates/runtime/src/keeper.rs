@@ -11,7 +11,7 @@ use shardwright_topology::{
     Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
-use crate::execute::{Outcome, StepError, at_nodes, prove_addresses, require_addresses};
+use crate::execute::{Outcome, StepError, at_nodes, prove_addresses, require_apart};
 use crate::{Links, Runtime, RuntimeError, Seat, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
@@ -233,7 +233,7 @@ impl<R: Runtime> Keeper<R> {
         let proved = prove_addresses(&self.links, observed, plan).await;
         let mut outcomes = at_nodes(&self.links, observed, plan, &proved).await;
         for step in plan.steps.iter().filter(|s| s.action.at().is_none()) {
-            let result = match require_addresses(&proved, step) {
+            let result = match require_apart(&self.links, observed, &proved, step).await {
                 Ok(()) => self.at_runtime(&step.action, at).await,
                 Err(moved) => Err(moved),
             };
@@ -259,6 +259,7 @@ impl<R: Runtime> Keeper<R> {
             Action::StartServer { server } => self.runtime.start(server).await?,
             Action::StartAfresh { server } => self.runtime.start_afresh(server).await?,
             Action::Recreate { server, host } => self.runtime.recreate(server, host).await?,
+            Action::RemoveServer { server } => self.runtime.remove(server).await?,
             Action::RecordFormed => self.runtime.record_formed(at).await?,
             Action::SetConfigEpoch { .. }
             | Action::AddSlots { .. }

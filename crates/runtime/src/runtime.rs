@@ -80,6 +80,9 @@ pub trait Runtime: Send {
     /// given up. Refused if that is no longer so.
     async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError>;
 
+    /// Takes the last server away for good, with what is on its disk. It may still run for a moment.
+    async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError>;
+
     /// Stores the fact that the cluster is formed.
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError>;
 
@@ -117,6 +120,10 @@ impl Runtime for Box<dyn Runtime> {
 
     async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError> {
         (**self).recreate(server, host).await
+    }
+
+    async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
+        (**self).remove(server).await
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

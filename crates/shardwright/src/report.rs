@@ -189,6 +189,7 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::Surplus { .. }
         | Waiting::Request { .. } => "",
     }
 }

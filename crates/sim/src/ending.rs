@@ -113,6 +113,18 @@ impl History {
             .any(|(id, p)| gone(*id) && !p.slots.is_empty())
     }
 
+    /// A server that is too many, owns slots, and has no replica to hand over to that stays.
+    fn too_many_with_slots(&self) -> Option<usize> {
+        let too_many = |i: usize| self.model.oracle.too_many.contains(&i);
+        let has_heir = |n: &Node| {
+            let mut others = self.nodes();
+            others.any(|(i, r)| r.me().primary == Some(n.id) && !too_many(i))
+        };
+        let mut owners = self.nodes().filter(|(_, n)| !n.me().slots.is_empty());
+        let found = owners.find(|(i, n)| too_many(*i) && !has_heir(n));
+        found.map(|(i, _)| i)
+    }
+
     /// Whether the truth is such that only a person can go on, and why.
     pub(crate) fn truth_needs_a_person(&self) -> Option<String> {
         let seats = &self.model.seats;
@@ -138,6 +150,9 @@ impl History {
         }
         if self.struck("open slot") && self.nodes().any(|(_, n)| self.believes_in_the_gone(n)) {
             return Some("a broken-off move was to a node that is gone".to_owned());
+        }
+        if let Some(i) = self.too_many_with_slots() {
+            return Some(format!("{} is too many, and owns slots", seats[i].name));
         }
         if let Some((i, _)) = self
             .nodes()

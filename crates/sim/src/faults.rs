@@ -51,7 +51,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 28] = [
+pub(crate) const KINDS: [&str; 29] = [
     "kill",
     "kill several",
     "new address",
@@ -80,6 +80,7 @@ pub(crate) const KINDS: [&str; 28] = [
     "asked: force",
     "asked: leave",
     "asked: join",
+    "edit reverted",
 ];
 
 /// What a person asks for.

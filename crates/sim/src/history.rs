@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_planner::{Consent, Manner, Request, Waiting};
+use shardwright_planner::{Consent, Desired, Manner, Request, Waiting};
 use shardwright_topology::{Place, ServerName};
 
 use crate::dice::Dice;
@@ -61,6 +61,8 @@ pub(crate) struct History {
     pub(crate) dice: Dice,
     /// For what befalls hosts.
     pub(crate) hosts: Dice,
+    /// For what a person declares meanwhile.
+    edits: Dice,
     faults: Vec<Fault>,
     struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
@@ -93,6 +95,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         setting,
         dice,
         hosts,
+        edits: Dice::of(seed, 9),
         faults: Vec::new(),
         struck: BTreeMap::new(),
         joined: 0,
@@ -122,6 +125,7 @@ impl History {
         self.model.write_every_ms = self.setting.write_every_ms;
         self.model.after(1, Event::Write);
         self.draw_faults();
+        self.edit_and_revert();
         self.until(self.last_fault + 500);
         self.mend();
         self.rest();
@@ -279,6 +283,58 @@ impl History {
             replica: self.dice.chance(80),
             of: None,
         }
+    }
+
+    /// A person declares more, and takes it back a while later, at the latest when all faults end: servers are too many
+    /// then, whatever they have become meanwhile.
+    fn edit_and_revert(&mut self) {
+        if !self.setting.managed || !self.edits.chance(30) {
+            return;
+        }
+        let (shards, replicas) = (self.setting.shards, self.setting.replicas);
+        let wider = self.edits.chance(50);
+        let (shards_then, replicas_then) = if wider {
+            (shards + 1, replicas)
+        } else {
+            (shards, replicas + 1)
+        };
+        let span = self.last_fault.saturating_sub(self.model.now).max(2_000);
+        let at = self.edits.below(span);
+        let back = at + self.edits.within((10, 6_000));
+        let from = self.model.now;
+        self.until(from + at);
+        if self.operator.formed.is_none() {
+            return;
+        }
+        let (had, has) = (shards * (1 + replicas), shards_then * (1 + replicas_then));
+        let mut more = BTreeSet::new();
+        for rank in u32::from(had)..u32::from(has) {
+            let host = self.edits.below(self.setting.hosts.max(1));
+            let place = Place {
+                leave_rank: rank,
+                ..self.setting.place(host)
+            };
+            let persistence = self.setting.persistence;
+            let seat = self.model.add_seat(&format!("n{rank}"), place, persistence);
+            more.insert(seat);
+            if self.edits.chance(80) {
+                self.model.start(seat, false);
+            }
+        }
+        self.operator.desired.shape = Desired::managed(shards_then, replicas_then).shape;
+        let now = self.model.now;
+        self.model.trace.note(
+            now,
+            format_args!("{shards_then} shards of {replicas_then} replicas are declared"),
+        );
+        self.until(from + back);
+        self.operator.desired.shape = self.setting.desired().shape;
+        self.model.oracle.too_many = more;
+        *self.struck.entry("edit reverted").or_insert(0) += 1;
+        let now = self.model.now;
+        self.model
+            .trace
+            .note(now, format_args!("that is taken back"));
     }
 
     /// All faults end.

@@ -18,6 +18,8 @@ pub(crate) struct Oracle {
     pub(crate) operator_down_until: u64,
     /// Who was asked to leave.
     pub(crate) leaving: BTreeSet<NodeId>,
+    /// The seats that are too many for what is declared: nothing but slots keeps them.
+    pub(crate) too_many: BTreeSet<usize>,
     /// When our own steps last assigned a slot.
     assigned: BTreeMap<u16, u64>,
     /// When each node last became a primary.
@@ -263,6 +265,7 @@ impl Model {
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
             Action::Reset { node } => self.judge_reset(node.node()),
             Action::Recreate { server, .. } => self.judge_recreation(server),
+            Action::RemoveServer { server } => self.judge_removal(server),
             Action::AssignSlot { slot, .. } => {
                 let now = self.now;
                 self.oracle.assigned.insert(slot.number(), now);
@@ -387,7 +390,8 @@ impl Model {
         }
         let harm = self.home(gone).is_some_and(|i| {
             let owns = |n: &crate::node::Node| n.is_primary() && !n.me().slots.is_empty();
-            let copies = |n: &crate::node::Node| self.seats[i].running && n.copying.up;
+            let goes = self.oracle.too_many.contains(&i);
+            let copies = |n: &crate::node::Node| self.seats[i].running && n.copying.up && !goes;
             let node = self.seats[i].node.as_ref();
             node.is_some_and(|n| owns(n) || copies(n))
         });
@@ -433,6 +437,19 @@ impl Model {
         }
     }
 
+    /// Whoever is taken away must by the truth be nothing: no key, no slot, and nobody that it knows.
+    fn judge_removal(&mut self, server: &ServerName) {
+        let found = self.seats.iter().find(|s| s.name == *server);
+        let Some(node) = found.and_then(|s| s.node.as_ref()) else {
+            return;
+        };
+        let nothing = node.data.is_empty() && node.me().slots.is_empty() && node.peers.len() == 1;
+        if !nothing {
+            let name = self.name(node.id);
+            self.accuse(format!("{name} is taken away, and is still something"));
+        }
+    }
+
     fn judge_reset(&mut self, node: NodeId) {
         let Some(i) = self.home(node) else { return };
         let keys: Vec<Key> = self.seats[i]
@@ -460,6 +477,7 @@ fn about(action: &Action) -> Option<NodeId> {
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }

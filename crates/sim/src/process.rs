@@ -1,5 +1,7 @@
 //! Processes: started, killed, frozen, and what each leaves on its disk.
 
+use shardwright_topology::Place;
+
 use crate::facts;
 use crate::model::{Event, Inbound, Model, Persistence};
 use crate::node::Node;
@@ -98,15 +100,27 @@ impl Model {
             return Err("it is tied to no such host");
         }
         self.wipe(seat);
+        let leave_rank = self.seats[seat].place.leave_rank;
         let well = self.seats.iter().map(|s| &s.place);
         let place = well.filter(|place| place.away_since.is_none()).min();
-        self.seats[seat].place = place.cloned().unwrap_or_default();
+        self.seats[seat].place = Place {
+            leave_rank,
+            ..place.cloned().unwrap_or_default()
+        };
         self.seats[seat].at = self.fresh_address();
         self.seats[seat].died = Some(self.now);
         self.operator_cut.remove(&seat);
         self.cut.retain(|(from, to)| *from != seat && *to != seat);
         self.disturb(seat);
         Ok(())
+    }
+
+    /// A server is taken away for good, with its directory.
+    pub(crate) fn remove(&mut self, seat: usize) {
+        self.wipe(seat);
+        self.seats[seat].listed = false;
+        self.seats[seat].recorded = None;
+        self.disturb(seat);
     }
 
     pub(crate) fn freeze(&mut self, seat: usize) {

@@ -36,6 +36,11 @@ impl Operator {
                 let seat = seat_of(server, model).ok_or("no such server")?;
                 model.recreate(seat, host)
             }
+            Action::RemoveServer { server } => {
+                let seat = seat_of(server, model).ok_or("no such server")?;
+                model.remove(seat);
+                Ok(())
+            }
             Action::RecordFormed => {
                 if self.formed.is_none() {
                     self.formed = Some(Formed {
@@ -157,6 +162,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::MoveKeys { .. } => return None,
     };
@@ -164,10 +170,11 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 19] = [
+pub(crate) const KINDS: [&str; 20] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
+    "RemoveServer",
     "RecordFormed",
     "SetConfigEpoch",
     "AddSlots",
@@ -202,6 +209,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::StartServer { .. } => "StartServer",
         Action::StartAfresh { .. } => "StartAfresh",
         Action::Recreate { .. } => "Recreate",
+        Action::RemoveServer { .. } => "RemoveServer",
         Action::RecordFormed => "RecordFormed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",
         Action::AddSlots { .. } => "AddSlots",

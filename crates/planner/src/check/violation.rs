@@ -105,6 +105,11 @@ pub enum ViolationKind {
         /// The server.
         server: ServerName,
     },
+    /// It takes a server away that is wanted, is not the last, or is not known to be nothing.
+    TakesAway {
+        /// The server.
+        server: ServerName,
+    },
     /// It gives out slots of a living cluster, whose data would be given up, without consent.
     GivesUpData {
         /// Which.
@@ -115,7 +120,7 @@ pub enum ViolationKind {
         /// The primary.
         primary: NodeId,
     },
-    /// It resets a node that was not asked to leave.
+    /// It resets a node that was not asked to leave, and is not known to be needless.
     ResetsUnasked {
         /// The node.
         node: NodeId,
@@ -188,6 +193,9 @@ impl fmt::Display for Violation {
             }
             ViolationKind::GivesUpVolume { server } => {
                 write!(f, "gives up the volume of {server}, which may be needed")
+            }
+            ViolationKind::TakesAway { server } => {
+                write!(f, "takes {server} away, which may be needed")
             }
             ViolationKind::GivesUpData { slots } => {
                 write!(f, "gives up the data of slots {slots} without consent")

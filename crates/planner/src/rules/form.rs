@@ -156,7 +156,10 @@ fn in_order<'a>(p: &Draft<'a>) -> Vec<&'a Server> {
             .filter_map(|name| p.o.servers().get(name))
             .collect();
     }
-    let mut servers: Vec<&Server> = p.o.servers().values().collect();
+    // One that is too many is given nothing; what it has, it keeps.
+    let has = |id| p.o.member(id).is_some_and(|m| !m.slots.is_empty());
+    let counts = |s: &&Server| s.id().is_none_or(|id| has(id) || !p.is_surplus(id));
+    let mut servers: Vec<&Server> = p.o.servers().values().filter(counts).collect();
     servers.sort_by_key(|s| (s.place.leave_rank, &s.name));
     servers
 }

@@ -14,13 +14,27 @@ pub(crate) fn leaving_primaries(p: &mut Draft<'_>) {
             .map(|m| m.id)
             .collect();
     for primary in primaries {
-        switch_over(p, primary);
+        switch_over(p, primary, &Reason::PrimaryLeaves, |p, id| {
+            !is_leaving(p.o, id)
+        });
     }
 }
 
+/// Switches over from a primary whose server is not wanted any more.
+pub(crate) fn hand_over_to_those_who_stay(p: &mut Draft<'_>, primary: NodeId) {
+    switch_over(p, primary, &Reason::NotWanted, |p, id| {
+        !is_leaving(p.o, id) && !p.is_surplus(id)
+    });
+}
+
 /// Where every replica leaves too, as when the whole cluster stops, there is nobody to hand over to.
-fn switch_over(p: &mut Draft<'_>, primary: NodeId) {
-    let stays = |m: &&Member| m.source == Source::Itself && !is_leaving(p.o, m.id);
+fn switch_over(
+    p: &mut Draft<'_>,
+    primary: NodeId,
+    because: &Reason,
+    may: fn(&Draft<'_>, NodeId) -> bool,
+) {
+    let stays = |m: &&Member| m.source == Source::Itself && may(p, m.id);
     let heirs: Vec<NodeId> =
         p.o.replicas_of(primary)
             .filter(stays)
@@ -44,7 +58,7 @@ fn switch_over(p: &mut Draft<'_>, primary: NodeId) {
         }];
         p.act_if(
             Action::Switchover { replica, primary },
-            Reason::PrimaryLeaves,
+            because.clone(),
             requires,
         );
     }

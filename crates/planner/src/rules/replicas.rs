@@ -41,7 +41,7 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
         }
         if !lent && lend(p, &seats, &live, seat, have) {
             lent = true;
-        } else if p.d.shape != Shape::AsFound {
+        } else if p.d.shape != Shape::AsFound && have.saturating_add(spares(p, seat)) < seat.want {
             p.wait(Waiting::ReplicaMissing {
                 primary: seat.primary,
                 have,
@@ -49,6 +49,13 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
             });
         }
     }
+}
+
+/// How many replicas it has beside those that hold a seat, on servers that are too many.
+fn spares(p: &Draft<'_>, seat: &Seat) -> u16 {
+    let replicas = p.o.replicas_of(seat.primary);
+    let spares = replicas.filter(|r| p.is_surplus(r.id)).count();
+    u16::try_from(spares).unwrap_or(u16::MAX)
 }
 
 fn count(replicas: &[Place]) -> u16 {
@@ -114,9 +121,16 @@ fn seats(p: &Draft<'_>) -> Vec<Seat> {
     let mut seats: Vec<Seat> = voters
         .iter()
         .map(|m| {
-            let replicas = p.o.replicas_of(m.id).filter(|r| counts(p, r));
+            // One whose server is too many holds no seat: another is to take its place.
+            let stays = |r: &&Member| counts(p, r) && !p.is_surplus(r.id);
+            let replicas = p.o.replicas_of(m.id).filter(stays);
             let replicas: Vec<Place> = replicas.map(|r| place_or_unknown(p.o, r.id)).collect();
             let want = match p.d.shape {
+                // One whose server is too many needs somebody to hand over to.
+                Shape::Declared {
+                    shards,
+                    replicas_per_shard: 0,
+                } if p.is_surplus(m.id) && voters.len() <= usize::from(shards) => 1,
                 Shape::Declared {
                     replicas_per_shard, ..
                 } => replicas_per_shard,
@@ -213,7 +227,7 @@ fn free_nodes(p: &Draft<'_>) -> Vec<(NodeId, Place)> {
         .filter_map(|s| p.o.member(s.id()?).map(|m| (s, m)))
         .filter(|(_, m)| m.role == Role::Primary && m.slots.is_empty())
         .filter(|(_, m)| shards != Shape::AsFound || asked(m))
-        .filter(|(_, m)| Unburdened::prove(p.o, m.id).is_some())
+        .filter(|(_, m)| Unburdened::prove(p.o, m.id).is_some() && !p.is_surplus(m.id))
         .collect();
     free.sort_by_key(|(s, _)| (s.place.leave_rank, rank(p, s), &s.name));
     free.into_iter()
@@ -232,12 +246,13 @@ fn rank(p: &Draft<'_>, server: &shardwright_topology::Server) -> usize {
     }
 }
 
-/// The replicas of ours that were heard, by their primary.
+/// The replicas of ours that were heard and stay, by their primary.
 type Live = BTreeMap<NodeId, Vec<NodeId>>;
 
 fn live_replicas(p: &Draft<'_>) -> Live {
     let mut live = Live::new();
-    for m in p.o.members().values().filter(|m| p.is_ours(m.id)) {
+    let stay = |m: &&Member| p.is_ours(m.id) && !p.is_surplus(m.id);
+    for m in p.o.members().values().filter(stay) {
         if let Some(primary) = m.primary.filter(|_| m.role == Role::Replica) {
             live.entry(primary).or_default().push(m.id);
         }

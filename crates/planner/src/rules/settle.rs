@@ -18,6 +18,7 @@ impl Draft<'_> {
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
             | Action::Recreate { .. }
+            | Action::RemoveServer { .. }
             | Action::Meet { .. }
             | Action::Replicate { .. }
             | Action::Switchover { .. }

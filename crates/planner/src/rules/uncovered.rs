@@ -61,7 +61,9 @@ fn share(p: &Draft<'_>, uncovered: &SlotSet) -> Option<(NodeId, SlotSet)> {
             .into_iter()
             .map(SlotSet::from)
             .find(|range| range.difference(uncovered).is_empty());
-        let empty = primaries().find(|m| m.slots.is_empty());
+        // One whose server is too many only where there is no other.
+        let empty = primaries().filter(|m| m.slots.is_empty());
+        let empty = empty.min_by_key(|m| (p.is_surplus(m.id), m.id));
         if let (Some(range), Some(empty)) = (whole, empty) {
             return Some((empty.id, range));
         }

@@ -519,3 +519,41 @@ fn a_finding_names_its_step() {
     assert_eq!(found[0].step, 1, "counted from 0");
     assert_eq!(found[0].to_string(), "step 2: starts a, not proved dead");
 }
+
+#[test]
+fn takes_a_server_away() {
+    let step = |name: &str| {
+        vec![Action::RemoveServer {
+            server: ServerName(name.to_owned()),
+        }]
+    };
+    let kind = |name: &str| ViolationKind::TakesAway {
+        server: ServerName(name.to_owned()),
+    };
+    let mut w = healthy();
+    for name in ["x", "y"] {
+        w.add(name).recorded = None;
+    }
+    for (node, rank) in w.nodes.iter_mut().zip(0..) {
+        node.place.leave_rank = rank;
+    }
+    passes(step("y"), &three(), &w);
+    finds(step("x"), &three(), &w, kind("x"));
+    finds(step("c1"), &three(), &w, kind("c1"));
+    finds(step("y"), &Desired::managed(4, 1), &w, kind("y"));
+    finds(step("y"), &Desired::guest(), &w, kind("y"));
+    for change in [
+        (|w| w.node("y").keys = 1) as fn(&mut World),
+        |w| w.node("y").island = Some(0),
+        |w| w.node("y").recorded = Some(id("c1")),
+        |w| w.node("y").leaving = true,
+        |w| w.hush("y").keys = 0,
+        |w| w.formed = false,
+    ] {
+        change(&mut w);
+        finds(step("y"), &three(), &w, kind("y"));
+        let node = w.node("y");
+        (node.keys, node.island, node.recorded) = (0, None, None);
+        (node.leaving, node.silent) = (false, None);
+    }
+}

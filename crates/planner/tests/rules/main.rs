@@ -13,6 +13,7 @@ mod properties;
 mod recording;
 mod recreate;
 mod remembering;
+mod remove;
 mod replicas;
 mod requests;
 mod safety;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shardwright_planner::safety::{
-    may_set_aside, unheard_sibling, why_not_forget, why_not_recreate, why_not_spread,
-    why_not_start, why_not_switch_over,
+    may_set_aside, unheard_sibling, why_not_forget, why_not_recreate, why_not_remove,
+    why_not_spread, why_not_start, why_not_switch_over,
 };
 use shardwright_planner::{
     Action, Authority, Desired, FailoverPolicy, Limits, Manner, Plan, Reason, Request, Shape,
@@ -90,6 +90,7 @@ fn born(w: &mut World, number: usize) -> &mut Node {
         _ => {}
     }
     node.island = Some(0);
+    node.place.leave_rank = u32::try_from(number).unwrap_or(u32::MAX);
     node
 }
 
@@ -281,6 +282,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
         | Action::AddSlots { .. }
@@ -311,6 +313,9 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
             Action::Recreate { server, .. } => {
                 why_not_recreate(d, o, &o.servers()[server]).is_some()
+            }
+            Action::RemoveServer { server } => {
+                !why_not_remove(d, o, &o.servers()[server]).is_empty()
             }
             Action::Forget { gone, .. } => why_not_forget(d, o, gone.node()).is_some(),
             Action::Switchover { replica, .. } => {

@@ -1,0 +1,310 @@
+//! Servers that are too many: three shards of two are declared, and more is there.
+
+use shardwright_planner::safety::{NoRemove, why_not_remove, why_not_retire};
+use shardwright_planner::{Desired, Precondition, Request};
+use shardwright_topology::{ServerName, SlotSet};
+
+use crate::world::{World, id, says, slots, three};
+
+/// A healthy cluster in which each server has the rank of its place, and primaries the lowest.
+fn ranked(shards: u16, replicas: u16) -> World {
+    let mut w = World::formed(shards, replicas);
+    w.nodes
+        .sort_by_key(|n| (n.primary.is_some(), n.name.clone()));
+    rank(&mut w);
+    w
+}
+
+fn rank(w: &mut World) {
+    for (node, rank) in w.nodes.iter_mut().zip(0..) {
+        node.place.leave_rank = rank;
+    }
+}
+
+/// Three shards of two and these blank servers beside them.
+fn with_blank(names: &[&str]) -> World {
+    let mut w = ranked(3, 1);
+    for name in names {
+        w.add(name).recorded = None;
+    }
+    rank(&mut w);
+    w
+}
+
+fn remove_why(w: &World, d: &Desired, name: &str) -> Vec<NoRemove> {
+    let o = w.observe();
+    why_not_remove(d, &o, &o.servers()[&ServerName(name.to_owned())])
+}
+
+fn retire_why(w: &World, d: &Desired, name: &str) -> Vec<NoRemove> {
+    let o = w.observe();
+    why_not_retire(d, &o, &o.servers()[&ServerName(name.to_owned())])
+}
+
+/// Takes the server away, as a runtime would.
+fn gone(w: &mut World, name: &str) {
+    w.nodes.retain(|n| n.name != name);
+}
+
+/// Everyone has forgotten it, and it is a new node.
+fn reset(w: &mut World, name: &str) {
+    let node = w.node(name);
+    node.id = id(&format!("{name}'"));
+    node.island = None;
+    node.primary = None;
+    node.epoch = 0;
+    node.keys = 0;
+}
+
+#[test]
+fn blank_servers_that_are_too_many_do_not_join_and_go_the_last_first() {
+    let mut w = with_blank(&["x", "y"]);
+    assert_eq!(
+        w.reasons(&three()),
+        ["take y away: fewer servers are wanted"]
+    );
+    let plan = w.plan(&three());
+    let blank = Precondition::IsBlank { node: id("y") };
+    assert_eq!(plan.steps[0].requires, [blank]);
+    let waits = w.waits(&three());
+    assert_eq!(
+        waits,
+        ["x is not wanted any more, and stays for now: y goes first"]
+    );
+    gone(&mut w, "y");
+    assert_eq!(w.steps(&three()), ["take x away"]);
+    gone(&mut w, "x");
+    assert!(w.plan(&three()).is_settled());
+}
+
+#[test]
+fn none_is_too_many_where_it_is_not_declared_or_not_ours_or_not_formed() {
+    let mut w = with_blank(&["x", "y"]);
+    let bigger = Desired::managed(4, 1);
+    let steps = w.steps(&bigger);
+    assert!(steps.iter().all(|s| s.starts_with("tell ")), "{steps:?}");
+    assert!(!steps.is_empty());
+    assert!(w.steps(&Desired::guest()).is_empty());
+    assert_eq!(remove_why(&w, &bigger, "y"), [NoRemove::Wanted]);
+    assert_eq!(
+        remove_why(&w, &three(), "a"),
+        [
+            NoRemove::Wanted,
+            NoRemove::OwnsSlots { slots: 5461 },
+            NoRemove::HoldsKeys { keys: 100 },
+            NoRemove::KnowsOthers { nodes: 5 },
+            NoRemove::Listed { node: id("a") },
+        ]
+    );
+    w.formed = false;
+    assert!(!says(&w.steps(&three()), "take"), "it is not formed");
+}
+
+#[test]
+fn one_that_is_not_heard_is_waited_for() {
+    let mut w = with_blank(&["x", "y"]);
+    w.hush("y");
+    assert!(w.steps(&three()).is_empty());
+    assert!(says(
+        &w.waits(&three()),
+        "y is not wanted any more, and stays for now: it is not heard"
+    ));
+    w.node("y").silent = None;
+    w.node("y").leaving = true;
+    assert_eq!(remove_why(&w, &three(), "y"), [NoRemove::Ending]);
+    assert!(w.steps(&three()).is_empty());
+}
+
+#[test]
+fn one_whose_recorded_node_others_list_stays() {
+    let mut w = with_blank(&["x"]);
+    w.node("x").recorded = Some(id("c1"));
+    assert_eq!(
+        remove_why(&w, &three(), "x"),
+        [NoRemove::Listed { node: id("c1") }]
+    );
+    assert!(w.steps(&three()).is_empty());
+}
+
+#[test]
+fn empty_primaries_leave_before_their_servers_go() {
+    let mut w = with_blank(&["x", "y"]);
+    for name in ["x", "y"] {
+        w.node(name).island = Some(0);
+        w.node(name).recorded = Some(id(name));
+    }
+    let steps = w.reasons(&three());
+    assert_eq!(steps.len(), 8, "{steps:?}");
+    assert_eq!(steps[0], "make a forget y: fewer servers are wanted");
+    assert!(steps.contains(&"make x forget y: fewer servers are wanted".to_owned()));
+    assert_eq!(steps[7], "reset y: fewer servers are wanted");
+    // The forgetting was broken off: it goes on, and nobody greets it.
+    w.believes("a", "y", |row| row.address.port = 1);
+    let steps = w.steps(&three());
+    assert!(!says(&steps, "tell "), "{steps:?}");
+    reset(&mut w, "y");
+    assert_eq!(w.steps(&three()), ["take y' away"].map(|_| "take y away"));
+    gone(&mut w, "y");
+    assert_eq!(w.steps(&three()).len(), 7);
+    reset(&mut w, "x");
+    assert_eq!(w.steps(&three()), ["take x away"]);
+    gone(&mut w, "x");
+    assert!(w.plan(&three()).is_settled());
+}
+
+#[test]
+fn replicas_leave_while_their_shard_keeps_those_it_should_have() {
+    // Three shards of three: a2, b2 and c2 are too many.
+    let mut w = World::formed(3, 2);
+    w.nodes
+        .sort_by_key(|n| (n.name.len(), n.name[1..].to_owned(), n.name.clone()));
+    rank(&mut w);
+    let steps = w.steps(&three());
+    assert_eq!(steps.len(), 9, "{steps:?}");
+    assert_eq!(steps[8], "reset c2");
+    w.node("c1").link_up = false;
+    let needed = NoRemove::CopyNeeded {
+        primary: id("c"),
+        have: 0,
+        want: 1,
+    };
+    assert_eq!(retire_why(&w, &three(), "c2"), [needed]);
+    assert!(w.steps(&three()).is_empty());
+    w.node("c1").link_up = true;
+    w.hush("a1");
+    let server = ServerName("a1".to_owned());
+    assert_eq!(
+        retire_why(&w, &three(), "c2"),
+        [NoRemove::OtherUnheard { server }]
+    );
+    assert!(w.steps(&three()).is_empty());
+    w.node("a1").silent = None;
+    for name in ["c2", "b2", "a2"] {
+        assert!(says(&w.steps(&three()), &format!("reset {name}")));
+        reset(&mut w, name);
+        assert_eq!(w.steps(&three()), [format!("take {name} away")]);
+        gone(&mut w, name);
+    }
+    assert!(w.plan(&three()).is_settled());
+}
+
+#[test]
+fn a_replica_that_is_too_many_gives_its_seat_to_one_that_stays() {
+    let mut w = ranked(3, 1);
+    gone(&mut w, "c1");
+    w.add("new").island = Some(0);
+    w.add_replica("c1", "c");
+    rank(&mut w);
+    assert_eq!(
+        w.reasons(&three()),
+        ["make new a replica of c: its shard has too few replicas"]
+    );
+    w.node("new").primary = Some(id("c"));
+    w.node("new").syncing = true;
+    assert!(w.steps(&three()).is_empty());
+    let waits = w.waits(&three());
+    assert!(
+        says(&waits, "without it 0 of 1 replicas of c are in sync"),
+        "{waits:?}"
+    );
+    w.node("new").syncing = false;
+    assert!(says(&w.steps(&three()), "reset c1"));
+    // With nobody to take its place it stays.
+    gone(&mut w, "new");
+    w.hush("b1");
+    assert!(w.steps(&three()).is_empty());
+}
+
+#[test]
+fn a_primary_that_is_too_many_hands_over_to_a_replica_that_stays() {
+    let mut w = ranked(3, 1);
+    w.add_replica("c2", "c");
+    let at = w
+        .nodes
+        .iter()
+        .position(|n| n.name == "c")
+        .expect("it is there");
+    let c = w.nodes.remove(at);
+    w.nodes.push(c);
+    rank(&mut w);
+    assert_eq!(
+        w.reasons(&three()),
+        ["switch over from c to its replica c1: fewer servers are wanted"]
+    );
+    assert!(says(&w.waits(&three()), "it owns 5461 slots"));
+}
+
+#[test]
+fn without_replicas_a_primary_that_is_too_many_gets_one_to_hand_over_to() {
+    let d = Desired::managed(3, 0);
+    let mut w = ranked(3, 0);
+    let c = w.nodes.pop().expect("it is there");
+    w.add("new").island = Some(0);
+    w.nodes.push(c);
+    rank(&mut w);
+    assert_eq!(w.steps(&d), ["make new a replica of c"]);
+    w.node("new").primary = Some(id("c"));
+    assert_eq!(w.steps(&d), ["switch over from c to its replica new"]);
+    let range = std::mem::take(&mut w.node("c").slots);
+    w.node("new").slots = range;
+    w.node("new").primary = None;
+    w.node("new").epoch = 9;
+    w.node("c").primary = Some(id("new"));
+    assert!(says(&w.steps(&d), "reset c"));
+}
+
+#[test]
+fn one_that_owns_slots_of_a_shard_too_many_stays_and_says_so() {
+    let mut w = ranked(4, 1);
+    w.nodes.sort_by_key(|n| n.name.clone());
+    rank(&mut w);
+    assert!(w.steps(&three()).is_empty());
+    let waits = w.waits(&three());
+    assert!(says(&waits, "4 shards, but 3 declared"), "{waits:?}");
+    assert!(says(
+        &waits,
+        "d1 is not wanted any more, and stays for now: without it 0 of 1"
+    ));
+    assert!(w.plan(&three()).is_stuck());
+    gone(&mut w, "d1");
+    assert!(says(
+        &w.waits(&three()),
+        "d is not wanted any more, and stays for now: it owns 4096 slots, which must move to others first"
+    ));
+}
+
+#[test]
+fn what_is_more_urgent_comes_first() {
+    let mut w = with_blank(&["x"]);
+    w.kill("a", 0);
+    let steps = w.steps(&three());
+    assert!(!says(&steps, "take"), "{steps:?}");
+    let mut w = with_blank(&["x"]);
+    w.node("x").keys = 3;
+    assert!(w.steps(&three()).is_empty());
+    let mut w = with_blank(&["x"]);
+    w.node("a").slots = slots(1, 5460);
+    let steps = w.steps(&three());
+    assert!(!says(&steps, "reset") && !says(&steps, "make"), "{steps:?}");
+}
+
+#[test]
+fn forming_anew_by_consent_gives_nothing_to_one_that_is_too_many() {
+    let mut w = World::blank(7);
+    w.formed = true;
+    rank(&mut w);
+    w.node("a").place.host = Some("host-b".to_owned());
+    let mut d = three();
+    d.consent.lose_data = true;
+    let steps = w.steps(&d);
+    assert!(says(&steps, "give slots"), "{steps:?}");
+    assert!(!says(&steps, "to g"), "{steps:?}");
+    assert_eq!(w.get("g").slots, SlotSet::empty());
+}
+
+#[test]
+fn a_request_to_leave_is_answered_as_before() {
+    let w = ranked(3, 2);
+    let d = Desired::managed(3, 2).with(Request::Leave { node: id("c2") });
+    assert!(says(&w.steps(&d), "reset c2"));
+}
