@@ -84,7 +84,8 @@ fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
         return false;
     };
     match member.role {
-        Role::Primary => true,
+        // Whoever tells of it may be new, and never have heard it itself: then it knows nothing of its slots.
+        Role::Primary => !owns_slots || all_served(o),
         Role::Replica => {
             // The others may not yet have heard that it had become a primary. Then what it owned has another owner
             // only if every slot has one.
