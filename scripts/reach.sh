@@ -5,7 +5,8 @@
 # images onto it. Fails when no Kubernetes answers.
 # ~/.kube/config is never taken: tests that cut nodes off do not belong on whatever that names.
 reach_kubernetes() {
-    local stand="${KUBE_STATE:-/var/lib/local-kubernetes}" kubectl
+    local stand="${KUBE_STATE:-/var/lib/local-kubernetes}" kubectl target
+    target="$(realpath -m "${CARGO_TARGET_DIR:-target}")"
     if [ -z "${KUBECONFIG:-}" ] && [ -f "$stand/kubeconfig" ]; then
         export KUBECONFIG="$stand/kubeconfig"
     fi
@@ -15,10 +16,10 @@ reach_kubernetes() {
     # The program that prints what is installed, of the same build as the images.
     if [ "$KUBECONFIG" = "$stand/kubeconfig" ]; then
         scripts/kubernetes/load || die "the images could not be built and loaded"
-        SHARDWRIGHT_PROGRAM="$ROOT/${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release/shardwright"
+        SHARDWRIGHT_PROGRAM="$target/$(rustc -vV | sed -n 's/^host: //p')/release/shardwright"
     else
         cargo build --release --locked --quiet -p shardwright --bin shardwright || die "the program could not be built"
-        SHARDWRIGHT_PROGRAM="$ROOT/${CARGO_TARGET_DIR:-target}/release/shardwright"
+        SHARDWRIGHT_PROGRAM="$target/release/shardwright"
     fi
     export SHARDWRIGHT_PROGRAM
 }

@@ -19,9 +19,10 @@ trap 'rm -f "$log" "$skipped"' EXIT
 # Tests that cannot run say so in this file; see crates/testkit/src/skip.rs.
 export SHARDWRIGHT_SKIPPED="$skipped"
 
-# The examples in the documentation first: they are few, and the long run comes last.
-cargo test --workspace --locked --doc "$@" 2>&1 | tee "$log"
-cargo test --workspace --locked --lib --bins --tests "$@" 2>&1 | tee -a "$log"
+# The examples in the documentation first: they are few, and the long run comes last. A failure hides no other.
+failed=0
+cargo test --workspace --locked --no-fail-fast --doc "$@" 2>&1 | tee "$log" || failed=1
+cargo test --workspace --locked --no-fail-fast --lib --bins --tests "$@" 2>&1 | tee -a "$log" || failed=1
 
 awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
     END { printf "\n%d tests passed, %d failed, %d ignored\n", passed, failed, ignored }' "$log"
@@ -32,5 +33,6 @@ if [ -s .engines/skipped ] || [ -s "$skipped" ]; then
 else
     echo "skipped: nothing; every engine and a Kubernetes are here"
 fi
+[ "$failed" -eq 0 ] || die "tests failed: see above"
 # A run that tested nothing is no success.
 grep -q '^test result: ok\. [1-9]' "$log"
