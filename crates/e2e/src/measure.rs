@@ -48,7 +48,7 @@ pub async fn go(world: &World, cluster: &Cluster, shard: &Shard, going: Going) -
                 )
             })?;
             // Its container may have been started again since the shard was looked at.
-            machine.kill_server(&cluster.pod(pod).await?)
+            machine.kill_server(&cluster.running_pod(pod).await?)
         }
         Going::Deleted => world.delete_pod(cluster, pod).await,
         Going::Evicted => {

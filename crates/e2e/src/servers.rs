@@ -14,6 +14,8 @@ use crate::{Error, Kind, Kube, Result};
 
 /// A server of a healthy cluster on the same machine answers within this, busy or not.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
+/// A kubelet tells what it sees within some seconds, on a busy machine too.
+const RUNNING_LIMIT: Duration = Duration::from_secs(30);
 /// All hash slots of a cluster (Redis Cluster specification).
 pub const SLOTS: u16 = 16_384;
 
@@ -170,6 +172,17 @@ impl Cluster {
     pub async fn pod(&self, pod: &str) -> Result<Pod> {
         let found = self.kube.must(Kind::POD, &self.namespace, pod).await?;
         Ok(Pod::read(&found))
+    }
+
+    /// A pod of which it is told which container runs in it: a kubelet may tell that after the server has answered.
+    pub async fn running_pod(&self, pod: &str) -> Result<Pod> {
+        let told = format!("{pod} is told to run");
+        let found = until(&told, RUNNING_LIMIT, || async {
+            let found = self.pod(pod).await?;
+            let runs = !found.container.is_empty();
+            Ok(runs.then_some(found).ok_or("no container of it".to_owned()))
+        });
+        Ok(found.await?.0)
     }
 
     /// Where its servers are now.

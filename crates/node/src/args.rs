@@ -33,8 +33,9 @@ exit status: 0 done, or yes; 1 failed, or no; 2 wrong command line. `run` ends a
 
 the gate's lines, each answered by one line (+... or -ERR ...):
   AUTH [USER] PASSWORD           first; a wrong password closes the connection
-  STATE                          +held stale-primary NODE-ID
+  STATE                          +held stale-primary LINE (its own line of nodes.conf)
   RELEASE                        +OK, and the server starts
+  AFRESH                         +OK, its directory is kept aside, and it starts as a new node
   STOP                           +OK, and the program ends without starting the server
 ";
 

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::Error;
+use crate::ballast;
 use crate::conf::Conf;
 use crate::disk::{Found, Table};
 
 /// Written when a stop is asked for, removed before each start.
 const STOP_MARK: &str = "stopping";
 const STOP_PROBE: &str = ".stopping-probe";
+/// What was set aside is in directories of this name and a number.
+const ASIDE: &str = "set-aside-";
+/// The file system's own, at the root of a volume; only the root user may move it.
+const LOST_FOUND: &str = "lost+found";
 
 /// Looks. `data` holds the mark, `dir` the files of the server (the same, unless its `dir` says otherwise).
 ///
@@ -69,6 +74,32 @@ pub fn mark_is_past(data: &Path) -> Result<bool, Error> {
 /// Where it is still there after it. The next start would then trust a snapshot of any time: do not start.
 pub fn clear_mark(data: &Path) -> Result<(), Error> {
     remove(&data.join(STOP_MARK))
+}
+
+/// Moves what is in the directory of the server into a new directory there, except the ballast and what was set aside
+/// before. The table goes last: a start that comes between finds the server held again.
+///
+/// # Errors
+/// Where something can't be moved: the server must not start then.
+pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
+    let aside = (1..=u32::MAX)
+        .map(|n| dir.join(format!("{ASIDE}{n}")))
+        .find(|path| !path.exists())
+        .expect("there are more numbers than directories");
+    let stays = |name: &str| name == ballast::NAME || name == LOST_FOUND || name.starts_with(ASIDE);
+    let mut moved = list(dir)?;
+    moved.retain(|path| {
+        path.file_name()
+            .is_some_and(|name| !stays(&name.to_string_lossy()))
+    });
+    moved.sort_by_key(|path| path.extension().is_some_and(|e| e == "conf"));
+    fs::create_dir(&aside).map_err(Error::file("create", &aside))?;
+    for path in moved {
+        if let Some(name) = path.file_name() {
+            fs::rename(&path, aside.join(name)).map_err(Error::file("set aside", &path))?;
+        }
+    }
+    Ok(aside)
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
@@ -166,6 +197,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join("nodes.conf")).expect("made");
         assert_eq!(look_at(dir.path()).table, Table::Unreadable);
+    }
+
+    #[test]
+    fn all_is_set_aside_but_the_ballast_and_what_is_aside_already() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        for n in 1..=2 {
+            fs::write(at("nodes.conf"), format!("{n}")).expect("written");
+            fs::write(at("dump.rdb"), "x").expect("written");
+            fs::write(at(ballast::NAME), "x").expect("written");
+            let kept = set_aside(dir.path()).expect("set aside");
+            assert_eq!(kept, at(&format!("set-aside-{n}")));
+            let table = fs::read_to_string(kept.join("nodes.conf")).expect("kept");
+            assert_eq!(table, format!("{n}"));
+            assert!(kept.join("dump.rdb").exists() && at(ballast::NAME).exists());
+            assert_eq!(look_at(dir.path()), Found::default());
+        }
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub enum Disk {
     Clean,
     /// The node was a primary with slots, or may have been one, and its last writes are not here.
     StalePrimary {
-        /// Its id, where the table could be read.
-        id: Option<String>,
+        /// Its own line of the table, where that could be read: who it was, and what it would claim.
+        own: Option<String>,
     },
     /// The node was a replica, or a primary without slots: nothing is lost by its start.
     StaleReplica,
@@ -66,8 +66,8 @@ impl fmt::Display for Disk {
             Self::Blank => f.write_str("blank"),
             Self::Log => f.write_str("log"),
             Self::Clean => f.write_str("clean"),
-            Self::StalePrimary { id: Some(id) } => write!(f, "stale-primary {id}"),
-            Self::StalePrimary { id: None } => f.write_str("stale-primary unknown"),
+            Self::StalePrimary { own: Some(own) } => write!(f, "stale-primary {own}"),
+            Self::StalePrimary { own: None } => f.write_str("stale-primary unknown"),
             Self::StaleReplica => f.write_str("stale-replica"),
         }
     }
@@ -92,7 +92,7 @@ pub fn judge(found: &Found) -> Disk {
     match std::str::from_utf8(table).ok().and_then(myself) {
         Some(own) if own.role == Role::Replica || !own.has_slots => Disk::StaleReplica,
         own => Disk::StalePrimary {
-            id: own.map(|own| own.id),
+            own: own.map(|own| own.line),
         },
     }
 }
@@ -121,9 +121,13 @@ mod tests {
 
     const ID: &str = "07c37dfeb235213a872192d90877d0cd55635b91";
 
+    fn line(flags: &str, slots: &str) -> String {
+        format!("{ID} :6379@16379 myself,{flags} - 0 0 1 connected {slots}")
+    }
+
     fn table(flags: &str, slots: &str) -> Table {
-        let line = format!("{ID} :6379@16379 myself,{flags} - 0 0 1 connected {slots}\n");
-        Table::Bytes((line + "vars currentEpoch 1\n").into_bytes())
+        let line = line(flags, slots) + "\nvars currentEpoch 1\n";
+        Table::Bytes(line.into_bytes())
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -139,7 +143,7 @@ mod tests {
 
     fn held() -> Disk {
         Disk::StalePrimary {
-            id: Some(ID.into()),
+            own: Some(line(PRIMARY, "0-5460")),
         }
     }
 
@@ -165,11 +169,11 @@ mod tests {
         for bytes in [&b"\0\0\0\0"[..], b"\xff\xfe", b"half a li"] {
             let mut found = primary();
             found.table = Table::Bytes(bytes.to_vec());
-            assert_eq!(judge(&found), Disk::StalePrimary { id: None });
+            assert_eq!(judge(&found), Disk::StalePrimary { own: None });
         }
         let mut found = primary();
         found.table = Table::Unreadable;
-        assert_eq!(judge(&found), Disk::StalePrimary { id: None });
+        assert_eq!(judge(&found), Disk::StalePrimary { own: None });
     }
 
     #[test]
@@ -206,9 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_in_one_word_and_the_id() {
-        assert_eq!(held().to_string(), format!("stale-primary {ID}"));
-        let unknown = Disk::StalePrimary { id: None };
+    fn it_is_told_in_one_word_and_the_own_line() {
+        let own = line(PRIMARY, "0-5460");
+        assert_eq!(held().to_string(), format!("stale-primary {own}"));
+        let unknown = Disk::StalePrimary { own: None };
         assert_eq!(unknown.to_string(), "stale-primary unknown");
         assert_eq!(Disk::StaleReplica.to_string(), "stale-replica");
     }

@@ -35,6 +35,8 @@ const REFUSALS_LOGGED: u64 = 20;
 pub enum Told {
     /// Start the server.
     Release,
+    /// Start it as a new node, and keep what is in its directory aside.
+    Afresh,
     /// End without it.
     Stop,
 }
@@ -162,6 +164,11 @@ impl Gate {
                 Then::Release => {
                     (self.log)(&format!("released by {peer}"));
                     self.tell(Ok(Told::Release));
+                    return Ok(());
+                }
+                Then::Afresh => {
+                    (self.log)(&format!("told to start afresh by {peer}"));
+                    self.tell(Ok(Told::Afresh));
                     return Ok(());
                 }
                 Then::Stop => {

@@ -1,6 +1,6 @@
 //! The lines of the gate, without sockets.
 //!
-//! A line ends in `\n` or `\r\n`. `AUTH [USER] PASSWORD` comes first; then `STATE`, `RELEASE`, `STOP`.
+//! A line ends in `\n` or `\r\n`. `AUTH [USER] PASSWORD` comes first; then `STATE`, `RELEASE`, `AFRESH`, `STOP`.
 
 use crate::Error;
 use crate::disk::Disk;
@@ -52,6 +52,8 @@ pub enum Then {
     Refuse,
     /// The server is started.
     Release,
+    /// What is in the directory is set aside, and the server is started as a new node.
+    Afresh,
     /// The program ends, and the server is not started.
     Stop,
 }
@@ -89,9 +91,10 @@ impl Session {
         match verb.as_str() {
             "STATE" => (format!("+held {held}"), Then::GoOn),
             "RELEASE" => ("+OK".into(), Then::Release),
+            "AFRESH" => ("+OK".into(), Then::Afresh),
             "STOP" => ("+OK".into(), Then::Stop),
             _ => {
-                let said = "-ERR this gate knows AUTH, STATE, RELEASE and STOP";
+                let said = "-ERR this gate knows AUTH, STATE, RELEASE, AFRESH and STOP";
                 (said.into(), Then::GoOn)
             }
         }
@@ -126,15 +129,23 @@ mod tests {
     use std::path::PathBuf;
 
     fn say(session: &mut Session, line: &str) -> (String, Then) {
-        let id = Some("abc".to_owned());
-        session.answer(line, &Disk::StalePrimary { id }, "me", || {
+        let own = Some("abc".to_owned());
+        session.answer(line, &Disk::StalePrimary { own }, "me", || {
             Ok("pass word".into())
         })
     }
 
     #[test]
     fn nothing_is_told_or_done_before_the_password() {
-        for line in ["STATE", "RELEASE", "STOP", "", "PING", "AUTHX pass word"] {
+        for line in [
+            "STATE",
+            "RELEASE",
+            "AFRESH",
+            "STOP",
+            "",
+            "PING",
+            "AUTHX pass word",
+        ] {
             let (said, then) = say(&mut Session::default(), line);
             assert!(said.starts_with("-ERR log in first"), "{line}: {said}");
             assert_eq!(then, Then::Refuse, "{line}");
@@ -152,6 +163,7 @@ mod tests {
             assert_eq!(say(&mut session, "state").1, Then::GoOn);
             assert!(say(&mut session, "GET x").0.starts_with("-ERR"));
             assert_eq!(say(&mut session, "RELEASE"), ("+OK".into(), Then::Release));
+            assert_eq!(say(&mut session, "AFRESH"), ("+OK".into(), Then::Afresh));
             assert_eq!(say(&mut session, "STOP"), ("+OK".into(), Then::Stop));
         }
     }

@@ -11,8 +11,8 @@ const FIELDS_BEFORE_SLOTS: usize = 8;
 /// What the table says of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Myself {
-    /// Its id, 40 hexadecimal digits.
-    pub id: String,
+    /// The line, as it stands there.
+    pub line: String,
     /// Primary or replica.
     pub role: Role,
     /// It owns slots, or has open ones: keys may be here that are nowhere else.
@@ -35,9 +35,9 @@ pub fn myself(text: &str) -> Option<Myself> {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let flags = *fields.get(2)?;
         let mine = fields[0] != "vars" && flags.split(',').any(|flag| flag == "myself");
-        mine.then_some(fields)
+        mine.then_some((line, fields))
     });
-    let fields = own.next()?;
+    let (line, fields) = own.next()?;
     if own.next().is_some() || fields.len() < FIELDS_BEFORE_SLOTS {
         return None;
     }
@@ -54,7 +54,7 @@ pub fn myself(text: &str) -> Option<Myself> {
     // `5`, `0-5460`, and open slots: `[93->-ID]`, `[77-<-ID]`.
     let slot = |field: &&str| field.starts_with(|c: char| c.is_ascii_digit() || c == '[');
     Some(Myself {
-        id: id.to_owned(),
+        line: line.trim().to_owned(),
         role,
         has_slots: fields[FIELDS_BEFORE_SLOTS..].iter().any(slot),
     })
@@ -76,14 +76,12 @@ mod tests {
 
     #[test]
     fn the_own_line_is_found_among_others() {
-        let own = |role, has_slots| {
-            Some(Myself {
-                id: ID.into(),
-                role,
-                has_slots,
-            })
+        let own = |role, has_slots| Some((ID.to_owned(), role, has_slots));
+        let read = |flags: &str, slots: &str| {
+            let own = myself(&line(flags, slots))?;
+            let (id, _) = own.line.split_once(' ')?;
+            Some((id.to_owned(), own.role, own.has_slots))
         };
-        let read = |flags: &str, slots: &str| myself(&line(flags, slots));
         let primary = format!("myself,{PRIMARY}");
         assert_eq!(read(&primary, "0-5460"), own(Role::Primary, true));
         assert_eq!(read(&primary, "7"), own(Role::Primary, true));

@@ -36,8 +36,19 @@ pub fn run(options: &Options, server: &Server, log: Log) -> Result<(), Error> {
     };
     let disk = disk::judge(&data::look(&options.data, &dir, &conf)?);
     log(&format!("the disk is {disk}"));
-    if disk.is_held() && gate::hold(&disk, options, log)? == Told::Stop {
-        return Ok(());
+    if disk.is_held() {
+        match gate::hold(&disk, options, log)? {
+            Told::Release => {}
+            Told::Afresh => {
+                let kept = data::set_aside(&dir)?;
+                log(&format!(
+                    "what was in {} is kept in {}",
+                    dir.display(),
+                    kept.display()
+                ));
+            }
+            Told::Stop => return Ok(()),
+        }
     }
     data::clear_mark(&options.data)?;
     tell_ballast(ballast::prepare(&dir), &dir, log);

@@ -117,7 +117,12 @@ fn a_killed_primary_without_a_log_is_held_until_it_is_released() -> TestResult {
         assert!(refused.is_err(), "it is closed: {refused:?}");
 
         let state = pod.tell_gate(&[&login(), "STATE"])?;
-        assert_eq!(state, format!("+held stale-primary {id}"));
+        let claims = state.strip_prefix("+held stale-primary ");
+        let claims = claims.ok_or(format!("it says {state}"))?;
+        assert!(
+            claims.starts_with(&id) && claims.ends_with(" 0-16383"),
+            "{claims}"
+        );
         let named = format!("AUTH shardwright {PASSWORD}");
         assert_eq!(pod.tell_gate(&[&named, "RELEASE"])?, "+OK");
         pod.wait_for_server()?;
@@ -125,6 +130,21 @@ fn a_killed_primary_without_a_log_is_held_until_it_is_released() -> TestResult {
         assert!(info.contains(&format!("process_id:{}\r\n", pod.pid())));
         assert!(matches!(pod.gate(), Err(NoAnswer::Refused)));
         assert_eq!(pod.id()?, id);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_held_primary_may_start_as_another_node_and_its_directory_is_kept() -> TestResult {
+    on_each("afresh", |engine| {
+        let (mut pod, id) = killed_primary(engine, CLUSTER)?;
+        pod.start_held()?;
+        assert_eq!(pod.tell_gate(&[&login(), "AFRESH"])?, "+OK");
+        pod.wait_for_server()?;
+        assert_ne!(pod.id()?, id);
+        assert_eq!(pod.ask(&["DBSIZE"])?, "0");
+        let kept = pod.data.join("set-aside-1/nodes.conf");
+        assert!(fs::read_to_string(kept)?.contains(&id));
         Ok(())
     })
 }

@@ -257,6 +257,11 @@ pub enum Precondition {
         /// The node.
         node: NodeId,
     },
+    /// The node answers as a primary that owns slots.
+    OwnsSlots {
+        /// The node.
+        node: NodeId,
+    },
     /// The node is a replica of this primary.
     IsReplicaOf {
         /// The node.
@@ -322,6 +327,9 @@ pub enum Reason {
     LossAccepted,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
+    /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
+    /// is needed.
+    ClaimsBetter,
     /// The primary's server was told to end: its role is handed over while it is still in sync.
     PrimaryLeaves,
     /// A replica shares its host or zone with another copy of its shard, and there is a better place.
@@ -372,6 +380,9 @@ impl fmt::Display for Reason {
             Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
+            }
+            Self::ClaimsBetter => {
+                "it became a primary unheard, and would empty those who serve its slots now; its directory is kept aside"
             }
             Self::PrimaryLeaves => "the primary is being stopped",
             Self::Crowded(shared) => return write!(f, "{shared}"),

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Disk, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server, ServerName, SlotSet,
+    Claim, Disk, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server, ServerName,
+    SlotSet,
 };
 
 mod violation;
@@ -138,17 +139,12 @@ impl Lint<'_> {
             .and_then(|id| self.o.member(id))
             .is_some_and(|m| m.slots.is_empty());
         let held = match server.map(|s| &s.disk) {
-            Some(Seen::Known(Disk::Stale { owns_slots: true })) => {
-                let before = server.and_then(|s| s.last_heard.as_ref()?.own());
-                let better = before.is_some_and(|own| {
-                    let owner = |s| self.o.owner(s).and_then(|id| self.o.member(id));
-                    let mut owners = own.slots.slots().filter_map(owner);
-                    owners.any(|m| m.id != own.id && m.epoch < own.epoch)
-                });
-                (!gave_up_slots || better) && !self.d.consent.lose_data
+            Some(Seen::Known(Disk::Stale { claim })) if *claim != Claim::Nothing => {
+                let outdated = gave_up_slots && self.o.uncovered().is_empty();
+                (!outdated || self.is_better(claim)) && !self.d.consent.lose_data
             }
             Some(Seen::Known(
-                Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { owns_slots: false },
+                Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { .. },
             )) => false,
             Some(Seen::Known(Disk::TableRefused) | Seen::Unknown(_)) | None => true,
         };
@@ -158,12 +154,27 @@ impl Lint<'_> {
         }
     }
 
-    /// A directory is set aside only when its server refused it, and the living own every slot.
+    /// Whether a claim would take a slot from the one who has it.
+    fn is_better(&self, claim: &Claim) -> bool {
+        let Claim::Slots { epoch, slots } = claim else {
+            return *claim == Claim::Unreadable;
+        };
+        let owner = |slot| self.o.owner(slot).and_then(|id| self.o.member(id));
+        slots.slots().filter_map(owner).any(|m| m.epoch <= *epoch)
+    }
+
+    /// A directory is set aside only when its server refused it, or would lead others astray with it, and the living
+    /// own every slot.
     fn starts_afresh(&mut self, i: usize, name: &ServerName) {
-        let refused = self.o.servers().get(name).is_some_and(|s| {
-            matches!(s.process, Process::Dead(_)) && s.disk == Seen::Known(Disk::TableRefused)
+        let useless = self.o.servers().get(name).is_some_and(|s| {
+            let harms = match s.disk.known() {
+                Some(Disk::TableRefused) => true,
+                Some(Disk::Stale { claim }) => self.is_better(claim),
+                Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) | None => false,
+            };
+            matches!(s.process, Process::Dead(_)) && harms
         });
-        if !refused || !self.all_owned() {
+        if !useless || !self.all_owned() {
             let server = name.clone();
             self.fatal(i, ViolationKind::SetsDataAside { server });
         }

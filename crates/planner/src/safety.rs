@@ -7,7 +7,7 @@ mod remove;
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 
 use shardwright_topology::{
-    Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
+    Claim, Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
     ServerName, Source, Timestamp,
 };
 
@@ -23,6 +23,9 @@ pub enum NoStart {
     SuccessorFirst,
     /// It would come back as a primary with slots but without its newest data, and empty its replicas.
     OldData,
+    /// The same, and it would take slots from those who serve them now: it became a primary just before it ended, and
+    /// they never heard of it.
+    ClaimsBetter,
     /// It is not known what it would come back with.
     DiskUnknown,
     /// It would end again at once.
@@ -51,12 +54,17 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
         // A blank directory makes a new node: it takes nobody's place by itself.
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
-        Some(Disk::Stale { owns_slots }) => {
+        Some(Disk::Stale { claim }) => {
+            let owns_slots = *claim != Claim::Nothing;
             let never_formed = o.formed.is_none() && !owns_slots;
-            let followed =
-                follows(o, member, *owns_slots) && !(*owns_slots && claimed_better(o, server));
-            let harmless = d.consent.lose_data || never_formed || followed;
-            (!harmless).then_some(NoStart::OldData)
+            let followed = follows(o, member, owns_slots);
+            if d.consent.lose_data || never_formed {
+                None
+            } else if !followed {
+                Some(NoStart::OldData)
+            } else {
+                claims_better(o, claim).then_some(NoStart::ClaimsBetter)
+            }
         }
     }
 }
@@ -98,17 +106,17 @@ fn follows(o: &Observed, member: Option<&Member>, owns_slots: bool) -> bool {
     }
 }
 
-/// Whether the node of a dead server, when it was last heard, claimed a slot by a greater epoch than its owner has: it
-/// had just become a primary, others may not have heard of it, and they would all believe it if it came back.
-fn claimed_better(o: &Observed, server: &Server) -> bool {
-    let Some(own) = server.last_heard.as_ref().and_then(|v| v.own()) else {
-        return false;
-    };
-    let older = |slot| {
-        let owner = o.owner(slot).and_then(|id| o.member(id));
-        owner.is_some_and(|m| m.id != own.id && m.epoch < own.epoch)
-    };
-    own.role == Role::Primary && own.slots.slots().any(older)
+/// Whether what is on a disk claims a slot by no smaller an epoch than its owner has: its node had just become a
+/// primary, others have not heard of it, and they would all believe it if it came back.
+pub(crate) fn claims_better(o: &Observed, claim: &Claim) -> bool {
+    match claim {
+        Claim::Nothing => false,
+        Claim::Unreadable => true,
+        Claim::Slots { epoch, slots } => slots.slots().any(|slot| {
+            let owner = o.owner(slot).and_then(|id| o.member(id));
+            owner.is_none_or(|m| m.epoch <= *epoch)
+        }),
+    }
 }
 
 /// A replica of this primary that was not heard, and is not proved dead: it may hold a fresher copy, and the others

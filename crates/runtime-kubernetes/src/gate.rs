@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use shardwright_engine::Secret;
 use shardwright_manifest::SHARDWRIGHT_USER;
+use shardwright_topology::Claim;
+use shardwright_topology::wire::parse_nodes;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,8 +17,8 @@ use crate::seats::GateReport;
 
 /// A gate in a live pod answers in a millisecond. A look at all pods must not wait for one that is cut off.
 const LIMIT: Duration = Duration::from_millis(500);
-/// No answer of a gate is longer.
-const LINE_BYTES_MAX: u64 = 1024;
+/// No answer of a gate is longer: a node that owns every other slot has a line of 46 KiB.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// A gate could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +80,24 @@ fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
+/// What a gate is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tell {
+    /// Let the server start.
+    Release,
+    /// Keep its directory aside, and let it start as a new node.
+    Afresh,
+}
+
 /// Lets the server start. Where nothing listens, it has been let already.
-pub(crate) async fn release(ip: IpAddr, password: &Secret) -> Result<(), GateError> {
+pub(crate) async fn tell(ip: IpAddr, password: &Secret, what: Tell) -> Result<(), GateError> {
+    let line = match what {
+        Tell::Release => "RELEASE",
+        Tell::Afresh => "AFRESH",
+    };
     within(ip, async {
         if let Some(mut gate) = Gate::open(ip, password).await? {
-            gate.say("RELEASE").await?;
+            gate.say(line).await?;
         }
         Ok(())
     })
@@ -98,13 +113,12 @@ async fn within<T>(
         .unwrap_or(Err(GateError::TimedOut { ip }))
 }
 
-/// `held stale-primary ID`.
+/// `held stale-primary LINE`, with the node's own line of its table.
 fn report(said: &str) -> GateReport {
-    match said.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-        ["held", _, id] => GateReport::Held {
-            node: id.parse().ok(),
-        },
-        _ => GateReport::Held { node: None },
+    let line = said.strip_prefix("held stale-primary ");
+    let rows = line.and_then(|line| parse_nodes(line.as_bytes()).ok());
+    GateReport::Held {
+        claim: Claim::of(rows.as_ref().and_then(|rows| rows.myself())),
     }
 }
 
@@ -172,16 +186,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shardwright_topology::{ConfigEpoch, SlotRange};
 
     #[test]
     fn what_a_gate_says_is_held_whatever_else_it_says() {
         let id = "07c37dfeb235213a872192d90877d0cd55635b91";
+        let line = format!("{id} 10.0.0.1:6379@16379 myself,master - 0 0 12 connected 0-5460");
+        let slots = SlotRange::new(0, 5460).expect("a range").into();
+        let epoch = ConfigEpoch(12);
         let known = GateReport::Held {
-            node: Some(id.parse().expect("an id")),
+            claim: Claim::Slots { epoch, slots },
         };
-        assert_eq!(report(&format!("held stale-primary {id}")), known);
-        for said in ["held stale-primary", "held", "", "held stale-primary ?"] {
-            assert_eq!(report(said), GateReport::Held { node: None }, "{said}");
+        assert_eq!(report(&format!("held stale-primary {line}")), known);
+        let unknown = GateReport::Held {
+            claim: Claim::Unreadable,
+        };
+        for said in [
+            "held stale-primary",
+            "held",
+            "",
+            "held stale-primary unknown",
+        ] {
+            assert_eq!(report(said), unknown, "{said}");
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::facts::{
     ClaimFact, Container, HostFact, HostState, ObjectKey, PodFact, SetFact, VolumeFact,
 };
-use crate::gate;
+use crate::gate::{self, Tell};
 use crate::names::Names;
 use crate::record;
 use crate::request::{RequestError, ask};
@@ -249,6 +249,29 @@ impl Pods {
         self.written.nodes.remove(pod);
     }
 
+    /// Has the gate of a pod let its server start. The kubelet starts what is not held.
+    async fn tell_gate(&mut self, server: &ServerName, what: Tell) -> Result<(), RuntimeError> {
+        let held = self
+            .world
+            .pods(&self.key)
+            .into_iter()
+            .find(|pod| pod.name == server.0)
+            .filter(|pod| {
+                self.gates
+                    .get(&pod.name)
+                    .is_some_and(|(uid, _)| *uid == pod.uid)
+            });
+        let (Some(pod), Some(password)) = (held, &self.password) else {
+            return Ok(());
+        };
+        let Some(ip) = pod.ip else { return Ok(()) };
+        gate::tell(ip, password, what)
+            .await
+            .map_err(|e| RuntimeError::because(format!("cannot release {server}"), e))?;
+        self.gates.remove(&pod.name);
+        Ok(())
+    }
+
     pub(crate) fn set_to_write(&self) -> Result<SetFact, RuntimeError> {
         self.set().filter(|set| !set.leaving).ok_or_else(|| {
             let what = format!("nothing to record on: there is no StatefulSet {}", self.key);
@@ -309,34 +332,12 @@ impl Runtime for Pods {
         Ok(())
     }
 
-    // No pod is ever seen to refuse its table, so no plan asks for this yet.
     async fn start_afresh(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
-        Err(RuntimeError::new(format!(
-            "the volume of pod {server} is not set aside by a step; delete the pod and its claim"
-        )))
+        self.tell_gate(server, Tell::Afresh).await
     }
 
     async fn start(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
-        let held = self
-            .world
-            .pods(&self.key)
-            .into_iter()
-            .find(|pod| pod.name == server.0)
-            .filter(|pod| {
-                self.gates
-                    .get(&pod.name)
-                    .is_some_and(|(uid, _)| *uid == pod.uid)
-            });
-        let (Some(pod), Some(password)) = (held, &self.password) else {
-            // The kubelet starts what is not held.
-            return Ok(());
-        };
-        let Some(ip) = pod.ip else { return Ok(()) };
-        gate::release(ip, password)
-            .await
-            .map_err(|e| RuntimeError::because(format!("cannot release {server}"), e))?;
-        self.gates.remove(&pod.name);
-        Ok(())
+        self.tell_gate(server, Tell::Release).await
     }
 
     async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use shardwright_runtime::Seat;
 use shardwright_topology::{
-    Address, Death, DeathProof, Disk, Formed, Host, NodeId, Place, Process, Seen, ServerName,
-    Starter, Tied, Timestamp, Why,
+    Address, Claim, Death, DeathProof, Disk, Formed, Host, NodeId, Place, Process, Seen,
+    ServerName, Starter, Tied, Timestamp, Why,
 };
 
 use crate::facts::{ClaimFact, Container, HostFact, HostState, PodFact, SetFact, VolumeFact};
@@ -20,8 +20,8 @@ use crate::names::{self, Names};
 pub enum GateReport {
     /// The server is not started: it would come back as an old primary.
     Held {
-        /// The node it would come back as, where that can be read.
-        node: Option<NodeId>,
+        /// What it would claim.
+        claim: Claim,
     },
     /// Nothing is held: the server runs, or is about to.
     NotHeld,
@@ -100,7 +100,9 @@ fn seat(sight: &Sight<'_>, ordinal: u32) -> Seat {
         },
         leaving: pod.is_some_and(|pod| pod.leaving_since.is_some()),
         disk: match gate {
-            Some(GateReport::Held { .. }) => Seen::Known(Disk::Stale { owns_slots: true }),
+            Some(GateReport::Held { claim }) => Seen::Known(Disk::Stale {
+                claim: claim.clone(),
+            }),
             Some(GateReport::NotHeld) | None if kept => Seen::Known(Disk::Log),
             Some(GateReport::NotHeld) | None => Seen::Unknown(Why::NotAsked),
         },

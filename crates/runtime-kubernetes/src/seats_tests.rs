@@ -250,13 +250,15 @@ fn a_pod_beyond_those_wanted_keeps_its_seat_and_others_get_none() {
 fn a_held_server_is_started_by_a_step_and_comes_back_stale() {
     let mut scene = Scene::of(pod("redis-0", running(), json!({})));
     let held = |uid: &str| {
-        let report = GateReport::Held { node: None };
+        let claim = Claim::Unreadable;
+        let report = GateReport::Held { claim };
         [("redis-0".to_owned(), (uid.to_owned(), report))].into()
     };
     scene.gates = held("u1");
     let seat = scene.first();
     assert_eq!(seat.starter, Starter::Step);
-    assert_eq!(seat.disk, Seen::Known(Disk::Stale { owns_slots: true }));
+    let claim = Claim::Unreadable;
+    assert_eq!(seat.disk, Seen::Known(Disk::Stale { claim }));
     // What the gate of an earlier pod of that name said says nothing of this one.
     scene.gates = held("u0");
     assert_eq!(scene.first().starter, Starter::Host);

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use shardwright_topology::wire::parse_nodes;
-use shardwright_topology::{Disk, NodeId, Role, Seen, Why};
+use shardwright_topology::{Claim, Disk, NodeId, Seen, Why};
 
 /// The name of the file in which a node keeps its table.
 pub(crate) const NODES_FILE: &str = "nodes.conf";
@@ -65,12 +65,9 @@ fn inspect(data: &Path, aof: bool) -> io::Result<Disk> {
         return Ok(Disk::CleanSnapshot);
     }
     // A table that can't be read may say anything: then the worst is assumed.
-    let owns_slots = parse_nodes(&table).ok().and_then(|rows| {
-        let own = rows.myself()?;
-        Some(own.role == Role::Primary && !own.slots.is_empty())
-    });
+    let rows = parse_nodes(&table).ok();
     Ok(Disk::Stale {
-        owns_slots: owns_slots.unwrap_or(true),
+        claim: Claim::of(rows.as_ref().and_then(|rows| rows.myself())),
     })
 }
 

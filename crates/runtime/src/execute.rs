@@ -100,6 +100,7 @@ pub(crate) async fn require_apart(
             }
             Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
             Precondition::IsUnburdened { .. }
+            | Precondition::OwnsSlots { .. }
             | Precondition::IsReplicaOf { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::SlotsFree { .. } => {
@@ -308,6 +309,7 @@ async fn require(
         }
         Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
         Precondition::IsUnburdened { node } => (*node, unburdened(&look(links, o, *node).await?)),
+        Precondition::OwnsSlots { node } => (*node, owns_slots(&look(links, o, *node).await?)),
         Precondition::IsReplicaOf { node, primary } => {
             let view = look(links, o, *node).await?;
             let holds = view
@@ -339,11 +341,17 @@ fn unburdened(view: &NodeView) -> bool {
     })
 }
 
+fn owns_slots(view: &NodeView) -> bool {
+    let own = view.own();
+    own.is_some_and(|own| own.role == Role::Primary && !own.slots.is_empty())
+}
+
 fn assumed(requirement: &Precondition) -> String {
     match requirement {
         Precondition::LivesAt { address, .. } => format!("it lives at {address}"),
         Precondition::IsBlank { .. } => "it has no peer, slot or key".to_owned(),
         Precondition::IsUnburdened { .. } => "it has no slot, and no key of its own".to_owned(),
+        Precondition::OwnsSlots { .. } => "it is a primary that owns slots".to_owned(),
         Precondition::IsReplicaOf { primary, .. } => {
             format!("it is a replica of {}", primary.short())
         }

@@ -66,6 +66,8 @@ pub(crate) struct History {
     faults: Vec<Fault>,
     struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
+    /// The forming of a cluster of guests, while something else is asked for.
+    interrupted: Option<Request>,
     passes_to_rest: u64,
     ms_to_rest: u64,
     needs_a_person: bool,
@@ -99,6 +101,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         faults: Vec::new(),
         struck: BTreeMap::new(),
         joined: 0,
+        interrupted: None,
         passes_to_rest: 0,
         ms_to_rest: 0,
         needs_a_person: false,
@@ -263,11 +266,12 @@ impl History {
             Ask::Join => Some(self.join()),
             Ask::Nothing => None,
         };
-        if !matches!(ask, Ask::Nothing)
-            || !matches!(self.operator.desired.request, Some(Request::Form { .. }))
-        {
-            self.operator.desired.request = request;
+        // Whoever forms a cluster of guests goes on with it when something else was asked for meanwhile.
+        let now = &mut self.operator.desired.request;
+        if matches!(now, Some(Request::Form { .. })) {
+            self.interrupted.clone_from(now);
         }
+        *now = request.or_else(|| self.interrupted.clone());
         self.operator.wake(&mut self.model);
     }
 
@@ -348,8 +352,9 @@ impl History {
         self.model.slow_bus_ms = 0;
         self.model.slow_stream_ms = 0;
         self.model.write_every_ms = 0;
-        if !matches!(self.operator.desired.request, Some(Request::Form { .. })) {
-            self.operator.desired.request = None;
+        let request = &mut self.operator.desired.request;
+        if !matches!(request, Some(Request::Form { .. })) {
+            request.clone_from(&self.interrupted);
         }
         for seat in 0..self.model.seats.len() {
             let place = &mut self.model.seats[seat].place;
@@ -405,6 +410,7 @@ impl History {
             return false;
         }
         self.operator.desired = self.setting.desired();
+        self.interrupted = None;
         self.operator.last = None;
         true
     }

@@ -100,6 +100,9 @@ impl Model {
             return Err("it is tied to no such host");
         }
         self.wipe(seat);
+        // A stranger who listened at the old address has nothing to do with the new pod.
+        self.seats[seat].stash = None;
+        self.seats[seat].foreign = false;
         let leave_rank = self.seats[seat].place.leave_rank;
         let well = self.seats.iter().map(|s| &s.place);
         let place = well.filter(|place| place.away_since.is_none()).min();

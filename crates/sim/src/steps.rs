@@ -125,6 +125,9 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         }),
         Precondition::IsUnburdened { node: id } => node(id)
             .is_some_and(|n| n.me().slots.is_empty() && (!n.is_primary() || n.data.is_empty())),
+        Precondition::OwnsSlots { node: id } => {
+            node(id).is_some_and(|n| n.is_primary() && !n.me().slots.is_empty())
+        }
         Precondition::IsReplicaOf { node: id, primary } => {
             node(id).is_some_and(|n| n.me().primary == Some(*primary))
         }

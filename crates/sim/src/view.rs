@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView, OpenSlot,
-    ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
+    Address, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView,
+    OpenSlot, ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
 };
 
 use crate::facts::Profile;
@@ -179,7 +179,14 @@ impl Model {
         match s.persistence {
             Persistence::Always | Persistence::EverySecond => Disk::Log,
             Persistence::Off => Disk::Stale {
-                owns_slots: node.is_primary() && !node.me().slots.is_empty(),
+                claim: if node.is_primary() && !node.me().slots.is_empty() {
+                    Claim::Slots {
+                        epoch: ConfigEpoch(node.me().epoch),
+                        slots: node.me().slots.clone(),
+                    }
+                } else {
+                    Claim::Nothing
+                },
             },
         }
     }

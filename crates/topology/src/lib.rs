@@ -27,8 +27,8 @@ pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::{Place, Tied};
 pub use seen::{Seen, Why};
 pub use server::{
-    Attempt, AttemptKind, Death, DeathProof, Disk, Formed, Process, Server, ServerName, Starter,
-    Timestamp,
+    Attempt, AttemptKind, Claim, Death, DeathProof, Disk, Formed, Process, Server, ServerName,
+    Starter, Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use view::{

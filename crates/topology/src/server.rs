@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Address, NodeId, NodeView, Place, Seen};
+use crate::{Address, ConfigEpoch, NodeId, NodeView, Place, Role, Row, Seen, SlotSet};
 
 /// Unix time in milliseconds. Always an input, never read here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -77,8 +77,38 @@ impl Process {
     }
 }
 
+/// What a node on a disk would claim for itself if it came back: what its own row of the table of nodes there says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// No slots: it was a replica, or a primary without any.
+    Nothing,
+    /// These slots, as their primary.
+    Slots {
+        /// Its config epoch: whoever lists another owner with a smaller one believes it.
+        epoch: ConfigEpoch,
+        /// Which.
+        slots: SlotSet,
+    },
+    /// Its table can't be read, so it may claim anything.
+    Unreadable,
+}
+
+impl Claim {
+    /// What a node's own row of a table claims; `None` where there is no such row.
+    pub fn of(own: Option<&Row>) -> Self {
+        match own {
+            None => Self::Unreadable,
+            Some(own) if own.role == Role::Primary && !own.slots.is_empty() => Self::Slots {
+                epoch: own.epoch,
+                slots: own.slots.clone(),
+            },
+            Some(_) => Self::Nothing,
+        }
+    }
+}
+
 /// What a start of the server would find on its disk.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Disk {
     /// Nothing: it would start as a new node.
     Blank,
@@ -90,8 +120,8 @@ pub enum Disk {
     TableRefused,
     /// Its identity, and at most a snapshot of an earlier time: what came after is gone.
     Stale {
-        /// Whether it would come back believing that it is a primary with slots (`myself` and slots in its table).
-        owns_slots: bool,
+        /// What it would claim.
+        claim: Claim,
     },
 }
 

@@ -108,7 +108,9 @@ pub(crate) async fn api_away(world: World) -> Result<()> {
     let machine = machine(&world)?;
     let cluster = small(&world, json!({})).await?;
     let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
-    let primary = cluster.pod(&shard_at(&shards, 0)?.primary.name).await?;
+    let primary = cluster
+        .running_pod(&shard_at(&shards, 0)?.primary.name)
+        .await?;
     let writer = world.writer(&cluster, "app").await?;
     let silent = machine.freeze("kube-apiserver")?;
     pass(Duration::from_secs(3)).await;

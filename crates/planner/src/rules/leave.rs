@@ -27,6 +27,14 @@ pub(crate) fn hand_over_to_those_who_stay(p: &mut Draft<'_>, primary: NodeId) {
     });
 }
 
+/// What must still be so right before a node that leaves is reset: what it holds is a copy, and the original lives.
+pub(crate) fn before_reset(o: &Observed, node: NodeId) -> Vec<Precondition> {
+    let primary = o.member(node).and_then(|m| m.primary);
+    let lives = primary.map(|node| Precondition::OwnsSlots { node });
+    let unburdened = Precondition::IsUnburdened { node };
+    [unburdened].into_iter().chain(lives).collect()
+}
+
 /// Where every replica leaves too, as when the whole cluster stops, there is nobody to hand over to.
 fn switch_over(
     p: &mut Draft<'_>,

@@ -63,7 +63,7 @@ fn retire(p: &mut Draft<'_>, server: &Server, view: &NodeView) -> Vec<NoRemove> 
     forget_everywhere(p, &gone, &Reason::NotWanted);
     let alone = view.peers().next().is_none();
     if let Some(node) = Unburdened::prove(p.o, view.id).filter(|_| !alone) {
-        let requires = vec![Precondition::IsUnburdened { node: view.id }];
+        let requires = leave::before_reset(p.o, view.id);
         p.act_if(Action::Reset { node }, Reason::NotWanted, requires);
     }
     Vec::new()

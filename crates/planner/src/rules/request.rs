@@ -5,6 +5,7 @@ use shardwright_topology::{AttemptKind, NodeId, Role};
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
 use crate::rules::forget::forget_everywhere;
+use crate::rules::leave::before_reset;
 use crate::rules::promote::{believes_too_much, candidate, copied};
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
@@ -140,11 +141,8 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     };
     forget_everywhere(p, &gone, &Reason::Asked);
     if let Some(proof) = Unburdened::prove(p.o, node).filter(|_| !alone) {
-        p.act_if(
-            Action::Reset { node: proof },
-            Reason::Asked,
-            vec![Precondition::IsUnburdened { node }],
-        );
+        let requires = before_reset(p.o, node);
+        p.act_if(Action::Reset { node: proof }, Reason::Asked, requires);
     }
 }
 

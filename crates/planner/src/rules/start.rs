@@ -1,7 +1,7 @@
 //! Dead servers of ours are started, unless that would bring an old or empty primary back. Where their host starts
 //! them by itself, only those are that a start gate holds.
 
-use shardwright_topology::{Disk, Server, SlotSet, Source, Starter};
+use shardwright_topology::{Claim, Disk, Server, SlotSet, Source, Starter};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -43,10 +43,20 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
                 };
                 p.act_if(action, Reason::TableRefused, owners_live(p));
             }
+            Some(safety::NoStart::ClaimsBetter) if safety::may_set_aside(p.o, server) => {
+                let action = Action::StartAfresh {
+                    server: server.name.clone(),
+                };
+                p.act_if(action, Reason::ClaimsBetter, owners_live(p));
+            }
             Some(safety::NoStart::TableRefused) => p.wait(Waiting::TableRefused {
                 server: server.name.clone(),
             }),
-            Some(safety::NoStart::OldData | safety::NoStart::DiskUnknown) => {
+            Some(
+                safety::NoStart::OldData
+                | safety::NoStart::ClaimsBetter
+                | safety::NoStart::DiskUnknown,
+            ) => {
                 p.wait(Waiting::StartHeld {
                     server: server.name.clone(),
                 });
@@ -69,10 +79,10 @@ fn owned(p: &Draft<'_>, server: &Server) -> Option<SlotSet> {
 
 /// A server that would come back as an old primary is safe to start only while those live who own its slots now.
 fn successors_live(p: &Draft<'_>, server: &Server) -> Vec<Precondition> {
-    if server.disk.known() != Some(&Disk::Stale { owns_slots: true }) {
-        return Vec::new();
+    match server.disk.known() {
+        Some(Disk::Stale { claim }) if *claim != Claim::Nothing => owners_live(p),
+        _ => Vec::new(),
     }
-    owners_live(p)
 }
 
 /// The owners of all slots must still live where they were heard.

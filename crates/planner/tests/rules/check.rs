@@ -8,10 +8,10 @@ use shardwright_planner::{
     Action, Desired, Plan, Reason, Request, Severity, Step, ViolationKind, check,
 };
 use shardwright_topology::{
-    Address, ConfigEpoch, Disk, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
+    Address, ConfigEpoch, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
 };
 
-use crate::world::{NOW, World, consenting, id, slot, slots, three};
+use crate::world::{NOW, World, claims, consenting, id, slot, slots, three};
 
 /// A plan of these actions.
 fn plan_of(actions: Vec<Action>) -> Plan {
@@ -444,7 +444,7 @@ fn starts_running() {
 fn starts_an_old_primary() {
     let mut w = with_a_dead();
     let server = ServerName("a".to_owned());
-    w.node("a").disk = Seen::Known(Disk::Stale { owns_slots: true });
+    w.node("a").disk = Seen::Known(claims(1));
     finds(
         start("a"),
         &three(),

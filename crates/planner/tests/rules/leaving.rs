@@ -1,9 +1,9 @@
 //! Primaries whose servers were told to end, and servers that their hosts start by themselves.
 
 use shardwright_planner::{Desired, FailoverPolicy};
-use shardwright_topology::{AttemptKind, Disk, Seen, Starter, Why};
+use shardwright_topology::{AttemptKind, Seen, Starter, Why};
 
-use crate::world::{World, says, three};
+use crate::world::{World, claims, says, three};
 
 #[test]
 fn a_leaving_primary_hands_over_while_it_is_in_sync() {
@@ -78,7 +78,7 @@ fn a_dead_primary_is_promoted_away_from_though_its_host_will_start_it() {
 fn what_a_start_gate_holds_is_released_once_its_successor_lives() {
     let mut w = World::formed(3, 1);
     let held = w.kill("a", 100);
-    held.disk = Seen::Known(Disk::Stale { owns_slots: true });
+    held.disk = Seen::Known(claims(1));
     assert_eq!(
         w.steps(&three()),
         ["fail over from dead a to its replica a1"]

@@ -3,7 +3,7 @@
 use shardwright_planner::{Action, Desired, FailoverPolicy};
 use shardwright_topology::{AttemptKind, Disk, Role, Seen, Timestamp, Why};
 
-use crate::world::{NOW, World, consenting, id, says, three};
+use crate::world::{NOW, World, claims, consenting, id, says, three};
 
 fn keep_every_write() -> Desired {
     Desired {
@@ -256,7 +256,7 @@ fn keep_every_write_restarts_first_and_promotes_after_its_grace() {
     w.kill("a", 10_000);
     assert!(says(&w.steps(&keep_every_write()), "fail over from dead a"));
     // A directory without the newest data is no reason to wait.
-    w.kill("a", 0).disk = Seen::Known(Disk::Stale { owns_slots: true });
+    w.kill("a", 0).disk = Seen::Known(claims(1));
     assert!(says(&w.steps(&keep_every_write()), "fail over from dead a"));
     // Nor is a server that is not ours to start.
     let mut w = World::formed(3, 1);

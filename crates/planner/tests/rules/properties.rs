@@ -14,11 +14,11 @@ use shardwright_planner::{
     Standing, check, layout, plan, standings,
 };
 use shardwright_topology::{
-    AttemptKind, Death, DeathProof, Disk, Flags, Health, NodeId, Observed, OpenSlot, Process, Role,
-    Seen, ServerName, SlotSet, Tied, Timestamp, Why,
+    AttemptKind, Claim, Death, DeathProof, Disk, Flags, Health, NodeId, Observed, OpenSlot,
+    Process, Role, Seen, ServerName, SlotSet, Tied, Timestamp, Why,
 };
 
-use crate::world::{NOW, Node, World, id, slot, slots};
+use crate::world::{NOW, Node, World, claims, id, slot, slots};
 
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -55,8 +55,10 @@ fn disk(gene: u8) -> Seen<Disk> {
         0 => Disk::Log,
         1 => Disk::Blank,
         2 => Disk::CleanSnapshot,
-        3 => Disk::Stale { owns_slots: true },
-        4 => Disk::Stale { owns_slots: false },
+        3 => claims(1),
+        4 => Disk::Stale {
+            claim: Claim::Nothing,
+        },
         5 => Disk::TableRefused,
         _ => return Seen::Unknown(Why::NotAsked),
     })

@@ -1,11 +1,9 @@
 //! What a keeper remembers, and what it takes a refused connection for.
 
 use shardwright_planner::{Memory, lived_here};
-use shardwright_topology::{
-    Address, Disk, NodeView, Process, Seen, ServerName, Starter, Timestamp, Why,
-};
+use shardwright_topology::{Address, NodeView, Process, Seen, ServerName, Starter, Timestamp, Why};
 
-use crate::world::{World, id};
+use crate::world::{World, claims, id};
 
 #[test]
 fn a_refusal_where_nobody_knew_the_node_proves_no_death() {
@@ -26,7 +24,7 @@ fn a_node_lived_where_another_lists_it_or_where_its_gate_holds_it() {
     let old = Seen::Known(w.get("a").address.clone());
     let new = Seen::Known(Address::loopback(9_999));
     let unasked = Seen::Unknown(Why::NotAsked);
-    let held = Seen::Known(Disk::Stale { owns_slots: true });
+    let held = Seen::Known(claims(1));
     let tables = [w.view(w.get("b"))];
     let nobody: [NodeView; 0] = [];
 

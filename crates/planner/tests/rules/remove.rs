@@ -162,6 +162,9 @@ fn replicas_leave_while_their_shard_keeps_those_it_should_have() {
     let steps = w.steps(&three());
     assert_eq!(steps.len(), 9, "{steps:?}");
     assert_eq!(steps[8], "reset c2");
+    // The others of its shard may die meanwhile: then it has the only copy.
+    let primary_lives = Precondition::OwnsSlots { node: id("c") };
+    assert!(w.plan(&three()).steps[8].requires.contains(&primary_lives));
     w.node("c1").link_up = false;
     let needed = NoRemove::CopyNeeded {
         primary: id("c"),

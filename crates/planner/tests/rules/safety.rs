@@ -8,7 +8,7 @@ use shardwright_planner::safety::{
 use shardwright_planner::{Desired, Limits, Request};
 use shardwright_topology::{Disk, Observed, Seen, ServerName, Timestamp};
 
-use crate::world::{NOW, World, id, three};
+use crate::world::{NOW, World, claims, id, three};
 
 #[test]
 fn silence_is_no_proof_of_anything() {
@@ -57,7 +57,7 @@ fn only_a_majority_that_was_heard_proves_a_role() {
 
 #[test]
 fn the_start_gate() {
-    let stale = Disk::Stale { owns_slots: true };
+    let stale = claims(1);
     for (replicas, disk, why) in [
         (1, Disk::Log, Some(NoStart::SuccessorFirst)),
         (0, Disk::Log, None),

@@ -1,9 +1,9 @@
 //! Dead servers of ours start again, but never as an old or empty primary.
 
 use shardwright_planner::{Desired, layout};
-use shardwright_topology::{Disk, Seen, SlotSet, Why};
+use shardwright_topology::{Claim, Disk, Seen, SlotSet, Why};
 
-use crate::world::{World, consenting, id, says, three};
+use crate::world::{World, claims, consenting, id, says, three};
 
 #[test]
 fn a_dead_replica_is_started() {
@@ -11,10 +11,12 @@ fn a_dead_replica_is_started() {
         Disk::Blank,
         Disk::Log,
         Disk::CleanSnapshot,
-        Disk::Stale { owns_slots: false },
+        Disk::Stale {
+            claim: Claim::Nothing,
+        },
     ] {
         let mut w = World::formed(3, 1);
-        w.kill("a1", 0).disk = Seen::Known(disk);
+        w.kill("a1", 0).disk = Seen::Known(disk.clone());
         assert_eq!(
             w.reasons(&three()),
             ["start a1: its process is gone"],
@@ -90,14 +92,9 @@ fn all_killed_at_once_all_with_logs_all_start() {
 
 #[test]
 fn a_dead_primary_with_a_candidate_waits_for_its_successor() {
-    for disk in [
-        Disk::Blank,
-        Disk::Log,
-        Disk::CleanSnapshot,
-        Disk::Stale { owns_slots: true },
-    ] {
+    for disk in [Disk::Blank, Disk::Log, Disk::CleanSnapshot, claims(1)] {
         let mut w = World::formed(3, 1);
-        w.kill("a", 0).disk = Seen::Known(disk);
+        w.kill("a", 0).disk = Seen::Known(disk.clone());
         let steps = w.steps(&three());
         assert!(!says(&steps, "start a"), "{disk:?}: {steps:?}");
     }
@@ -110,12 +107,26 @@ fn one_that_had_just_become_a_primary_is_not_started_without_its_data() {
     let heir = w.node("a1");
     (heir.primary, heir.epoch) = (None, 9);
     heir.slots = layout(3)[0].into();
-    w.kill("a1", 100).disk = Seen::Known(Disk::Stale { owns_slots: true });
+    w.kill("a1", 100).disk = Seen::Known(claims(9));
     let heir = w.node("a1");
     (heir.primary, heir.epoch) = (Some(id("a")), 1);
     heir.slots = SlotSet::empty();
+    assert_eq!(
+        w.reasons(&three()),
+        [
+            "start a1 as a new node: it became a primary unheard, and would empty those who serve its slots now; its directory is kept aside"
+        ]
+    );
+    // A table that can't be read may claim as much.
+    let claim = Claim::Unreadable;
+    w.node("a1").disk = Seen::Known(Disk::Stale { claim });
+    assert_eq!(w.steps(&three()), ["start a1 as a new node"]);
+    // While an owner is silent, it may be the one that needs what is there.
+    w.node("a1").disk = Seen::Known(claims(9));
+    w.hush("b");
     assert!(w.steps(&three()).is_empty());
     assert!(says(&w.waits(&three()), "a1 is held"));
+    w.node("b").silent = None;
     // Once another is the primary by a greater epoch, it may.
     w.node("a").epoch = 10;
     assert_eq!(w.steps(&three()), ["start a1"]);
@@ -127,10 +138,10 @@ fn the_only_copy_starts_when_its_disk_has_everything() {
         (Disk::Log, true),
         (Disk::CleanSnapshot, true),
         (Disk::Blank, true), // it comes back as another node
-        (Disk::Stale { owns_slots: true }, false),
+        (claims(1), false),
     ] {
         let mut w = World::formed(3, 0);
-        w.kill("a", 0).disk = Seen::Known(disk);
+        w.kill("a", 0).disk = Seen::Known(disk.clone());
         let d = Desired::managed(3, 0);
         assert_eq!(says(&w.steps(&d), "start a"), starts, "{disk:?}");
         if !starts {
@@ -169,6 +180,6 @@ fn a_replaced_old_primary_starts_and_rejoins() {
     w.node("a1").primary = None;
     w.node("a1").slots = range;
     w.node("a1").epoch = 9;
-    w.kill("a", 5_000).disk = Seen::Known(Disk::Stale { owns_slots: true });
+    w.kill("a", 5_000).disk = Seen::Known(claims(1));
     assert_eq!(w.steps(&three()), ["start a"]);
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use shardwright_planner::{Desired, Limits, Plan, Severity, Shape, check, layout, plan};
 use shardwright_topology::{
-    Address, Attempt, AttemptKind, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk, EngineKind,
-    Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process, ReplicaLink,
-    Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot, SlotRange, SlotSet,
-    Starter, Timestamp, Version, Why,
+    Address, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk,
+    EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
+    ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
+    SlotRange, SlotSet, Starter, Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -28,6 +28,16 @@ pub(crate) fn slot(number: u64) -> Slot {
 
 pub(crate) fn slots(first: u64, last: u64) -> SlotSet {
     SlotSet::from(SlotRange::new(first, last).expect("a range of a test is in range"))
+}
+
+/// A disk without the newest data, whose node would claim the first of three shards by this epoch.
+pub(crate) fn claims(epoch: u64) -> Disk {
+    Disk::Stale {
+        claim: Claim::Slots {
+            epoch: ConfigEpoch(epoch),
+            slots: layout(3)[0].into(),
+        },
+    }
 }
 
 /// The truth about one node.
