@@ -202,7 +202,9 @@ impl Lint<'_> {
                 Some(primary) => heard(primary).is_some_and(|own| !own.slots.is_empty()),
                 None => self.all_owned(),
             };
-            due && silent && s.recorded_id.is_some() && !owns && kept
+            let attempts = || self.o.attempts.iter();
+            let asked = attempts().any(|a| Some(a.node) == s.recorded_id && !a.ended);
+            due && silent && s.recorded_id.is_some() && !owns && !asked && kept
         });
         if !safe || self.recreated > 1 {
             let server = name.clone();

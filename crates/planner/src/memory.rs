@@ -13,6 +13,9 @@ use crate::safety::in_sync;
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
 const ATTEMPT_KEPT_MS: u64 = 60_000;
+/// After how long the engines have given up an attempt, in milliseconds: 5 s with the old primary, 2 × node-timeout
+/// (15 s by default) without.
+const ATTEMPT_ENDS_MS: u64 = 30_000;
 
 /// Whether what is refused at a server's address tells of the node recorded there: some node lists it at just this
 /// address, or its start gate holds it there. A pod that was made anew refuses at a new address until its server
@@ -111,9 +114,13 @@ impl Memory {
     pub fn recall(&mut self, o: &mut Observed) {
         self.note_wins(o);
         self.note_places(o);
-        self.attempts.retain(|a| {
+        self.attempts.retain_mut(|a| {
+            let age = o.at.since_ms(a.at);
+            a.ended |= o.view_of(a.node).is_some() && age >= ATTEMPT_ENDS_MS;
+            // It is not known how it ended; but a node that nobody lists any more is of no interest.
+            let open = !a.ended && o.member(a.node).is_some();
             let done = o.member(a.node).is_some_and(|m| m.role == Role::Primary);
-            !done && o.at.since_ms(a.at) < ATTEMPT_KEPT_MS
+            !done && (open || age < ATTEMPT_KEPT_MS)
         });
         o.attempts.clone_from(&self.attempts);
         o.wins.clone_from(&self.wins);
@@ -184,7 +191,12 @@ impl Memory {
             self.votes.insert(dead.node(), at);
         }
         if let Some(node) = action.at() {
-            self.attempts.push(Attempt { node, kind, at });
+            self.attempts.push(Attempt {
+                node,
+                kind,
+                at,
+                ended: false,
+            });
         }
     }
 }

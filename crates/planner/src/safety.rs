@@ -428,6 +428,11 @@ pub enum NoRecreate {
         /// The primary.
         primary: NodeId,
     },
+    /// It was asked to become a primary, and was not heard since: it may have become one, and taken writes.
+    MayBePrimary {
+        /// The node.
+        node: NodeId,
+    },
     /// Nobody tells of the node, and not every slot has an owner that speaks: what it had may be missing.
     SomeSlotsSilent,
     /// Another is made anew first: what is seen next may keep this one. Or something more urgent is at work.
@@ -451,6 +456,10 @@ impl fmt::Display for NoRecreate {
                     "node {node:?} owns slots: no other copy of them is confirmed"
                 )
             }
+            Self::MayBePrimary { node } => write!(
+                f,
+                "node {node:?} was asked to become a primary, and was not heard since"
+            ),
             Self::PrimarySilent { primary } => write!(
                 f,
                 "its primary {primary:?} does not answer: the volume may be the last copy"
@@ -487,6 +496,9 @@ pub fn why_not_recreate(d: &Desired, o: &Observed, server: &Server) -> Option<No
     let Some(node) = server.recorded_id else {
         return Some(NoRecreate::DataUnknown);
     };
+    if o.attempts.iter().any(|a| a.node == node && !a.ended) {
+        return Some(NoRecreate::MayBePrimary { node });
+    }
     match o.member(node) {
         Some(member) if !member.slots.is_empty() => Some(NoRecreate::OwnsSlots { node }),
         Some(Member {

@@ -417,7 +417,8 @@ impl Model {
         }
     }
 
-    /// The volume of a node that by the truth owns a slot, or copies one who does not live, may be the last copy.
+    /// The volume of a node that by the truth owns a slot that no other serves, or has a key that only it could bring
+    /// back, is needed. A key whose slot another owns by a better claim would be dropped if the node came back.
     fn judge_recreation(&mut self, server: &ServerName) {
         let found = self.seats.iter().position(|s| s.name == *server);
         let Some((i, node)) = found.and_then(|i| Some((i, self.seats[i].node.clone()?))) else {
@@ -425,11 +426,21 @@ impl Model {
         };
         let id = node.id;
         let name = self.name(id);
-        let mut slots = node.me().slots.slots();
-        let owns = node.is_primary() && slots.any(|s| self.true_owner(s.number()) == Some(id));
-        let heads = node.me().primary.into_iter();
-        let alone = heads.filter(|head| self.home(*head).is_none_or(|i| !self.seats[i].running));
-        let last = alone.count() > 0 && node.data.iter().any(|k| !self.held_elsewhere(*k, i));
+        let lives = |owner| self.home(owner).is_some_and(|i| self.seats[i].running);
+        let serves = |n: &crate::node::Node, slot| n.is_primary() && n.me().slots.contains(slot);
+        let served = |slot| {
+            let mut others = self.seats.iter().filter(|s| s.running && !s.foreign);
+            others.any(|s| {
+                s.node
+                    .as_ref()
+                    .is_some_and(|n| n.id != id && serves(n, slot))
+            })
+        };
+        let owner = |slot: u16| self.true_owner(slot);
+        let mut own = node.me().slots.slots().filter(|s| serves(&node, *s));
+        let owns = own.any(|s| owner(s.number()) == Some(id) && !served(s));
+        let mut keys = node.data.iter().filter(|k| !self.held_elsewhere(**k, i));
+        let last = keys.any(|k| owner(k.0).is_none_or(|owner| owner == id || !lives(owner)));
         if (owns || last) && !self.oracle.consent {
             self.accuse(format!(
                 "the volume of {name} is given up, and may be needed"

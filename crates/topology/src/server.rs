@@ -178,6 +178,8 @@ pub struct Attempt {
     pub kind: AttemptKind,
     /// When.
     pub at: Timestamp,
+    /// Whether the node was heard after the engine must have given up. Until then it may have become a primary unheard.
+    pub ended: bool,
 }
 
 /// What was asked.

@@ -2,7 +2,7 @@
 
 use shardwright_planner::safety::{NoRecreate, why_not_recreate};
 use shardwright_planner::{Authority, Desired, Precondition};
-use shardwright_topology::{SlotSet, Tied, Timestamp};
+use shardwright_topology::{AttemptKind, SlotSet, Tied, Timestamp};
 
 use crate::world::{NOW, World, id, says, three};
 
@@ -89,6 +89,19 @@ fn a_forgotten_node_goes_only_while_all_slots_are_served() {
     assert_eq!(why(&w, "b1"), None);
     w.hush("c");
     assert_eq!(why(&w, "b1"), Some(NoRecreate::SomeSlotsSilent));
+}
+
+#[test]
+fn one_that_may_have_become_a_primary_unheard_stays() {
+    let mut w = World::formed(3, 1);
+    strand(&mut w, "b1", Some(AFTER_MS));
+    w.asked("b1", AttemptKind::Switchover, AFTER_MS);
+    let node = id("b1");
+    assert_eq!(why(&w, "b1"), Some(NoRecreate::MayBePrimary { node }));
+    assert!(w.steps(&desired()).is_empty());
+    // It was heard since, as a replica.
+    w.attempts[0].ended = true;
+    assert_eq!(why(&w, "b1"), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a keeper remembers, and what it takes a refused connection for.
 
-use shardwright_planner::{Memory, lived_here};
+use shardwright_planner::{Action, Memory, lived_here};
 use shardwright_topology::{Address, NodeView, Process, Seen, ServerName, Starter, Timestamp, Why};
 
 use crate::world::{World, claims, id};
@@ -33,4 +33,31 @@ fn a_node_lived_where_another_lists_it_or_where_its_gate_holds_it() {
     assert!(!lived_here(Some(id("a")), &old, &unasked, nobody.iter()));
     assert!(!lived_here(None, &old, &unasked, tables.iter()));
     assert!(lived_here(Some(id("a")), &new, &held, tables.iter()));
+}
+
+#[test]
+fn how_an_attempt_ended_is_known_once_the_node_is_heard_long_after() {
+    let mut w = World::formed(3, 1);
+    let (mut memory, start) = (Memory::default(), w.observe().at);
+    let action = Action::Switchover {
+        replica: id("a1"),
+        primary: id("a"),
+    };
+    memory.asked(&action, start);
+    let mut after = |w: &World, ms: u64| {
+        let mut o = w.observe();
+        o.at = Timestamp(start.0 + ms);
+        memory.recall(&mut o);
+        o.attempts.iter().map(|a| a.ended).collect::<Vec<_>>()
+    };
+    assert_eq!(after(&w, 29_999), [false], "the engine may still be at it");
+    w.hush("a1");
+    assert_eq!(after(&w, 90_000), [false], "for as long as it is silent");
+    w.node("a1").silent = None;
+    assert_eq!(after(&w, 90_001), [false; 0]);
+    memory.asked(&action, start);
+    let mut o = w.observe();
+    o.at = Timestamp(start.0 + 30_000);
+    memory.recall(&mut o);
+    assert!(o.attempts[0].ended);
 }

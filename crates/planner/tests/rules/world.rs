@@ -256,6 +256,7 @@ impl World {
             node: id(name),
             kind,
             at: Timestamp(NOW - ms_ago),
+            ended: false,
         });
     }
 
