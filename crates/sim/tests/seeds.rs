@@ -40,7 +40,11 @@ fn two_thousand_histories_without_a_violation() {
 }
 
 /// Histories that once broke something, and what.
-const ONCE_BROKEN: [(u64, &str); 5] = [
+const ONCE_BROKEN: [(u64, &str); 7] = [
+    (
+        12_953,
+        "a copy that nobody could use any more was taken for the last",
+    ),
     (
         13_285,
         "a pod made anew was still taken for the stranger at its old address",
@@ -52,6 +56,10 @@ const ONCE_BROKEN: [(u64, &str); 5] = [
     (
         13_625,
         "a primary of which nobody had heard came back empty, and emptied the one that served its slots",
+    ),
+    (
+        17_107,
+        "a volume was given up though its node had been asked to become a primary",
     ),
     (
         18_427,
