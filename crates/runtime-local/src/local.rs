@@ -404,7 +404,7 @@ impl Local {
     /// Sets a server's data directory aside, under a name that is still free.
     pub(crate) fn set_aside(&self, name: &str) -> Result<(), LocalError> {
         let data = self.data_dir(name);
-        let aside = |n: u32| data.with_file_name(format!("data.refused-{n}"));
+        let aside = |n: u32| data.with_file_name(format!("data.aside-{n}"));
         let free = (1..=u32::MAX).map(aside).find(|path| !path.exists());
         let to = free.expect("there are more numbers than directories");
         fs::rename(&data, &to).map_err(file(&data))?;

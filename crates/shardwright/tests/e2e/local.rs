@@ -243,7 +243,7 @@ each_engine! {
         local.kill9([replica])?;
         fs::write(local.node(replica).join("data/nodes.conf"), "no table\n")?;
         local.up(&[]).must(0, &[OK]);
-        let kept = local.node(replica).join("data.refused-1");
+        let kept = local.node(replica).join("data.aside-1");
         assert_eq!(fs::read_to_string(kept.join("nodes.conf"))?, "no table\n");
         assert!(kept.join("appendonlydir").exists(), "nothing is deleted");
         local.until_healthy()?;
@@ -264,7 +264,7 @@ each_engine! {
             fs::write(table, "no table\n")?;
         }
         local.up(&["--timeout", "10"]).must(3, &["refuses its own table of nodes"]);
-        assert!(!local.node(0).join("data.refused-1").exists());
+        assert!(!local.node(0).join("data.aside-1").exists());
         for table in &tables {
             fs::rename(table.with_extension("good"), table)?;
         }
