@@ -14,6 +14,9 @@ pub struct Limits {
     pub switchover_retry_ms: u64,
     /// The cluster's node-timeout, after which its engine's own locks are counted.
     pub node_timeout_ms: u64,
+    /// How long a replica may be held to be a primary of a greater epoch before its own primary takes one above that.
+    /// Where the word of a new role is believed it comes within 0.3 s, by a greeting.
+    pub disbelief_max_ms: u64,
     /// How long everything must have been at rest, in the same places and roles, before a replica moves for a better
     /// place: longer than a Kubernetes node is away for a moment, or a pod needs to come back.
     pub spread_after_ms: u64,
@@ -31,6 +34,7 @@ impl Default for Limits {
             restart_grace_ms: 10_000,
             switchover_retry_ms: 6_000,
             node_timeout_ms: 15_000,
+            disbelief_max_ms: 1_000,
             spread_after_ms: 10_000,
             meets_per_pass_max: 4_096,
             keys_per_pass_max: 500,

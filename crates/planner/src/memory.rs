@@ -8,6 +8,7 @@ use shardwright_topology::{
 };
 
 use crate::Action;
+use crate::rules::meet::disbelieved;
 use crate::safety::in_sync;
 
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
@@ -46,6 +47,8 @@ pub struct Memory {
     wins: BTreeMap<NodeId, Timestamp>,
     /// When a vote about each dead primary was last asked for.
     votes: BTreeMap<NodeId, Timestamp>,
+    /// Since when each primary's replicas are not believed to be such.
+    disbelieved: BTreeMap<NodeId, Timestamp>,
     /// What each server was last heard to be, and where.
     posts: BTreeMap<ServerName, Post>,
     /// Since when all that is so, and all is at rest.
@@ -125,6 +128,9 @@ impl Memory {
         o.attempts.clone_from(&self.attempts);
         o.wins.clone_from(&self.wins);
         o.votes.clone_from(&self.votes);
+        let since = |id| (id, *self.disbelieved.get(&id).unwrap_or(&o.at));
+        self.disbelieved = disbelieved(o).into_iter().map(since).collect();
+        o.disbelieved.clone_from(&self.disbelieved);
         o.steady_since = self.steady_since;
     }
 

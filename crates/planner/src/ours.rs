@@ -123,6 +123,7 @@ pub(crate) fn without_strangers(
     clean.attempts.clone_from(&o.attempts);
     clean.wins.clone_from(&o.wins);
     clean.votes.clone_from(&o.votes);
+    clean.disbelieved.clone_from(&o.disbelieved);
     clean.steady_since = o.steady_since;
     Some(clean)
 }

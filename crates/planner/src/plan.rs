@@ -52,6 +52,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
             meet::the_cluster(&mut p);
             leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
+            meet::raise_the_disbelieved(&mut p);
             uncovered::cover(&mut p);
             if !p.coverage_at_work() {
                 replicas::attach(&mut p);

@@ -19,6 +19,8 @@ pub(crate) struct Header {
     pub(crate) epoch: u64,
     pub(crate) role: Role,
     pub(crate) primary: Option<NodeId>,
+    /// Its shard. A MEET does not tell it.
+    pub(crate) shard: NodeId,
     /// Its own slots, or its primary's.
     pub(crate) slots: SlotSet,
     pub(crate) offset: u64,
@@ -109,6 +111,7 @@ impl Node {
             epoch: head.map_or(self.me().epoch, |p| p.epoch),
             role: self.me().role,
             primary: self.me().primary,
+            shard: self.shard_of(self.id),
             slots: head.map_or_else(SlotSet::empty, |p| p.slots.clone()),
             offset: self.offset,
             paused: self.paused.is_some(),
@@ -185,8 +188,25 @@ impl Node {
             Kind::VoteRequest { .. } | Kind::Vote | Kind::Pause | Kind::Forget(_) => {}
         }
         if known && matches!(message.kind, Kind::Ping | Kind::Meet | Kind::Pong) {
+            if self.doubts(h) {
+                return;
+            }
             self.take_header(h, cx);
+            if !matches!(message.kind, Kind::Meet) {
+                let peer = self.peers.get_mut(&h.id).expect("it is known");
+                peer.shard = Some(h.shard);
+            }
         }
+    }
+
+    /// Whether a known sender's word is taken for old: it was a primary of a greater epoch than that by which it says
+    /// to be a replica in the same shard.
+    fn doubts(&self, h: &Header) -> bool {
+        let peer = self.peers.get(&h.id);
+        let of = h.primary.filter(|id| self.peers.contains_key(id));
+        self.profile.doubts_replicas()
+            && peer.is_some_and(|p| p.role == Role::Primary && p.epoch > h.epoch)
+            && of.is_some_and(|of| self.shard_of(of) == self.shard_of(h.id))
     }
 
     /// A ping or MEET: it is answered, and a MEET from a stranger begins a greeting.
@@ -318,8 +338,11 @@ impl Node {
                     peer.slots = SlotSet::empty();
                     peer.primary = None;
                 }
-                if knows.is_some() {
+                if let Some(primary) = knows {
+                    let shard = self.shard_of(primary);
+                    let peer = self.peers.get_mut(&h.id).expect("it is known");
                     peer.primary = knows;
+                    peer.shard = Some(shard);
                 }
             }
         }

@@ -64,6 +64,10 @@ pub const PING_AGE_MS: u64 = NODE_TIMEOUT_MS / 2;
 /// Measured by `fact_takeover_needs_no_vote`, which ends within 11 ms everywhere.
 pub const BUS_MS: (u64, u64) = (1, 3);
 
+/// How much later than other messages a MEET may be read where the bus is slow: a new link is first accepted.
+/// Measured by `fact_replica_of_a_lesser_epoch_may_never_be_believed`, whose scene rests on that order.
+pub const ACCEPT_MS: u64 = 300;
+
 /// One acknowledged write to a replica, least and most, when nothing is slow. The replica's acknowledgement
 /// is not waited for: replication is asynchronous. Not measured: a bound of one network.
 pub const STREAM_MS: (u64, u64) = (1, 8);
@@ -112,6 +116,12 @@ impl Profile {
 
     /// Whether FORGET is passed on to the others (`fact_forget_must_reach_all_within_60s`).
     pub fn broadcasts_forgetting(self) -> bool {
+        self == Self::Valkey9
+    }
+
+    /// Whether a primary that turned into a replica is not believed while it is held to be in its new primary's shard,
+    /// and its epoch as a primary was greater (`fact_replica_of_a_lesser_epoch_may_never_be_believed`).
+    pub fn doubts_replicas(self) -> bool {
         self == Self::Valkey9
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use shardwright_topology::{Address, Host, NodeId, Place, ServerName, Slot};
 
-use crate::bus::{Context, Message, Outgoing};
+use crate::bus::{Context, Kind, Message, Outgoing};
 use crate::dice::Dice;
 use crate::facts::{self, Profile};
 use crate::node::{At, Key, Node};
@@ -402,7 +402,11 @@ impl Model {
             let Some(run) = self.seats[to].node.as_ref().map(|n| n.run) else {
                 continue;
             };
-            let ms = self.net.within(facts::BUS_MS) + self.net.below(self.slow_bus_ms + 1);
+            let mut ms = self.net.within(facts::BUS_MS) + self.net.below(self.slow_bus_ms + 1);
+            // What a busy node has yet to accept, it reads after what comes by the links that it has.
+            if matches!(o.kind, Kind::Meet) && self.slow_bus_ms > 0 {
+                ms += self.net.below(facts::ACCEPT_MS);
+            }
             let message = Message {
                 header: Rc::clone(&header),
                 kind: o.kind,

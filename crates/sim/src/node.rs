@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) at: At,
     pub(crate) role: Role,
     pub(crate) primary: Option<NodeId>,
+    /// The shard it was said to be in, by the id of the node that began it; none: one of its own.
+    pub(crate) shard: Option<NodeId>,
     pub(crate) epoch: u64,
     pub(crate) slots: SlotSet,
     pub(crate) belief: Belief,
@@ -53,6 +55,7 @@ impl Peer {
             at,
             role,
             primary: None,
+            shard: None,
             epoch: 0,
             slots: SlotSet::empty(),
             belief: Belief::Fine,
@@ -204,6 +207,11 @@ impl Node {
         self.me().primary.unwrap_or(self.id)
     }
 
+    /// The shard a node is in, as far as is known.
+    pub(crate) fn shard_of(&self, id: NodeId) -> NodeId {
+        self.peers.get(&id).and_then(|p| p.shard).unwrap_or(id)
+    }
+
     /// Primaries with slots in its table.
     pub(crate) fn size(&self) -> usize {
         self.peers.values().filter(|p| p.votes()).count()
@@ -282,9 +290,11 @@ impl Node {
         if self.is_primary() {
             self.replid2 = None;
         }
+        let shard = self.shard_of(primary);
         let me = self.me_mut();
         me.role = Role::Replica;
         me.primary = Some(primary);
+        me.shard = Some(shard);
         me.slots = SlotSet::empty();
         self.open.clear();
         self.manual = None;

@@ -85,6 +85,9 @@ pub struct Observed {
     pub wins: BTreeMap<NodeId, Timestamp>,
     /// When a vote about each dead primary was last asked for. Kept in memory only.
     pub votes: BTreeMap<NodeId, Timestamp>,
+    /// Primaries whose replicas somebody holds to be primaries still, by an epoch greater than theirs, and since when.
+    /// Kept in memory only.
+    pub disbelieved: BTreeMap<NodeId, Timestamp>,
     /// Since when everyone is in sync, and in the same run, role and place as now, as far as is known. `None` while that
     /// is not so, or nobody remembers. Kept in memory only.
     pub steady_since: Option<Timestamp>,
@@ -120,6 +123,7 @@ impl Observed {
             attempts: Vec::new(),
             wins: BTreeMap::new(),
             votes: BTreeMap::new(),
+            disbelieved: BTreeMap::new(),
             steady_since: None,
             servers,
             members,

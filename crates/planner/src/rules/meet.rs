@@ -1,12 +1,12 @@
 //! Everyone knows everyone, at the right address and in the right role: MEET, all at once, each as it appears.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{Dissent, NodeId, Observed, Role, SlotSet};
+use shardwright_topology::{Dissent, NodeId, NodeView, Observed, Role, SlotSet};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
-use crate::rules::open_slots::imports;
+use crate::rules::open_slots::{imports, may_raise_epoch};
 use crate::{Action, Precondition, Reason};
 
 /// Tells every node of every other that it does not know, or knows wrongly.
@@ -59,6 +59,49 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
             address: target.address().clone(),
         }];
         p.act_if(Action::Meet { teller, target }, because, requires);
+    }
+}
+
+/// The primaries whose replicas somebody holds to be primaries still, by an epoch greater than theirs.
+///
+/// That passes with the next word of the replica, but not always on Valkey 9.1: once a node holds such a replica to be
+/// in its primary's shard, it takes all that the replica says for old, greetings too. It comes to that where the
+/// replica's last word as a primary is read after its first as a replica, which came by another link.
+pub(crate) fn disbelieved(o: &Observed) -> BTreeSet<NodeId> {
+    let mut found = BTreeSet::new();
+    for g in o.disagreements() {
+        let head = o.member(g.about).and_then(|m| o.member(m.primary?));
+        let Some(head) = head.filter(|m| g.dissent == Dissent::Role && !found.contains(&m.id))
+        else {
+            continue;
+        };
+        let row = o.view_of(g.speaker).and_then(|v| v.rows.get(g.about));
+        if row.is_some_and(|row| row.role == Role::Primary && row.epoch > head.epoch) {
+            found.insert(head.id);
+        }
+    }
+    found
+}
+
+/// A primary whose replicas are not believed for long takes a greater epoch, by which they are. One at a time.
+pub(crate) fn raise_the_disbelieved(p: &mut Draft<'_>) {
+    let raises = |a: &Action| matches!(a, Action::RaiseEpoch { .. });
+    if p.steps.iter().any(|s| raises(&s.action)) {
+        return;
+    }
+    let due = |id: &NodeId| {
+        let since = p.o.disbelieved.get(id);
+        let long = since.is_some_and(|at| p.now.since_ms(*at) >= p.l.disbelief_max_ms);
+        // Whoever claims what is another's must not win by it.
+        let own = p.o.view_of(*id).and_then(NodeView::own);
+        let honest = p.o.member(*id).zip(own).is_some_and(|(member, own)| {
+            let more = own.slots.difference(&member.slots);
+            own.role == Role::Primary && more.is_empty()
+        });
+        long && honest && p.is_ours(*id) && may_raise_epoch(p, *id)
+    };
+    if let Some(node) = disbelieved(p.o).into_iter().find(due) {
+        p.act(Action::RaiseEpoch { node }, Reason::OldBelief);
     }
 }
 

@@ -190,7 +190,7 @@ fn sweep(p: &mut Draft<'_>, slot: Slot, owner: NodeId) {
 ///
 /// What the speaker imports is left out: it takes no claim on such a slot from anyone. What it gives away is not: with
 /// a greater epoch it would take it back, and the receiver would delete its keys.
-fn may_raise_epoch(p: &Draft<'_>, node: NodeId) -> bool {
+pub(crate) fn may_raise_epoch(p: &Draft<'_>, node: NodeId) -> bool {
     let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
     let differ = |g: &Disagreement| {
         let view = p.o.view_of(g.speaker);

@@ -1,7 +1,7 @@
 //! Everyone knows everyone: MEET at once, each as it appears.
 
-use shardwright_planner::{Desired, Limits, plan};
-use shardwright_topology::{Address, Flags, Role, SlotSet, Timestamp};
+use shardwright_planner::{Desired, Limits, Memory, plan};
+use shardwright_topology::{Address, ConfigEpoch, Flags, Role, SlotSet, Timestamp};
 
 use crate::world::{NOW, World, id, says, slots, three};
 
@@ -82,6 +82,37 @@ fn who_changed_greets_who_has_not_noticed() {
     });
     assert_eq!(w.steps(&three()), ["tell a1 that c is at 127.0.0.1:7004"]);
     assert_eq!(w.waits(&three()), ["c has no news of a1 yet"]);
+}
+
+#[test]
+fn a_replica_that_is_not_believed_gets_a_primary_of_a_greater_epoch() {
+    let mut w = World::formed(3, 1);
+    w.believes("c1", "a1", |row| {
+        row.role = Role::Primary;
+        row.primary = None;
+        row.epoch = ConfigEpoch(6);
+    });
+    let mut memory = Memory::default();
+    let mut steps = |w: &World, at: u64| {
+        let (mut o, now) = (w.observe(), Timestamp(at));
+        o.at = now;
+        memory.recall(&mut o);
+        let made = plan(&three(), &o, &Limits::default(), now);
+        let steps = made.steps.iter().map(|s| w.name_all(&s.to_string()));
+        steps.collect::<Vec<_>>()
+    };
+    let greets = "tell a1 that c1 is at 127.0.0.1:7005: its role or slots changed";
+    let raises = "let a raise its epoch: its role or slots changed";
+    let max = Limits::default().disbelief_max_ms;
+    assert_eq!(steps(&w, NOW), [greets]);
+    assert_eq!(steps(&w, NOW + max - 1), [greets]);
+    assert_eq!(steps(&w, NOW + max), [greets, raises]);
+    // With an epoch that is great enough its word counts, and the greeting brings it.
+    w.node("a").epoch = 7;
+    w.node("a1").epoch = 7;
+    assert_eq!(steps(&w, NOW + max + 1), [greets]);
+    w.node("a").epoch = 1;
+    assert_eq!(steps(&w, NOW + 2 * max), [greets], "it counts anew");
 }
 
 #[test]

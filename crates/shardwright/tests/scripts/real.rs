@@ -409,7 +409,11 @@ impl World for Real {
                 .filter(Waiting::needs_a_person)
                 .map(in_script_names)
                 .collect()),
-            End::TimedOut(report) => Err(format!("not settled in time: {:?}", report.plan)),
+            End::TimedOut(report) => Err(format!(
+                "not settled in time: {:?}\n{}",
+                report.plan,
+                differences(&report.observed)
+            )),
             End::Failed(report) => Err(format!(
                 "failed: {:?} {:?}",
                 report.violations, report.outcomes
@@ -461,6 +465,25 @@ impl Drop for Real {
             );
         }
     }
+}
+
+/// Who differs about whom: what the speaker holds of the node, and what the node says of itself.
+fn differences(o: &Observed) -> String {
+    let row = |of: NodeId, about: NodeId| {
+        let view = o.view_of(of)?;
+        let mut row = view.rows.get(about)?.clone();
+        row.slots = SlotSet::empty(); // thousands of numbers
+        Some((
+            row,
+            view.rows.get(about)?.slots.to_string(),
+            view.cluster.current_epoch,
+        ))
+    };
+    let lines = o.disagreements().iter().map(|d| {
+        let (held, own) = (row(d.speaker, d.about), row(d.about, d.about));
+        format!("{d:?}\n  held: {held:?}\n  own: {own:?}\n")
+    });
+    lines.collect()
 }
 
 /// Ports in a row. They stay leased until the world ends, so that no stranger appears at an old address.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use shardwright_testkit::{Cluster, Server, each_engine};
 
-use crate::scene::{AT_ONCE, SOON, measured, refusal, seen_as_replica, until_synced};
+use crate::scene::{AT_ONCE, SOON, greet, measured, refusal, seen_as_replica, until_synced};
 
 each_engine! {
     [redis_7_0, valkey_9_1]
@@ -194,6 +194,33 @@ each_engine! {
         measured("role known everywhere by gossip alone", &engine, took);
         assert!(took > Duration::from_millis(50), "{took:?}");
         assert!(took < Duration::from_secs(8), "{took:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn fact_replica_of_a_lesser_epoch_may_never_be_believed(engine) {
+        // No other engine has this. No word of the replica's helps, greetings neither; a greater epoch does.
+        let cluster = crate::scene::replica_heard_in_the_wrong_order(&engine).await?;
+        let id = cluster[2].id().await?;
+        let ignored = || cluster[1].log().matches("Ignore stale message").count();
+        shardwright_testkit::until("many words are ignored", SOON, || async {
+            greet(&cluster, 2, 1).await.map_err(|e| e.to_string())?;
+            let count = ignored();
+            if count > 20 { Ok(()) } else { Err(count.to_string()) }
+        })
+        .await?;
+        assert!(!seen_as_replica(&cluster[1], &id).await?);
+        cluster[0].ask::<()>(&["CLUSTER", "BUMPEPOCH"]).await?;
+        let ((), took) = shardwright_testkit::until("the role is believed", SOON, || async {
+            match seen_as_replica(&cluster[1], &id).await {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        measured("role believed after the primary raised its epoch", &engine, took);
         Ok(())
     }
 }

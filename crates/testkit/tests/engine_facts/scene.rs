@@ -136,3 +136,53 @@ pub(crate) async fn role_not_yet_known(engine: &Engine) -> Result<Cluster, Error
         last: "in 8 tries gossip was always faster".to_owned(),
     })
 }
+
+/// Two primaries and, as server 2, a new replica of server 0 whose own epoch was greater than its primary's. Server 1
+/// reads its greeting as a primary after its first word as a replica: it stood still while both came, and what comes by
+/// a link that it has yet to accept, it reads last.
+pub(crate) async fn replica_heard_in_the_wrong_order(engine: &Engine) -> Result<Cluster, Error> {
+    let mut cluster = Cluster::start(engine, 3, |builder| {
+        builder.config("cluster-node-timeout", "5000")
+    })?;
+    let spare = cluster.servers.pop().expect("three were started");
+    cluster.form(2).await?;
+    spare
+        .ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", "9"])
+        .await?;
+    cluster.servers.push(spare);
+    cluster.meet_all().await?;
+    cluster.until_known().await?;
+    let (primary, id) = (cluster[0].id().await?, cluster[2].id().await?);
+    let greetings = || async {
+        let key = "cluster_stats_messages_meet_sent";
+        cluster[2].field(&["CLUSTER", "INFO"], key).await
+    };
+    let before = greetings().await?;
+    cluster[1].freeze()?;
+    greet(&cluster, 2, 1).await?;
+    until("the greeting is sent", SOON, || async {
+        match greetings().await {
+            Ok(now) if now != before => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    cluster[2]
+        .ask::<()>(&["CLUSTER", "REPLICATE", &primary])
+        .await?;
+    until("the role is told", SOON, || async {
+        match seen_as_replica(&cluster[0], &id).await {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    cluster[1].thaw()?;
+    Ok(cluster)
+}
+
+/// One server meets another.
+pub(crate) async fn greet(cluster: &Cluster, from: usize, to: usize) -> Result<(), Error> {
+    let (host, port) = (cluster[to].host(), cluster[to].port().to_string());
+    cluster[from].ask(&["CLUSTER", "MEET", host, &port]).await
+}
