@@ -427,18 +427,18 @@ impl Model {
         let id = node.id;
         let name = self.name(id);
         let lives = |owner| self.home(owner).is_some_and(|i| self.seats[i].running);
-        let serves = |n: &crate::node::Node, slot| n.is_primary() && n.me().slots.contains(slot);
-        let served = |slot| {
+        let takes = |n: &crate::node::Node, slot| n.is_primary() && n.me().slots.contains(slot);
+        let elsewhere = |slot| {
             let mut others = self.seats.iter().filter(|s| s.running && !s.foreign);
             others.any(|s| {
                 s.node
                     .as_ref()
-                    .is_some_and(|n| n.id != id && serves(n, slot))
+                    .is_some_and(|n| n.id != id && takes(n, slot))
             })
         };
         let owner = |slot: u16| self.true_owner(slot);
-        let mut own = node.me().slots.slots().filter(|s| serves(&node, *s));
-        let owns = own.any(|s| owner(s.number()) == Some(id) && !served(s));
+        let mut own = node.me().slots.slots().filter(|s| takes(&node, *s));
+        let owns = own.any(|s| owner(s.number()) == Some(id) && !elsewhere(s));
         let mut keys = node.data.iter().filter(|k| !self.held_elsewhere(**k, i));
         let last = keys.any(|k| owner(k.0).is_none_or(|owner| owner == id || !lives(owner)));
         if (owns || last) && !self.oracle.consent {
