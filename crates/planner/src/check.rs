@@ -204,7 +204,10 @@ impl Lint<'_> {
             };
             let attempts = || self.o.attempts.iter();
             let asked = attempts().any(|a| Some(a.node) == s.recorded_id && !a.ended);
-            due && silent && s.recorded_id.is_some() && !owns && !asked && kept
+            let before = s.last_heard.as_ref();
+            let before = before.filter(|v| Some(v.id) == s.recorded_id);
+            let was = before.is_some_and(|v| self.is_better(&Claim::of(v.own())));
+            due && silent && s.recorded_id.is_some() && !owns && !asked && !was && kept
         });
         if !safe || self.recreated > 1 {
             let server = name.clone();

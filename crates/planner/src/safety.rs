@@ -78,7 +78,8 @@ pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
 
 /// Whether every slot has an owner that was heard.
 fn all_served(o: &Observed) -> bool {
-    o.uncovered().is_empty() && o.voters().all(|m| m.source == Source::Itself)
+    let mut owners = o.members().values().filter(|m| !m.slots.is_empty());
+    o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself)
 }
 
 /// Whether a node that comes back without its newest data is known to follow others: its slots have another owner,
@@ -428,7 +429,8 @@ pub enum NoRecreate {
         /// The primary.
         primary: NodeId,
     },
-    /// It was asked to become a primary, and was not heard since: it may have become one, and taken writes.
+    /// It was asked to become a primary, and was not heard since; or it was one when it was heard last, and others have
+    /// not heard of it. So it may be one, and have taken writes.
     MayBePrimary {
         /// The node.
         node: NodeId,
@@ -458,7 +460,7 @@ impl fmt::Display for NoRecreate {
             }
             Self::MayBePrimary { node } => write!(
                 f,
-                "node {node:?} was asked to become a primary, and was not heard since"
+                "node {node:?} may have become a primary of which others have not heard"
             ),
             Self::PrimarySilent { primary } => write!(
                 f,
@@ -496,7 +498,10 @@ pub fn why_not_recreate(d: &Desired, o: &Observed, server: &Server) -> Option<No
     let Some(node) = server.recorded_id else {
         return Some(NoRecreate::DataUnknown);
     };
-    if o.attempts.iter().any(|a| a.node == node && !a.ended) {
+    let asked = o.attempts.iter().any(|a| a.node == node && !a.ended);
+    let before = server.last_heard.as_ref().filter(|v| v.id == node);
+    let was = before.is_some_and(|v| claims_better(o, &Claim::of(v.own())));
+    if asked || was {
         return Some(NoRecreate::MayBePrimary { node });
     }
     match o.member(node) {

@@ -40,7 +40,19 @@ fn two_thousand_histories_without_a_violation() {
 }
 
 /// Histories that once broke something, and what.
-const ONCE_BROKEN: [(u64, &str); 7] = [
+const ONCE_BROKEN: [(u64, &str); 10] = [
+    (
+        6_780,
+        "a directory was set aside while the owner of some slots was silent",
+    ),
+    (
+        8_778,
+        "a volume was given up while the owner of some slots was silent",
+    ),
+    (
+        10_674,
+        "a volume was given up of a primary of which only we had heard",
+    ),
     (
         12_953,
         "a copy that nobody could use any more was taken for the last",

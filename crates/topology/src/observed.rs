@@ -377,10 +377,12 @@ fn from_row(row: &Row, source: Source) -> Member {
     }
 }
 
-/// Of two words about a silent node the one with the greater epoch is newer; at one epoch, the one that has an address.
+/// Of two words about a silent node the one with the greater epoch is newer; at one epoch, the one by which it took
+/// slots, or that has an address.
 fn newer_word(row: &Row, member: &Member) -> bool {
-    row.epoch > member.epoch
-        || (row.epoch == member.epoch && member.address.port == 0 && row.address.port != 0)
+    let took = member.role == Role::Replica && row.role == Role::Primary && !row.slots.is_empty();
+    let located = member.address.port == 0 && row.address.port != 0;
+    row.epoch > member.epoch || (row.epoch == member.epoch && (took || located))
 }
 
 /// A claim on a slot: by epoch, then the node's own word before others', then the smaller id.

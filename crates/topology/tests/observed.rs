@@ -219,6 +219,17 @@ fn of_words_about_a_silent_node_the_newest_stands() {
 }
 
 #[test]
+fn a_silent_node_that_took_slots_is_a_primary_whoever_has_not_heard_of_it() {
+    // Its primary's epoch, which a replica shows, can be the one that it then took.
+    let late = speaking(1, vec![row(1, 9), replica(3, 1, 9)]);
+    let knows = speaking(2, vec![row(2, 3), owner(3, 9, slots(0, 3))]);
+    let member = |seen: Observed| seen.member(id(3)).map(|m| (m.role, m.slots.count()));
+    let expected = Some((Role::Primary, 4));
+    assert_eq!(member(merge(vec![late.clone(), knows.clone()])), expected);
+    assert_eq!(member(merge(vec![knows, late])), expected);
+}
+
+#[test]
 fn a_silent_node_lives_where_it_was_recorded_unless_it_speaks_elsewhere() {
     let mut moved = silent(3);
     moved.address = Seen::Known(Address::loopback(9_000));

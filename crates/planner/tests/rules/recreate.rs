@@ -4,7 +4,7 @@ use shardwright_planner::safety::{NoRecreate, why_not_recreate};
 use shardwright_planner::{Authority, Desired, Precondition};
 use shardwright_topology::{AttemptKind, SlotSet, Tied, Timestamp};
 
-use crate::world::{NOW, World, id, says, three};
+use crate::world::{NOW, World, id, says, slots, three};
 
 const AFTER_MS: u64 = 60_000;
 
@@ -102,6 +102,14 @@ fn one_that_may_have_become_a_primary_unheard_stays() {
     // It was heard since, as a replica.
     w.attempts[0].ended = true;
     assert_eq!(why(&w, "b1"), None);
+    // Or it had become one when it was heard last, and was cut off from the others then.
+    let mut w = World::formed(3, 1);
+    let heir = w.node("b1");
+    (heir.primary, heir.epoch, heir.slots) = (None, 9, slots(5_461, 10_922));
+    strand(&mut w, "b1", Some(AFTER_MS));
+    let heir = w.node("b1");
+    (heir.primary, heir.epoch, heir.slots) = (Some(id("b")), 2, SlotSet::empty());
+    assert_eq!(why(&w, "b1"), Some(NoRecreate::MayBePrimary { node }));
 }
 
 #[test]
