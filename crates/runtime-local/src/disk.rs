@@ -65,9 +65,8 @@ fn inspect(data: &Path, aof: bool) -> io::Result<Disk> {
         return Ok(Disk::CleanSnapshot);
     }
     // A table that can't be read may say anything: then the worst is assumed.
-    let rows = parse_nodes(&table).ok();
     Ok(Disk::Stale {
-        claim: Claim::of(rows.as_ref().and_then(|rows| rows.myself())),
+        claim: Claim::read(&table),
     })
 }
 

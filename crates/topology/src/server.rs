@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::wire::parse_nodes;
 use crate::{Address, ConfigEpoch, NodeId, NodeView, Place, Role, Row, Seen, SlotSet};
 
 /// Unix time in milliseconds. Always an input, never read here.
@@ -94,6 +95,12 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// What the own row of a table of nodes claims (`nodes.conf`, or that row of it alone).
+    pub fn read(table: &[u8]) -> Self {
+        let rows = parse_nodes(table).ok();
+        Self::of(rows.as_ref().and_then(|rows| rows.myself()))
+    }
+
     /// What a node's own row of a table claims; `None` where there is no such row.
     pub fn of(own: Option<&Row>) -> Self {
         match own {

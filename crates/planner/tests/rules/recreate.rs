@@ -106,6 +106,7 @@ fn one_that_may_have_become_a_primary_unheard_stays() {
     let mut w = World::formed(3, 1);
     let heir = w.node("b1");
     (heir.primary, heir.epoch, heir.slots) = (None, 9, slots(5_461, 10_922));
+    w.kill("b1", 0);
     strand(&mut w, "b1", Some(AFTER_MS));
     let heir = w.node("b1");
     (heir.primary, heir.epoch, heir.slots) = (Some(id("b")), 2, SlotSet::empty());

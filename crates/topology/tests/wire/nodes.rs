@@ -2,13 +2,31 @@
 
 use super::Outcome;
 use shardwright_topology::wire::{Fault, parse_nodes};
-use shardwright_topology::{Address, Flags, Health, Host, NodeId, OpenSlot, Role, Slot};
+use shardwright_topology::{
+    Address, Claim, ConfigEpoch, Flags, Health, Host, NodeId, OpenSlot, Role, Slot, SlotRange,
+};
 
 const A: &str = "e32dcce8dbed8256b33552258eea37f0c738d609";
 const B: &str = "05b8531aec6956442f415310ff7579006998bc6c";
 
 fn id(text: &str) -> Result<NodeId, Box<dyn std::error::Error>> {
     Ok(text.parse()?)
+}
+
+#[test]
+fn what_a_row_claims() -> Outcome {
+    let claim = |role: &str, slots: &str| {
+        Claim::read(format!("{A} :7000@17000 myself,{role} - 0 0 12 connected {slots}").as_bytes())
+    };
+    let slots = SlotRange::new(0, 5460)?.into();
+    let epoch = ConfigEpoch(12);
+    assert_eq!(claim("master", "0-5460"), Claim::Slots { epoch, slots });
+    assert_eq!(claim("master", ""), Claim::Nothing);
+    assert_eq!(claim("slave", ""), Claim::Nothing);
+    for table in [&b""[..], b"unknown", b"\xff"] {
+        assert_eq!(Claim::read(table), Claim::Unreadable);
+    }
+    Ok(())
 }
 
 #[test]
