@@ -417,8 +417,21 @@ impl Model {
         }
     }
 
-    /// The volume of a node that by the truth owns a slot that no other serves, or has a key that only it could bring
-    /// back, is needed. A key whose slot another owns by a better claim would be dropped if the node came back.
+    /// How many keys only this server could bring back: it alone has them, and no other that lives owns their slot by a
+    /// better claim, whose copy would drop them.
+    fn needed(&self, seat: usize) -> usize {
+        let Some(node) = self.seats[seat].node.as_ref() else {
+            return 0;
+        };
+        let lives = |owner| self.home(owner).is_some_and(|i| self.seats[i].running);
+        let keys = node.data.iter().filter(|k| !self.held_elsewhere(**k, seat));
+        let owner = |key: &Key| self.true_owner(key.0);
+        keys.filter(|k| owner(k).is_none_or(|owner| owner == node.id || !lives(owner)))
+            .count()
+    }
+
+    /// The volume of a node that by the truth owns a slot that no other serves, or has keys that only it could bring
+    /// back, is needed.
     fn judge_recreation(&mut self, server: &ServerName) {
         let found = self.seats.iter().position(|s| s.name == *server);
         let Some((i, node)) = found.and_then(|i| Some((i, self.seats[i].node.clone()?))) else {
@@ -426,7 +439,6 @@ impl Model {
         };
         let id = node.id;
         let name = self.name(id);
-        let lives = |owner| self.home(owner).is_some_and(|i| self.seats[i].running);
         let takes = |n: &crate::node::Node, slot| n.is_primary() && n.me().slots.contains(slot);
         let elsewhere = |slot| {
             let mut others = self.seats.iter().filter(|s| s.running && !s.foreign);
@@ -436,12 +448,9 @@ impl Model {
                     .is_some_and(|n| n.id != id && takes(n, slot))
             })
         };
-        let owner = |slot: u16| self.true_owner(slot);
         let mut own = node.me().slots.slots().filter(|s| takes(&node, *s));
-        let owns = own.any(|s| owner(s.number()) == Some(id) && !elsewhere(s));
-        let mut keys = node.data.iter().filter(|k| !self.held_elsewhere(**k, i));
-        let last = keys.any(|k| owner(k.0).is_none_or(|owner| owner == id || !lives(owner)));
-        if (owns || last) && !self.oracle.consent {
+        let owns = own.any(|s| self.true_owner(s.number()) == Some(id) && !elsewhere(s));
+        if (owns || self.needed(i) > 0) && !self.oracle.consent {
             self.accuse(format!(
                 "the volume of {name} is given up, and may be needed"
             ));
@@ -463,12 +472,7 @@ impl Model {
 
     fn judge_reset(&mut self, node: NodeId) {
         let Some(i) = self.home(node) else { return };
-        let keys: Vec<Key> = self.seats[i]
-            .node
-            .iter()
-            .flat_map(|n| n.data.iter().copied())
-            .collect();
-        let last = keys.iter().filter(|k| !self.held_elsewhere(**k, i)).count();
+        let last = self.needed(i);
         if last > 0 {
             let name = self.name(node);
             self.accuse(format!(
