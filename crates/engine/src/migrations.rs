@@ -73,10 +73,8 @@ impl Client {
 
     /// Cancels every move that this server takes part in. True where there was one.
     pub async fn cancel_slot_migrations(&self) -> Result<bool, Error> {
-        match self
-            .done(Request::new("CLUSTER CANCELSLOTMIGRATIONS").arg("ALL"))
-            .await
-        {
+        let request = Request::new("CLUSTER CANCELSLOTMIGRATIONS");
+        match self.done(request).await {
             Ok(()) => Ok(true),
             Err(Error::Server { message, .. }) if message.starts_with("No migrations") => Ok(false),
             Err(error) => Err(error),

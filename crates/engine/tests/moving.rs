@@ -146,8 +146,10 @@ each_engine! {
         let all = stage.keys(0, &slots).await? + stage.keys(1, &slots).await?;
         assert_eq!(all, 50 * 10 + 250 * 20);
         stage.cluster[1].ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await?;
-        let again = stage.move_all(&open).await;
-        assert!(matches!(why(again), MoveError::NotClean { why: Unclean::Open, .. }));
+        if !open.is_empty() {
+            let error = why(stage.move_all(&open).await);
+            assert!(matches!(error, MoveError::NotClean { why: Unclean::Open, .. }), "{error}");
+        }
         let rest = slots.difference(&out.moved.slots).difference(&open);
         is_done(&stage.move_all(&rest).await);
         Ok(())
@@ -268,9 +270,10 @@ each_engine! {
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn the_named_rules_are_enough_and_less_is_told(engine) {
-        let own = format!("user own on >own -@all {}", ACL_RULES.join(" "));
-        let weak = format!("{} -restore-asking", own.replace("own", "weak"));
-        let blind = format!("{} -memory", own.replace("own", "blind"));
+        let rules = ACL_RULES.join(" ");
+        let user = |name, less| format!("user {name} on >{name} -@all {rules} {less}");
+        let (own, weak) = (user("own", ""), user("weak", "-restore-asking"));
+        let blind = user("blind", "-memory");
         let lines = ["user default on nopass ~* &* +@all".to_owned(), own, weak, blind];
         let stage = Stage::set(&engine, 2, 0, |b| b.acl(lines.clone())).await?;
         let slots = range(10, 30);
