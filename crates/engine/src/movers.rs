@@ -32,6 +32,9 @@ pub use native::native;
 pub struct Pair<'a> {
     /// The primary that gives.
     pub source: &'a Client,
+    /// Another connection to it, by which the next keys are read while others move. It may be
+    /// the same one: then bursts seem longer than they are.
+    pub reader: &'a Client,
     /// Its id.
     pub from: NodeId,
     /// The primary that takes.

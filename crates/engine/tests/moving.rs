@@ -284,7 +284,7 @@ each_engine! {
             let source = connect(&stage.cluster[0], &access).await?;
             let target = connect(&stage.cluster[1], &access).await?;
             let pair = shardwright_engine::movers::Pair {
-                source: &source, target: &target, credentials: Some(&credentials), ..stage.pair()
+                source: &source, reader: &source, target: &target, credentials: Some(&credentials), ..stage.pair()
             };
             let out = key_wise(&pair, &slots, &mut usual, &|| false, &mut unheard).await;
             if missing.is_empty() {

@@ -8,7 +8,7 @@ use shardwright_topology::{Slot, SlotSet};
 use super::bursts::{Batch, Feed};
 use super::ends::{self, Finished};
 use super::{Burst, End, MoveError, Moved, Outcome, Pace, Pair};
-use crate::{Error, Migrated};
+use crate::{Client, Error, Migrated};
 
 /// How many slots are open at the same time at most.
 const WINDOW_SLOTS: usize = 64;
@@ -62,13 +62,17 @@ where
     };
     let all: Vec<Slot> = slots.slots().collect();
     let mut rest = all.as_slice();
+    let mut ahead = None;
     while !rest.is_empty() {
         if stop() {
             run.out.end = End::Stopped;
             break;
         }
-        match run.some(rest).await {
-            Ok(Some(done)) => rest = &rest[done..],
+        match run.some(rest, ahead.take()).await {
+            Ok(Some(done)) => {
+                rest = &rest[done.slots..];
+                ahead = done.ahead;
+            }
             Ok(None) => {
                 run.out.end = End::Stopped;
                 break;
@@ -90,6 +94,43 @@ struct Run<'r, P, S, F> {
     out: Outcome,
     last: Option<Burst>,
     idle_bursts: u32,
+}
+
+/// What came of a window.
+struct Done {
+    /// How many slots were moved.
+    slots: usize,
+    /// What was read of the next ones meanwhile.
+    ahead: Option<Ahead>,
+}
+
+/// The slots that come next, and keys of theirs. They are not open yet: what clients write there
+/// until then is found at the end, when the keys are counted.
+struct Ahead {
+    slots: Vec<Slot>,
+    feed: Feed,
+}
+
+impl Ahead {
+    async fn read(reader: &Client, rest: &[Slot]) -> Result<Option<Self>, Error> {
+        let slots = &rest[..rest.len().min(WINDOW_SLOTS)];
+        let counts = reader.count_keys_of(slots).await?;
+        let count = fitting(&counts);
+        let slots = slots[..count].to_vec();
+        let mut feed = Feed::new(slots.iter().copied().zip(counts));
+        feed.fill(reader).await?;
+        Ok((!slots.is_empty()).then_some(Self { slots, feed }))
+    }
+}
+
+/// How many slots of so many keys go together.
+fn fitting(counts: &[u64]) -> usize {
+    let mut keys = 0;
+    let fit = counts.iter().take_while(|count| {
+        keys += **count;
+        keys <= WINDOW_KEYS
+    });
+    fit.count().max(1).min(counts.len())
 }
 
 /// Slots that are open at the same time.
@@ -124,14 +165,25 @@ where
     S: Fn() -> bool,
     F: FnMut(&Moved),
 {
-    /// Moves the first of these slots. Returns how many, or nothing where it was stopped.
-    async fn some(&mut self, rest: &[Slot]) -> Result<Option<usize>, MoveError> {
-        let mut window = self.open(rest).await?;
-        let count = window.slots.len();
-        match self.empty(&mut window, true).await {
+    /// Moves the first of these slots. Nothing is returned where it was stopped.
+    async fn some(
+        &mut self,
+        rest: &[Slot],
+        ahead: Option<Ahead>,
+    ) -> Result<Option<Done>, MoveError> {
+        let (mut window, feed) = self.open(rest, ahead).await?;
+        let slots = window.slots.len();
+        let reader = self.pair.reader;
+        let (ended, ahead) = tokio::join!(
+            self.empty(&mut window, feed, true),
+            Ahead::read(reader, &rest[slots..])
+        );
+        match ended {
             Ok(true) => {
                 self.finish(&window.slots).await?;
-                Ok(Some(count))
+                // What could not be read ahead is read later, or fails then.
+                let ahead = ahead.ok().flatten();
+                Ok(Some(Done { slots, ahead }))
             }
             Ok(false) => {
                 self.wind_up(window, true).await?;
@@ -145,18 +197,21 @@ where
         }
     }
 
-    /// Opens as many of these slots as go together.
-    async fn open(&mut self, rest: &[Slot]) -> Result<Window, MoveError> {
-        let ahead = &rest[..rest.len().min(WINDOW_SLOTS)];
-        let source = ends::look_at_clean(self.pair, ahead).await?;
-        let mut keys = 0;
-        let mut fit = source.counts.iter().take_while(|count| {
-            keys += **count;
-            keys <= WINDOW_KEYS
-        });
-        let count = fit.by_ref().count().max(1);
+    /// Opens the slots that were read ahead, or as many of these as go together.
+    async fn open(
+        &mut self,
+        rest: &[Slot],
+        ahead: Option<Ahead>,
+    ) -> Result<(Window, Feed), MoveError> {
+        let next = &rest[..rest.len().min(WINDOW_SLOTS)];
+        let next = ahead.as_ref().map_or(next, |ahead| &ahead.slots);
+        let source = ends::look_at_clean(self.pair, next).await?;
+        let (count, feed) = match ahead {
+            Some(ahead) => (ahead.slots.len(), Some(ahead.feed)),
+            None => (fitting(&source.counts), None),
+        };
         let window = Window {
-            slots: ahead[..count].to_vec(),
+            slots: rest[..count].to_vec(),
             counts: source.counts[..count].to_vec(),
             run_id: source.run_id,
             reopened: BTreeSet::new(),
@@ -167,13 +222,18 @@ where
             }
             return Err(error);
         }
-        Ok(window)
+        let feed = feed.unwrap_or_else(|| window.feed());
+        Ok((window, feed))
     }
 
     /// Moves keys until the source has none of these slots. False where it was stopped before.
-    async fn empty(&mut self, window: &mut Window, heed_stop: bool) -> Result<bool, MoveError> {
+    async fn empty(
+        &mut self,
+        window: &mut Window,
+        mut feed: Feed,
+        heed_stop: bool,
+    ) -> Result<bool, MoveError> {
         for _ in 0..ROUNDS_MAX {
-            let mut feed = window.feed();
             while feed.fill(self.pair.source).await? {
                 if heed_stop && (self.stop)() {
                     return Ok(false);
@@ -191,6 +251,7 @@ where
             if window.counts.iter().all(|keys| *keys == 0) {
                 return Ok(true);
             }
+            feed = window.feed();
         }
         Err(self.stuck(window))
     }
@@ -198,8 +259,7 @@ where
     fn stuck(&self, window: &Window) -> MoveError {
         let held = window.slots.iter().zip(&window.counts);
         let most = held.max_by_key(|(_, keys)| **keys);
-        let (slot, keys) = most.map_or((Slot::all().next(), 0), |(s, keys)| (Some(*s), *keys));
-        let slot = slot.unwrap_or(window.slots[0]);
+        let (slot, keys) = most.map_or((window.slots[0], 0), |(slot, keys)| (*slot, *keys));
         MoveError::Stuck {
             slot,
             keys,
@@ -229,10 +289,10 @@ where
         for (batch, error) in failed {
             self.again(window, batch, error).await?;
         }
-        self.idle_bursts = match self.out.moved.keys > before {
-            true => 0,
-            false => self.idle_bursts + 1,
-        };
+        self.idle_bursts += 1;
+        if self.out.moved.keys > before {
+            self.idle_bursts = 0;
+        }
         if self.idle_bursts > IDLE_BURSTS_MAX {
             return Err(self.stuck(window));
         }
@@ -384,7 +444,8 @@ where
         if complete && left <= COMPLETE_KEYS && !half.is_empty() {
             window.slots.clone_from(&half);
             window.counts = pair.source.count_keys_of(&half).await?;
-            self.empty(window, false).await?;
+            let feed = window.feed();
+            self.empty(window, feed, false).await?;
             done.append(&mut half);
         }
         self.out.leave_open(&half);

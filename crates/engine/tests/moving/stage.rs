@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
     pub(crate) clients: Vec<Client>,
+    pub(crate) reader: Client,
     pub(crate) ids: Vec<NodeId>,
     pub(crate) target_at: Endpoint,
     pub(crate) finishing: Mutex<()>,
@@ -43,11 +44,13 @@ impl Stage {
             ids.push(client.my_id().await?);
             clients.push(client);
         }
+        let reader = connect(&cluster[0], &Access::default()).await?;
         let target_at = Endpoint::new(cluster[1].host(), cluster[1].port());
         let finishing = Mutex::new(());
         Ok(Self {
             cluster,
             clients,
+            reader,
             ids,
             target_at,
             finishing,
@@ -57,6 +60,7 @@ impl Stage {
     pub(crate) fn pair(&self) -> Pair<'_> {
         Pair {
             source: &self.clients[0],
+            reader: &self.reader,
             from: self.ids[0],
             target: &self.clients[1],
             to: self.ids[1],
