@@ -35,6 +35,21 @@ fn say(what: &str, keys: u64, took: Duration) {
         .expect("stderr takes a line");
 }
 
+/// Seconds of processor time that a process has used: steadier than the clock on a busy machine.
+fn busy(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let ticks = text.split(' ').skip(13).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().expect("a number"))
+        .sum::<f64>()
+        / 100.0
+}
+
+fn busy_all(stage: &Stage) -> [f64; 3] {
+    let pid = |at: usize| stage.cluster[at].pid().expect("it runs");
+    [std::process::id(), pid(0), pid(1)].map(busy)
+}
+
 async fn stage(engine: &str) -> Result<Stage, Box<dyn std::error::Error + Send + Sync>> {
     let engine: Engine = shardwright_testkit::engine(engine)?;
     let stage = Stage::set(&engine, 3, 0, |b| b).await?;
@@ -73,6 +88,7 @@ async fn key_wise_on_each_engine() -> TestResult {
             bursts.extend(last.map(|last| (last.took, last.keys)));
             steer(last)
         };
+        let before = busy_all(&stage);
         let begun = Instant::now();
         let out = key_wise(&stage.pair(), &slots(), &mut pace, &|| false, &mut unheard).await;
         say(
@@ -81,11 +97,13 @@ async fn key_wise_on_each_engine() -> TestResult {
             begun.elapsed(),
         );
         assert!(matches!(out.end, End::Done), "{out:?}");
+        let after = busy_all(&stage);
+        let spent = [0, 1, 2].map(|at| after[at] - before[at]);
         bursts.sort();
         let at = |part: usize| bursts[(bursts.len() - 1) * part / 100];
         let busy: Duration = bursts.iter().map(|burst| burst.0).sum();
         let line = format!(
-            "  {} bursts, {busy:.2?} in all; time and keys: median {:?}, p99 {:?}, most {:?}\n",
+            "  {} bursts, {busy:.2?} in all; time and keys: median {:?}, p99 {:?}, most {:?}; processor seconds of mover, source, target: {spent:.2?}\n",
             bursts.len(),
             at(50),
             at(99),
