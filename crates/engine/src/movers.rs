@@ -8,7 +8,9 @@
 //! not be tried out, so such a server is served key by key.
 //!
 //! Neither decides what moves or how fast: the caller gives the slots and a [`Pace`]. Both may
-//! run for several pairs at the same time.
+//! run for several pairs at the same time. But no node may give and take **key by key** at the
+//! same time: a server that waits in a `MIGRATE` takes nothing in, so two that give to each
+//! other, or more in a circle, wait for each other until their time is over.
 //!
 //! [`Feature::MigrateSlots`]: crate::Feature::MigrateSlots
 

@@ -1,10 +1,14 @@
 //! Slots move between real servers, with their keys, while clients write.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use shardwright_engine::movers::{End, MoveError, Outcome, Unclean, key_wise};
-use shardwright_engine::{ACL_RULES, Access, Credentials, Secret, SetSlot};
+use shardwright_engine::movers::{
+    Allowance, Burst, End, MoveError, Moved, Outcome, Pair, Unclean, key_wise,
+};
+use shardwright_engine::{
+    ACL_RULES, Access, Client, Credentials, Endpoint, Error, Secret, SetSlot,
+};
 use shardwright_testkit::{Cluster, Load, LoadOptions, Server, TestResult, each_engine};
 use shardwright_topology::{Role, Slot, SlotSet};
 
@@ -104,7 +108,7 @@ each_engine! {
             source.ask::<()>(&["PEXPIRE", &key(9, n), "1"]).await?;
         }
         let mut most = 0;
-        let mut pace = |last: Option<&shardwright_engine::movers::Burst>| {
+        let mut pace = |last: Option<&Burst>| {
             let great = last.filter(|last| last.bytes > 1 << 20);
             most = most.max(great.map_or(0, |last| last.keys));
             usual(last)
@@ -193,8 +197,8 @@ each_engine! {
         fill(&stage.cluster[0], &slots, 30, 20).await?;
         let moved = AtomicU64::new(0);
         let stop = || moved.load(Ordering::Relaxed) >= 3000;
-        let mut pace = |last: Option<&_>| shardwright_engine::movers::Allowance { keys: 50, ..usual(last) };
-        let mut heard = |so_far: &shardwright_engine::movers::Moved| {
+        let mut pace = |last: Option<&_>| Allowance { keys: 50, ..usual(last) };
+        let mut heard = |so_far: &Moved| {
             if moved.swap(so_far.keys, Ordering::Relaxed) == 0 {
                 // A client that was sent to the target wrote a key of a slot that no key has left.
                 meanwhile(write_asking(&stage.cluster[1], &key(60, 999), "new")).expect("it is open");
@@ -283,7 +287,7 @@ each_engine! {
             let access = Access { credentials: Some(credentials.clone()), ..Access::default() };
             let source = connect(&stage.cluster[0], &access).await?;
             let target = connect(&stage.cluster[1], &access).await?;
-            let pair = shardwright_engine::movers::Pair {
+            let pair = Pair {
                 source: &source, reader: &source, target: &target, credentials: Some(&credentials), ..stage.pair()
             };
             let out = key_wise(&pair, &slots, &mut usual, &|| false, &mut unheard).await;
@@ -306,7 +310,7 @@ each_engine! {
         let mut cluster = Cluster::formed(&engine, 2, 0, |b| b).await?;
         cluster.servers.push(Server::builder(&engine).cluster().start()?);
         let stage = Stage::of(cluster, 3).await?;
-        let pair = shardwright_engine::movers::Pair {
+        let pair = Pair {
             target: &stage.clients[2], to: stage.ids[2], ..stage.pair()
         };
         let out = key_wise(&pair, &range(0, 10), &mut usual, &|| false, &mut unheard).await;
@@ -316,5 +320,71 @@ each_engine! {
         assert!(stage.open(2).await?.is_empty());
         assert_eq!(SlotSet::empty(), stage.open(0).await?);
         Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_target_that_freezes_does_not_block_the_source_for_long(engine) {
+        let mut stage = Stage::set(&engine, 2, 0, |b| b).await?;
+        let slots = range(0, 199);
+        fill(&stage.cluster[0], &slots, 20, 20).await?;
+        // Short limits, as usual ones are.
+        stage.clients[1] = Client::connect(&stage.target_at, &Access::default()).await?;
+        let frozen = AtomicBool::new(false);
+        let mut pace = |last: Option<&_>| {
+            if last.is_some() && !frozen.swap(true, Ordering::Relaxed) {
+                stage.cluster[1].freeze().expect("it lives");
+            }
+            usual(last)
+        };
+        let begun = Instant::now();
+        let out = key_wise(&stage.pair(), &slots, &mut pace, &|| false, &mut unheard).await;
+        stage.cluster[1].thaw()?;
+        let Error::TimedOut { command: "PING", .. } = (match why(out) {
+            MoveError::Node(error) => error,
+            other => return Err(other.into()),
+        }) else {
+            return Err("another error".into());
+        };
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        // Nothing is lost: what was sent and not confirmed may be at both ends.
+        let all = stage.keys(0, &slots).await? + stage.keys(1, &slots).await?;
+        assert!(all >= 200 * 20, "{all}");
+        assert_eq!(stage.open(0).await?, stage.open(1).await?);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn two_nodes_give_to_one_at_the_same_time(engine) {
+        let stage = Stage::set(&engine, 3, 0, |b| b).await?;
+        let (near, far) = (range(0, 299), range(12_000, 12_299));
+        fill(&stage.cluster[0], &near, 20, 20).await?;
+        fill(&stage.cluster[2], &far, 20, 20).await?;
+        let options = LoadOptions { slots: vec![5, 200, 12_005, 12_200], ..LoadOptions::default() };
+        let load = Load::start(&stage.cluster.addresses(), options);
+        let pair = Pair { others: &stage.clients[2..], ..stage.pair() };
+        let other = Pair {
+            source: &stage.clients[2],
+            reader: &stage.clients[2],
+            from: stage.ids[2],
+            others: &stage.clients[..1],
+            ..pair
+        };
+        let (mut pace, mut other_pace) = (usual, usual);
+        let (mut heard, mut other_heard) = (unheard, unheard);
+        let (one, two) = tokio::join!(
+            key_wise(&pair, &near, &mut pace, &|| false, &mut heard),
+            key_wise(&other, &far, &mut other_pace, &|| false, &mut other_heard)
+        );
+        is_done(&one);
+        is_done(&two);
+        stage.cluster.until_agreed().await?;
+        let report = load.stop().await;
+        assert_eq!(report.lost(&stage.cluster.addresses()).await?, []);
+        assert!(stage.keys(1, &near.union(&far)).await? >= 12_000);
+        stage.is_given(&near.union(&far)).await
     }
 }

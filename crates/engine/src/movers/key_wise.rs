@@ -324,17 +324,18 @@ where
                     false
                 }
             };
-            match self
-                .pair
-                .source
-                .migrate(&batch.order(self.pair, replace))
-                .await
-            {
+            let order = batch.order(self.pair, replace);
+            match self.pair.source.migrate(&order).await {
                 Ok(Migrated::Moved) => {
                     self.count(batch);
                     return Ok(());
                 }
                 Ok(Migrated::NoKeys) => return Ok(()),
+                // A target that was silent may still take in what it was sent, after whatever is
+                // done next: an order to replace must not come so late.
+                Err(late) if replace && matches!(self.trouble(&late), Trouble::Passing) => {
+                    return Err(late.into());
+                }
                 Err(next) => error = next,
             }
         }
@@ -360,7 +361,7 @@ where
         let target = self.pair.target.endpoint().clone();
         let Some(said) = message.strip_prefix(PREFIX).map(str::to_owned) else {
             return match code.as_str() {
-                "IOERR" | "TRYAGAIN" | "CLUSTERDOWN" => Trouble::Passing,
+                "IOERR" => Trouble::Passing,
                 _ => Trouble::Fatal(error.clone().into()),
             };
         };
