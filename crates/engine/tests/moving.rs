@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use shardwright_engine::movers::{
     Allowance, Burst, End, MoveError, Moved, Outcome, Pair, Unclean, key_wise,
 };
-use shardwright_engine::{
-    ACL_RULES, Access, Client, Credentials, Endpoint, Error, Secret, SetSlot,
-};
+use shardwright_engine::{ACL_RULES, Access, Client, Credentials, Error, Secret, SetSlot};
 use shardwright_testkit::{Cluster, Load, LoadOptions, Server, TestResult, each_engine};
 use shardwright_topology::{Role, Slot, SlotSet};
 
