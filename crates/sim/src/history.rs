@@ -477,7 +477,10 @@ impl History {
         for seat in 0..self.model.seats.len() {
             Fault::StrangerLeaves(seat).strike(&mut self.model, &mut self.operator);
         }
-        self.operator.desired.consent = Consent { lose_data: true };
+        self.operator.desired.consent = Consent {
+            lose_data: true,
+            ..Consent::default()
+        };
         self.model.oracle.consent = true;
         let now = self.model.now;
         self.model
