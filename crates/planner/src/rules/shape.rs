@@ -9,7 +9,8 @@ use shardwright_topology::{NodeId, Role, SlotSet};
 
 use crate::balance::{Owned, Transfer, drain, even, last, wanting};
 use crate::draft::Draft;
-use crate::evidence::LiveAt;
+use crate::evidence::{LiveAt, Unburdened};
+use crate::rules::leave::before_reset;
 use crate::safety::{NoMove, why_no_memory, why_no_moves, why_not_between};
 use crate::shape::ours_to_reshape;
 use crate::{Action, Precondition, Reason, Waiting};
@@ -25,6 +26,9 @@ pub(crate) fn fit(p: &mut Draft<'_>) {
     if let Some((have, want)) = p.reshaping.missing {
         p.wait(Waiting::NodesMissing { have, want });
         return;
+    }
+    if let Some(node) = p.reshaping.frees {
+        return free(p, node);
     }
     let owned = owned(p);
     if owned.is_empty() || !p.o.uncovered().is_empty() {
@@ -47,6 +51,21 @@ pub(crate) fn fit(p: &mut Draft<'_>) {
         }
     };
     take(p, &even(&owned, &stay, &BTreeMap::new()), because);
+}
+
+/// Makes a replica that its shard does not need a new node: only such can become the head of a shard.
+fn free(p: &mut Draft<'_>, replica: NodeId) {
+    let left = why_no_moves(p.d, p.o);
+    if !left.is_empty() || !p.steps.is_empty() {
+        return p.wait(Waiting::Moves {
+            slots_left: 0,
+            why: [vec![NoMove::NotItsTurn], left].concat(),
+        });
+    }
+    if let Some(node) = Unburdened::prove(p.o, replica) {
+        let requires = before_reset(p.o, replica);
+        p.act_if(Action::Reset { node }, Reason::NewShard, requires);
+    }
 }
 
 /// Lets these slots belong to these nodes, as a person asked.

@@ -175,6 +175,25 @@ fn heads_of_new_shards_are_on_the_hosts_with_the_fewest_primaries() {
 }
 
 #[test]
+fn a_replica_that_no_shard_needs_becomes_the_head_of_a_new_one() {
+    // Nine servers, as three shards of three or as four of two and one more.
+    let mut w = ranked(3, 3, true);
+    let d = Desired::managed(4, 2);
+    assert_eq!(w.reasons(&d), ["reset c3: one more shard is wanted"]);
+    let mut other = ranked(3, 3, true);
+    other.node("a3").syncing = true;
+    assert!(other.steps(&d).is_empty());
+    // It has joined again, as a new node, and those that others do not need follow it.
+    let plan = w.plan(&d);
+    carry_out(&mut w, &plan.steps[0]);
+    let new = w.get("c3").id;
+    let node = w.node("c3");
+    (node.island, node.recorded) = (Some(0), Some(new));
+    assert_eq!(play(&mut w, &d), ["make", "move"]);
+    assert_eq!(counts(&w), [4096; 4]);
+}
+
+#[test]
 fn two_shards_more_and_two_fewer_return_the_counts() {
     let mut w = ranked(3, 1, false);
     let before = counts(&w);
