@@ -244,7 +244,7 @@ impl fmt::Display for Action {
             ),
             Self::MoveSlots { from, to, slots } => write!(
                 f,
-                "move {} slots ({slots}) from {} to {}",
+                "move slots {slots} ({}) from {} to {}",
                 slots.count(),
                 from.short(),
                 to.node().short()

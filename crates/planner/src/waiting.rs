@@ -399,14 +399,8 @@ fn surplus(server: &ServerName, why: &[NoRemove]) -> String {
 
 fn moves(slots_left: u32, why: &[NoMove]) -> String {
     let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    if why.is_empty() {
-        format!("{slots_left} slots are left to move")
-    } else {
-        format!(
-            "{slots_left} slots are left to move, and wait: {}",
-            why.join("; ")
-        )
-    }
+    let wait = if why.is_empty() { "" } else { ", which wait: " };
+    format!("slots left to move: {slots_left}{wait}{}", why.join("; "))
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -142,8 +142,8 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
     // What it has beyond its primary is the last of it, until it has taken that one's copy.
-    let behind = |v: &&NodeView| !safety::in_sync(v) && v.server.keys > 0;
-    if p.o.view_of(node).filter(behind).is_some() && !p.d.consent.lose_data {
+    let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
+    if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {
         let why = format!("{} can't leave: it is not in sync yet", node.short());
         return refuse(p, why);
     }
