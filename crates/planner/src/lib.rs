@@ -11,6 +11,7 @@
 //! * [`diagnose()`]: what is wrong with a cluster, and what mends it, for people.
 
 mod action;
+pub mod balance;
 mod check;
 mod desired;
 mod diagnose;
@@ -25,6 +26,7 @@ mod placement;
 mod plan;
 mod rules;
 pub mod safety;
+mod shape;
 mod surplus;
 mod waiting;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::Shared;
-use crate::safety::{NoRecreate, NoRemove};
+use crate::safety::{NoMove, NoRecreate, NoRemove};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -232,6 +232,20 @@ pub enum Waiting {
         /// How many are declared.
         want: u16,
     },
+    /// New shards are declared, and there are too few free nodes for them and their replicas.
+    NodesMissing {
+        /// How many there are.
+        have: usize,
+        /// How many it needs.
+        want: usize,
+    },
+    /// Slots have to move, or are moving.
+    Moves {
+        /// How many are left.
+        slots_left: u32,
+        /// Every reason why some of them wait; none while all goes on.
+        why: Vec<NoMove>,
+    },
     /// A server is too many for the declared shape, and stays for now.
     Surplus {
         /// Which.
@@ -259,7 +273,9 @@ impl Waiting {
             | Self::TableRefused { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
+            | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
+            Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::ServerUnheard { .. }
@@ -359,6 +375,10 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
+            Self::NodesMissing { have, want } => {
+                write!(f, "new shards need {want} free nodes, and {have} are there")
+            }
+            Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
             Self::Surplus { server, why } => f.write_str(&surplus(server, why)),
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
@@ -375,6 +395,18 @@ fn surplus(server: &ServerName, why: &[NoRemove]) -> String {
         "{server} is not wanted any more, and stays for now: {}",
         why.join("; ")
     )
+}
+
+fn moves(slots_left: u32, why: &[NoMove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    if why.is_empty() {
+        format!("{slots_left} slots are left to move")
+    } else {
+        format!(
+            "{slots_left} slots are left to move, and wait: {}",
+            why.join("; ")
+        )
+    }
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -101,6 +101,7 @@ pub(crate) async fn require_apart(
             Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
             Precondition::IsUnburdened { .. }
             | Precondition::OwnsSlots { .. }
+            | Precondition::IsPrimary { .. }
             | Precondition::IsReplicaOf { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::SlotsFree { .. } => {
@@ -255,6 +256,9 @@ async fn perform(
         } => {
             move_keys(links, client, to, *slot, *keys_max, *replace).await?;
         }
+        Action::MoveSlots { .. } => {
+            return Err(StepError::Moved("slots are not moved here yet".to_owned()));
+        }
         // Greetings go together; starts and records are the runtime's.
         Action::Meet { .. }
         | Action::StartServer { .. }
@@ -310,6 +314,7 @@ async fn require(
         Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
         Precondition::IsUnburdened { node } => (*node, unburdened(&look(links, o, *node).await?)),
         Precondition::OwnsSlots { node } => (*node, owns_slots(&look(links, o, *node).await?)),
+        Precondition::IsPrimary { node } => (*node, is_primary(&look(links, o, *node).await?)),
         Precondition::IsReplicaOf { node, primary } => {
             let view = look(links, o, *node).await?;
             let holds = view
@@ -341,6 +346,10 @@ fn unburdened(view: &NodeView) -> bool {
     })
 }
 
+fn is_primary(view: &NodeView) -> bool {
+    view.own().is_some_and(|own| own.role == Role::Primary)
+}
+
 fn owns_slots(view: &NodeView) -> bool {
     let own = view.own();
     own.is_some_and(|own| own.role == Role::Primary && !own.slots.is_empty())
@@ -352,6 +361,7 @@ fn assumed(requirement: &Precondition) -> String {
         Precondition::IsBlank { .. } => "it has no peer, slot or key".to_owned(),
         Precondition::IsUnburdened { .. } => "it has no slot, and no key of its own".to_owned(),
         Precondition::OwnsSlots { .. } => "it is a primary that owns slots".to_owned(),
+        Precondition::IsPrimary { .. } => "it is a primary".to_owned(),
         Precondition::IsReplicaOf { primary, .. } => {
             format!("it is a replica of {}", primary.short())
         }

@@ -273,7 +273,8 @@ impl<R: Runtime> Keeper<R> {
             | Action::CloseSlot { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
-            | Action::MoveKeys { .. } => {}
+            | Action::MoveKeys { .. }
+            | Action::MoveSlots { .. } => {}
         }
         Ok(())
     }

@@ -189,6 +189,8 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::NodesMissing { .. }
+        | Waiting::Moves { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => "",
     }

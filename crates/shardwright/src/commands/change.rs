@@ -15,7 +15,10 @@ use crate::report;
 /// The same wish, with the consent of a person.
 pub(super) fn consenting(desired: &Desired, lose_data: bool) -> Desired {
     Desired {
-        consent: Consent { lose_data },
+        consent: Consent {
+                lose_data,
+                ..Consent::default()
+            },
         ..desired.clone()
     }
 }

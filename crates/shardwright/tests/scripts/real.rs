@@ -310,7 +310,10 @@ impl World for Real {
 
     fn accept_data_loss(&mut self) -> Result<(), String> {
         self.desire(|d| Desired {
-            consent: Consent { lose_data: true },
+            consent: Consent {
+                lose_data: true,
+                ..Consent::default()
+            },
             ..d
         })
     }
