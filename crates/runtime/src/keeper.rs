@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check,
+    Action, Authority, Budget, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check,
     lived_here, plan, to_record,
 };
 use shardwright_topology::{
     Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
-use crate::execute::{Outcome, StepError, at_nodes, prove_addresses, require_apart};
+use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
+use crate::moving::{self, Total};
 use crate::{Links, Runtime, RuntimeError, Seat, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
@@ -231,7 +232,7 @@ impl<R: Runtime> Keeper<R> {
             self.memory.asked(&step.action, at);
         }
         let proved = prove_addresses(&self.links, observed, plan).await;
-        let mut outcomes = at_nodes(&self.links, observed, plan, &proved).await;
+        let mut outcomes = self.at_nodes(plan, observed, &proved).await;
         for step in plan.steps.iter().filter(|s| s.action.at().is_none()) {
             let result = match require_apart(&self.links, observed, &proved, step).await {
                 Ok(()) => self.at_runtime(&step.action, at).await,
@@ -251,6 +252,36 @@ impl<R: Runtime> Keeper<R> {
             }
         }
         outcomes
+    }
+
+    /// Does what is done at nodes. A hint of anything new makes slots that move wait for the next plan.
+    async fn at_nodes(
+        &mut self,
+        plan: &Plan,
+        observed: &Observed,
+        proved: &Proved,
+    ) -> Vec<Outcome> {
+        let moves = self.links.moves();
+        moves.begin();
+        let mut work = std::pin::pin!(at_nodes(&self.links, observed, plan, proved));
+        tokio::select! {
+            biased;
+            outcomes = &mut work => return outcomes,
+            () = self.links.woken() => {}
+            () = self.runtime.woken() => {}
+        }
+        moves.hurry();
+        work.await
+    }
+
+    /// How many slots and keys it has moved.
+    pub fn moved(&self) -> Total {
+        self.links.moves().total()
+    }
+
+    /// What moving slots may cost the clients from now on.
+    pub fn set_budget(&mut self, budget: Budget) {
+        self.links.set_budget(budget);
     }
 
     /// Does what is done at no node.
@@ -385,6 +416,7 @@ fn will_not_pass(result: &Result<(), StepError>) -> bool {
     match result {
         Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
         Err(StepError::Runtime(_)) => true,
+        Err(StepError::Move(error)) => moving::will_not_pass(error),
         Err(StepError::Moved(_) | StepError::Skipped) | Ok(()) => false,
     }
 }

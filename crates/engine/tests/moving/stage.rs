@@ -155,7 +155,12 @@ pub(crate) fn key(slot: u16, n: usize) -> String {
 }
 
 /// Writes `per_slot` keys of `bytes` bytes into each of these slots.
-pub(crate) async fn fill(server: &Server, slots: &SlotSet, per_slot: usize, bytes: usize) -> TestResult {
+pub(crate) async fn fill(
+    server: &Server,
+    slots: &SlotSet,
+    per_slot: usize,
+    bytes: usize,
+) -> TestResult {
     let mut connection = server.connection().await?;
     let value = "x".repeat(bytes);
     for slot in slots.slots() {

@@ -16,9 +16,9 @@ use crate::report;
 pub(super) fn consenting(desired: &Desired, lose_data: bool) -> Desired {
     Desired {
         consent: Consent {
-                lose_data,
-                ..Consent::default()
-            },
+            lose_data,
+            ..Consent::default()
+        },
         ..desired.clone()
     }
 }
