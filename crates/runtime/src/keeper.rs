@@ -1,6 +1,7 @@
 //! The keeper: observe, plan, check, one bounded batch, report; again until there is nothing to do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shardwright_planner::{
@@ -33,6 +34,8 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// How the steps ended.
     pub outcomes: Vec<Outcome>,
+    /// How much the keeper has moved so far, since it began.
+    pub moved: Total,
 }
 
 /// How a run of passes ended.
@@ -44,6 +47,8 @@ pub enum End {
     Stuck(Box<Report>),
     /// The time was up.
     TimedOut(Box<Report>),
+    /// It was told to stop. Every step that was begun has ended.
+    Stopped(Box<Report>),
     /// A step failed in a way that will not pass by itself, or the linter stopped the plan.
     Failed(Box<Report>),
 }
@@ -208,6 +213,7 @@ impl<R: Runtime> Keeper<R> {
             plan,
             violations,
             outcomes: Vec::new(),
+            moved: self.moved(),
         })
     }
 
@@ -223,6 +229,7 @@ impl<R: Runtime> Keeper<R> {
             self.runtime.record_members(&nodes).await?;
         }
         report.outcomes = self.execute(&report.plan, &report.observed).await;
+        report.moved = self.moved();
         Ok(report)
     }
 
@@ -280,7 +287,7 @@ impl<R: Runtime> Keeper<R> {
     }
 
     /// What moving slots may cost the clients from now on.
-    pub fn set_budget(&mut self, budget: Budget) {
+    pub fn set_budget(&self, budget: Budget) {
         self.links.set_budget(budget);
     }
 
@@ -314,12 +321,24 @@ impl<R: Runtime> Keeper<R> {
     pub async fn settle(
         &mut self,
         limit: Duration,
+        tell: impl FnMut(&Report),
+    ) -> Result<End, RuntimeError> {
+        self.settle_or_stop(limit, std::future::pending(), tell)
+            .await
+    }
+
+    /// The same, until `stop` ends: then slots that move stop soon, and the pass that is under way is the last.
+    pub async fn settle_or_stop(
+        &mut self,
+        limit: Duration,
+        stop: impl Future<Output = ()>,
         mut tell: impl FnMut(&Report),
     ) -> Result<End, RuntimeError> {
+        let mut stop = std::pin::pin!(stop);
         let deadline = Instant::now() + limit;
         let mut stuck_since: Option<Instant> = None;
         loop {
-            let report = self.pass().await?;
+            let (report, stopped) = self.pass_or_halt(stop.as_mut()).await?;
             tell(&report);
             if report.plan.is_settled() {
                 return Ok(End::Settled(Box::new(report)));
@@ -334,11 +353,31 @@ impl<R: Runtime> Keeper<R> {
             if stuck_since.is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
                 return Ok(End::Stuck(Box::new(report)));
             }
+            if stopped {
+                return Ok(End::Stopped(Box::new(report)));
+            }
             if Instant::now() >= deadline {
                 return Ok(End::TimedOut(Box::new(report)));
             }
             self.pause(BUSY).await;
         }
+    }
+
+    /// One pass, and whether it was told to stop meanwhile. Then slots that move stop soon: after a burst, never in it.
+    async fn pass_or_halt(
+        &mut self,
+        stop: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(Report, bool), RuntimeError> {
+        let moves = Arc::clone(self.links.moves());
+        moves.halt(false);
+        let mut pass = std::pin::pin!(self.pass());
+        tokio::select! {
+            biased;
+            () = stop => {}
+            report = &mut pass => return Ok((report?, false)),
+        }
+        moves.halt(true);
+        Ok((pass.await?, true))
     }
 
     /// Looks, and looks again while what is seen is not calm, until the time is up. Does nothing.
@@ -382,12 +421,11 @@ impl<R: Runtime> Keeper<R> {
     ) -> Result<(), RuntimeError> {
         let mut stop = std::pin::pin!(stop);
         loop {
-            let report = tokio::select! {
-                biased;
-                () = &mut stop => return Ok(()),
-                report = self.pass() => report?,
-            };
+            let (report, stopped) = self.pass_or_halt(stop.as_mut()).await?;
             tell(&report);
+            if stopped {
+                return Ok(());
+            }
             let rest = if report.plan.is_settled() || report.plan.is_stuck() {
                 IDLE
             } else {

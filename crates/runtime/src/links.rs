@@ -18,7 +18,7 @@ pub struct Links {
     held: Mutex<BTreeMap<ServerName, Client>>,
     silent: std::sync::Mutex<BTreeSet<ServerName>>,
     wake: Arc<Notify>,
-    moves: Moves,
+    moves: Arc<Moves>,
 }
 
 impl Links {
@@ -30,7 +30,7 @@ impl Links {
             held: Mutex::new(BTreeMap::new()),
             silent: std::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
-            moves: Moves::default(),
+            moves: Arc::default(),
         }
     }
 
@@ -40,13 +40,18 @@ impl Links {
     }
 
     /// What all moves of slots over them share.
-    pub(crate) fn moves(&self) -> &Moves {
+    pub(crate) fn moves(&self) -> &Arc<Moves> {
         &self.moves
     }
 
     /// What moving slots may cost the clients from now on.
-    pub fn set_budget(&mut self, budget: Budget) {
-        self.moves.budget = budget;
+    pub fn set_budget(&self, budget: Budget) {
+        self.moves.set_budget(budget);
+    }
+
+    /// What moving slots may cost the clients.
+    pub fn budget(&self) -> Budget {
+        self.moves.budget()
     }
 
     /// The name every connection carries, if they carry one.

@@ -23,9 +23,11 @@ const SHARE: Duration = Duration::from_secs(2);
 /// What all moves of a keeper share.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
-    pub(crate) budget: Budget,
+    budget: Plain<Budget>,
     /// Something happened: the moves stop soon, so that it is looked at.
     hurried: AtomicBool,
+    /// Nothing more is to be moved.
+    halted: AtomicBool,
     finishing: Mutex<()>,
     /// Sources whose own move was refused: they are served key by key.
     not_native: Plain<BTreeSet<NodeId>>,
@@ -52,6 +54,25 @@ impl Moves {
     /// Has the moves that are under way stop soon.
     pub(crate) fn hurry(&self) {
         self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// Has all moves stop soon, those under way and those to come; or lets them go on again.
+    pub(crate) fn halt(&self, halted: bool) {
+        self.halted.store(halted, Ordering::Relaxed);
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed) || self.halted.load(Ordering::Relaxed)
+    }
+
+    /// What moving slots may cost the clients from now on.
+    pub(crate) fn set_budget(&self, budget: Budget) {
+        *lock(&self.budget) = budget;
+    }
+
+    /// What moving slots may cost the clients.
+    pub(crate) fn budget(&self) -> Budget {
+        *lock(&self.budget)
     }
 
     /// What was moved so far.
@@ -105,7 +126,7 @@ impl Moves {
 
     /// By the engine's own move. Where it is refused, as to a user without the rights for it, key by key from now on.
     async fn natively(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
-        let stop = || self.hurried.load(Ordering::Relaxed);
+        let stop = || self.is_to_stop();
         let outcome = native(pair, slots, &stop, &mut |_: &Moved| {}).await;
         if let End::Failed(MoveError::Job { at, said }) = &outcome.end {
             tracing::warn!(%at, said, "the engine's own move of slots failed; it goes on key by key");
@@ -116,11 +137,12 @@ impl Moves {
 
     async fn key_wise(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
         let begun = Instant::now();
-        let stop = || self.hurried.load(Ordering::Relaxed) || begun.elapsed() >= SHARE;
+        let stop = || self.is_to_stop() || begun.elapsed() >= SHARE;
+        let budget = self.budget();
         let mut batch: Option<Batch> = None;
         let mut pace = |last: Option<&Burst>| {
             let last = batch.zip(last.map(went));
-            let next = next_batch(last, &self.budget);
+            let next = next_batch(last, &budget);
             batch = Some(next);
             Allowance {
                 keys: next.keys_max,

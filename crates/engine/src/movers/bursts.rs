@@ -87,9 +87,9 @@ impl Feed {
             let mut sizes = source.memory_usage_of(names).await?.into_iter();
             for ((slot, limit), keys) in wanted.into_iter().zip(lists) {
                 let full = keys.len() >= limit as usize;
-                let sized = keys.into_iter().zip(&mut sizes);
+                let with_size = keys.into_iter().zip(&mut sizes);
                 self.read
-                    .extend(sized.map(|(key, bytes)| Item { slot, key, bytes }));
+                    .extend(with_size.map(|(key, bytes)| Item { slot, key, bytes }));
                 if full {
                     // It is the last one of those asked for, or has got more keys meanwhile.
                     self.unread.push_front((slot, READ_KEYS));

@@ -229,9 +229,10 @@ where
         for (batch, error) in failed {
             self.again(window, batch, error).await?;
         }
-        self.idle_bursts = match self.out.moved.keys > before {
-            true => 0,
-            false => self.idle_bursts + 1,
+        self.idle_bursts = if self.out.moved.keys > before {
+            0
+        } else {
+            self.idle_bursts + 1
         };
         if self.idle_bursts > IDLE_BURSTS_MAX {
             return Err(self.stuck(window));
