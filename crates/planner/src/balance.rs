@@ -112,7 +112,7 @@ fn transfers(owned: &Owned, quotas: &BTreeMap<NodeId, u16>) -> Vec<Transfer> {
 }
 
 /// The last so many slots of a set.
-pub(crate) fn last(slots: &SlotSet, many: u16) -> SlotSet {
+pub fn last(slots: &SlotSet, many: u16) -> SlotSet {
     let mut left = many;
     let mut taken = Vec::new();
     for range in slots.ranges().iter().rev() {

@@ -27,6 +27,9 @@ pub enum StepError {
     /// What the step assumed is no longer so: it is planned anew.
     #[error("the world moved: {0}")]
     Moved(String),
+    /// Slots could not be moved.
+    #[error("slots could not be moved")]
+    Move(#[source] shardwright_engine::movers::MoveError),
     /// It was not tried, because an earlier step at the same node was not done.
     #[error("an earlier step at the same node was not done")]
     Skipped,
@@ -160,13 +163,17 @@ async fn at_node(
     out
 }
 
-async fn client_of(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
+pub(crate) async fn client_of(
+    links: &Links,
+    o: &Observed,
+    node: NodeId,
+) -> Result<Client, StepError> {
     let (server, address) = place_of(o, node)?;
     Ok(links.client(server, address).await?)
 }
 
 /// The server a node lives on, and where that is reached.
-fn place_of(o: &Observed, node: NodeId) -> Result<(&ServerName, &Address), StepError> {
+pub(crate) fn place_of(o: &Observed, node: NodeId) -> Result<(&ServerName, &Address), StepError> {
     let server = o
         .server_of(node)
         .ok_or_else(|| moved(node, "it is at no known server"))?;
@@ -256,8 +263,8 @@ async fn perform(
         } => {
             move_keys(links, client, to, *slot, *keys_max, *replace).await?;
         }
-        Action::MoveSlots { .. } => {
-            return Err(StepError::Moved("slots are not moved here yet".to_owned()));
+        Action::MoveSlots { from, to, slots } => {
+            links.moves().step(links, o, *from, to, slots).await?;
         }
         // Greetings go together; starts and records are the runtime's.
         Action::Meet { .. }

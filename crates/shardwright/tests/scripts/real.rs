@@ -412,7 +412,7 @@ impl World for Real {
                 .filter(Waiting::needs_a_person)
                 .map(in_script_names)
                 .collect()),
-            End::TimedOut(report) => Err(format!(
+            End::TimedOut(report) | End::Stopped(report) => Err(format!(
                 "not settled in time: {:?}\n{}",
                 report.plan,
                 differences(&report.observed)
