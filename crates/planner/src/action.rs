@@ -236,21 +236,32 @@ impl fmt::Display for Action {
                 slot,
                 keys_max,
                 ..
-            } => write!(
+            } => {
+                let what = format_args!("up to {keys_max} keys of slot {slot}");
+                moves(f, what, *from, to)
+            }
+            Self::MoveSlots { from, to, slots } => moves(
                 f,
-                "move up to {keys_max} keys of slot {slot} from {} to {}",
-                from.short(),
-                to.node().short()
-            ),
-            Self::MoveSlots { from, to, slots } => write!(
-                f,
-                "move {} slots ({slots}) from {} to {}",
-                slots.count(),
-                from.short(),
-                to.node().short()
+                format_args!("slots {slots} ({})", slots.count()),
+                *from,
+                to,
             ),
         }
     }
+}
+
+fn moves(
+    f: &mut fmt::Formatter<'_>,
+    what: fmt::Arguments<'_>,
+    from: NodeId,
+    to: &LiveAt,
+) -> fmt::Result {
+    write!(
+        f,
+        "move {what} from {} to {}",
+        from.short(),
+        to.node().short()
+    )
 }
 
 /// What a step assumed. The executor reads it again right before the command, and refuses if the world moved.

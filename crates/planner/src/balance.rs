@@ -61,16 +61,15 @@ pub fn even(
     transfers(owned, &quotas(owned, stay, weights))
 }
 
-/// What moves so that this node owns nothing: to those who own least, so that they come as even as they can without
+/// What moves so that these nodes own nothing: to those who own least, so that they come as even as they can without
 /// moving anything among themselves.
-pub fn drain(owned: &Owned, node: NodeId, stay: &BTreeSet<NodeId>) -> Vec<Transfer> {
+pub fn drain(owned: &Owned, nodes: &BTreeSet<NodeId>, stay: &BTreeSet<NodeId>) -> Vec<Transfer> {
     let unweighted = BTreeMap::new();
-    let mut level = stay.clone();
-    level.remove(&node);
+    let mut level: BTreeSet<NodeId> = stay.difference(nodes).copied().collect();
     loop {
         // Those that have more than their part already get nothing: the rest is divided among the others.
         let mut pool: Owned = owned.clone();
-        pool.retain(|id, _| *id == node || level.contains(id));
+        pool.retain(|id, _| nodes.contains(id) || level.contains(id));
         let quotas = quotas(&pool, &level, &unweighted);
         let over = |id: &NodeId| quotas.get(id).is_some_and(|q| count(owned, *id) > *q);
         let full: Vec<NodeId> = level.iter().copied().filter(over).collect();

@@ -35,6 +35,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         starts: plan.steps.iter().filter_map(started).collect(),
         ends: moves::ends(plan),
         others_act: plan.steps.len() > moves::ends(plan).len(),
+        alone: plan.steps.len() == 1,
         standings,
     };
     for (i, step) in plan.steps.iter().enumerate() {
@@ -82,6 +83,8 @@ struct Lint<'a> {
     ends: Vec<(NodeId, NodeId)>,
     /// Whether there are steps that are no moves of slots.
     others_act: bool,
+    /// Whether there is but one step.
+    alone: bool,
     standings: BTreeMap<ServerName, Standing>,
 }
 
@@ -118,7 +121,7 @@ impl Lint<'_> {
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
             Action::Reset { node } => {
                 self.may_drop(i, node.node());
-                if !self.may_leave(node.node()) {
+                if !self.may_leave(node.node()) && !self.may_be_freed(node.node()) {
                     self.fatal(i, ViolationKind::ResetsUnasked { node: node.node() });
                 }
             }

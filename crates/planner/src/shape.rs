@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, ServerName, Source};
 
 use crate::evidence::Unburdened;
+use crate::safety::in_sync;
 use crate::{Authority, Desired, Request, Shape};
 
 /// How the shards differ from the declared ones. Nothing where it is not for the planner to change their number.
@@ -16,6 +17,8 @@ pub(crate) struct Reshaping {
     pub(crate) heads: BTreeSet<NodeId>,
     /// Primaries whose slots go to others, so that they are no shards any more.
     pub(crate) drains: BTreeSet<NodeId>,
+    /// A replica that its shard does not need, where a new shard has replicas to come but no head: it becomes a new node.
+    pub(crate) frees: Option<NodeId>,
     /// How many free nodes new shards need: there, and in all. Only where there are too few.
     pub(crate) missing: Option<(usize, usize)>,
 }
@@ -121,9 +124,14 @@ impl Look<'_> {
         let attached: usize = free.iter().map(|(_, n)| n).sum();
         let want = many * (1 + self.replicas) + lack;
         let there = free.len() + attached + more;
-        if there < want || free.len() < many {
-            let have = there.min(want).min(free.len() + many * self.replicas);
-            out.missing = Some((have, want));
+        if there < want {
+            out.missing = Some((there, want));
+            return;
+        }
+        if free.len() < many {
+            out.frees = self.spare(voters);
+            let have = want - (many - free.len());
+            out.missing = out.frees.is_none().then_some((have, want));
             return;
         }
         let mut taken: Vec<&Place> = voters.iter().filter_map(|m| self.place(m)).collect();
@@ -153,6 +161,20 @@ impl Look<'_> {
             out.heads.insert(head.id);
             taken.extend(self.place(head));
         }
+    }
+
+    /// The last replica of the shard that has most beyond those it should have, if all that it keeps are in sync.
+    fn spare(&self, voters: &[&Member]) -> Option<NodeId> {
+        let copies = |m: &&Member| {
+            let view = self.o.view_of(m.id);
+            self.stays(m) && self.ours.contains(&m.id) && view.is_some_and(in_sync)
+        };
+        let of =
+            |m: &&Member| -> Vec<&Member> { self.o.replicas_of(m.id).filter(copies).collect() };
+        let richest = voters.iter().map(of).max_by_key(Vec::len)?;
+        let rank = |m: &&Member| self.place(m).map(|at| (at.leave_rank, m.id));
+        let last = richest.iter().copied().max_by_key(rank)?;
+        (richest.len() > self.replicas).then_some(last.id)
     }
 
     fn place(&self, m: &Member) -> Option<&Place> {

@@ -368,16 +368,9 @@ impl fmt::Display for Waiting {
             }
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
-            Self::OpenSlot { slot, node } => {
-                write!(
-                    f,
-                    "slot {slot} is open at {node:?}, and the keys at its other end are not known"
-                )
-            }
+            Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
-            Self::NodesMissing { have, want } => {
-                write!(f, "new shards need {want} free nodes, and {have} are there")
-            }
+            Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
             Self::Surplus { server, why } => f.write_str(&surplus(server, why)),
             Self::Request { why } => f.write_str(&why.join("; ")),
@@ -399,14 +392,16 @@ fn surplus(server: &ServerName, why: &[NoRemove]) -> String {
 
 fn moves(slots_left: u32, why: &[NoMove]) -> String {
     let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    if why.is_empty() {
-        format!("{slots_left} slots are left to move")
-    } else {
-        format!(
-            "{slots_left} slots are left to move, and wait: {}",
-            why.join("; ")
-        )
-    }
+    let wait = if why.is_empty() { "" } else { ", which wait: " };
+    format!("slots left to move: {slots_left}{wait}{}", why.join("; "))
+}
+
+fn nodes_missing(have: usize, want: usize) -> String {
+    format!("new shards need {want} free nodes, and {have} are there")
+}
+
+fn open_slot(slot: Slot, node: NodeId) -> String {
+    format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -1,5 +1,6 @@
 //! What a person declares or asks for while things go wrong.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use shardwright_planner::{Desired, Manner, Request};
@@ -86,12 +87,10 @@ impl History {
             return;
         }
         self.declare((shards, replicas), then);
-        let kind = if then.0 > shards {
-            "more shards"
-        } else if then.0 < shards {
-            "fewer shards"
-        } else {
-            "more replicas"
+        let kind = match then.0.cmp(&shards) {
+            Ordering::Greater => "more shards",
+            Ordering::Less => "fewer shards",
+            Ordering::Equal => "more replicas",
         };
         *self.struck.entry(kind).or_insert(0) += 1;
         if reverts {

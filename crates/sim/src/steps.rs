@@ -8,6 +8,7 @@ use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
 use crate::commands::Command;
 use crate::model::Model;
 use crate::moving::Mover;
+use crate::node::Node;
 use crate::operator::Operator;
 
 impl Operator {
@@ -132,7 +133,7 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         Precondition::OwnsSlots { node: id } => {
             node(id).is_some_and(|n| n.is_primary() && !n.me().slots.is_empty())
         }
-        Precondition::IsPrimary { node: id } => node(id).is_some_and(|n| n.is_primary()),
+        Precondition::IsPrimary { node: id } => node(id).is_some_and(Node::is_primary),
         Precondition::IsReplicaOf { node: id, primary } => {
             node(id).is_some_and(|n| n.me().primary == Some(*primary))
         }

@@ -39,6 +39,22 @@ impl Lint<'_> {
         }
     }
 
+    /// Whether a replica may become a new node, so that it can be the head of a shard: shards are missing, and its own
+    /// keeps the replicas that it should have. One at a time.
+    pub(super) fn may_be_freed(&self, node: NodeId) -> bool {
+        let (Some((servers, replicas)), Some(primary)) = (self.wanted(), self.copies(node)) else {
+            return false;
+        };
+        let others = self.o.views().filter(|(s, v)| {
+            let stays = u64::from(s.place.leave_rank) < servers;
+            v.id != node && stays && self.copies(v.id) == Some(primary)
+        });
+        let kept = others.count() >= usize::from(replicas);
+        let shards = u64::try_from(self.o.voters().count()).unwrap_or(u64::MAX);
+        let fewer = shards * (1 + u64::from(replicas)) < servers;
+        kept && fewer && self.alone && self.all_owned()
+    }
+
     /// Whether the node itself, the merge, and everyone who lists it say that these slots are its own.
     fn all_say_owner(&self, node: NodeId, slots: &SlotSet) -> bool {
         let own = self.o.view_of(node).and_then(NodeView::own);

@@ -1,6 +1,6 @@
 //! What a person asked for, once coverage is at rest.
 
-use shardwright_topology::{AttemptKind, NodeId, Role};
+use shardwright_topology::{AttemptKind, NodeId, NodeView, Role};
 
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
@@ -141,6 +141,12 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let alone =
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
+    // What it has beyond its primary is the last of it, until it has taken that one's copy.
+    let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
+    if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {
+        let why = format!("{} can't leave: it is not in sync yet", node.short());
+        return refuse(p, why);
+    }
     let Some(gone) = Gone::asked_to_leave(p.d, p.o, node) else {
         return refuse(p, format!("{} can't leave: it owns slots", node.short()));
     };

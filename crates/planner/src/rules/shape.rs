@@ -9,8 +9,9 @@ use shardwright_topology::{NodeId, Role, SlotSet};
 
 use crate::balance::{Owned, Transfer, drain, even, last, wanting};
 use crate::draft::Draft;
-use crate::evidence::LiveAt;
-use crate::safety::{NoMove, why_no_memory, why_no_moves, why_not_between};
+use crate::evidence::{LiveAt, Unburdened};
+use crate::rules::leave::before_reset;
+use crate::safety::{NoMove, why_no_memory, why_no_moves, why_not_between, why_replicas_lack};
 use crate::shape::ours_to_reshape;
 use crate::{Action, Precondition, Reason, Waiting};
 
@@ -25,6 +26,9 @@ pub(crate) fn fit(p: &mut Draft<'_>) {
     if let Some((have, want)) = p.reshaping.missing {
         p.wait(Waiting::NodesMissing { have, want });
         return;
+    }
+    if let Some(node) = p.reshaping.frees {
+        return free(p, node);
     }
     let owned = owned(p);
     if owned.is_empty() || !p.o.uncovered().is_empty() {
@@ -46,7 +50,34 @@ pub(crate) fn fit(p: &mut Draft<'_>) {
             Reason::Uneven
         }
     };
-    take(p, &even(&owned, &stay, &BTreeMap::new()), because);
+    let transfers =
+        around(p, &owned, &stay).unwrap_or_else(|| even(&owned, &stay, &BTreeMap::new()));
+    take(p, &transfers, because);
+}
+
+/// Where a shard that goes has the replica that one which stays lacks, it gives its slots to the others first: then that
+/// replica is free, and all become even again. Nothing else would end that.
+fn around(p: &Draft<'_>, owned: &Owned, stay: &BTreeSet<NodeId>) -> Option<Vec<Transfer>> {
+    let drains = &p.reshaping.drains;
+    let ready = |id: &&NodeId| why_replicas_lack(p.d, p.o, **id).is_none();
+    let can: BTreeSet<NodeId> = stay.iter().filter(ready).copied().collect();
+    let some_lack = can.len() < stay.len() && !can.is_empty();
+    (some_lack && !drains.is_empty()).then(|| drain(owned, drains, &can))
+}
+
+/// Makes a replica that its shard does not need a new node: only such can become the head of a shard.
+fn free(p: &mut Draft<'_>, replica: NodeId) {
+    let left = why_no_moves(p.d, p.o);
+    if !left.is_empty() || !p.steps.is_empty() {
+        return p.wait(Waiting::Moves {
+            slots_left: 0,
+            why: [vec![NoMove::NotItsTurn], left].concat(),
+        });
+    }
+    if let Some(node) = Unburdened::prove(p.o, replica) {
+        let requires = before_reset(p.o, replica);
+        p.act_if(Action::Reset { node }, Reason::NewShard, requires);
+    }
 }
 
 /// Lets these slots belong to these nodes, as a person asked.
@@ -85,7 +116,8 @@ pub(crate) fn drain_one(p: &mut Draft<'_>, node: NodeId) {
         );
         return refuse(p, why);
     }
-    take(p, &drain(&owned, node, &stay), |_, _| Reason::Drain);
+    let transfers = drain(&owned, &BTreeSet::from([node]), &stay);
+    take(p, &transfers, |_, _| Reason::Drain);
 }
 
 fn owned(p: &Draft<'_>) -> Owned {

@@ -233,7 +233,8 @@ fn epoch_unknown(o: &Observed, view: &shardwright_topology::NodeView) -> Option<
     })
 }
 
-fn why_replicas_lack(d: &Desired, o: &Observed, primary: NodeId) -> Option<NoMove> {
+/// Whether a shard of ours has too few replicas in sync to be given slots.
+pub(crate) fn why_replicas_lack(d: &Desired, o: &Observed, primary: NodeId) -> Option<NoMove> {
     let (
         Authority::Managed,
         Shape::Declared {

@@ -264,7 +264,7 @@ fn one_that_owns_slots_of_a_shard_too_many_stays_while_they_move() {
     let steps = w.steps(&three());
     assert!(steps.iter().all(|s| s.starts_with("move ")), "{steps:?}");
     let waits = w.waits(&three());
-    assert!(says(&waits, "4096 slots are left to move"), "{waits:?}");
+    assert!(says(&waits, "slots left to move: 4096"), "{waits:?}");
     assert!(says(
         &waits,
         "d1 is not wanted any more, and stays for now: something else is done first"

@@ -136,7 +136,7 @@ fn a_new_shard_gets_its_replica_before_its_slots() {
     assert!(
         says(
             &waits,
-            "4096 slots are left to move, and wait: replica e is not in sync"
+            "slots left to move: 4096, which wait: replica e is not in sync"
         ),
         "{waits:?}"
     );
@@ -144,9 +144,9 @@ fn a_new_shard_gets_its_replica_before_its_slots() {
     assert_eq!(
         w.reasons(&d),
         [
-            "move 512 slots (4949-5460) from a to d: one more shard is wanted",
-            "move 512 slots (10411-10922) from b to d: one more shard is wanted",
-            "move 512 slots (15872-16383) from c to d: one more shard is wanted",
+            "move slots 4949-5460 (512) from a to d: one more shard is wanted",
+            "move slots 10411-10922 (512) from b to d: one more shard is wanted",
+            "move slots 15872-16383 (512) from c to d: one more shard is wanted",
         ]
     );
     assert_eq!(play(&mut w, &d), ["move"]);
@@ -172,6 +172,25 @@ fn heads_of_new_shards_are_on_the_hosts_with_the_fewest_primaries() {
     w.node("d").place.host = Some("host-a".to_owned());
     let d = Desired::managed(4, 1);
     assert_eq!(w.steps(&d), ["make d a replica of e"]);
+}
+
+#[test]
+fn a_replica_that_no_shard_needs_becomes_the_head_of_a_new_one() {
+    // Nine servers, as three shards of three or as four of two and one more.
+    let mut w = ranked(3, 3, true);
+    let d = Desired::managed(4, 2);
+    assert_eq!(w.reasons(&d), ["reset c3: one more shard is wanted"]);
+    let mut other = ranked(3, 3, true);
+    other.node("a3").syncing = true;
+    assert!(other.steps(&d).is_empty());
+    // It has joined again, as a new node, and those that others do not need follow it.
+    let plan = w.plan(&d);
+    carry_out(&mut w, &plan.steps[0]);
+    let new = w.get("c3").id;
+    let node = w.node("c3");
+    (node.island, node.recorded) = (Some(0), Some(new));
+    assert_eq!(play(&mut w, &d), ["make", "move"]);
+    assert_eq!(counts(&w), [4096; 4]);
 }
 
 #[test]
@@ -268,6 +287,22 @@ fn a_shard_that_stays_is_handed_over_by_the_server_that_goes() {
 }
 
 #[test]
+fn a_replica_that_only_the_shard_that_goes_could_give_is_freed_first() {
+    let mut w = ranked(4, 1, false);
+    w.node("c1").primary = Some(id("d"));
+    w.nodes.retain(|n| n.name != "d1");
+    w.add("x").recorded = None;
+    w.node("x").place.leave_rank = 7;
+    let steps = w.steps(&three());
+    let to_c = steps.iter().any(|s| s.ends_with("to c"));
+    assert!(says(&steps, "from d to a") && !to_c, "{steps:?}");
+    let kinds = play(&mut w, &three());
+    assert_eq!(kinds[..3], ["move", "make", "move"], "{kinds:?}");
+    assert_eq!(w.get("c1").primary, Some(id("c")));
+    assert_eq!(counts(&w), [5461, 5461, 5462]);
+}
+
+#[test]
 fn without_replicas_shards_come_and_go_too() {
     let mut w = ranked(3, 0, true);
     w.add("d").island = Some(0);
@@ -287,7 +322,7 @@ fn a_declared_cluster_is_kept_even_and_one_as_found_is_not() {
     let reasons = w.reasons(&three());
     assert_eq!(
         reasons,
-        ["move 512 slots (7489-8000) from a to b: some shards own more slots than others"]
+        ["move slots 7489-8000 (512) from a to b: some shards own more slots than others"]
     );
     assert!(w.plan(&Desired::guest()).is_settled());
     play(&mut w, &three());
@@ -314,9 +349,9 @@ fn slots_go_where_a_person_wants_them() {
     let goal = [("a", slots(5_000, 5_999)), ("c", slots(0, 9))];
     let d = Desired::guest().with(assign(&goal));
     // Who gets slots gives none in the same pass.
-    let first = ["move 512 slots (5488-5999) from b to a: it was asked for"];
+    let first = ["move slots 5488-5999 (512) from b to a: it was asked for"];
     assert_eq!(w.reasons(&d), first);
-    assert!(says(&w.waits(&d), "549 slots are left to move"));
+    assert!(says(&w.waits(&d), "slots left to move: 549"));
     assert_eq!(play(&mut w, &d), ["move"]);
     assert_eq!(w.get("c").slots.intersection(&slots(0, 10)), slots(0, 9));
     assert_eq!(w.get("a").slots, slots(10, 5_999));
@@ -435,7 +470,7 @@ fn a_target_without_memory_for_what_comes_gets_nothing_unless_it_is_forced() {
     assert_eq!(
         waits,
         [
-            "2539 slots are left to move, and wait: b uses 3000000 bytes of memory, about 2539000 would come, and its limit is 5000000"
+            "slots left to move: 2539, which wait: b uses 3000000 bytes of memory, about 2539000 would come, and its limit is 5000000"
         ]
     );
     assert!(w.plan(&three()).is_stuck(), "a person decides");
@@ -453,5 +488,5 @@ fn a_move_names_why() {
     let plan = w.plan(&d);
     assert_eq!(plan.steps[0].because, Reason::Asked);
     assert!(!plan.is_settled());
-    assert!(says(&w.waits(&d), "1 slots are left to move"));
+    assert!(says(&w.waits(&d), "slots left to move: 1"));
 }
