@@ -70,7 +70,7 @@ impl Move {
             ..
         } = self;
         let to = to.as_deref().unwrap_or("a new shard");
-        format!("move {slot_count} slots ({slots}) from {from} to {to}")
+        format!("move slots {slots} ({slot_count}) from {from} to {to}")
     }
 }
 

@@ -58,6 +58,11 @@ pub enum NoMove {
         /// The target.
         node: NodeId,
     },
+    /// The target does not serve yet: clients would be sent to a node that refuses them.
+    NotServing {
+        /// The target.
+        node: NodeId,
+    },
     /// The target's shard has too few replicas in sync: what moves there would be less safe than it was.
     ReplicasLack {
         /// The target.
@@ -100,6 +105,7 @@ impl NoMove {
             | Self::EndUnheard { .. }
             | Self::NotTheOwner { .. }
             | Self::NotAPrimary { .. }
+            | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
             | Self::Leaving { .. } => false,
         }
@@ -121,6 +127,7 @@ impl fmt::Display for NoMove {
             Self::EndUnheard { node } => write!(f, "{node:?} is not heard"),
             Self::NotTheOwner { node } => write!(f, "{node:?} does not own all of these slots"),
             Self::NotAPrimary { node } => write!(f, "{node:?} is not a primary"),
+            Self::NotServing { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicasLack {
                 primary,
                 have,
@@ -198,7 +205,12 @@ pub(crate) fn why_not_between(
     for node in [from, to] {
         match o.view_of(node) {
             None => why.push(NoMove::EndUnheard { node }),
-            Some(view) if node == to => why.extend(epoch_unknown(o, view)),
+            Some(view) if node == to => {
+                if !view.cluster.state_ok {
+                    why.push(NoMove::NotServing { node });
+                }
+                why.extend(epoch_unknown(o, view));
+            }
             Some(view) => {
                 let claims = view.own().map(|own| &own.slots);
                 let owns = claims.is_some_and(|own| slots.difference(own).is_empty());

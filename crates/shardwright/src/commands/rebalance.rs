@@ -156,16 +156,14 @@ fn weights(
         if !seen.insert(id) {
             return Err(UsageError(format!("{} has two weights", place(o, id))).into());
         }
-        match weights.get_mut(&id) {
-            Some(kept) => *kept = weight,
-            None => {
-                let text = format!(
-                    "{} has no slots; let it have some: --use-empty-primaries",
-                    place(o, id)
-                );
-                return Err(UsageError(text).into());
-            }
-        }
+        let Some(kept) = weights.get_mut(&id) else {
+            let text = format!(
+                "{} has no slots; let it have some: --use-empty-primaries",
+                place(o, id)
+            );
+            return Err(UsageError(text).into());
+        };
+        *kept = weight;
     }
     Ok(weights)
 }
