@@ -57,7 +57,9 @@ impl Real {
         self.keeper = None;
         let cluster = Cluster::from_text(&self.manifest).map_err(text)?.cluster;
         let count = cluster.nodes();
-        let leases = row_of_ports(count)?;
+        let count = u16::try_from(count).map_err(text)?;
+        // They stay leased until the world ends, so that no stranger appears at an old address.
+        let leases = Lease::take_row(count).map_err(text)?;
         let port = leases.first().map(Lease::port);
         self.ports.extend(leases);
         let engine = find_engine(&EngineChoice::Path(self.engine.clone())).map_err(text)?;
@@ -482,22 +484,6 @@ fn differences(o: &Observed) -> String {
         format!("{d:?}\n  held: {held:?}\n  own: {own:?}\n")
     });
     lines.collect()
-}
-
-/// Ports in a row. They stay leased until the world ends, so that no stranger appears at an old address.
-fn row_of_ports(count: u32) -> Result<Vec<Lease>, String> {
-    let mut row: Vec<Lease> = Vec::new();
-    while row.len() < usize::try_from(count).map_err(text)? {
-        let next = Lease::take().map_err(text)?;
-        if row
-            .last()
-            .is_some_and(|last| last.port() + 1 != next.port())
-        {
-            row.clear();
-        }
-        row.push(next);
-    }
-    Ok(row)
 }
 
 /// The same wait with the script's name of the server.
