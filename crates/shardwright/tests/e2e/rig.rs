@@ -269,14 +269,7 @@ pub(crate) struct Block {
 
 impl Block {
     pub(crate) fn take(count: u16) -> Result<Self, shardwright_testkit::Error> {
-        let mut leases: Vec<Lease> = Vec::new();
-        while leases.len() < usize::from(count) {
-            let next = Lease::take()?;
-            if leases.last().is_some_and(|l| l.port() + 1 != next.port()) {
-                leases.clear();
-            }
-            leases.push(next);
-        }
+        let leases = Lease::take_row(count)?;
         Ok(Self { leases })
     }
 

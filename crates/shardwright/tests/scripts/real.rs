@@ -16,6 +16,8 @@ use shardwright_topology::{NodeId, Observed, ServerName, Slot, SlotSet};
 
 /// How long a cluster may take to settle. The engines' own locks take 20 s at this node-timeout; most need 3 s.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// A killed process is gone within milliseconds; on a machine that is far too busy it has to wait for its turn.
+const GONE_LIMIT: Duration = Duration::from_secs(30);
 /// How long replicas may take to confirm what was written.
 const WAIT_LIMIT: Duration = Duration::from_secs(3);
 const NODE_TIMEOUT_MS: u64 = 5_000;
@@ -55,7 +57,9 @@ impl Real {
         self.keeper = None;
         let cluster = Cluster::from_text(&self.manifest).map_err(text)?.cluster;
         let count = cluster.nodes();
-        let leases = row_of_ports(count)?;
+        let count = u16::try_from(count).map_err(text)?;
+        // They stay leased until the world ends, so that no stranger appears at an old address.
+        let leases = Lease::take_row(count).map_err(text)?;
         let port = leases.first().map(Lease::port);
         self.ports.extend(leases);
         let engine = find_engine(&EngineChoice::Path(self.engine.clone())).map_err(text)?;
@@ -266,12 +270,8 @@ impl World for Real {
                 Ok(())
             }
         };
-        shardwright_testkit::wait::until_blocking(
-            "the process to be gone",
-            Duration::from_secs(5),
-            gone,
-        )
-        .map_err(text)
+        shardwright_testkit::wait::until_blocking("the process to be gone", GONE_LIMIT, gone)
+            .map_err(text)
     }
 
     fn freeze(&mut self, name: &str) -> Result<(), String> {
@@ -487,22 +487,6 @@ fn differences(o: &Observed) -> String {
         format!("{d:?}\n  held: {held:?}\n  own: {own:?}\n")
     });
     lines.collect()
-}
-
-/// Ports in a row. They stay leased until the world ends, so that no stranger appears at an old address.
-fn row_of_ports(count: u32) -> Result<Vec<Lease>, String> {
-    let mut row: Vec<Lease> = Vec::new();
-    while row.len() < usize::try_from(count).map_err(text)? {
-        let next = Lease::take().map_err(text)?;
-        if row
-            .last()
-            .is_some_and(|last| last.port() + 1 != next.port())
-        {
-            row.clear();
-        }
-        row.push(next);
-    }
-    Ok(row)
 }
 
 /// The same wait with the script's name of the server.
