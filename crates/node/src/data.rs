@@ -77,11 +77,11 @@ pub fn clear_mark(data: &Path) -> Result<(), Error> {
 }
 
 /// Moves what is in the directory of the server into a new directory there, except the ballast and what was set aside
-/// before. The table goes last: a start that comes between finds the server held again.
+/// before. `table`, the file of the node's table, goes last: a start that comes between finds the server held again.
 ///
 /// # Errors
 /// Where something can't be moved: the server must not start then.
-pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
+pub fn set_aside(dir: &Path, table: &str) -> Result<PathBuf, Error> {
     let aside = (1..=u32::MAX)
         .map(|n| dir.join(format!("{ASIDE}{n}")))
         .find(|path| !path.exists())
@@ -92,7 +92,7 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
         path.file_name()
             .is_some_and(|name| !stays(&name.to_string_lossy()))
     });
-    moved.sort_by_key(|path| path.extension().is_some_and(|e| e == "conf"));
+    moved.sort_by_key(|path| *path == dir.join(table));
     fs::create_dir(&aside).map_err(Error::file("create", &aside))?;
     for path in moved {
         if let Some(name) = path.file_name() {
@@ -207,7 +207,7 @@ mod tests {
             fs::write(at("nodes.conf"), format!("{n}")).expect("written");
             fs::write(at("dump.rdb"), "x").expect("written");
             fs::write(at(ballast::NAME), "x").expect("written");
-            let kept = set_aside(dir.path()).expect("set aside");
+            let kept = set_aside(dir.path(), "nodes.conf").expect("set aside");
             assert_eq!(kept, at(&format!("set-aside-{n}")));
             let table = fs::read_to_string(kept.join("nodes.conf")).expect("kept");
             assert_eq!(table, format!("{n}"));

@@ -40,7 +40,7 @@ pub fn run(options: &Options, server: &Server, log: Log) -> Result<(), Error> {
         match gate::hold(&disk, options, log)? {
             Told::Release => {}
             Told::Afresh => {
-                let kept = data::set_aside(&dir)?;
+                let kept = data::set_aside(&dir, &conf.nodes_file)?;
                 log(&format!(
                     "what was in {} is kept in {}",
                     dir.display(),

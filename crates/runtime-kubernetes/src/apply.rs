@@ -319,7 +319,7 @@ impl Applier {
         objects: &Objects,
         run: &mut Run<'_>,
     ) -> Result<(), ApplyError> {
-        let (resource, name) = objects.superseded_acl();
+        let (resource, name) = (objects.superseded_acl(), self.names.acl());
         let key = ObjectKey::new(self.names.namespace(), &name);
         if self.world.mark(&resource.kind, &key) == Marked::Absent {
             return Ok(());

@@ -135,15 +135,14 @@ pub struct Built {
 // There are passwords in some of these: only names are shown.
 impl fmt::Debug for Built {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.object.metadata.name.as_deref().unwrap_or_default();
-        write!(f, "Built({} {name})", self.resource.kind)
+        let name = &self.object.metadata.name;
+        write!(f, "Built({} {name:?})", self.resource.kind)
     }
 }
 
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.stateful_set.metadata.name.as_deref();
-        write!(f, "Objects({})", name.unwrap_or_default())
+        write!(f, "Objects({:?})", self.stateful_set.metadata.name)
     }
 }
 
@@ -163,7 +162,7 @@ fn dynamic(
     object: &impl Serialize,
 ) -> Result<DynamicObject, BuildError> {
     let failed = |e: serde_json::Error| BuildError::Json {
-        name: format!("{} {}", resource.kind, name.unwrap_or_default()),
+        name: format!("{} {}", resource.kind, name.unwrap_or("without a name")),
         why: e.to_string(),
     };
     serde_json::to_value(object)
@@ -199,17 +198,11 @@ impl Objects {
     }
 
     /// The object that held the users before `acl.storage` was changed: to be removed if it is
-    /// there. Its kind and its name.
-    pub fn superseded_acl(&self) -> (ApiResource, String) {
+    /// there. Its kind; its name is that of the one that holds them now.
+    pub fn superseded_acl(&self) -> ApiResource {
         match &self.acl {
-            AclObject::Secret(secret) => (
-                ApiResource::erase::<ConfigMap>(&()),
-                secret.metadata.name.clone().unwrap_or_default(),
-            ),
-            AclObject::ConfigMap(map) => (
-                ApiResource::erase::<SecretObject>(&()),
-                map.metadata.name.clone().unwrap_or_default(),
-            ),
+            AclObject::Secret(_) => ApiResource::erase::<ConfigMap>(&()),
+            AclObject::ConfigMap(_) => ApiResource::erase::<SecretObject>(&()),
         }
     }
 }

@@ -265,9 +265,12 @@ impl Pods {
             return Ok(());
         };
         let Some(ip) = pod.ip else { return Ok(()) };
-        gate::tell(ip, password, what)
-            .await
-            .map_err(|e| RuntimeError::because(format!("cannot release {server}"), e))?;
+        gate::tell(ip, password, what).await.map_err(|e| {
+            RuntimeError::because(
+                format!("the start gate of {server} could not be told to let it start"),
+                e,
+            )
+        })?;
         self.gates.remove(&pod.name);
         Ok(())
     }

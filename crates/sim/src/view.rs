@@ -179,7 +179,8 @@ impl Model {
         match s.persistence {
             Persistence::Always | Persistence::EverySecond => Disk::Log,
             Persistence::Off => Disk::Stale {
-                claim: if node.is_primary() && !node.me().slots.is_empty() {
+                claim: if node.is_primary() && !(node.me().slots.is_empty() && node.open.is_empty())
+                {
                     Claim::Slots {
                         epoch: ConfigEpoch(node.me().epoch),
                         slots: node.me().slots.clone(),

@@ -81,9 +81,9 @@ impl Process {
 /// What a node on a disk would claim for itself if it came back: what its own row of the table of nodes there says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Claim {
-    /// No slots: it was a replica, or a primary without any.
+    /// No slots: it was a replica, or a primary without any, that took none in.
     Nothing,
-    /// These slots, as their primary.
+    /// These slots, as their primary. None where it was only taking some in: its replicas may have keys of them.
     Slots {
         /// Its config epoch: whoever lists another owner with a smaller one believes it.
         epoch: ConfigEpoch,
@@ -105,13 +105,18 @@ impl Claim {
     pub fn of(own: Option<&Row>) -> Self {
         match own {
             None => Self::Unreadable,
-            Some(own) if own.role == Role::Primary && !own.slots.is_empty() => Self::Slots {
+            Some(own) if own.role == Role::Primary && has_slots(own) => Self::Slots {
                 epoch: own.epoch,
                 slots: own.slots.clone(),
             },
             Some(_) => Self::Nothing,
         }
     }
+}
+
+/// Whether a node may hold keys as a primary: it owns slots, or has some open.
+fn has_slots(own: &Row) -> bool {
+    !own.slots.is_empty() || !own.open.is_empty()
 }
 
 /// What a start of the server would find on its disk.

@@ -70,7 +70,7 @@ pub fn standalone(
     list.extend(build(cluster, given)?.list()?);
     list.push(Built::of(&create_job(cluster, &names, image))?);
     let documents = list.into_iter().map(|built| {
-        let name = built.object.metadata.name.clone().unwrap_or_default();
+        let name = format!("{built:?}");
         serde_json::to_value(built.object).map_err(|e| {
             StandaloneError::Build(BuildError::Json {
                 name,

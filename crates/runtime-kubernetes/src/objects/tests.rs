@@ -11,6 +11,9 @@ use shardwright_manifest::{Cluster, Secret};
 
 use super::*;
 
+#[path = "tests/volumes.rs"]
+mod volumes;
+
 const ARTICLE: &str = include_str!("../../../../examples/article.yaml");
 const MINIMAL: &str = include_str!("../../../../examples/minimal.yaml");
 const FULL: &str = r#"
@@ -295,8 +298,7 @@ fn the_users_are_in_the_object_that_was_asked_for() {
     };
     assert_eq!(secret.metadata.name.as_deref(), Some("a-acl"));
     let objects = built(&with("acl: {storage: ConfigMap}"));
-    let (resource, name) = objects.superseded_acl();
-    assert_eq!((resource.kind.as_str(), name.as_str()), ("Secret", "a-acl"));
+    assert_eq!(objects.superseded_acl().kind, "Secret");
     let AclObject::ConfigMap(map) = &objects.acl else {
         panic!("a ConfigMap was asked for");
     };
@@ -417,7 +419,7 @@ fn probes_ask_the_server_and_never_the_cluster() {
     let command = |probe: &Option<Probe>| {
         let probe = probe.as_ref().expect("a probe");
         let exec = probe.exec.as_ref().expect("the node program asks");
-        exec.command.clone().unwrap_or_default()
+        exec.command.clone().expect("a command")
     };
     for (probe, verb) in [
         (&server.readiness_probe, "ready"),
@@ -537,49 +539,6 @@ fn nothing_of_this_machine_comes_into_the_files() {
     for absent in ["7000", "127.0.0.1", "pidfile", "announce"] {
         assert!(!conf.contains(absent), "{absent} in {conf}");
     }
-}
-
-#[test]
-fn volumes_grow_and_never_shrink_or_change() -> Outcome {
-    let of = |lines: &str| built(&with(lines)).stateful_set;
-    let small = of("storage: {size: 1Gi}");
-    let large = of("storage: {size: 2Gi}");
-    let other = of("storage: {size: 1Gi, storageClassName: fast}");
-    let bytes = |gib: u64| gib << 30;
-    assert_eq!(claim_change(&small, &small), ClaimChange::None);
-    assert_eq!(
-        claim_change(&small, &large),
-        ClaimChange::Grow {
-            from_bytes: bytes(1),
-            to_bytes: bytes(2)
-        }
-    );
-    assert_eq!(
-        claim_change(&large, &small),
-        ClaimChange::Shrink {
-            from_bytes: bytes(2),
-            to_bytes: bytes(1)
-        }
-    );
-    assert!(matches!(
-        claim_change(&small, &other),
-        ClaimChange::Class { .. }
-    ));
-    // As the API server spells it, and with what it adds.
-    let mut live = serde_json::to_value(&small)?;
-    let claim = &mut live["spec"]["volumeClaimTemplates"][0];
-    claim["spec"]["resources"]["requests"]["storage"] = json!("1024Mi");
-    claim["status"] = json!({ "phase": "Pending" });
-    let live: StatefulSet = serde_json::from_value(live)?;
-    assert_eq!(claim_change(&live, &small), ClaimChange::None);
-    let mut wanted = of("storage: {size: 512Mi}");
-    keep_live_claims(&live, &mut wanted);
-    assert_eq!(claim_change(&live, &wanted), ClaimChange::None);
-    assert_eq!(
-        claim_change(&StatefulSet::default(), &small),
-        ClaimChange::Unknown
-    );
-    Ok(())
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::Outcome;
 use shardwright_topology::wire::{Fault, parse_nodes};
 use shardwright_topology::{
     Address, Claim, ConfigEpoch, Flags, Health, Host, NodeId, OpenSlot, Role, Slot, SlotRange,
+    SlotSet,
 };
 
 const A: &str = "e32dcce8dbed8256b33552258eea37f0c738d609";
@@ -21,6 +22,9 @@ fn what_a_row_claims() -> Outcome {
     let slots = SlotRange::new(0, 5460)?.into();
     let epoch = ConfigEpoch(12);
     assert_eq!(claim("master", "0-5460"), Claim::Slots { epoch, slots });
+    let slots = SlotSet::empty();
+    let taking_in = claim("master", &format!("[93-<-{B}]"));
+    assert_eq!(taking_in, Claim::Slots { epoch, slots });
     assert_eq!(claim("master", ""), Claim::Nothing);
     assert_eq!(claim("slave", ""), Claim::Nothing);
     for table in [&b""[..], b"unknown", b"\xff"] {
