@@ -83,6 +83,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
         "the pause between two passes, which any hint ends",
     ),
     (
+        "crates/engine/src/movers/key_wise.rs",
+        "leaves a server to its clients as long as the pace says, and tries again what a busy one refused",
+    ),
+    (
         "crates/node/src/prestop.rs",
         "asks its own server for its role until a deadline; there is nothing to be woken by",
     ),

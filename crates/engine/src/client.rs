@@ -160,10 +160,20 @@ impl Client {
         name: &'static str,
         requests: Vec<Request>,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let limit = self.shared.timeouts.command;
+        self.ask_all_within(name, requests, limit).await
+    }
+
+    /// The same with another limit.
+    pub(crate) async fn ask_all_within(
+        &self,
+        name: &'static str,
+        requests: Vec<Request>,
+        limit: Duration,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let limit = self.shared.timeouts.command;
         let count = requests.len();
         let mut batch = Pipeline::with_capacity(count);
         let mut names = Vec::with_capacity(count);

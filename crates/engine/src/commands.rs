@@ -26,7 +26,9 @@ pub const ACL_RULES: &[&str] = &[
     "+shutdown",
     "+acl|setuser",
     "+acl|load",
+    "+memory|usage",
     "+migrate",
+    "+select",
     "+dump",
     "+restore",
     "+restore-asking",
@@ -281,14 +283,26 @@ impl Client {
 
     /// Says something of a slot to this node.
     pub async fn set_slot(&self, slot: Slot, what: SetSlot) -> Result<(), Error> {
-        let request = Request::new("CLUSTER SETSLOT").arg(slot.number());
-        self.done(match what {
-            SetSlot::Stable => request.arg("STABLE"),
-            SetSlot::Owner(id) => request.arg("NODE").id(id),
-            SetSlot::MigratingTo(id) => request.arg("MIGRATING").id(id),
-            SetSlot::ImportingFrom(id) => request.arg("IMPORTING").id(id),
-        })
-        .await
+        self.done(set_slot(slot, what)).await
+    }
+
+    /// The same of many slots in one round trip; each has its own result, in their order.
+    ///
+    /// It may take longer than other commands: the server writes its table of nodes to the
+    /// disk, and Valkey tells its replicas first.
+    pub async fn set_slots(
+        &self,
+        slots: &[Slot],
+        what: SetSlot,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        const NAME: &str = "CLUSTER SETSLOT";
+        let requests = slots.iter().map(|slot| set_slot(*slot, what)).collect();
+        let limit = self.command_limit().max(TABLE_LIMIT);
+        let replies = self.ask_all_within(NAME, requests, limit).await?;
+        let each = replies
+            .into_iter()
+            .map(|reply| self.expect_ok(NAME, &reply?));
+        Ok(each.collect())
     }
 }
 
@@ -338,6 +352,19 @@ impl Client {
             Err(error) => Err(error),
             Ok(value) => Err(self.asked(name).strange(format!("{value:?}"))),
         }
+    }
+}
+
+/// A busy disk takes seconds for what is synced to it.
+const TABLE_LIMIT: Duration = Duration::from_secs(10);
+
+fn set_slot(slot: Slot, what: SetSlot) -> Request {
+    let request = Request::new("CLUSTER SETSLOT").arg(slot.number());
+    match what {
+        SetSlot::Stable => request.arg("STABLE"),
+        SetSlot::Owner(id) => request.arg("NODE").id(id),
+        SetSlot::MigratingTo(id) => request.arg("MIGRATING").id(id),
+        SetSlot::ImportingFrom(id) => request.arg("IMPORTING").id(id),
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`Client`]: one held connection. Every call has a time limit, and [`Client::closed`] tells
 //!   of a close at once, without sending anything.
 //! * [`probe`]: is anything listening there? Tells *refused* (a fact) from *timed out* (unknown).
+//! * [`movers`]: slots go from one primary to another with their keys.
 //! * [`Error`]: what went wrong, at which address, with which command, and what to do next.
 //!
 //! The wire's own words for primary and replica stay inside this crate.
@@ -16,6 +17,8 @@ mod dial;
 mod endpoint;
 mod error;
 mod keys;
+mod migrations;
+pub mod movers;
 mod observe;
 mod socket;
 mod tls;
@@ -29,6 +32,7 @@ pub use dial::{Dial, Dialled, Dialling, Stream};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::{Error, Retry, Unreachable};
 pub use keys::{Migrate, Migrated};
+pub use migrations::{MigrationState, SlotMigration, Way};
 pub use observe::RawView;
 pub use socket::probe;
 pub use tls::{Tls, TlsError, TlsOptions};

@@ -143,7 +143,8 @@ fn is_grave(action: &Action) -> bool {
         | Action::CloseSlot { .. }
         | Action::AssignSlot { .. }
         | Action::RaiseEpoch { .. }
-        | Action::MoveKeys { .. } => false,
+        | Action::MoveKeys { .. }
+        | Action::MoveSlots { .. } => false,
     }
 }
 

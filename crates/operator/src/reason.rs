@@ -41,6 +41,8 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         Waiting::Views { .. }
         | Waiting::Spread { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::NodesMissing { .. }
+        | Waiting::Moves { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => Effect::Outstanding,
     }
@@ -55,7 +57,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Contested { .. } => "SlotsContested",
         Waiting::Foreign { .. } => "ForeignNode",
         Waiting::Twins { .. } => "TwinNodes",
-        Waiting::ServersMissing { .. } => "PodsMissing",
+        Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } => "PodUnheard",
         Waiting::Stranded { .. } => "HostAway",
         Waiting::StartHeld { .. } => "StartHeld",
@@ -74,6 +76,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Spread { .. } => "ReplicaMoves",
         Waiting::OpenSlot { .. } => "OpenSlot",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
+        Waiting::Moves { .. } => "SlotsMove",
         Waiting::Surplus { .. } => "PodNotWanted",
         Waiting::Request { .. } => "RequestRefused",
     }
@@ -122,6 +125,8 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::NodesMissing { .. }
+        | Waiting::Moves { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => waiting.to_string(),
     }
@@ -148,6 +153,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::AssignSlot { .. } => "AssignSlot",
         Action::RaiseEpoch { .. } => "RaiseEpoch",
         Action::MoveKeys { .. } => "MoveKeys",
+        Action::MoveSlots { .. } => "MoveSlots",
     }
 }
 

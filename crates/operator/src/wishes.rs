@@ -62,7 +62,10 @@ impl Asking {
             Err(error) => (unfit(&error), declared),
             Ok(Wish::Fix) => (Stance::Mend, declared),
             Ok(Wish::AcceptDataLoss) => {
-                let consent = Consent { lose_data: true };
+                let consent = Consent {
+                    lose_data: true,
+                    ..Consent::default()
+                };
                 (
                     Stance::Mend,
                     Desired {
@@ -174,6 +177,7 @@ fn is_about_numbers(waiting: &Waiting) -> bool {
         waiting,
         Waiting::ServersMissing { .. }
             | Waiting::ReplicaMissing { .. }
+            | Waiting::NodesMissing { .. }
             | Waiting::ShardsDiffer { .. }
     )
 }

@@ -37,6 +37,7 @@ fn pass(w: &World, asking: &mut Asking, stuck: bool) -> Answer {
         plan,
         violations: Vec::new(),
         outcomes,
+        moved: shardwright_runtime::Total::default(),
     };
     asking.answer(&report, stuck)
 }

@@ -129,6 +129,15 @@ pub enum Action {
         /// Whether the source's value wins over one at the target. Otherwise such a key stops the move.
         replace: bool,
     },
+    /// Move slots with their keys to another primary. It may stop at any time: the next plan goes on.
+    MoveSlots {
+        /// From their owner.
+        from: NodeId,
+        /// To here.
+        to: LiveAt,
+        /// These.
+        slots: SlotSet,
+    },
 }
 
 impl Action {
@@ -149,7 +158,7 @@ impl Action {
             Self::Replicate { node, .. } | Self::Reset { node } => Some(node.node()),
             Self::Switchover { replica, .. } | Self::Takeover { replica, .. } => Some(*replica),
             Self::Failover { seen, .. } => Some(seen.replica()),
-            Self::MoveKeys { from, .. } => Some(*from),
+            Self::MoveKeys { from, .. } | Self::MoveSlots { from, .. } => Some(*from),
         }
     }
 }
@@ -227,14 +236,32 @@ impl fmt::Display for Action {
                 slot,
                 keys_max,
                 ..
-            } => write!(
+            } => {
+                let what = format_args!("up to {keys_max} keys of slot {slot}");
+                moves(f, what, *from, to)
+            }
+            Self::MoveSlots { from, to, slots } => moves(
                 f,
-                "move up to {keys_max} keys of slot {slot} from {} to {}",
-                from.short(),
-                to.node().short()
+                format_args!("slots {slots} ({})", slots.count()),
+                *from,
+                to,
             ),
         }
     }
+}
+
+fn moves(
+    f: &mut fmt::Formatter<'_>,
+    what: fmt::Arguments<'_>,
+    from: NodeId,
+    to: &LiveAt,
+) -> fmt::Result {
+    write!(
+        f,
+        "move {what} from {} to {}",
+        from.short(),
+        to.node().short()
+    )
 }
 
 /// What a step assumed. The executor reads it again right before the command, and refuses if the world moved.
@@ -259,6 +286,11 @@ pub enum Precondition {
     },
     /// The node answers as a primary that owns slots.
     OwnsSlots {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node answers as a primary, with slots or without.
+    IsPrimary {
         /// The node.
         node: NodeId,
     },
@@ -341,6 +373,12 @@ pub enum Reason {
     },
     /// The declared shape needs fewer servers.
     NotWanted,
+    /// The declared shape needs one more shard.
+    NewShard,
+    /// The shard is not needed any more, or its primary was asked to leave.
+    Drain,
+    /// Some shards own more slots than others.
+    Uneven,
     /// A person asked for it.
     Asked,
 }
@@ -393,6 +431,9 @@ impl fmt::Display for Reason {
                 );
             }
             Self::NotWanted => "fewer servers are wanted",
+            Self::NewShard => "one more shard is wanted",
+            Self::Drain => "its shard gives up its slots",
+            Self::Uneven => "some shards own more slots than others",
             Self::Asked => "it was asked for",
         };
         f.write_str(text)

@@ -9,17 +9,19 @@ use shardwright_topology::{
     SlotSet,
 };
 
+mod moves;
 mod violation;
 
 pub use violation::{Severity, Violation, ViolationKind};
 
 use crate::ours::{standings, without_strangers};
-use crate::{Action, Authority, Desired, Plan, Request, Shape, Step};
+use crate::{Action, Authority, Desired, Plan, Request, Shape, Standing, Step};
 
 /// Finds what a plan would break, from the observation alone.
 pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
     // Strangers' tables say nothing about this cluster.
-    let ours = without_strangers(o, &standings(d, o));
+    let standings = standings(d, o);
+    let ours = without_strangers(o, &standings);
     let o = ours.as_ref().unwrap_or(o);
     let mut lint = Lint {
         d,
@@ -31,6 +33,10 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         moved: plan.steps.iter().filter_map(moved).collect(),
         recreated: 0,
         starts: plan.steps.iter().filter_map(started).collect(),
+        ends: moves::ends(plan),
+        others_act: plan.steps.len() > moves::ends(plan).len(),
+        alone: plan.steps.len() == 1,
+        standings,
     };
     for (i, step) in plan.steps.iter().enumerate() {
         if let Some(node) = step.action.at() {
@@ -73,6 +79,13 @@ struct Lint<'a> {
     recreated: usize,
     /// The servers that the plan starts.
     starts: BTreeSet<ServerName>,
+    /// From which node to which slots move.
+    ends: Vec<(NodeId, NodeId)>,
+    /// Whether there are steps that are no moves of slots.
+    others_act: bool,
+    /// Whether there is but one step.
+    alone: bool,
+    standings: BTreeMap<ServerName, Standing>,
 }
 
 impl Lint<'_> {
@@ -108,7 +121,7 @@ impl Lint<'_> {
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
             Action::Reset { node } => {
                 self.may_drop(i, node.node());
-                if !self.may_leave(node.node()) {
+                if !self.may_leave(node.node()) && !self.may_be_freed(node.node()) {
                     self.fatal(i, ViolationKind::ResetsUnasked { node: node.node() });
                 }
             }
@@ -125,6 +138,10 @@ impl Lint<'_> {
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
             Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+            Action::MoveSlots { from, to, slots } => {
+                self.meets(i, to.node(), to.address());
+                self.moves(i, *from, to.node(), slots);
+            }
         }
     }
 

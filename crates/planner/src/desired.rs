@@ -1,6 +1,6 @@
 //! What is wanted.
 
-use shardwright_topology::{NodeId, ServerName};
+use shardwright_topology::{NodeId, ServerName, SlotSet};
 
 /// What is wanted of a cluster: the only input beside what was observed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +93,8 @@ pub enum FailoverPolicy {
 pub struct Consent {
     /// Data that cannot be had any more may be given up.
     pub lose_data: bool,
+    /// Slots may move to a server whose memory limit they may exceed.
+    pub force_memory: bool,
 }
 
 /// What a person asked for, once. A request that is fulfilled asks for nothing.
@@ -119,10 +121,15 @@ pub enum Request {
         /// Whose replica; by default the shard with the fewest.
         of: Option<NodeId>,
     },
-    /// Take this node, which owns no slots, out of the cluster.
+    /// Take this node out of the cluster. What slots it owns are divided among the other primaries first.
     Leave {
         /// The node.
         node: NodeId,
+    },
+    /// Let these slots belong to these nodes.
+    Assign {
+        /// Who is to own what. Of two who are to own one slot, neither is chosen: that is refused.
+        goal: Vec<(NodeId, SlotSet)>,
     },
 }
 

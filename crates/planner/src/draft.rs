@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shardwright_topology::{Attempt, AttemptKind, NodeId, Observed, Server, ServerName, Timestamp};
 
 use crate::ours::Standing;
+use crate::shape::{Reshaping, reshaping};
 use crate::surplus::surplus;
 use crate::{Action, Desired, Limits, Precondition, Reason, Step, Waiting};
 
@@ -18,6 +19,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) ours: BTreeSet<NodeId>,
     /// The servers that are too many.
     surplus: BTreeSet<ServerName>,
+    /// How the shards differ from those that are declared.
+    pub(crate) reshaping: Reshaping,
     pub(crate) steps: Vec<Step>,
     pub(crate) waiting: BTreeSet<Waiting>,
 }
@@ -30,12 +33,14 @@ impl<'a> Draft<'a> {
         now: Timestamp,
         standings: BTreeMap<ServerName, Standing>,
     ) -> Self {
-        let ours = standings
+        let ours: BTreeSet<NodeId> = standings
             .iter()
             .filter(|(_, standing)| standing.is_ours())
             .filter_map(|(name, _)| o.servers().get(name)?.view.known().map(|v| v.id))
             .filter(|id| !is_twin(o, *id))
             .collect();
+        let surplus = surplus(d, o).into_iter().map(|s| s.name.clone()).collect();
+        let reshaping = reshaping(d, o, &ours, &surplus);
         Self {
             d,
             o,
@@ -43,7 +48,8 @@ impl<'a> Draft<'a> {
             now,
             standings,
             ours,
-            surplus: surplus(d, o).into_iter().map(|s| s.name.clone()).collect(),
+            surplus,
+            reshaping,
             steps: Vec::new(),
             waiting: BTreeSet::new(),
         }

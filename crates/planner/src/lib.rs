@@ -8,9 +8,11 @@
 //! * [`safety`]: every reason not to do a thing.
 //! * [`check()`]: a linter of plans that shares no code with the rules.
 //! * [`Memory`]: what is remembered between two plans.
+//! * [`next_batch()`]: how much of a slot moves next.
 //! * [`diagnose()`]: what is wrong with a cluster, and what mends it, for people.
 
 mod action;
+pub mod balance;
 mod check;
 mod desired;
 mod diagnose;
@@ -20,11 +22,13 @@ mod layout;
 mod limits;
 mod memory;
 mod ours;
+mod pace;
 mod pairing;
 mod placement;
 mod plan;
 mod rules;
 pub mod safety;
+mod shape;
 mod surplus;
 mod waiting;
 
@@ -36,6 +40,7 @@ pub use layout::layout;
 pub use limits::Limits;
 pub use memory::{Memory, lived_here};
 pub use ours::{Standing, standings, to_record};
+pub use pace::{Batch, Budget, Went, next_batch};
 pub use pairing::{Pairing, Unspread, pair};
 pub use placement::{Shared, SharedPlace, SharedWith};
 pub use plan::{Plan, plan};

@@ -24,6 +24,8 @@ pub struct Limits {
     pub meets_per_pass_max: usize,
     /// How many keys one pass moves of an open slot at most.
     pub keys_per_pass_max: u32,
+    /// How many slots one step moves at most, so that a pass stays short.
+    pub slots_per_step_max: u16,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             spread_after_ms: 10_000,
             meets_per_pass_max: 4_096,
             keys_per_pass_max: 500,
+            slots_per_step_max: 512,
         }
     }
 }

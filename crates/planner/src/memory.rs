@@ -191,7 +191,8 @@ impl Memory {
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::AssignSlot { .. }
-            | Action::MoveKeys { .. } => return,
+            | Action::MoveKeys { .. }
+            | Action::MoveSlots { .. } => return,
         };
         if let Action::Failover { dead, .. } = action {
             self.votes.insert(dead.node(), at);

@@ -192,7 +192,9 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
     let Some(view) = server.view.known() else {
         return Standing::Unheard;
     };
-    let leaving = matches!(&d.request, Some(Request::Leave { node }) if *node == view.id);
+    // While it owns slots it is healed as every other.
+    let owns = o.member(view.id).is_some_and(|m| !m.slots.is_empty()) && !d.consent.lose_data;
+    let leaving = matches!(&d.request, Some(Request::Leave { node }) if *node == view.id) && !owns;
     if leaving && (main.contains(&view.id) || is_fresh(view)) {
         return Standing::Leaving;
     }

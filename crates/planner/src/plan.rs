@@ -6,7 +6,7 @@ use crate::draft::Draft;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
     forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
-    spread, start, uncovered,
+    shape, spread, start, uncovered,
 };
 use crate::{Desired, Limits, Step, Waiting};
 
@@ -37,8 +37,9 @@ impl Plan {
 /// Decides what is to be done now. Total: it cannot fail. The same input gives the same plan.
 ///
 /// The order is the safety story: who belongs here; coverage (every slot has a living owner, and everyone knows it);
-/// then redundancy; then what a person asked for; then what is too many; and at last, when all is at rest, better places. A later group acts
-/// only once the earlier has nothing left to do.
+/// then redundancy; then what a person asked for; then the declared shards, and that all have as many slots; then what
+/// is too many; and at last, when all is at rest, better places. A later group acts only once the earlier has nothing
+/// left to do.
 pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     let standings = standings(d, o);
     let ours = without_strangers(o, &standings);
@@ -58,6 +59,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
                 replicas::attach(&mut p);
                 forget::the_gone(&mut p);
                 request::fulfil(&mut p);
+                shape::fit(&mut p);
                 remove::the_surplus(&mut p);
             }
             settle::shape(&mut p);

@@ -11,6 +11,7 @@ pub(crate) mod remove;
 pub(crate) mod replicas;
 pub(crate) mod request;
 pub(crate) mod settle;
+pub(crate) mod shape;
 pub(crate) mod spread;
 pub(crate) mod start;
 pub(crate) mod uncovered;

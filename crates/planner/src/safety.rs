@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+mod moves;
 mod remove;
 
+pub use moves::{NoMove, why_not_move};
+pub(crate) use moves::{why_no_memory, why_no_moves, why_not_between, why_replicas_lack};
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 
 use shardwright_topology::{

@@ -5,7 +5,7 @@ use std::fmt;
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::Shared;
-use crate::safety::{NoRecreate, NoRemove};
+use crate::safety::{NoMove, NoRecreate, NoRemove};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -232,6 +232,20 @@ pub enum Waiting {
         /// How many are declared.
         want: u16,
     },
+    /// New shards are declared, and there are too few free nodes for them and their replicas.
+    NodesMissing {
+        /// How many there are.
+        have: usize,
+        /// How many it needs.
+        want: usize,
+    },
+    /// Slots have to move, or are moving.
+    Moves {
+        /// How many are left.
+        slots_left: u32,
+        /// Every reason why some of them wait; none while all goes on.
+        why: Vec<NoMove>,
+    },
     /// A server is too many for the declared shape, and stays for now.
     Surplus {
         /// Which.
@@ -259,7 +273,9 @@ impl Waiting {
             | Self::TableRefused { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
+            | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
+            Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::ServerUnheard { .. }
@@ -352,13 +368,10 @@ impl fmt::Display for Waiting {
             }
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
-            Self::OpenSlot { slot, node } => {
-                write!(
-                    f,
-                    "slot {slot} is open at {node:?}, and the keys at its other end are not known"
-                )
-            }
+            Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
+            Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
+            Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
             Self::Surplus { server, why } => f.write_str(&surplus(server, why)),
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
@@ -375,6 +388,20 @@ fn surplus(server: &ServerName, why: &[NoRemove]) -> String {
         "{server} is not wanted any more, and stays for now: {}",
         why.join("; ")
     )
+}
+
+fn moves(slots_left: u32, why: &[NoMove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    let wait = if why.is_empty() { "" } else { ", which wait: " };
+    format!("slots left to move: {slots_left}{wait}{}", why.join("; "))
+}
+
+fn nodes_missing(have: usize, want: usize) -> String {
+    format!("new shards need {want} free nodes, and {have} are there")
+}
+
+fn open_slot(slot: Slot, node: NodeId) -> String {
+    format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -16,6 +16,7 @@ mod files;
 mod local;
 mod machine;
 mod process;
+mod reshape;
 mod seats;
 mod secrets;
 mod state;

@@ -86,15 +86,16 @@ pub enum LocalError {
         /// The first port now.
         first: u16,
     },
-    /// The shape can't change yet.
+    /// A new server's directory is there already.
     #[error(
-        "this cluster has {have}, and the manifest wants {want}; changing the shape of a cluster is not supported yet: leave it as it is, or make another cluster with --name"
+        "{} is there already, and no server of this cluster: {server} would start with what is in it; move it away",
+        dir.display()
     )]
-    Shape {
-        /// The shape now.
-        have: String,
-        /// The shape wanted.
-        want: String,
+    Leftover {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it would be.
+        server: String,
     },
 }
 
@@ -145,10 +146,7 @@ impl Local {
         let lock = StateLock::take(dir)?;
         let nodes = usize::try_from(cluster.nodes()).unwrap_or(usize::MAX);
         let mut state = match found {
-            Some(state) => {
-                same_shape(&state, dir, &cluster)?;
-                state
-            }
+            Some(state) => state,
             None => first_state(&cluster, engine, options, nodes)?,
         };
         state.engine.clone_from(&engine.path);
@@ -161,8 +159,9 @@ impl Local {
             wake,
             lock: Some(lock),
         };
-        local.no_stranger()?;
         local.move_ports(options)?;
+        local.grow()?;
+        local.no_stranger()?;
         let mut warnings = local.fits()?;
         let private = local.dir.join("secrets");
         files::private_dir(&private).map_err(file(&private))?;
@@ -170,9 +169,10 @@ impl Local {
             secrets::gather(&local.cluster, &private, options.secrets.as_deref())?;
         local.passwords = passwords;
         warnings.extend(more);
+        // First the servers: where only they were written, those beyond the old shape are taken away again.
+        state::write(&local.dir, &local.state)?;
         let path = local.dir.join(MANIFEST);
         files::write(&path, manifest, files::PUBLIC).map_err(file(&path))?;
-        state::write(&local.dir, &local.state)?;
         Ok(Opened { local, warnings })
     }
 
@@ -277,7 +277,7 @@ impl Local {
     }
 
     /// The address at which we, and the nodes among themselves, reach the servers: the first they bind to.
-    fn dial_ip(&self) -> IpAddr {
+    pub(crate) fn dial_ip(&self) -> IpAddr {
         let bound = self
             .binds()
             .first()
@@ -291,7 +291,7 @@ impl Local {
     }
 
     /// Only this machine, unless the manifest says otherwise.
-    fn binds(&self) -> Vec<IpAddr> {
+    pub(crate) fn binds(&self) -> Vec<IpAddr> {
         match self.cluster.local().bind() {
             [] => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             said => said.to_vec(),
@@ -332,7 +332,8 @@ impl Local {
                 return Err(LocalError::PortsInUse { first: now });
             }
         }
-        machine::ports_fit(first, self.state.servers.len())?;
+        let span = self.state.servers.values().map(|s| s.port - now).max();
+        machine::ports_fit(first, usize::from(span.unwrap_or(0)) + 1)?;
         for note in self.state.servers.values_mut() {
             note.port = first.saturating_add(note.port - now);
         }
@@ -455,38 +456,11 @@ impl Local {
 const MANIFEST: &str = "manifest.yaml";
 pub(crate) const PROCESS: &str = "process.json";
 
-fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
+pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
     |source| LocalError::File {
         path: path.to_owned(),
         source,
     }
-}
-
-/// Whether a cluster that is there has the shape that is wanted.
-fn same_shape(state: &State, dir: &Path, wanted: &Cluster) -> Result<(), LocalError> {
-    let path = dir.join(MANIFEST);
-    let stored = fs::read_to_string(&path).map_err(file(&path))?;
-    let have = match Cluster::from_text(&stored) {
-        Ok(stored) => shape(&stored.cluster),
-        // It is about to be replaced by one that reads; how many servers there are is known all the same.
-        Err(_) if u32::try_from(state.servers.len()) == Ok(wanted.nodes()) => return Ok(()),
-        Err(_) => format!("{} nodes", state.servers.len()),
-    };
-    let want = shape(wanted);
-    if have == want {
-        Ok(())
-    } else {
-        Err(LocalError::Shape { have, want })
-    }
-}
-
-fn shape(cluster: &Cluster) -> String {
-    format!(
-        "{} nodes ({} shards with {} replica(s) each)",
-        cluster.nodes(),
-        cluster.shards(),
-        cluster.replicas_per_shard()
-    )
 }
 
 fn first_state(

@@ -81,7 +81,7 @@ impl Local {
     }
 
     /// Stores the state. Only who holds the lock may.
-    fn store(&self) -> Result<(), RuntimeError> {
+    pub(crate) fn store(&self) -> Result<(), RuntimeError> {
         if self.lock.is_none() {
             return Err(RuntimeError::new(
                 "the cluster was opened to be looked at, not to be changed",
@@ -139,11 +139,8 @@ impl Runtime for Local {
         )))
     }
 
-    // A stored cluster keeps its shape, so no plan asks for this yet.
     async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
-        Err(RuntimeError::new(format!(
-            "{server} is not taken away: a local cluster keeps its number of servers; make another with: shardwright up --name NAME"
-        )))
+        self.remove_one(&server.0).await
     }
 
     async fn record_formed(&mut self, now: Timestamp) -> Result<(), RuntimeError> {

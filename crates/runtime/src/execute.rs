@@ -27,6 +27,9 @@ pub enum StepError {
     /// What the step assumed is no longer so: it is planned anew.
     #[error("the world moved: {0}")]
     Moved(String),
+    /// Slots could not be moved.
+    #[error("slots could not be moved")]
+    Move(#[source] shardwright_engine::movers::MoveError),
     /// It was not tried, because an earlier step at the same node was not done.
     #[error("an earlier step at the same node was not done")]
     Skipped,
@@ -101,6 +104,7 @@ pub(crate) async fn require_apart(
             Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
             Precondition::IsUnburdened { .. }
             | Precondition::OwnsSlots { .. }
+            | Precondition::IsPrimary { .. }
             | Precondition::IsReplicaOf { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::SlotsFree { .. } => {
@@ -159,13 +163,17 @@ async fn at_node(
     out
 }
 
-async fn client_of(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
+pub(crate) async fn client_of(
+    links: &Links,
+    o: &Observed,
+    node: NodeId,
+) -> Result<Client, StepError> {
     let (server, address) = place_of(o, node)?;
     Ok(links.client(server, address).await?)
 }
 
 /// The server a node lives on, and where that is reached.
-fn place_of(o: &Observed, node: NodeId) -> Result<(&ServerName, &Address), StepError> {
+pub(crate) fn place_of(o: &Observed, node: NodeId) -> Result<(&ServerName, &Address), StepError> {
     let server = o
         .server_of(node)
         .ok_or_else(|| moved(node, "it is at no known server"))?;
@@ -255,6 +263,9 @@ async fn perform(
         } => {
             move_keys(links, client, to, *slot, *keys_max, *replace).await?;
         }
+        Action::MoveSlots { from, to, slots } => {
+            links.moves().step(links, o, *from, to, slots).await?;
+        }
         // Greetings go together; starts and records are the runtime's.
         Action::Meet { .. }
         | Action::StartServer { .. }
@@ -310,6 +321,7 @@ async fn require(
         Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
         Precondition::IsUnburdened { node } => (*node, unburdened(&look(links, o, *node).await?)),
         Precondition::OwnsSlots { node } => (*node, owns_slots(&look(links, o, *node).await?)),
+        Precondition::IsPrimary { node } => (*node, is_primary(&look(links, o, *node).await?)),
         Precondition::IsReplicaOf { node, primary } => {
             let view = look(links, o, *node).await?;
             let holds = view
@@ -341,6 +353,10 @@ fn unburdened(view: &NodeView) -> bool {
     })
 }
 
+fn is_primary(view: &NodeView) -> bool {
+    view.own().is_some_and(|own| own.role == Role::Primary)
+}
+
 fn owns_slots(view: &NodeView) -> bool {
     let own = view.own();
     own.is_some_and(|own| own.role == Role::Primary && !own.slots.is_empty())
@@ -352,6 +368,7 @@ fn assumed(requirement: &Precondition) -> String {
         Precondition::IsBlank { .. } => "it has no peer, slot or key".to_owned(),
         Precondition::IsUnburdened { .. } => "it has no slot, and no key of its own".to_owned(),
         Precondition::OwnsSlots { .. } => "it is a primary that owns slots".to_owned(),
+        Precondition::IsPrimary { .. } => "it is a primary".to_owned(),
         Precondition::IsReplicaOf { primary, .. } => {
             format!("it is a replica of {}", primary.short())
         }

@@ -1,17 +1,19 @@
 //! The keeper: observe, plan, check, one bounded batch, report; again until there is nothing to do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shardwright_planner::{
-    Action, Authority, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check,
+    Action, Authority, Budget, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check,
     lived_here, plan, to_record,
 };
 use shardwright_topology::{
     Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
-use crate::execute::{Outcome, StepError, at_nodes, prove_addresses, require_apart};
+use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
+use crate::moving::{self, Total};
 use crate::{Links, Runtime, RuntimeError, Seat, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
@@ -32,6 +34,8 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// How the steps ended.
     pub outcomes: Vec<Outcome>,
+    /// How much the keeper has moved so far, since it began.
+    pub moved: Total,
 }
 
 /// How a run of passes ended.
@@ -43,6 +47,8 @@ pub enum End {
     Stuck(Box<Report>),
     /// The time was up.
     TimedOut(Box<Report>),
+    /// It was told to stop. Every step that was begun has ended.
+    Stopped(Box<Report>),
     /// A step failed in a way that will not pass by itself, or the linter stopped the plan.
     Failed(Box<Report>),
 }
@@ -207,6 +213,7 @@ impl<R: Runtime> Keeper<R> {
             plan,
             violations,
             outcomes: Vec::new(),
+            moved: self.moved(),
         })
     }
 
@@ -222,6 +229,7 @@ impl<R: Runtime> Keeper<R> {
             self.runtime.record_members(&nodes).await?;
         }
         report.outcomes = self.execute(&report.plan, &report.observed).await;
+        report.moved = self.moved();
         Ok(report)
     }
 
@@ -231,7 +239,7 @@ impl<R: Runtime> Keeper<R> {
             self.memory.asked(&step.action, at);
         }
         let proved = prove_addresses(&self.links, observed, plan).await;
-        let mut outcomes = at_nodes(&self.links, observed, plan, &proved).await;
+        let mut outcomes = self.at_nodes(plan, observed, &proved).await;
         for step in plan.steps.iter().filter(|s| s.action.at().is_none()) {
             let result = match require_apart(&self.links, observed, &proved, step).await {
                 Ok(()) => self.at_runtime(&step.action, at).await,
@@ -251,6 +259,36 @@ impl<R: Runtime> Keeper<R> {
             }
         }
         outcomes
+    }
+
+    /// Does what is done at nodes. A hint of anything new makes slots that move wait for the next plan.
+    async fn at_nodes(
+        &mut self,
+        plan: &Plan,
+        observed: &Observed,
+        proved: &Proved,
+    ) -> Vec<Outcome> {
+        let moves = self.links.moves();
+        moves.begin();
+        let mut work = std::pin::pin!(at_nodes(&self.links, observed, plan, proved));
+        tokio::select! {
+            biased;
+            outcomes = &mut work => return outcomes,
+            () = self.links.woken() => {}
+            () = self.runtime.woken() => {}
+        }
+        moves.hurry();
+        work.await
+    }
+
+    /// How many slots and keys it has moved.
+    pub fn moved(&self) -> Total {
+        self.links.moves().total()
+    }
+
+    /// What moving slots may cost the clients from now on.
+    pub fn set_budget(&self, budget: Budget) {
+        self.links.set_budget(budget);
     }
 
     /// Does what is done at no node.
@@ -273,7 +311,8 @@ impl<R: Runtime> Keeper<R> {
             | Action::CloseSlot { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
-            | Action::MoveKeys { .. } => {}
+            | Action::MoveKeys { .. }
+            | Action::MoveSlots { .. } => {}
         }
         Ok(())
     }
@@ -282,12 +321,24 @@ impl<R: Runtime> Keeper<R> {
     pub async fn settle(
         &mut self,
         limit: Duration,
+        tell: impl FnMut(&Report),
+    ) -> Result<End, RuntimeError> {
+        self.settle_or_stop(limit, std::future::pending(), tell)
+            .await
+    }
+
+    /// The same, until `stop` ends: then slots that move stop soon, and the pass that is under way is the last.
+    pub async fn settle_or_stop(
+        &mut self,
+        limit: Duration,
+        stop: impl Future<Output = ()>,
         mut tell: impl FnMut(&Report),
     ) -> Result<End, RuntimeError> {
+        let mut stop = std::pin::pin!(stop);
         let deadline = Instant::now() + limit;
         let mut stuck_since: Option<Instant> = None;
         loop {
-            let report = self.pass().await?;
+            let (report, stopped) = self.pass_or_halt(stop.as_mut()).await?;
             tell(&report);
             if report.plan.is_settled() {
                 return Ok(End::Settled(Box::new(report)));
@@ -302,11 +353,31 @@ impl<R: Runtime> Keeper<R> {
             if stuck_since.is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
                 return Ok(End::Stuck(Box::new(report)));
             }
+            if stopped {
+                return Ok(End::Stopped(Box::new(report)));
+            }
             if Instant::now() >= deadline {
                 return Ok(End::TimedOut(Box::new(report)));
             }
             self.pause(BUSY).await;
         }
+    }
+
+    /// One pass, and whether it was told to stop meanwhile. Then slots that move stop soon: after a burst, never in it.
+    async fn pass_or_halt(
+        &mut self,
+        stop: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(Report, bool), RuntimeError> {
+        let moves = Arc::clone(self.links.moves());
+        moves.halt(false);
+        let mut pass = std::pin::pin!(self.pass());
+        tokio::select! {
+            biased;
+            () = stop => {}
+            report = &mut pass => return Ok((report?, false)),
+        }
+        moves.halt(true);
+        Ok((pass.await?, true))
     }
 
     /// Looks, and looks again while what is seen is not calm, until the time is up. Does nothing.
@@ -350,12 +421,11 @@ impl<R: Runtime> Keeper<R> {
     ) -> Result<(), RuntimeError> {
         let mut stop = std::pin::pin!(stop);
         loop {
-            let report = tokio::select! {
-                biased;
-                () = &mut stop => return Ok(()),
-                report = self.pass() => report?,
-            };
+            let (report, stopped) = self.pass_or_halt(stop.as_mut()).await?;
             tell(&report);
+            if stopped {
+                return Ok(());
+            }
             let rest = if report.plan.is_settled() || report.plan.is_stuck() {
                 IDLE
             } else {
@@ -384,6 +454,7 @@ fn will_not_pass(result: &Result<(), StepError>) -> bool {
     match result {
         Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
         Err(StepError::Runtime(_)) => true,
+        Err(StepError::Move(error)) => moving::will_not_pass(error),
         Err(StepError::Moved(_) | StepError::Skipped) | Ok(()) => false,
     }
 }

@@ -8,6 +8,7 @@ mod guest;
 mod hear;
 mod keeper;
 mod links;
+mod moving;
 mod pen;
 mod runtime;
 
@@ -15,5 +16,6 @@ pub use execute::{Outcome, StepError};
 pub use guest::{Guest, GuestError};
 pub use keeper::{End, Keeper, Report};
 pub use links::Links;
+pub use moving::Total;
 pub use pen::{PenError, new_pen, refuse_second_pen};
 pub use runtime::{Runtime, RuntimeError, Seat};

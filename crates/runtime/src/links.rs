@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shardwright_engine::{Access, Client, Endpoint, Error};
+use shardwright_planner::Budget;
 use shardwright_topology::{Address, ServerName};
 use tokio::sync::{Mutex, Notify};
+
+use crate::moving::Moves;
 
 /// Held connections, by server. A closed one wakes the keeper at once.
 #[derive(Debug)]
@@ -15,6 +18,7 @@ pub struct Links {
     held: Mutex<BTreeMap<ServerName, Client>>,
     silent: std::sync::Mutex<BTreeSet<ServerName>>,
     wake: Arc<Notify>,
+    moves: Arc<Moves>,
 }
 
 impl Links {
@@ -26,12 +30,28 @@ impl Links {
             held: Mutex::new(BTreeMap::new()),
             silent: std::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
+            moves: Arc::default(),
         }
     }
 
     /// With what access they are made.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// What all moves of slots over them share.
+    pub(crate) fn moves(&self) -> &Arc<Moves> {
+        &self.moves
+    }
+
+    /// What moving slots may cost the clients from now on.
+    pub fn set_budget(&self, budget: Budget) {
+        self.moves.set_budget(budget);
+    }
+
+    /// What moving slots may cost the clients.
+    pub fn budget(&self) -> Budget {
+        self.moves.budget()
     }
 
     /// The name every connection carries, if they carry one.
@@ -60,6 +80,15 @@ impl Links {
             .lock()
             .await
             .insert(server.clone(), client.clone());
+        Ok(client)
+    }
+
+    /// A connection of its own to the server at this address, which is not held.
+    pub(crate) async fn apart(&self, address: &Address) -> Result<Client, Error> {
+        let client = Client::connect(&Endpoint::from(address), &self.access).await?;
+        if let Some(pen) = &self.pen {
+            client.set_name(pen).await?;
+        }
         Ok(client)
     }
 

@@ -1,9 +1,13 @@
 //! The grammar of the command line: only clap types.
 
+mod moving;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::moving::{MoveRun, Pace, Rebalance, Reshard, Scale};
 
 use crate::printer::Output;
 
@@ -128,8 +132,14 @@ pub(crate) enum Command {
     Failover(FailoverArgs),
     /// Let an empty node join a cluster
     AddNode(AddNode),
-    /// Take a node without slots out of a cluster
+    /// Take a node out of a cluster; slots that it has move to the others first
     RemoveNode(RemoveNode),
+    /// Give a cluster more or fewer shards or replicas
+    Scale(Scale),
+    /// Move slots so that all shards have as many, or as many as their weights say
+    Rebalance(Rebalance),
+    /// Move slots from some shards to another
+    Reshard(Reshard),
     /// Run the Kubernetes operator: keep the clusters that are declared there
     Operator(OperatorArgs),
     /// Print everything that the operator needs on Kubernetes
@@ -156,7 +166,8 @@ pub(crate) struct TargetArgs {
     shardwright up                                  three shards, a replica each, with the engine that is found\n  \
     shardwright up -f examples/article.yaml         as the manifest says\n  \
     shardwright up --watch                          bring it back, and keep it healed until Ctrl-C\n  \
-    shardwright up --engine valkey --port 7100      with Valkey, on ports from 7100\n\n\
+    shardwright up --engine valkey --port 7100      with Valkey, on ports from 7100\n  \
+    shardwright up --shards 5                       as `scale --shards 5`: more servers, and slots move\n\n\
     A cluster that was started before comes back with its data. Without -f it is the stored manifest that counts.")]
 pub(crate) struct Up {
     /// The manifest (`RedisCluster`); - is standard input
@@ -195,6 +206,8 @@ pub(crate) struct Up {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
 }
 
 /// How a change is carried out.
@@ -264,9 +277,18 @@ pub(crate) struct Fix {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    shardwright plan 10.0.0.1:6379       what would be mended\n  \
+    shardwright plan local --shards 5    what `scale` would do: new servers, slots, keys, time")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Plan as if the local cluster were to have so many shards
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<u32>,
+    /// Plan as if each shard of the local cluster were to have so many replicas
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<u32>,
     /// Plan as if the loss of what can't be had any more were accepted
     #[arg(long)]
     pub(crate) accept_data_loss: bool,
@@ -325,8 +347,9 @@ pub(crate) struct AddNode {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  shardwright remove-node 10.0.0.1:6379 3f2a\n\n\
-    Everyone forgets the node, and the node forgets everyone and becomes new. It may own no slots."
+    after_help = "Examples:\n  shardwright remove-node 10.0.0.1:6379 3f2a              its slots move to the others first\n  \
+    shardwright remove-node 10.0.0.1:6379 3f2a --dry-run    what would be done\n\n\
+    Everyone forgets the node, and the node forgets everyone and becomes new. Its process runs on."
 )]
 pub(crate) struct RemoveNode {
     /// HOST:PORT of any other member of the cluster
@@ -334,7 +357,7 @@ pub(crate) struct RemoveNode {
     /// The node: its id or the beginning of it, or HOST:PORT
     pub(crate) node: String,
     #[command(flatten)]
-    pub(crate) run: Run,
+    pub(crate) run: MoveRun,
 }
 
 /// How logs are written.

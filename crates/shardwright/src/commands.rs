@@ -11,8 +11,12 @@ mod fix;
 mod install;
 mod operator;
 mod plan;
+mod rebalance;
 mod remove_node;
 mod render;
+mod reshape;
+mod reshard;
+mod scale;
 mod status;
 mod up;
 
@@ -44,6 +48,9 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Failover(args) => Box::pin(failover::run(args, &login, out)).await,
             Command::AddNode(args) => Box::pin(add_node::run(args, &login, out)).await,
             Command::RemoveNode(args) => Box::pin(remove_node::run(args, &login, out)).await,
+            Command::Scale(args) => Box::pin(scale::run(args, out)).await,
+            Command::Rebalance(args) => Box::pin(rebalance::run(args, &login, out)).await,
+            Command::Reshard(args) => Box::pin(reshard::run(args, &login, out)).await,
             Command::Operator(args) => Box::pin(operator::run(args)).await,
             Command::Install(args) => install::run(args, out),
             Command::Crd(args) => crd::run(&args, out),

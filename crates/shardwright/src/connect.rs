@@ -9,7 +9,7 @@ use shardwright_manifest::Cluster;
 use shardwright_planner::{Desired, Limits};
 use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
 use shardwright_runtime_local::Local;
-use shardwright_topology::{FindError, NodeId, Observed};
+use shardwright_topology::{FindError, NodeId, Observed, SLOT_COUNT};
 
 use crate::cli::Login;
 use crate::exit::{Refusal, UsageError};
@@ -27,6 +27,19 @@ pub(crate) enum Purpose {
     Read,
     /// Changed: there is one pen.
     Change,
+}
+
+impl Purpose {
+    /// The same limits; what is only looked at is shown whole.
+    pub(crate) fn limits(self, limits: Limits) -> Limits {
+        match self {
+            Self::Read => Limits {
+                slots_per_step_max: SLOT_COUNT,
+                ..limits
+            },
+            Self::Change => limits,
+        }
+    }
 }
 
 /// How to log in at servers that others run.
@@ -118,6 +131,7 @@ pub(crate) async fn open(
             };
             let links = Links::new(local.access(), None);
             let (desired, limits) = (local.cluster().desired(), limits(local.cluster()));
+            let limits = purpose.limits(limits);
             let runtime: Box<dyn Runtime> = Box::new(local);
             Keeper::new(runtime, links, desired, limits)
         }
@@ -158,7 +172,7 @@ pub(crate) fn guest_keeper(
         runtime,
         links,
         Desired::guest(),
-        Limits::default(),
+        purpose.limits(Limits::default()),
     ))
 }
 

@@ -56,7 +56,7 @@ impl ExitStatus {
                 Some(
                     LocalError::Stranger { .. }
                         | LocalError::PortsInUse { .. }
-                        | LocalError::Shape { .. }
+                        | LocalError::Leftover { .. }
                 )
             ) {
                 return Self::Refused;

@@ -5,6 +5,7 @@ mod commands;
 mod connect;
 mod exit;
 mod kubernetes;
+mod moves;
 mod plugin;
 mod printer;
 mod progress;

@@ -14,7 +14,16 @@ const PROGRAM: &str = "kubectl-shardwright";
 /// The verbs with a TARGET that have a place on Kubernetes.
 const VERBS: [&str; 5] = ["status", "check", "fix", "plan", "failover"];
 /// Those that are told what to do instead.
-const ELSEWHERE: [&str; 5] = ["up", "down", "create", "add-node", "remove-node"];
+const ELSEWHERE: [&str; 8] = [
+    "up",
+    "down",
+    "create",
+    "add-node",
+    "remove-node",
+    "scale",
+    "rebalance",
+    "reshard",
+];
 /// The id of our flag; `operator` and `install` have a `--namespace` of their own.
 const NAMESPACE: &str = "in_namespace";
 /// How kubectl names our kind before a slash.
@@ -73,7 +82,10 @@ fn kubectls(verb: Grammar) -> Grammar {
                 .value_name("NAME")
                 .help("The RedisCluster, as NAME or rediscluster/NAME")
         })
-        .mut_arg("dir", |dir| dir.hide(true))
+        .mut_args(|arg| match arg.get_id().as_str() {
+            "dir" | "shards" | "replicas" => arg.hide(true),
+            _ => arg,
+        })
         .arg(flag())
         .after_help(example);
     if failover {
@@ -101,7 +113,11 @@ fn understand(matches: &ArgMatches) -> Result<Cli, UsageError> {
         Command::Failover(args) => &mut args.target,
         Command::Up(_) | Command::Create(_) => return Err(elsewhere("apply -f FILE")),
         Command::Down(_) => return Err(elsewhere("delete rediscluster NAME")),
-        Command::AddNode(_) | Command::RemoveNode(_) => {
+        Command::AddNode(_)
+        | Command::RemoveNode(_)
+        | Command::Scale(_)
+        | Command::Rebalance(_)
+        | Command::Reshard(_) => {
             return Err(elsewhere(
                 "edit rediscluster NAME (spec.shards, spec.replicasPerShard)",
             ));

@@ -2,11 +2,12 @@
 
 use anyhow::bail;
 use serde::Serialize;
-use shardwright_planner::{Plan, Problem, Severity};
+use shardwright_planner::{Budget, Plan, Problem, Severity, Waiting};
 use shardwright_runtime::{End, Report};
-use shardwright_topology::Observed;
+use shardwright_topology::{NodeId, Observed};
 
 use crate::exit::{ExitStatus, Refusal};
+use crate::moves::{Move, Sum};
 use crate::printer::Printer;
 use crate::progress::{Progress, promotions};
 use crate::target::Called;
@@ -28,10 +29,18 @@ pub(crate) fn named(text: &str, o: &Observed) -> String {
     out
 }
 
+/// A node's short id, and the server it lives on.
+pub(crate) fn place(o: &Observed, node: NodeId) -> String {
+    named(&node.short(), o)
+}
+
 #[derive(Serialize)]
 struct PlanJson {
     steps: Vec<StepJson>,
     waiting: Vec<String>,
+    moves: Vec<Move>,
+    /// What all moves amount to; `null` where nothing moves.
+    moves_sum: Option<Sum>,
 }
 
 #[derive(Serialize)]
@@ -40,8 +49,15 @@ struct StepJson {
     because: String,
 }
 
-/// Prints a plan: steps and reasons, and what is waited for.
-pub(crate) fn print_plan(plan: &Plan, o: &Observed, out: &mut Printer) -> anyhow::Result<()> {
+/// Prints a plan: steps and reasons, what they move, and what is waited for.
+pub(crate) fn print_plan(
+    plan: &Plan,
+    o: &Observed,
+    budget: &Budget,
+    out: &mut Printer,
+) -> anyhow::Result<()> {
+    let moves = Move::all(plan, o);
+    let sum = Sum::of(&moves, budget);
     if out.is_json() {
         let steps = plan.steps.iter();
         let json = PlanJson {
@@ -52,12 +68,15 @@ pub(crate) fn print_plan(plan: &Plan, o: &Observed, out: &mut Printer) -> anyhow
                 })
                 .collect(),
             waiting: plan.waiting.iter().map(ToString::to_string).collect(),
+            moves,
+            moves_sum: sum,
         };
         return out.json(&json);
     }
     if plan.is_settled() {
         out.text("Nothing to do.")?;
     }
+    let mut moves = moves.iter();
     for (i, step) in plan.steps.iter().enumerate() {
         out.text(&format!(
             "{:>3}. {}",
@@ -65,6 +84,13 @@ pub(crate) fn print_plan(plan: &Plan, o: &Observed, out: &mut Printer) -> anyhow
             named(&step.action.to_string(), o)
         ))?;
         out.text(&format!("     because {}", step.because))?;
+        let is_move = matches!(step.action, shardwright_planner::Action::MoveSlots { .. });
+        if let Some(what) = is_move.then(|| moves.next()).flatten() {
+            out.text(&format!("     {}", what.amount()))?;
+        }
+    }
+    if let Some(sum) = sum {
+        out.text(&sum.line())?;
     }
     for wait in &plan.waiting {
         out.text(&format!("  waiting: {}", named(&wait.to_string(), o)))?;
@@ -140,12 +166,37 @@ pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<
         }
         End::TimedOut(report) => {
             bail!(
-                "not done in time (--timeout); what was waited for:{}",
+                "not done in time (--timeout){}; what was waited for:{}",
+                goes_on(&report),
+                waits(&report)
+            )
+        }
+        End::Stopped(report) => {
+            bail!(
+                "stopped before it was done; running the command again goes on; what was waited for:{}",
                 waits(&report)
             )
         }
         End::Failed(report) => failed(*report),
     }
+}
+
+/// What to do where only time lacked.
+fn goes_on(report: &Report) -> &'static str {
+    let moves = |w: &Waiting| matches!(w, Waiting::Moves { .. });
+    if report.plan.waiting.iter().any(moves) {
+        ", and running the command again goes on"
+    } else {
+        ""
+    }
+}
+
+/// What a person asked for and the planner refuses, if it does.
+pub(crate) fn refused(report: &Report) -> Option<Refusal> {
+    let mut waiting = report.plan.waiting.iter();
+    let why = waiting.find(|w| matches!(w, Waiting::Request { .. }))?;
+    let why = named(&why.to_string(), &report.observed);
+    Some(Refusal(format!("not done: {why}")))
 }
 
 /// Everything that is waited for, a line each.
@@ -160,8 +211,7 @@ pub(crate) fn waits(report: &Report) -> String {
 }
 
 /// What a person may do about a wait that only a person ends.
-fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
-    use shardwright_planner::Waiting;
+fn hint(wait: &Waiting) -> &'static str {
     match wait {
         Waiting::DataLost
         | Waiting::ShardLost { .. }
@@ -170,6 +220,7 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         Waiting::TableRefused { .. } => {
             "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
         }
+        Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
         Waiting::Foreign { .. } | Waiting::Twins { .. } => "; empty that server, or take it away",
         Waiting::Contested { .. }
         | Waiting::ServersMissing { .. }
@@ -189,6 +240,7 @@ fn hint(wait: &shardwright_planner::Waiting) -> &'static str {
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
+        | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => "",
     }

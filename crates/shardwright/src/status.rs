@@ -246,7 +246,7 @@ fn lag(o: &Observed, m: &Member) -> Option<u64> {
 }
 
 /// A number of bytes with a unit a person reads.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
     let mut unit = 0;
     let mut tenths = u128::from(count) * 10;

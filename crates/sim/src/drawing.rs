@@ -257,10 +257,11 @@ impl History {
     }
 
     fn draw_request(&mut self, at: u64, seat: usize) {
-        let ask = match self.dice.below(6) {
+        let ask = match self.dice.below(8) {
             0..=2 => Ask::Switchover(seat),
             3 => Ask::Force(seat),
             4 => Ask::Takeover(seat),
+            5 | 6 => Ask::Assign(seat),
             _ if !self.setting.managed => {
                 if self.dice.chance(50) {
                     Ask::Leave(seat)

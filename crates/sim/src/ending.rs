@@ -9,6 +9,20 @@ use crate::history::History;
 use crate::model::Persistence;
 use crate::node::Node;
 
+/// Faults that end no process and cut nobody off.
+const HARMLESS: [&str; 10] = [
+    "operator cut off",
+    "slow bus",
+    "slow replication",
+    "open slot",
+    "asked: switchover",
+    "asked: assign",
+    "more shards",
+    "fewer shards",
+    "more replicas",
+    "edit reverted",
+];
+
 impl History {
     /// The nodes of the cluster's own servers, living or on a disk.
     fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
@@ -70,9 +84,39 @@ impl History {
             wrong.push("a stranger was taken in".to_owned());
         }
         wrong.extend(self.badly_placed());
+        wrong.extend(self.not_as_declared());
+        wrong.extend(self.lost_without_a_fault());
         for what in wrong {
             self.model.accuse(format!("at rest, but {what}"));
         }
+    }
+
+    /// Where servers are ours, there are as many shards as declared, all with as many slots, and no server too many.
+    fn not_as_declared(&self) -> Option<String> {
+        if !self.setting.managed {
+            return None;
+        }
+        let owners = self.nodes().filter(|(_, n)| n.me().votes());
+        let counts: Vec<u16> = owners.map(|(_, n)| n.me().slots.count()).collect();
+        let (most, fewest) = (counts.iter().max()?, counts.iter().min()?);
+        let many = counts.len() == usize::from(self.setting.shards);
+        let too_many = &self.model.oracle.too_many;
+        let stays = too_many.iter().find(|i| self.model.seats[**i].listed);
+        if !many || most - fewest > 1 {
+            return Some(format!(
+                "the shards own {counts:?} slots, and {} are declared",
+                self.setting.shards
+            ));
+        }
+        stays.map(|i| format!("{} is too many", self.model.seats[*i].name))
+    }
+
+    /// Where nothing happened that may lose a write, none is lost.
+    fn lost_without_a_fault(&self) -> Option<String> {
+        let mut kinds = self.struck.keys();
+        let calm = kinds.all(|kind| HARMLESS.contains(kind));
+        let lost = self.lost_writes();
+        (calm && lost > 0).then(|| format!("{lost} writes are lost"))
     }
 
     /// With one replica each a host can hold one copy of each shard, and no more: whatever is beyond that is a pair on

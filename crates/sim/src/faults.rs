@@ -51,7 +51,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 29] = [
+pub(crate) const KINDS: [&str; 33] = [
     "kill",
     "kill several",
     "new address",
@@ -80,6 +80,10 @@ pub(crate) const KINDS: [&str; 29] = [
     "asked: force",
     "asked: leave",
     "asked: join",
+    "asked: assign",
+    "more shards",
+    "fewer shards",
+    "more replicas",
     "edit reverted",
 ];
 
@@ -91,6 +95,8 @@ pub(crate) enum Ask {
     Takeover(usize),
     Leave(usize),
     Join,
+    /// Some slots are to belong to this one.
+    Assign(usize),
     Nothing,
 }
 
@@ -134,6 +140,7 @@ impl Fault {
             Self::Ask(Ask::Takeover(_)) => Some("asked: takeover"),
             Self::Ask(Ask::Leave(_)) => Some("asked: leave"),
             Self::Ask(Ask::Join) => Some("asked: join"),
+            Self::Ask(Ask::Assign(_)) => Some("asked: assign"),
             Self::MendNet
             | Self::OperatorMend
             | Self::HostBack(_)

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_planner::{Consent, Desired, Manner, Request, Waiting};
-use shardwright_topology::{Place, ServerName};
+use shardwright_planner::{Consent, Request, Waiting};
 
 use crate::dice::Dice;
 use crate::drawing::Setting;
-use crate::faults::{Ask, Fault};
+use crate::faults::Fault;
 use crate::model::{Event, Model};
 use crate::operator::{Operator, Trouble};
 use crate::trace::Trace;
@@ -62,16 +61,16 @@ pub(crate) struct History {
     /// For what befalls hosts.
     pub(crate) hosts: Dice,
     /// For what a person declares meanwhile.
-    edits: Dice,
+    pub(crate) edits: Dice,
     faults: Vec<Fault>,
-    struck: BTreeMap<&'static str, u64>,
+    pub(crate) struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
     /// The forming of a cluster of guests, while something else is asked for.
-    interrupted: Option<Request>,
+    pub(crate) interrupted: Option<Request>,
     passes_to_rest: u64,
     ms_to_rest: u64,
     needs_a_person: bool,
-    last_fault: u64,
+    pub(crate) last_fault: u64,
 }
 
 /// Plays the history of a seed; with its text if `verbose`.
@@ -128,7 +127,7 @@ impl History {
         self.model.write_every_ms = self.setting.write_every_ms;
         self.model.after(1, Event::Write);
         self.draw_faults();
-        self.edit_and_revert();
+        self.edit();
         self.until(self.last_fault + 500);
         self.mend();
         self.rest();
@@ -209,7 +208,7 @@ impl History {
         }
     }
 
-    fn until(&mut self, end: u64) {
+    pub(crate) fn until(&mut self, end: u64) {
         while self.model.next_at().is_some_and(|at| at <= end) && !self.failed() {
             self.step();
         }
@@ -246,99 +245,6 @@ impl History {
                 self.faults.push(Fault::Restart(seat));
             }
         }
-    }
-
-    fn ask(&mut self, ask: Ask) {
-        let node = |history: &Self, seat: usize| {
-            let s = &history.model.seats[seat];
-            s.node.as_ref().filter(|_| !s.foreign).map(|n| n.id)
-        };
-        let promote = |node, manner| Request::Promote { node, manner };
-        let request = match ask {
-            Ask::Switchover(seat) => node(self, seat).map(|n| promote(n, Manner::Switchover)),
-            Ask::Force(seat) => node(self, seat).map(|n| promote(n, Manner::Force)),
-            Ask::Takeover(seat) => node(self, seat).map(|n| promote(n, Manner::Takeover)),
-            Ask::Leave(seat) => {
-                let id = node(self, seat);
-                self.model.oracle.leaving.extend(id);
-                id.map(|node| Request::Leave { node })
-            }
-            Ask::Join => Some(self.join()),
-            Ask::Nothing => None,
-        };
-        // Whoever forms a cluster of guests goes on with it when something else was asked for meanwhile.
-        let now = &mut self.operator.desired.request;
-        if matches!(now, Some(Request::Form { .. })) {
-            self.interrupted.clone_from(now);
-        }
-        *now = request.or_else(|| self.interrupted.clone());
-        self.operator.wake(&mut self.model);
-    }
-
-    /// A new blank server appears, and a person asks to let it join.
-    fn join(&mut self) -> Request {
-        let name = format!("j{}", self.joined);
-        self.joined += 1;
-        let persistence = self.setting.persistence;
-        let seat = self.model.add_seat(&name, Place::default(), persistence);
-        self.model.start(seat, false);
-        Request::Join {
-            server: ServerName(name),
-            replica: self.dice.chance(80),
-            of: None,
-        }
-    }
-
-    /// A person declares more, and takes it back a while later, at the latest when all faults end: servers are too many
-    /// then, whatever they have become meanwhile.
-    fn edit_and_revert(&mut self) {
-        if !self.setting.managed || !self.edits.chance(30) {
-            return;
-        }
-        let (shards, replicas) = (self.setting.shards, self.setting.replicas);
-        let wider = self.edits.chance(50);
-        let (shards_then, replicas_then) = if wider {
-            (shards + 1, replicas)
-        } else {
-            (shards, replicas + 1)
-        };
-        let span = self.last_fault.saturating_sub(self.model.now).max(2_000);
-        let at = self.edits.below(span);
-        let back = at + self.edits.within((10, 6_000));
-        let from = self.model.now;
-        self.until(from + at);
-        if self.operator.formed.is_none() {
-            return;
-        }
-        let (had, has) = (shards * (1 + replicas), shards_then * (1 + replicas_then));
-        let mut more = BTreeSet::new();
-        for rank in u32::from(had)..u32::from(has) {
-            let host = self.edits.below(self.setting.hosts.max(1));
-            let place = Place {
-                leave_rank: rank,
-                ..self.setting.place(host)
-            };
-            let persistence = self.setting.persistence;
-            let seat = self.model.add_seat(&format!("n{rank}"), place, persistence);
-            more.insert(seat);
-            if self.edits.chance(80) {
-                self.model.start(seat, false);
-            }
-        }
-        self.operator.desired.shape = Desired::managed(shards_then, replicas_then).shape;
-        let now = self.model.now;
-        self.model.trace.note(
-            now,
-            format_args!("{shards_then} shards of {replicas_then} replicas are declared"),
-        );
-        self.until(from + back);
-        self.operator.desired.shape = self.setting.desired().shape;
-        self.model.oracle.too_many = more;
-        *self.struck.entry("edit reverted").or_insert(0) += 1;
-        let now = self.model.now;
-        self.model
-            .trace
-            .note(now, format_args!("that is taken back"));
     }
 
     /// All faults end.
@@ -477,7 +383,10 @@ impl History {
         for seat in 0..self.model.seats.len() {
             Fault::StrangerLeaves(seat).strike(&mut self.model, &mut self.operator);
         }
-        self.operator.desired.consent = Consent { lose_data: true };
+        self.operator.desired.consent = Consent {
+            lose_data: true,
+            ..Consent::default()
+        };
         self.model.oracle.consent = true;
         let now = self.model.now;
         self.model
@@ -510,7 +419,7 @@ impl History {
     }
 
     /// Acknowledged writes that no node holds at the end.
-    fn lost_writes(&self) -> u64 {
+    pub(crate) fn lost_writes(&self) -> u64 {
         let held: BTreeSet<u32> = self
             .model
             .seats

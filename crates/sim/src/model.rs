@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use shardwright_topology::{Address, Host, NodeId, Place, ServerName, Slot};
+use shardwright_topology::{Address, Host, NodeId, OpenSlot, Place, ServerName, Slot};
 
 use crate::bus::{Context, Kind, Message, Outgoing};
 use crate::dice::Dice;
@@ -487,11 +487,31 @@ impl Model {
                     .is_some_and(|n| n.takes_writes(slot))
             })
             .collect();
-        let Some(at) = self.client.pick(&takers) else {
+        let Some(at) = self
+            .client
+            .pick(&takers)
+            .and_then(|at| self.sent_on(at, slot))
+        else {
             return;
         };
         let key = self.new_key(slot);
         self.change(at, key, true);
+    }
+
+    /// Where a new key of this slot goes that a client brings here: of a slot that is given away, to the receiver, if that
+    /// takes it (`ASK`).
+    fn sent_on(&self, at: usize, slot: Slot) -> Option<usize> {
+        let given = |o: &OpenSlot| match o {
+            OpenSlot::Migrating { slot: open, to } if *open == slot => Some(*to),
+            OpenSlot::Migrating { .. } | OpenSlot::Importing { .. } => None,
+        };
+        let Some(to) = self.seats[at].node.as_ref()?.open.iter().find_map(given) else {
+            return Some(at);
+        };
+        let there = self.home(to).filter(|i| self.answers(*i))?;
+        let node = self.seats[there].node.as_ref()?;
+        let takes = node.is_primary() && node.state_ok && node.importing(slot);
+        takes.then_some(there)
     }
 
     /// The number of a new write.

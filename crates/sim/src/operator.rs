@@ -11,6 +11,7 @@ use shardwright_topology::{
 
 use crate::dice::Dice;
 use crate::model::{Event, Model};
+use crate::moving::Movers;
 use crate::steps::{groups, holds, kind, named, seat_of, spreads};
 
 /// How long an answer is waited for.
@@ -21,6 +22,8 @@ const BUSY_MS: u64 = 50;
 const WAITING_MS: u64 = 100;
 /// The same when all is at rest.
 const IDLE_MS: u64 = 500;
+/// From one look to the next whether all moves of slots have ended.
+const MOVING_MS: u64 = 5;
 
 /// Replicas move sooner than by default: the less patient the planner, the more it does while things go wrong.
 const SPREAD_AFTER_MS: u64 = 2_000;
@@ -34,6 +37,8 @@ pub(crate) enum Turn {
     Late(u64, usize),
     Decide(u64),
     Step(u64),
+    /// Slots are moved on.
+    Move(u64),
 }
 
 /// How often things go wrong with the operator itself, in percent.
@@ -61,13 +66,15 @@ pub(crate) struct Operator {
     pub(crate) last: Option<(u64, Plan)>,
     memory: Memory,
     dead_since: BTreeMap<usize, u64>,
-    life: u64,
+    pub(crate) life: u64,
+    /// What moves slots in this pass.
+    pub(crate) movers: Movers,
     pass: Option<Pass>,
     hint: bool,
     cache: Option<(Vec<Server>, Option<Formed>, Observed)>,
     /// Whether steps are written to the trace by name: for scripts.
     pub(crate) transcript: Option<Vec<String>>,
-    dice: Dice,
+    pub(crate) dice: Dice,
 }
 
 #[derive(Default)]
@@ -98,6 +105,7 @@ impl Operator {
             memory: Memory::default(),
             dead_since: BTreeMap::new(),
             life: 0,
+            movers: Movers::default(),
             pass: None,
             hint: false,
             cache: None,
@@ -119,6 +127,7 @@ impl Operator {
     pub(crate) fn rest(&mut self) {
         self.life += 1;
         self.pass = None;
+        self.movers.clear();
         self.hint = false;
     }
 
@@ -142,6 +151,7 @@ impl Operator {
     fn begin_in(&mut self, ms: u64, model: &mut Model) {
         self.life += 1;
         self.pass = None;
+        self.movers.clear();
         model.after(ms, Event::Operator(Turn::Begin(self.life)));
     }
 
@@ -165,7 +175,8 @@ impl Operator {
         | Turn::Ask(life, _)
         | Turn::Late(life, _)
         | Turn::Decide(life)
-        | Turn::Step(life)) = turn;
+        | Turn::Step(life)
+        | Turn::Move(life)) = turn;
         if life != self.life {
             return;
         }
@@ -179,6 +190,7 @@ impl Operator {
             Turn::Late(_, seat) => self.give_up(seat, model),
             Turn::Decide(_) => self.decide(model),
             Turn::Step(_) => self.step(model),
+            Turn::Move(_) => self.move_on(model),
         }
     }
 
@@ -365,6 +377,11 @@ impl Operator {
             return;
         };
         pass.groups.retain(|g| !g.is_empty());
+        if pass.groups.is_empty() && !self.movers.is_empty() {
+            self.pass = Some(pass);
+            model.after(MOVING_MS, Event::Operator(Turn::Step(self.life)));
+            return;
+        }
         if pass.groups.is_empty() {
             let ms = if std::mem::take(&mut self.hint) {
                 2

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Action;
-use shardwright_topology::{NodeId, Observed, OpenSlot, Role, ServerName, SlotSet};
+use shardwright_topology::{NodeId, Observed, OpenSlot, Role, ServerName, Slot, SlotSet};
 
 use crate::model::Model;
 use crate::node::Key;
@@ -40,6 +40,14 @@ pub(crate) struct Oracle {
 
 /// How long a server must have been in reach before not hearing it is our fault.
 const COULD_BE_HEARD_MS: u64 = 3_000;
+
+impl Oracle {
+    /// Notes that a move assigns these slots.
+    pub(crate) fn assigns(&mut self, slots: &[Slot], now: u64) {
+        let numbers = slots.iter().map(|s| (s.number(), now));
+        self.assigned.extend(numbers);
+    }
+}
 
 impl Model {
     pub(crate) fn accuse(&mut self, what: String) {
@@ -278,7 +286,8 @@ impl Model {
             | Action::Meet { .. }
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
-            | Action::MoveKeys { .. } => {}
+            | Action::MoveKeys { .. }
+            | Action::MoveSlots { .. } => {}
         }
     }
 
@@ -487,7 +496,7 @@ fn about(action: &Action) -> Option<NodeId> {
     match action {
         Action::Meet { target, .. } => Some(target.node()),
         Action::Replicate { primary, .. } | Action::Switchover { primary, .. } => Some(*primary),
-        Action::MoveKeys { to, .. } => Some(to.node()),
+        Action::MoveKeys { to, .. } | Action::MoveSlots { to, .. } => Some(to.node()),
         Action::AssignSlot { owner, .. } => Some(*owner),
         Action::StartServer { .. }
         | Action::StartAfresh { .. }

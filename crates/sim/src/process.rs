@@ -126,6 +126,12 @@ impl Model {
         self.disturb(seat);
     }
 
+    /// A server that was taken away is wanted again: it comes with nothing.
+    pub(crate) fn relist(&mut self, seat: usize) {
+        self.seats[seat].listed = true;
+        self.disturb(seat);
+    }
+
     pub(crate) fn freeze(&mut self, seat: usize) {
         if self.seats[seat].running {
             self.seats[seat].frozen = true;

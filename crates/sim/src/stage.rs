@@ -212,7 +212,10 @@ impl World for ModelWorld {
     }
 
     fn accept_data_loss(&mut self) -> Result<(), String> {
-        self.operator.desired.consent = Consent { lose_data: true };
+        self.operator.desired.consent = Consent {
+            lose_data: true,
+            ..Consent::default()
+        };
         self.model.oracle.consent = true;
         Ok(())
     }

@@ -7,6 +7,8 @@ use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
 
 use crate::commands::Command;
 use crate::model::Model;
+use crate::moving::Mover;
+use crate::node::Node;
 use crate::operator::Operator;
 
 impl Operator {
@@ -61,6 +63,9 @@ impl Operator {
                 let target = reached(to.node(), model)?;
                 model.move_keys(source, target, *slot, *keys_max)
             }
+            Action::MoveSlots { from, to, slots } => {
+                self.begin_move(Mover::new(*from, to.node(), slots), model)
+            }
             other => {
                 let (node, command) = command_of(other, model).ok_or("no such command")?;
                 let seat = model.home(node).ok_or("no such node")?;
@@ -84,7 +89,7 @@ pub(crate) fn seat_of(server: &ServerName, model: &Model) -> Option<usize> {
     model.seats.iter().position(|s| s.name == *server)
 }
 
-fn reached(node: NodeId, model: &Model) -> Result<usize, &'static str> {
+pub(crate) fn reached(node: NodeId, model: &Model) -> Result<usize, &'static str> {
     let seat = model.home(node).ok_or("no such node")?;
     if model.answers(seat) && !model.operator_cut.contains(&seat) {
         Ok(seat)
@@ -128,6 +133,7 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         Precondition::OwnsSlots { node: id } => {
             node(id).is_some_and(|n| n.is_primary() && !n.me().slots.is_empty())
         }
+        Precondition::IsPrimary { node: id } => node(id).is_some_and(Node::is_primary),
         Precondition::IsReplicaOf { node: id, primary } => {
             node(id).is_some_and(|n| n.me().primary == Some(*primary))
         }
@@ -167,13 +173,14 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         | Action::Recreate { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
-        | Action::MoveKeys { .. } => return None,
+        | Action::MoveKeys { .. }
+        | Action::MoveSlots { .. } => return None,
     };
     Some((at, command))
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 20] = [
+pub(crate) const KINDS: [&str; 21] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
@@ -192,6 +199,7 @@ pub(crate) const KINDS: [&str; 20] = [
     "AssignSlot",
     "RaiseEpoch",
     "MoveKeys",
+    "MoveSlots",
     "spread by role",
     "spread by copy",
 ];
@@ -227,6 +235,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::AssignSlot { .. } => "AssignSlot",
         Action::RaiseEpoch { .. } => "RaiseEpoch",
         Action::MoveKeys { .. } => "MoveKeys",
+        Action::MoveSlots { .. } => "MoveSlots",
     }
 }
 

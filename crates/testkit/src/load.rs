@@ -344,24 +344,43 @@ impl Router {
 
     /// One attempt. An error changes the address of the next attempt.
     async fn send<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, String> {
-        let sent = match self.connection().await {
+        let at = self.at.clone();
+        let sent = match self.connect(&at).await {
             Ok(mut connection) => command.query_async::<T>(&mut connection).await,
             Err(error) => Err(error),
         };
-        sent.map_err(|error| {
-            if let Some((address, _slot)) = error.redirect_node() {
-                address.clone_into(&mut self.at);
-                return "MOVED".to_owned();
+        let error = match sent {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::Ask)
+            && let Some((address, _slot)) = error.redirect_node()
+        {
+            // For this once: the slot still belongs to the one who said so.
+            let address = address.to_owned();
+            let word = |e: redis::RedisError| e.code().map_or("ASK".to_owned(), str::to_owned);
+            let mut connection = self.connect(&address).await.map_err(word)?;
+            let mut asking = redis::pipe();
+            asking.cmd("ASKING").ignore();
+            asking.add_command(command.clone());
+            let sent = asking.query_async::<(T,)>(&mut connection).await;
+            if sent.is_err() {
+                self.open.remove(&address);
             }
-            self.open.remove(&self.at);
-            if let Some(other) = self.addresses.get(self.next) {
-                self.at = other;
-            }
-            self.next += 1;
-            error
-                .code()
-                .map_or_else(|| format!("{:?}", error.kind()), str::to_owned)
-        })
+            return sent.map(|(value,)| value).map_err(word);
+        }
+        if let Some((address, _slot)) = error.redirect_node() {
+            address.clone_into(&mut self.at);
+            return Err("MOVED".to_owned());
+        }
+        self.open.remove(&self.at);
+        if let Some(other) = self.addresses.get(self.next) {
+            self.at = other;
+        }
+        self.next += 1;
+        Err(error
+            .code()
+            .map_or_else(|| format!("{:?}", error.kind()), str::to_owned))
     }
 
     /// Attempts until it is answered.
@@ -384,11 +403,11 @@ impl Router {
         }
     }
 
-    async fn connection(&mut self) -> redis::RedisResult<MultiplexedConnection> {
-        if let Some(open) = self.open.get(&self.at) {
+    async fn connect(&mut self, address: &str) -> redis::RedisResult<MultiplexedConnection> {
+        if let Some(open) = self.open.get(address) {
             return Ok(open.clone());
         }
-        let mut info = format!("redis://{}/", self.at).into_connection_info()?;
+        let mut info = format!("redis://{address}/").into_connection_info()?;
         if let Some((user, password)) = &self.login {
             let login = info
                 .redis_settings()
@@ -404,7 +423,7 @@ impl Router {
         let opened = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        self.open.insert(self.at.clone(), opened.clone());
+        self.open.insert(address.to_owned(), opened.clone());
         Ok(opened)
     }
 }

@@ -18,13 +18,13 @@ const REPLICATION_RULES: &str = "+psync +replconf +ping";
 /// it moves keys between servers.
 /// - connection: log in, name itself, be seen and be cut off (`client`), tell what the server can (`command`)
 /// - the cluster: all of `cluster`, `role`, `info`, `dbsize`, `readonly`, `wait` before a switchover
-/// - moving keys: `migrate` at the sender, which logs in at the receiver as the same user, and needs
+/// - moving keys: `memory|usage` and `migrate` at the sender, which logs in at the receiver as the same user, and needs
 ///   `select` and `restore-asking` there
 /// - live changes: `config|get`, `config|set`, users (`acl`), a clean stop (`shutdown`)
 ///
 /// Only names that every supported engine knows: a server with an unknown one does not start.
 const SHARDWRIGHT_RULES: &str = "~* +ping +hello +auth +reset +client +command +cluster +role +info \
-     +dbsize +readonly +readwrite +wait +migrate +select +restore-asking +config|get +config|set \
+     +dbsize +readonly +readwrite +wait +memory|usage +migrate +select +restore-asking +config|get +config|set \
      +acl|load +acl|list +acl|users +acl|getuser +acl|setuser +acl|deluser +acl|whoami +acl|cat \
      +bgsave +bgrewriteaof +lastsave +shutdown";
 

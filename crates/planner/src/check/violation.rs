@@ -68,6 +68,20 @@ pub enum ViolationKind {
         /// The server.
         server: ServerName,
     },
+    /// It moves slots from a node that does not own them by everyone's word.
+    MovesUnowned {
+        /// The node.
+        from: NodeId,
+        /// The slots.
+        slots: SlotSet,
+    },
+    /// It moves slots while some are open or not served, or while something else is done.
+    MovesInDisorder,
+    /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
+    MovesToUnfit {
+        /// The node.
+        node: NodeId,
+    },
     /// It tells a source of a new owner while the source holds keys of the slot.
     AssignsAwayKeys {
         /// The slot.
@@ -175,6 +189,16 @@ impl fmt::Display for Violation {
                 f,
                 "gives slot {slot} away from a node that holds keys of it"
             ),
+            ViolationKind::MovesUnowned { from, slots } => {
+                write!(
+                    f,
+                    "moves slots {slots} from {from:?}, which may not own them"
+                )
+            }
+            ViolationKind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
+            ViolationKind::MovesToUnfit { node } => {
+                write!(f, "moves slots to {node:?}, which must get none now")
+            }
             ViolationKind::FormedUncovered => {
                 f.write_str("records as formed what has uncovered slots")
             }

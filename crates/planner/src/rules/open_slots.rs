@@ -185,13 +185,18 @@ fn sweep(p: &mut Draft<'_>, slot: Slot, owner: NodeId) {
     );
 }
 
-/// Whether a node may take a slot with an epoch of its own choice: one at a time, and only while everyone agrees on who
-/// owns what. Of two who choose at once, one may choose the lower, and the others keep the slot where it was for ever.
+/// Whether a node may take a slot with an epoch of its own choice: one node at a time, and only while everyone agrees on
+/// who owns what. Of two who choose at once, one may choose the lower, and the others keep the slot where it was for ever.
 ///
 /// What the speaker imports is left out: it takes no claim on such a slot from anyone. What it gives away is not: with
 /// a greater epoch it would take it back, and the receiver would delete its keys.
 pub(crate) fn may_raise_epoch(p: &Draft<'_>, node: NodeId) -> bool {
-    let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
+    let raises = |a: &Action| match a {
+        Action::AssignSlot {
+            node: other, owner, ..
+        } => other == owner && *other != node,
+        _ => false,
+    };
     let differ = |g: &Disagreement| {
         let view = p.o.view_of(g.speaker);
         let row = view.and_then(|v| v.rows.get(g.about));

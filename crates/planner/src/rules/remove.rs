@@ -1,5 +1,5 @@
 //! Servers that are too many for the declared shape go, the last first: its node leaves the cluster, and once it is
-//! nothing any more, so does the server. Slots are not moved for it.
+//! nothing any more, so does the server. What slots it has are moved by [`super::shape`], or by a switchover.
 
 use shardwright_topology::{NodeView, Role, Server};
 

@@ -9,6 +9,7 @@ use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, Unburdened};
 use crate::pairing::{Seat, fill};
 use crate::placement::Cost;
+use crate::shape::ours_to_reshape;
 use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting, safety};
 
 /// Gives replicas to the shards that lack them, from free nodes, else from a shard with more than it needs.
@@ -84,6 +85,8 @@ fn repoint(p: &mut Draft<'_>) -> Vec<NodeId> {
                     replicate(p, replica.id, top, Reason::WrongPrimary);
                 }
             }
+            // A shard that gave up its slots, or a new one that is not wanted any more.
+            Some(m) if m.source == Source::Itself && is_no_shard(p, m) => astray.push(replica.id),
             // A primary that owns slots, or that lives and may be given some.
             Some(m) if !m.slots.is_empty() || m.source == Source::Itself => {}
             Some(m) => {
@@ -95,6 +98,19 @@ fn repoint(p: &mut Draft<'_>) -> Vec<NodeId> {
         }
     }
     astray
+}
+
+/// Whether a primary is not to own slots: it has none, there are as many shards as declared without it, or it was asked
+/// to leave.
+fn is_no_shard(p: &Draft<'_>, m: &Member) -> bool {
+    let asked = matches!(&p.d.request, Some(Request::Leave { node }) if *node == m.id);
+    let enough = || match (p.d.authority, p.d.shape) {
+        (Authority::Managed, Shape::Declared { shards, .. }) => {
+            p.o.voters().count() >= usize::from(shards) && p.o.uncovered().is_empty()
+        }
+        (Authority::Managed | Authority::Guest, Shape::Declared { .. } | Shape::AsFound) => false,
+    };
+    m.slots.is_empty() && Unburdened::prove(p.o, m.id).is_some() && (asked || enough())
 }
 
 fn owns(o: &Observed, id: NodeId) -> bool {
@@ -114,15 +130,19 @@ fn place_or_unknown(o: &Observed, id: NodeId) -> Place {
     })
 }
 
-/// Every live primary that owns slots, with the replicas it has and those it should have.
+/// Every live primary that owns slots, or is to become a shard, with the replicas it has and those it should have.
 fn seats(p: &Draft<'_>) -> Vec<Seat> {
     let mut voters: Vec<&Member> = p.o.voters().filter(|m| p.is_ours(m.id)).collect();
     voters.sort_by_key(|m| m.slots.ranges().first().copied());
+    let heads = p.reshaping.heads.iter().filter_map(|id| p.o.member(*id));
     let mut seats: Vec<Seat> = voters
         .iter()
+        .copied()
+        .chain(heads)
         .map(|m| {
-            // One whose server is too many holds no seat: another is to take its place.
-            let stays = |r: &&Member| counts(p, r) && !p.is_surplus(r.id);
+            let drains = p.reshaping.drains.contains(&m.id);
+            // One whose server is too many holds no seat, unless its shard goes too: another is to take its place.
+            let stays = |r: &&Member| counts(p, r) && (drains || !p.is_surplus(r.id));
             let replicas = p.o.replicas_of(m.id).filter(stays);
             let replicas: Vec<Place> = replicas.map(|r| place_or_unknown(p.o, r.id)).collect();
             let want = match p.d.shape {
@@ -131,6 +151,10 @@ fn seats(p: &Draft<'_>) -> Vec<Seat> {
                     shards,
                     replicas_per_shard: 0,
                 } if p.is_surplus(m.id) && voters.len() <= usize::from(shards) => 1,
+                // A shard that gives up its slots keeps a copy until then, and needs no more.
+                Shape::Declared {
+                    replicas_per_shard, ..
+                } if drains => replicas_per_shard.min(1),
                 Shape::Declared {
                     replicas_per_shard, ..
                 } => replicas_per_shard,
@@ -211,7 +235,8 @@ fn counts(p: &Draft<'_>, replica: &Member) -> bool {
 /// Primaries without slots that may become replicas.
 fn free_nodes(p: &Draft<'_>) -> Vec<(NodeId, Place)> {
     let (voters, shards) = (p.o.voters().count(), p.d.shape);
-    if matches!(shards, Shape::Declared { shards, .. } if voters < usize::from(shards)) {
+    let fewer = matches!(shards, Shape::Declared { shards, .. } if voters < usize::from(shards));
+    if fewer && (ours_to_reshape(p.d, p.o).is_none() || !p.o.uncovered().is_empty()) {
         return Vec::new(); // an empty primary may be the shard that is missing
     }
     let asked = |m: &Member| match &p.d.request {
@@ -228,6 +253,7 @@ fn free_nodes(p: &Draft<'_>) -> Vec<(NodeId, Place)> {
         .filter(|(_, m)| m.role == Role::Primary && m.slots.is_empty())
         .filter(|(_, m)| shards != Shape::AsFound || asked(m))
         .filter(|(_, m)| Unburdened::prove(p.o, m.id).is_some() && !p.is_surplus(m.id))
+        .filter(|(_, m)| !p.reshaping.heads.contains(&m.id))
         .collect();
     free.sort_by_key(|(s, _)| (s.place.leave_rank, rank(p, s), &s.name));
     free.into_iter()
@@ -272,7 +298,8 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
             continue;
         };
         let rich = nodes.len() > usize::from(seat.want);
-        if have > 0 && !(declared && rich) {
+        let new = p.reshaping.heads.contains(&lacks.primary);
+        if (have > 0 || new) && !(declared && rich) {
             continue;
         }
         for spare in nodes {

@@ -1,12 +1,13 @@
 //! What a person asked for, once coverage is at rest.
 
-use shardwright_topology::{AttemptKind, NodeId, Role};
+use shardwright_topology::{AttemptKind, NodeId, NodeView, Role};
 
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
 use crate::rules::promote::{believes_too_much, candidate, copied};
+use crate::rules::shape;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
 /// Takes the next step of the request. One that is fulfilled adds nothing.
@@ -15,6 +16,7 @@ pub(crate) fn fulfil(p: &mut Draft<'_>) {
         None | Some(Request::Form { .. } | Request::Join { .. }) => {}
         Some(Request::Promote { node, manner }) => promote(p, node, manner),
         Some(Request::Leave { node }) => leave(p, node),
+        Some(Request::Assign { goal }) => shape::assign(p, &goal),
     }
 }
 
@@ -125,10 +127,13 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     }
 }
 
-/// Everyone forgets the node, then it forgets everyone. A node asked to leave owns no slots and has no replicas.
+/// What slots the node owns move away. Then everyone forgets it, and it forgets everyone.
 fn leave(p: &mut Draft<'_>, node: NodeId) {
-    if p.o.member(node).is_none() {
+    let Some(member) = p.o.member(node) else {
         return;
+    };
+    if member.role == Role::Primary && !member.slots.is_empty() && !p.d.consent.lose_data {
+        return shape::drain_one(p, node);
     }
     if let Some(why) = safety::why_not_forget(p.d, p.o, node) {
         return refuse(p, format!("{} can't leave: {why}", node.short()));
@@ -136,6 +141,12 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let alone =
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
+    // What it has beyond its primary is the last of it, until it has taken that one's copy.
+    let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
+    if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {
+        let why = format!("{} can't leave: it is not in sync yet", node.short());
+        return refuse(p, why);
+    }
     let Some(gone) = Gone::asked_to_leave(p.d, p.o, node) else {
         return refuse(p, format!("{} can't leave: it owns slots", node.short()));
     };

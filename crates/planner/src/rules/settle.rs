@@ -3,7 +3,7 @@
 use shardwright_topology::{Health, NodeView, Replication, Role};
 
 use crate::draft::Draft;
-use crate::{Action, Request, Shape, Standing, Waiting};
+use crate::{Action, Authority, Request, Shape, Standing, Waiting};
 
 impl Draft<'_> {
     /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
@@ -26,7 +26,8 @@ impl Draft<'_> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
-            | Action::MoveKeys { .. } => false,
+            | Action::MoveKeys { .. }
+            | Action::MoveSlots { .. } => false,
         })
     }
 }
@@ -47,12 +48,14 @@ pub(crate) fn strangers(p: &mut Draft<'_>) {
     }
 }
 
-/// A number of shards that differs from the declared one.
+/// A number of shards that differs from the declared one, where that is not for the planner to change: elsewhere
+/// [`super::shape`] says what it waits for.
 pub(crate) fn shape(p: &mut Draft<'_>) {
     let have = u16::try_from(p.o.voters().count()).unwrap_or(u16::MAX);
     if let Shape::Declared { shards: want, .. } = p.d.shape
         && have != want
         && have > 0
+        && p.d.authority == Authority::Guest
     {
         p.wait(Waiting::ShardsDiffer { have, want });
     }

@@ -79,8 +79,9 @@ impl NoRemove {
     /// Whether this ends only when a person does something.
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
-            Self::OwnsSlots { .. } | Self::HoldsKeys { .. } => true,
+            Self::HoldsKeys { .. } => true,
             Self::Wanted
+            | Self::OwnsSlots { .. }
             | Self::NotLast { .. }
             | Self::Unheard
             | Self::Ending
@@ -105,10 +106,9 @@ impl fmt::Display for NoRemove {
             Self::Unheard => f.write_str("it is not heard, so what it holds is not known"),
             Self::Ending => f.write_str("it is being stopped"),
             Self::Twin => f.write_str("another server says that it is the same node"),
-            Self::OwnsSlots { slots } => write!(
-                f,
-                "it owns {slots} slots, which must move to others first; that can't be done yet"
-            ),
+            Self::OwnsSlots { slots } => {
+                write!(f, "it owns {slots} slots, which move to others first")
+            }
             Self::HoldsKeys { keys } => write!(f, "it holds {keys} keys that are no copy"),
             Self::HasReplicas { replicas } => write!(f, "{replicas} replica(s) follow it"),
             Self::CopyNeeded {

@@ -11,6 +11,8 @@ use shardwright_topology::{
     Address, ConfigEpoch, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
 };
 
+mod moves;
+
 use crate::world::{NOW, World, claims, consenting, id, slot, slots, three};
 
 /// A plan of these actions.

@@ -1,5 +1,6 @@
 //! The rules of the plan, one file per topic. Every observation is made by hand with [`world::World`]; no simulator.
 
+mod balance;
 mod check;
 mod diagnose;
 mod forget;
@@ -17,6 +18,7 @@ mod remove;
 mod replicas;
 mod requests;
 mod safety;
+mod shape;
 mod spread;
 mod starting;
 mod strangers;

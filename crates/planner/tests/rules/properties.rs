@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shardwright_planner::safety::{
-    may_set_aside, unheard_sibling, why_not_forget, why_not_recreate, why_not_remove,
+    may_set_aside, unheard_sibling, why_not_forget, why_not_move, why_not_recreate, why_not_remove,
     why_not_spread, why_not_start, why_not_switch_over,
 };
 use shardwright_planner::{
@@ -250,6 +250,7 @@ fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> 
         recreate_after_ms: (shape >= 64).then_some(10_000),
         consent: shardwright_planner::Consent {
             lose_data: consent % 3 == 2,
+            force_memory: false,
         },
         request: match request % 8 {
             3 => Some(Request::Form {
@@ -265,6 +266,9 @@ fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> 
                 of: (how % 3 == 0).then(|| named(how)),
             }),
             6 => Some(Request::Leave { node: named(whom) }),
+            7 => Some(Request::Assign {
+                goal: vec![(named(whom), owned(how))],
+            }),
             _ => None,
         },
     }
@@ -274,7 +278,9 @@ fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> 
 fn relies_on(action: &Action) -> Vec<NodeId> {
     let mut nodes: Vec<NodeId> = action.at().into_iter().collect();
     match action {
-        Action::Meet { target, .. } | Action::MoveKeys { to: target, .. } => {
+        Action::Meet { target, .. }
+        | Action::MoveKeys { to: target, .. }
+        | Action::MoveSlots { to: target, .. } => {
             nodes.push(target.node());
         }
         Action::Replicate { primary, .. } | Action::Switchover { primary, .. } => {
@@ -337,6 +343,9 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => false,
+            Action::MoveSlots { from, to, slots } => {
+                !why_not_move(d, o, *from, to.node(), slots).is_empty()
+            }
         };
         bad.then(|| step.to_string())
     })

@@ -46,9 +46,16 @@ fn a_node_with_keys_of_its_own_is_not_taken() {
 fn an_empty_primary_is_no_replica_while_a_shard_is_missing() {
     let mut w = World::formed(3, 1);
     spare(&mut w, "new");
+    w.nodes.retain(|n| n.name != "c1");
+    let lost = std::mem::take(&mut w.node("c").slots);
+    assert!(w.steps(&three()).is_empty());
+    w.node("c").slots = lost;
     let d = Desired::managed(4, 1);
-    assert!(w.steps(&d).is_empty());
-    assert!(says(&w.waits(&d), "3 shards, but 4 declared"));
+    assert_eq!(w.steps(&d), ["make new a replica of c"], "redundancy first");
+    assert!(says(
+        &w.waits(&d),
+        "new shards need 3 free nodes, and 1 are there"
+    ));
 }
 
 #[test]

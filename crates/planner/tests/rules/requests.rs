@@ -3,7 +3,7 @@
 use shardwright_planner::{Desired, Manner, Request};
 use shardwright_topology::{AttemptKind, ServerName};
 
-use crate::world::{World, id, says, slots, three};
+use crate::world::{World, consenting, id, says, slots, three};
 
 fn promote(name: &str, manner: Manner) -> Request {
     Request::Promote {
@@ -178,16 +178,29 @@ fn a_node_without_slots_leaves() {
 }
 
 #[test]
-fn a_node_with_slots_or_replicas_does_not_leave() {
+fn a_node_with_slots_or_replicas_does_not_leave_at_once() {
     let mut w = World::formed(3, 1);
     let d = Desired::guest().with(Request::Leave { node: id("c") });
     assert!(w.steps(&d).is_empty());
-    assert!(says(&w.waits(&d), "c can't leave: it owns 5461 slots"));
+    let why = "c can't leave: 2 primaries with slots would be left, and a cluster needs 3";
+    assert!(says(&w.waits(&d), why));
     w.add("e").island = Some(0);
     w.add_replica("e1", "e");
     let d = Desired::guest().with(Request::Leave { node: id("e") });
-    assert!(w.steps(&d).is_empty());
+    assert_eq!(w.steps(&d), ["make e1 a replica of a"]);
     assert!(says(&w.waits(&d), "e can't leave: 1 replica(s) follow it"));
+}
+
+#[test]
+fn a_replica_leaves_only_in_sync_if_it_has_anything() {
+    let mut w = World::formed(3, 1);
+    w.node("c1").link_up = false;
+    let d = Desired::guest().with(Request::Leave { node: id("c1") });
+    assert!(w.steps(&d).is_empty());
+    assert!(says(&w.waits(&d), "c1 can't leave: it is not in sync yet"));
+    assert!(says(&w.steps(&consenting(d.clone())), "reset c1"));
+    w.node("c1").keys = 0;
+    assert!(says(&w.steps(&d), "reset c1"));
 }
 
 #[test]

@@ -2,21 +2,43 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use shardwright_planner::{Consent, Desired, Problem, ProblemKind, Severity, diagnose};
 use shardwright_runtime::{End, Keeper, Runtime};
 use shardwright_topology::{Dissent, Observed};
 
+use crate::cli::Pace;
 use crate::connect::AnyKeeper;
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::report;
+use crate::stop::stop;
 
 /// The same wish, with the consent of a person.
 pub(super) fn consenting(desired: &Desired, lose_data: bool) -> Desired {
     Desired {
-        consent: Consent { lose_data },
+        consent: Consent {
+            lose_data,
+            ..Consent::default()
+        },
         ..desired.clone()
+    }
+}
+
+/// Moves slots within what the command line allows.
+pub(super) fn keep_pace<R: Runtime>(keeper: &mut Keeper<R>, pace: &Pace) {
+    keeper.set_budget(pace.budget());
+    let mut desired = keeper.desired().clone();
+    desired.consent.force_memory = pace.force;
+    keeper.set_desired(desired);
+}
+
+/// Refuses what the planner would refuse, before anything is done.
+pub(super) async fn must_be_possible(keeper: &mut AnyKeeper) -> anyhow::Result<()> {
+    match report::refused(&keeper.look().await?) {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
     }
 }
 
@@ -26,7 +48,8 @@ pub(super) async fn dry_run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let report = keeper.look().await?;
-    report::print_plan(&report.plan, &report.observed, out)?;
+    let budget = keeper.links().budget();
+    report::print_plan(&report.plan, &report.observed, &budget, out)?;
     Ok(ExitStatus::Success)
 }
 
@@ -62,12 +85,13 @@ pub(super) async fn carry_out_until(
     }
 }
 
-/// Lets the keeper work until it is done, and tells of each pass.
+/// Lets the keeper work until it is done or a person stops it, and tells of each pass.
 async fn settle<R: Runtime>(keeper: &mut Keeper<R>, timeout_s: u64) -> anyhow::Result<End> {
-    let mut progress = Progress::new();
+    let stop = stop().context("cannot listen to signals")?;
+    let mut progress = Progress::new(keeper.moved());
     let limit = Duration::from_secs(timeout_s);
     let end = keeper
-        .settle(limit, |r| report::tell(&mut progress, r))
+        .settle_or_stop(limit, stop, |r| report::tell(&mut progress, r))
         .await;
     progress.done();
     Ok(end?)

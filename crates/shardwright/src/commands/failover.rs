@@ -7,7 +7,7 @@ use shardwright_topology::{Observed, Role};
 use super::change;
 use crate::cli::{FailoverArgs, Login};
 use crate::connect::{Purpose, find_node, open};
-use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::exit::{ExitStatus, UsageError};
 use crate::kubernetes;
 use crate::printer::Printer;
 use crate::report::named;
@@ -57,19 +57,7 @@ pub(super) async fn run(
     if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
-    let report = keeper.look().await?;
-    let refused = report
-        .plan
-        .waiting
-        .iter()
-        .find(|w| matches!(w, shardwright_planner::Waiting::Request { .. }));
-    if let Some(why) = refused {
-        return Err(Refusal(format!(
-            "not done: {}",
-            named(&why.to_string(), &report.observed)
-        ))
-        .into());
-    }
+    change::must_be_possible(&mut keeper).await?;
     let done = format!("[OK] {} is the primary", named(&node.short(), &observed));
     let promoted = |o: &Observed| o.member(node).is_some_and(|m| m.role == Role::Primary);
     change::carry_out_until(&mut keeper, args.run.timeout, &done, promoted, out).await

@@ -1,11 +1,12 @@
 //! `plan`: what would be done, and why.
 
 use super::change;
+use super::reshape::{self, Reshape};
 use crate::cli::{Login, PlanArgs};
 use crate::connect::{Purpose, open};
-use crate::exit::ExitStatus;
+use crate::exit::{ExitStatus, UsageError};
 use crate::printer::Printer;
-use crate::target::Target;
+use crate::target::{Target, local_dir};
 
 pub(super) async fn run(
     args: PlanArgs,
@@ -13,6 +14,20 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
+    let reshape = Reshape {
+        shards: args.shards,
+        replicas: args.replicas,
+    };
+    if reshape.is_some() {
+        let Target::Local(name) = &target else {
+            let text =
+                "--shards and --replicas are for local clusters: only those have a manifest here";
+            return Err(UsageError(text.to_owned()).into());
+        };
+        let dir = local_dir(name.as_deref(), args.target.dir)?;
+        let cluster = reshape.of_stored(&dir)?;
+        return reshape::preview(&dir, &cluster, None, out).await;
+    }
     let (mut keeper, _) = open(&target, args.target.dir, login, Purpose::Read, out).await?;
     let desired = change::consenting(keeper.desired(), args.accept_data_loss);
     keeper.set_desired(desired);

@@ -1,12 +1,13 @@
-//! `remove-node`: take a node without slots out.
+//! `remove-node`: take a node out; slots that it has move to the others first.
 
-use shardwright_planner::{Request, safety};
-
+use shardwright_planner::Request;
+use shardwright_planner::safety::{self, NoForget};
 use shardwright_topology::Observed;
 
 use super::change;
+use super::rebalance::purpose;
 use crate::cli::{Login, RemoveNode};
-use crate::connect::{Purpose, find_node, open};
+use crate::connect::{find_node, open};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::report::named;
@@ -29,22 +30,24 @@ pub(super) async fn run(
             return Err(UsageError(text.to_owned()).into());
         }
     }
-    let purpose = if args.run.dry_run {
-        Purpose::Read
-    } else {
-        Purpose::Change
-    };
+    let purpose = purpose(&args.run);
     let (mut keeper, observed) = open(&target, None, login, purpose, out).await?;
     let node = find_node(&observed, &args.node)?;
     let name = named(&node.short(), &observed);
     let desired = keeper.desired().clone().with(Request::Leave { node });
-    if let Some(why) = safety::why_not_forget(&desired, &observed, node) {
-        return Err(Refusal(format!("{name} can't leave: {why}")).into());
+    match safety::why_not_forget(&desired, &observed, node) {
+        // Slots move first.
+        None | Some(NoForget::OwnsSlots { .. }) => {}
+        Some(why @ NoForget::HasReplicas { .. }) => {
+            return Err(Refusal(format!("{name} can't leave: {why}")).into());
+        }
     }
     keeper.set_desired(desired);
+    change::keep_pace(&mut keeper, &args.run.pace);
     if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
+    change::must_be_possible(&mut keeper).await?;
     let left = |o: &Observed| o.member(node).is_none();
     let done = format!("[OK] {name} has left");
     change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await

@@ -4,25 +4,35 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
-use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND, RedisCluster};
+use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
 use shardwright_runtime::{Keeper, Links, Report};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
 };
 
 use super::change;
-use crate::cli::Up;
+use super::reshape::{self, Reshape};
+use crate::cli::{Pace, Up};
 use crate::connect::limits;
 use crate::exit::{ExitStatus, UsageError};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
-use crate::report::{named, print_plan};
+use crate::report::named;
 use crate::stop::stop;
 
 /// The name of a cluster that was given none.
 const DEFAULT_NAME: &str = "redis";
 
 pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    bring(args, None, out).await
+}
+
+/// The same, with other words for its end than how to connect.
+pub(super) async fn bring(
+    args: Up,
+    done: Option<String>,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
     let source = Source::read(&args)?;
     let Accepted { cluster, warnings } = source.accept(&args)?;
     for warning in warnings {
@@ -41,7 +51,7 @@ pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatu
     }
     let engine = find_engine(&choice(&args, &cluster, &dir)?)?;
     if args.dry_run {
-        return dry_run(&dir, &cluster, &engine, out).await;
+        return dry_run(&dir, &cluster, &engine, &args.pace, out).await;
     }
     let options = Options {
         port: args.port,
@@ -60,13 +70,16 @@ pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatu
     ));
     let desired = change::consenting(&local.cluster().desired(), args.accept_data_loss);
     let links = Links::new(local.access(), None);
-    let (done, limits) = (how_to_connect(&local), limits(local.cluster()));
+    let done = done.unwrap_or_else(|| how_to_connect(&local));
+    let limits = limits(local.cluster());
     let mut keeper = Keeper::new(local, links, desired, limits);
+    change::keep_pace(&mut keeper, &args.pace);
     let status = change::carry_out(&mut keeper, args.timeout, &done, out).await?;
     if status == ExitStatus::Success && args.watch {
         // Consent was given for bringing it back, not for whatever may come.
         let desired = change::consenting(keeper.desired(), false);
         keeper.set_desired(desired);
+        change::keep_pace(&mut keeper, &args.pace);
         return watch(&mut keeper, out).await;
     }
     Ok(status)
@@ -111,7 +124,8 @@ impl Source {
     }
 
     fn accept(&self, args: &Up) -> anyhow::Result<Accepted> {
-        let accepted = Cluster::from_text_with(&self.text(), |document| overridden(document, args));
+        let accepted =
+            Cluster::from_text_with(&self.text(), |document| asked(args).apply(document));
         let place = args
             .file
             .as_ref()
@@ -122,12 +136,12 @@ impl Source {
     /// The text to be stored: as it was written, unless the command line changed it.
     fn to_store(&self, args: &Up, cluster: &Cluster) -> anyhow::Result<String> {
         let text = self.text();
-        if args.shards.is_none() && args.replicas.is_none() {
+        if !asked(args).is_some() {
             return Ok(text);
         }
         let mut stored = None;
         Cluster::from_text_with(&text, |document| {
-            overridden(document, args);
+            asked(args).apply(document);
             stored = Some(document.clone());
         })?;
         let document =
@@ -136,12 +150,10 @@ impl Source {
     }
 }
 
-fn overridden(document: &mut RedisCluster, args: &Up) {
-    if let Some(shards) = args.shards {
-        document.spec.shards = shards;
-    }
-    if let Some(replicas) = args.replicas {
-        document.spec.replicas_per_shard = replicas;
+fn asked(args: &Up) -> Reshape {
+    Reshape {
+        shards: args.shards,
+        replicas: args.replicas,
     }
 }
 
@@ -183,6 +195,7 @@ async fn dry_run(
     dir: &Path,
     cluster: &Cluster,
     engine: &Engine,
+    pace: &Pace,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     if !dir.join("cluster.json").is_file() {
@@ -197,12 +210,7 @@ async fn dry_run(
         ))?;
         return Ok(ExitStatus::Success);
     }
-    let local = Local::open(dir)?;
-    let links = Links::new(local.access(), None);
-    let mut keeper = Keeper::new(local, links, cluster.desired(), limits(cluster));
-    let report = keeper.look().await?;
-    print_plan(&report.plan, &report.observed, out)?;
-    Ok(ExitStatus::Success)
+    reshape::preview(dir, cluster, Some(pace), out).await
 }
 
 /// A command that works when it is pasted, for the first user that is for applications, else the administrator.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use shardwright_manifest::{Condition, ConditionStatus, RedisClusterStatus, StateWord};
+use shardwright_runtime::Total;
 use shardwright_runtime_kubernetes::outside::{AskError, Follow, put, take_off};
 use shardwright_runtime_kubernetes::wish::{
     ANSWER, Asked, FAILOVER, NO_SUCH_NODE, UNDER_WAY, UNREADABLE,
@@ -54,7 +55,7 @@ pub(crate) async fn carry_out(
     let object = must_be(&client, key).await?;
     must_be_kept(key, &object)?;
     put(&client, key, asked).await.map_err(refused)?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(Total::default());
     let mut latest = None;
     let limit = Duration::from_secs(timeout_s);
     let mut follow = Follow::new(&client, key);

@@ -13,21 +13,26 @@ use crate::rig::{
     Block, Home, Ran, Running, TestResult, Tree, changes, living_in, mode, shell, tree,
 };
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A cluster of six servers in a home of its own.
-struct Local {
+/// A cluster of this machine in a home of its own.
+pub(crate) struct Local {
     // First, so that the servers end before their ports are free again.
-    home: Home,
-    ports: Block,
+    pub(crate) home: Home,
+    pub(crate) ports: Block,
     program: String,
     manifest: String,
 }
 
 impl Local {
     fn new(engine: &Engine, spec: &str) -> Outcome<Self> {
+        Self::with_ports(engine, spec, 6)
+    }
+
+    /// One with room for so many servers. It has six to begin with.
+    pub(crate) fn with_ports(engine: &Engine, spec: &str, ports: u16) -> Outcome<Self> {
         let home = Home::new()?;
         let text = format!(
             "apiVersion: shardwright.dev/v1alpha1\nkind: RedisCluster\nmetadata: {{name: c}}\nspec:\n  shards: 3\n{spec}"
@@ -35,7 +40,7 @@ impl Local {
         let manifest = home.write("c.yaml", &text)?;
         Ok(Self {
             home,
-            ports: Block::take(6)?,
+            ports: Block::take(ports)?,
             program: engine.path.display().to_string(),
             manifest,
         })
@@ -54,12 +59,12 @@ impl Local {
         [&words[..], more].concat()
     }
 
-    fn up(&self, more: &[&str]) -> Ran {
+    pub(crate) fn up(&self, more: &[&str]) -> Ran {
         let port = self.ports.first().to_string();
         self.home.run(&self.up_args(&port, more))
     }
 
-    fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
         self.home.run(words)
     }
 
@@ -73,7 +78,7 @@ impl Local {
         watch
     }
 
-    fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.home.cluster_dir("c")
     }
 
@@ -122,7 +127,7 @@ impl Local {
         Ok(load.stop().await)
     }
 
-    fn load(&self, prefix: &str) -> Outcome<Load> {
+    pub(crate) fn load(&self, prefix: &str) -> Outcome<Load> {
         let login = Some(("default".to_owned(), self.password("default")?));
         let options = LoadOptions {
             login,
@@ -144,13 +149,13 @@ impl Local {
         Ok(forget.query_async(&mut connection).await?)
     }
 
-    async fn all_there(&self, report: &Report) -> Outcome<()> {
+    pub(crate) async fn all_there(&self, report: &Report) -> Outcome<()> {
         let lost = report.lost(&self.ports.addresses()).await?;
         assert_eq!(lost, [], "of {} keys", report.acked());
         Ok(())
     }
 
-    fn status(&self) -> Outcome<serde_json::Value> {
+    pub(crate) fn status(&self) -> Outcome<serde_json::Value> {
         let ran = self.run(&["status", "-o", "json"]);
         Ok(serde_json::from_str(&ran.out)?)
     }
@@ -164,7 +169,7 @@ impl Local {
         Ok(server.trim_start_matches("c-").parse()?)
     }
 
-    fn until_healthy(&self) -> Outcome<()> {
+    pub(crate) fn until_healthy(&self) -> Outcome<()> {
         let healthy = || {
             let ran = self.run(&["check"]);
             if ran.code == Some(0) {

@@ -189,11 +189,48 @@ fn directories_that_are_not_this_clusters_are_refused_and_untouched() -> TestRes
         3,
         &["holds the cluster \"one\", not \"t\"", "another --dir"],
     );
-    home.run(&["up", "--name", "one", "--shards", "4"])
-        .must(3, &["6 nodes", "wants 8", "not supported yet", "--name"]);
-    // As many nodes, and yet another shape.
-    home.run(&["up", "--name", "one", "--shards", "6", "--replicas", "0"])
-        .must(3, &["3 shards with 1 replica", "6 shards with 0"]);
+    // A new server would start with whatever is in its directory.
+    fs::create_dir(dir.join("nodes/one-6"))?;
+    home.run(&["scale", "local:one", "--shards", "4"])
+        .must(3, &["nodes/one-6 is there already", "move it away"]);
+    fs::remove_dir(dir.join("nodes/one-6"))?;
+    for (args, words) in [
+        (&["scale", "local:one"][..], "--shards"),
+        (&["scale", "local:one", "--shards", "2"], "at least 3"),
+        (
+            &["scale", "local:none", "--shards", "4"],
+            "no local cluster",
+        ),
+        (
+            &["scale", "127.0.0.1:1", "--shards", "4"],
+            "add-node 127.0.0.1:1",
+        ),
+        (
+            &["scale", "k8s:a/b", "--shards", "4"],
+            "kubectl patch rediscluster b -n a",
+        ),
+        (&["plan", "k8s:a/b", "--shards", "4"], "for local clusters"),
+        (
+            &[
+                "reshard",
+                "local:one",
+                "--from",
+                "a",
+                "--to",
+                "b",
+                "--slots",
+                "1",
+            ],
+            "evened out",
+        ),
+        (
+            &["rebalance", "local:one", "--weights", "a=2"],
+            "evened out",
+        ),
+        (&["rebalance", "k8s:a/b"], "its operator keeps it even"),
+    ] {
+        home.run(args).must(2, &[words]);
+    }
     let cluster_json = fs::read_to_string(dir.join("cluster.json"))?;
     assert_eq!(changes(&before, &tree(&dir)), Vec::<PathBuf>::new());
     fs::write(dir.join("cluster.json"), "{ nonsense")?;

@@ -6,5 +6,6 @@ mod fix;
 mod local;
 mod local_input;
 mod members;
+mod moving;
 mod rig;
 mod streams;

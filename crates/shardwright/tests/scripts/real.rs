@@ -310,7 +310,10 @@ impl World for Real {
 
     fn accept_data_loss(&mut self) -> Result<(), String> {
         self.desire(|d| Desired {
-            consent: Consent { lose_data: true },
+            consent: Consent {
+                lose_data: true,
+                ..Consent::default()
+            },
             ..d
         })
     }
@@ -409,7 +412,7 @@ impl World for Real {
                 .filter(Waiting::needs_a_person)
                 .map(in_script_names)
                 .collect()),
-            End::TimedOut(report) => Err(format!(
+            End::TimedOut(report) | End::Stopped(report) => Err(format!(
                 "not settled in time: {:?}\n{}",
                 report.plan,
                 differences(&report.observed)

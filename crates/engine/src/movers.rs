@@ -1,0 +1,251 @@
+//! Moves slots with all their keys from one primary to another, while clients use them.
+//!
+//! * [`key_wise`]: key by key with `MIGRATE`, on every version. Slots are open meanwhile, and
+//!   clients are sent to and fro by `ASK`.
+//! * [`native`]: the engine's own move, on Valkey 9 and later ([`Feature::MigrateSlots`]).
+//!
+//! Redis 8.4 has a move of its own too (`CLUSTER MIGRATION IMPORT`). It is not used: it could
+//! not be tried out, so such a server is served key by key.
+//!
+//! Neither decides what moves or how fast: the caller gives the slots and a [`Pace`]. Both may
+//! run for several pairs at the same time. But no node may give and take **key by key** at the
+//! same time: a server that waits in a `MIGRATE` takes nothing in, so two that give to each
+//! other, or more in a circle, wait for each other until their time is over.
+//!
+//! [`Feature::MigrateSlots`]: crate::Feature::MigrateSlots
+
+use std::time::Duration;
+
+use shardwright_topology::{NodeId, Slot, SlotSet};
+use tokio::sync::Mutex;
+
+use crate::{Client, Credentials, Endpoint, Error};
+
+mod bursts;
+mod ends;
+mod key_wise;
+mod native;
+
+pub use key_wise::key_wise;
+pub use native::native;
+
+/// The two ends of a move, and everyone who must hear of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// The primary that gives.
+    pub source: &'a Client,
+    /// Another connection to it, by which the next keys are read while others move. It may be
+    /// the same one: then bursts seem longer than they are.
+    pub reader: &'a Client,
+    /// Its id.
+    pub from: NodeId,
+    /// The primary that takes.
+    pub target: &'a Client,
+    /// Its id.
+    pub to: NodeId,
+    /// Where the *source* reaches the target.
+    pub target_at: &'a Endpoint,
+    /// Whom the source logs in as at the target.
+    pub credentials: Option<&'a Credentials>,
+    /// The other primaries of the cluster.
+    pub others: &'a [Client],
+    /// One lock for all pairs of a cluster. A receiver takes a new, greatest config epoch with
+    /// its slots; two that do so at once could take the same one.
+    pub finishing: &'a Mutex<()>,
+}
+
+/// One stretch of time in which the source did nothing but move keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// How many keys it was about.
+    pub keys: u64,
+    /// How many bytes of memory they took at the source.
+    pub bytes: u64,
+    /// From sending the commands to the last reply: other clients waited no longer than this.
+    pub took: Duration,
+}
+
+/// How much the next burst may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// At most so many keys; one is always moved.
+    pub keys: u32,
+    /// At most so many bytes of memory; a key that is greater goes alone.
+    pub bytes: u64,
+    /// How long to leave the source alone before.
+    pub pause: Duration,
+}
+
+/// Decides how much goes next. Any closure of this form is one.
+pub trait Pace {
+    /// What the next burst may move, after this last one.
+    fn next(&mut self, last: Option<&Burst>) -> Allowance;
+}
+
+impl<F: FnMut(Option<&Burst>) -> Allowance> Pace for F {
+    fn next(&mut self, last: Option<&Burst>) -> Allowance {
+        self(last)
+    }
+}
+
+/// What has been moved so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// The slots that belong to the target now.
+    pub slots: SlotSet,
+    /// Keys that are at the target, also those of slots that are still open.
+    pub keys: u64,
+    /// The bytes of memory that they took at the source; 0 where the engine moved them itself.
+    pub bytes: u64,
+}
+
+/// What came of a move. What was moved stays moved, however it ended.
+#[derive(Debug)]
+#[must_use = "a move may have failed, or have left slots open"]
+pub struct Outcome {
+    /// What was moved.
+    pub moved: Moved,
+    /// Slots that may still be open. Some of their keys may be at either end; none is lost.
+    pub left_open: SlotSet,
+    /// Other primaries that could not be told, by what they said: gossip tells them later.
+    pub untold: Vec<Error>,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Outcome {
+    fn begin() -> Self {
+        Self {
+            moved: Moved::default(),
+            left_open: SlotSet::empty(),
+            untold: Vec::new(),
+            end: End::Done,
+        }
+    }
+
+    fn leave_open(&mut self, slots: &[Slot]) {
+        self.left_open = self.left_open.union(&slots.iter().copied().collect());
+    }
+
+    fn own(&mut self, slots: &[Slot]) {
+        self.moved.slots = self.moved.slots.union(&slots.iter().copied().collect());
+    }
+}
+
+/// How a move ended.
+#[derive(Debug)]
+pub enum End {
+    /// All slots belong to the target.
+    Done,
+    /// The caller asked it to stop.
+    Stopped,
+    /// It could not go on.
+    Failed(MoveError),
+}
+
+/// Why a move could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    /// A call to one of the ends failed.
+    #[error(transparent)]
+    Node(#[from] Error),
+    /// The server is not the node that was to be there, or does not own the slot.
+    #[error("{at} does not own slot {slot} as node {}; look at the cluster again", node.short())]
+    NotOwner {
+        /// The server.
+        at: Endpoint,
+        /// The node that it was taken for.
+        node: NodeId,
+        /// The slot.
+        slot: Slot,
+    },
+    /// The slot is half moved already, or the target holds keys of it. Nothing was changed.
+    #[error("slot {slot} cannot be moved, for {at} {why}; close the slot first")]
+    NotClean {
+        /// The slot.
+        slot: Slot,
+        /// The server.
+        at: Endpoint,
+        /// What is there.
+        why: Unclean,
+    },
+    /// One end has not heard of the other yet. The slots were closed again.
+    #[error("{at} does not know node {} yet; wait until all views agree", node.short())]
+    Stranger {
+        /// The server that was asked.
+        at: Endpoint,
+        /// Whom it does not know.
+        node: NodeId,
+    },
+    /// A key of the slot is at both ends, and it cannot be proved that the source's is the
+    /// newer one. Nothing was overwritten.
+    #[error(
+        "a key of slot {slot} is at both ends, and the source may have been failed over or started again since; look which value is the right one"
+    )]
+    BothSides {
+        /// The slot.
+        slot: Slot,
+    },
+    /// The target has no memory left. The keys that did not fit are still at the source.
+    #[error("{target} takes no more keys ({said}); give it more memory, then move on")]
+    TargetFull {
+        /// The target.
+        target: Endpoint,
+        /// Its words.
+        said: String,
+    },
+    /// The target does not let the source in, or not do it what it must.
+    #[error(
+        "{target} does not let the source move keys to it ({said}); the user needs `restore-asking` and `select` there"
+    )]
+    Denied {
+        /// The target.
+        target: Endpoint,
+        /// Its words.
+        said: String,
+    },
+    /// The target refused keys for another reason.
+    #[error("{target} refused keys: {said}")]
+    Refused {
+        /// The target.
+        target: Endpoint,
+        /// Its words.
+        said: String,
+    },
+    /// The source still holds keys of the slot after they were moved again and again.
+    #[error("{keys} keys of slot {slot} do not leave {at}; look at what writes them")]
+    Stuck {
+        /// The slot.
+        slot: Slot,
+        /// How many keys are left.
+        keys: u64,
+        /// The source.
+        at: Endpoint,
+    },
+    /// The engine's own move failed. The slots are where they were.
+    #[error("{at} could not move its slots: {said}")]
+    Job {
+        /// The source.
+        at: Endpoint,
+        /// Its words.
+        said: String,
+    },
+}
+
+/// What is wrong with a slot that was to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclean {
+    /// It is open there.
+    Open,
+    /// The target holds so many keys of it.
+    Holds(u64),
+}
+
+impl std::fmt::Display for Unclean {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open => f.write_str("shows it half moved"),
+            Self::Holds(keys) => write!(f, "holds {keys} keys of it already"),
+        }
+    }
+}

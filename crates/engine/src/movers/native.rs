@@ -1,0 +1,165 @@
+//! Slots move as a whole, by the engine's own doing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use shardwright_topology::{Slot, SlotSet};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{End, MoveError, Moved, Outcome, Pair, ends};
+use crate::{Error, MigrationState, SlotMigration, Way};
+
+/// How many slots one job moves at most: at its end they change their owner together, and a stop
+/// or a failure loses what the job has done.
+const JOB_SLOTS: usize = 1024;
+/// How many keys one job moves, unless it is one slot: a few seconds' work.
+const JOB_KEYS: u64 = 1_000_000;
+const POLL_EVERY: Duration = Duration::from_millis(25);
+/// A job that ended at the source has ended at the target too within milliseconds.
+const CONFIRM_MAX: Duration = Duration::from_secs(10);
+
+/// Moves the slots by `CLUSTER MIGRATESLOTS` (Valkey 9 and later), about a thousand at a time.
+///
+/// The source copies them in the background and holds writes back only at the very end, so
+/// there is no pace. Slots are never open: each job moves all of its slots or none. The source logs in
+/// at the target as its replication user (`masteruser`), which there needs the right to
+/// `cluster|syncslots` and to write, and the target needs memory for what comes.
+///
+/// `stop` is asked while a job runs, and cancels **every** move of slots that the source takes part
+/// in. `progress` is told after each job; [`Moved::bytes`] stays 0.
+///
+/// Where the reply to the start of a job is lost, the job may be running: it ends by itself.
+pub async fn native<S, F>(pair: &Pair<'_>, slots: &SlotSet, stop: &S, progress: &mut F) -> Outcome
+where
+    S: Fn() -> bool,
+    F: FnMut(&Moved),
+{
+    let mut out = Outcome::begin();
+    let all: Vec<Slot> = slots.slots().collect();
+    let mut rest = all.as_slice();
+    while !rest.is_empty() {
+        if stop() {
+            out.end = End::Stopped;
+            break;
+        }
+        match job(pair, rest, stop).await {
+            Ok(Ended::Done { slots, keys }) => {
+                let (done, after) = rest.split_at(slots);
+                out.own(done);
+                out.moved.keys += keys;
+                rest = after;
+                progress(&out.moved);
+            }
+            Ok(Ended::Cancelled) => {
+                out.end = End::Stopped;
+                break;
+            }
+            Err(error) => {
+                out.end = End::Failed(error);
+                break;
+            }
+        }
+    }
+    out
+}
+
+enum Ended {
+    Done { slots: usize, keys: u64 },
+    Cancelled,
+}
+
+/// Moves the first of these slots.
+async fn job<S: Fn() -> bool>(
+    pair: &Pair<'_>,
+    rest: &[Slot],
+    stop: &S,
+) -> Result<Ended, MoveError> {
+    let ahead = &rest[..rest.len().min(JOB_SLOTS)];
+    let source = ends::look_at_clean(pair, ahead).await?;
+    let mut keys = 0;
+    let mut count = 0;
+    for more in source.counts {
+        if count > 0 && keys + more > JOB_KEYS {
+            break;
+        }
+        keys += more;
+        count += 1;
+    }
+    let ahead = &ahead[..count];
+    let slots: SlotSet = ahead.iter().copied().collect();
+    let before = pair.source.slot_migrations().await?;
+    let before: BTreeSet<String> = before.into_iter().map(|job| job.name).collect();
+    pair.source.migrate_slots(&slots, pair.to).await?;
+    let ours = |job: &SlotMigration| {
+        job.way == Way::Export && job.slots == slots && !before.contains(&job.name)
+    };
+    let job = until_ended(pair, ours, stop).await?;
+    if is_targets(pair, ahead, job.as_ref()).await? {
+        return Ok(Ended::Done { slots: count, keys });
+    }
+    match job {
+        Some(job) if job.state == MigrationState::Cancelled && stop() => Ok(Ended::Cancelled),
+        Some(job) => Err(MoveError::Job {
+            at: pair.source.endpoint().clone(),
+            said: match job.state {
+                MigrationState::Cancelled => "somebody cancelled the move".to_owned(),
+                _ => job.message,
+            },
+        }),
+        None => Err(MoveError::Job {
+            at: pair.source.endpoint().clone(),
+            said: "it knows nothing of the move any more".to_owned(),
+        }),
+    }
+}
+
+/// Watches the job until its end, as the source sees it. None where the source forgot it.
+async fn until_ended<S: Fn() -> bool>(
+    pair: &Pair<'_>,
+    ours: impl Fn(&SlotMigration) -> bool,
+    stop: &S,
+) -> Result<Option<SlotMigration>, Error> {
+    let mut tick = interval(POLL_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut cancelled = false;
+    loop {
+        tick.tick().await;
+        if !cancelled && stop() {
+            pair.source.cancel_slot_migrations().await?;
+            cancelled = true;
+        }
+        let jobs = pair.source.slot_migrations().await?;
+        match jobs.into_iter().find(|job| ours(job)) {
+            Some(job) if matches!(job.state, MigrationState::Running(_)) => {}
+            ended => return Ok(ended),
+        }
+    }
+}
+
+/// Whether the target has taken the slots. It decides that alone at the end: a source that was
+/// told to cancel just then says *cancelled* while the slots are the target's.
+async fn is_targets(
+    pair: &Pair<'_>,
+    slots: &[Slot],
+    job: Option<&SlotMigration>,
+) -> Result<bool, Error> {
+    let mut tick = interval(POLL_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let begun = Instant::now();
+    let succeeded = job.is_some_and(|job| job.state == MigrationState::Success);
+    loop {
+        tick.tick().await;
+        let now = ends::look(pair.target, slots).await?;
+        if slots.iter().all(|slot| now.owns(pair.to, *slot)) {
+            return Ok(true);
+        }
+        let jobs = pair.target.slot_migrations().await?;
+        let running = jobs.iter().any(|other| {
+            job.is_some_and(|job| job.name == other.name)
+                && matches!(other.state, MigrationState::Running(_))
+        });
+        if !(running || succeeded) || begun.elapsed() > CONFIRM_MAX {
+            return Ok(false);
+        }
+    }
+}

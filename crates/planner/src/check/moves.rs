@@ -1,0 +1,100 @@
+//! What the linter asks of slots that move.
+
+use shardwright_topology::{NodeId, NodeView, Role, SlotSet};
+
+use super::{Lint, ViolationKind};
+use crate::{Action, Authority, Plan, Shape, Standing};
+
+/// The nodes from which slots move, and those to which.
+pub(super) fn ends(plan: &Plan) -> Vec<(NodeId, NodeId)> {
+    let ends = |action: &Action| match action {
+        Action::MoveSlots { from, to, .. } => Some((*from, to.node())),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(|s| ends(&s.action)).collect()
+}
+
+impl Lint<'_> {
+    /// Slots move only while every slot has an owner that was heard, none is open, and nothing else is done; from whom
+    /// all say that he owns them, to a primary of ours that does not itself give any away.
+    pub(super) fn moves(&mut self, i: usize, from: NodeId, to: NodeId, slots: &SlotSet) {
+        if !self.all_say_owner(from, slots) {
+            let slots = slots.clone();
+            self.fatal(i, ViolationKind::MovesUnowned { from, slots });
+        }
+        let twice = self.given.intersection(slots);
+        if !twice.is_empty() {
+            self.fatal(i, ViolationKind::SlotsTwice { slots: twice });
+        }
+        self.given = self.given.union(slots);
+        let open = |v: &NodeView| v.own().is_none_or(|own| !own.open.is_empty());
+        let voters_heard = self.o.voters().all(|m| self.o.view_of(m.id).is_some());
+        let unsafe_now = self.o.views().any(|(_, v)| open(v)) || !voters_heard;
+        if unsafe_now || !self.all_owned() || !self.o.contested().is_empty() || self.others_act {
+            self.fatal(i, ViolationKind::MovesInDisorder);
+        }
+        let both = self.ends.iter().any(|(giver, _)| *giver == to);
+        if both || !self.may_receive(to) {
+            self.fatal(i, ViolationKind::MovesToUnfit { node: to });
+        }
+    }
+
+    /// Whether a replica may become a new node, so that it can be the head of a shard: shards are missing, and its own
+    /// keeps the replicas that it should have. One at a time.
+    pub(super) fn may_be_freed(&self, node: NodeId) -> bool {
+        let (Some((servers, replicas)), Some(primary)) = (self.wanted(), self.copies(node)) else {
+            return false;
+        };
+        let others = self.o.views().filter(|(s, v)| {
+            let stays = u64::from(s.place.leave_rank) < servers;
+            v.id != node && stays && self.copies(v.id) == Some(primary)
+        });
+        let kept = others.count() >= usize::from(replicas);
+        let shards = u64::try_from(self.o.voters().count()).unwrap_or(u64::MAX);
+        let fewer = shards * (1 + u64::from(replicas)) < servers;
+        kept && fewer && self.alone && self.all_owned()
+    }
+
+    /// Whether the node itself, the merge, and everyone who lists it say that these slots are its own.
+    fn all_say_owner(&self, node: NodeId, slots: &SlotSet) -> bool {
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        let claims = own.is_some_and(|own| {
+            own.role == Role::Primary && slots.difference(&own.slots).is_empty()
+        });
+        let wins = slots.slots().all(|s| self.o.owner(s) == Some(node));
+        let listed = self
+            .o
+            .beliefs(node)
+            .all(|(_, row)| slots.difference(&row.slots).is_empty());
+        claims && wins && listed
+    }
+
+    /// Whether a node is a primary of the cluster, with the replicas that it should have. One whose server is too many
+    /// only if it has slots already, which it hands over with the rest.
+    fn may_receive(&self, node: NodeId) -> bool {
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        let (Some(own), Some(server)) = (own, self.o.server_of(node)) else {
+            return false;
+        };
+        let member = self.standings.get(&server.name) == Some(&Standing::Member);
+        let goes = self.wanted().is_some_and(|(wanted, _)| {
+            let many = u64::try_from(self.o.servers().len()).unwrap_or(u64::MAX) > wanted;
+            many && u64::from(server.place.leave_rank) >= wanted
+        });
+        let want = match (self.d.authority, self.d.shape) {
+            (
+                Authority::Managed,
+                Shape::Declared {
+                    replicas_per_shard, ..
+                },
+            ) => usize::from(replicas_per_shard),
+            (Authority::Managed | Authority::Guest, Shape::Declared { .. } | Shape::AsFound) => 0,
+        };
+        let copies = self
+            .o
+            .views()
+            .filter(|(_, v)| self.copies(v.id) == Some(node));
+        let role = own.role == Role::Primary && !server.leaving;
+        role && member && copies.count() >= want && (!goes || !own.slots.is_empty())
+    }
+}

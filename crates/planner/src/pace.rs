@@ -1,0 +1,181 @@
+//! How much moves next: bursts that keep a server busy no longer than its clients may wait.
+
+use std::time::Duration;
+
+/// What moving slots may cost the clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// How long one burst may keep the source from its clients. 1 ms or more makes sense; a single key that takes
+    /// longer than that still has to move.
+    pub pause_max: Duration,
+    /// How many bytes of memory one source gives away in a second at most. `None`: as many as it can.
+    pub bandwidth_bytes_max: Option<u64>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            pause_max: Duration::from_millis(10),
+            bandwidth_bytes_max: None,
+        }
+    }
+}
+
+/// What the next burst may move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Batch {
+    /// How many keys at most.
+    pub keys_max: u32,
+    /// How many bytes of memory at most. A key that is greater goes alone.
+    pub bytes_max: u64,
+    /// How long to leave the source alone before.
+    pub rest: Duration,
+}
+
+/// How a burst went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Went {
+    /// How many keys moved.
+    pub keys: u64,
+    /// How many bytes of memory they took.
+    pub bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The first burst, of which nothing is known yet.
+const FIRST_KEYS: u32 = 32;
+const FIRST_BYTES: u64 = 64 * 1024;
+/// Bounds on what one burst moves, whatever its speed.
+const KEYS_MAX: u32 = 8_192;
+const BYTES_MIN: u64 = 4 * 1024;
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A burst aims at so much of what it may take, in percent: times vary.
+const AIM_PERCENT: u32 = 70;
+/// Between two bursts the source is its clients' for so much of the burst's time, in percent: those that waited are
+/// all served then.
+const REST_PERCENT: u32 = 50;
+
+/// The next burst, after the last one and how it went; the first for `None`.
+///
+/// It is as much as the last burst's speed moves in the time allowed, at most twice and at least a quarter of what the
+/// last was allowed.
+pub fn next_batch(last: Option<(Batch, Went)>, budget: &Budget) -> Batch {
+    let Some((allowed, went)) = last else {
+        return Batch {
+            keys_max: FIRST_KEYS,
+            bytes_max: FIRST_BYTES,
+            rest: Duration::ZERO,
+        };
+    };
+    let aim = budget.pause_max * AIM_PERCENT / 100;
+    let took_us = u64::try_from(went.took.as_micros())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let aim_us = u64::try_from(aim.as_micros()).unwrap_or(u64::MAX).max(1);
+    // What this speed would move in the time that is aimed at.
+    let reach = |moved: u64| {
+        let moved = u128::from(moved) * u128::from(aim_us) / u128::from(took_us);
+        u64::try_from(moved).unwrap_or(u64::MAX)
+    };
+    let within = |reach: u64, allowed: u64| reach.clamp(allowed / 4, allowed.saturating_mul(2));
+    let keys = within(reach(went.keys), u64::from(allowed.keys_max)).clamp(1, u64::from(KEYS_MAX));
+    let bytes = within(reach(went.bytes), allowed.bytes_max).clamp(BYTES_MIN, BYTES_MAX);
+    Batch {
+        keys_max: u32::try_from(keys).unwrap_or(KEYS_MAX),
+        bytes_max: bytes,
+        rest: rest(&went, budget),
+    }
+}
+
+fn rest(went: &Went, budget: &Budget) -> Duration {
+    let turn = went.took.min(budget.pause_max) * REST_PERCENT / 100;
+    let Some(per_second) = budget.bandwidth_bytes_max else {
+        return turn;
+    };
+    let due_us = u128::from(went.bytes) * 1_000_000 / u128::from(per_second.max(1));
+    let due = Duration::from_micros(u64::try_from(due_us).unwrap_or(u64::MAX));
+    turn.max(due.saturating_sub(went.took))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn budget(pause_ms: u32) -> Budget {
+        Budget {
+            pause_max: MS * pause_ms,
+            bandwidth_bytes_max: None,
+        }
+    }
+
+    /// Bursts against a source of this speed; the longest, and the last.
+    fn play(budget: &Budget, us_per_key: u64, bytes_per_key: u64) -> (Duration, Batch) {
+        let (mut last, mut longest) = (None, Duration::ZERO);
+        for _ in 0..50 {
+            let batch = next_batch(last, budget);
+            let keys = u64::from(batch.keys_max)
+                .min(batch.bytes_max / bytes_per_key)
+                .max(1);
+            let took = Duration::from_micros(keys * us_per_key);
+            longest = longest.max(took);
+            let went = Went {
+                keys,
+                bytes: keys * bytes_per_key,
+                took,
+            };
+            last = Some((batch, went));
+        }
+        (longest, last.expect("it was played").0)
+    }
+
+    #[test]
+    fn bursts_grow_to_the_time_allowed_and_not_beyond() {
+        for (pause_ms, us, bytes) in [(10, 14, 150), (10, 60, 10_000), (5, 14, 150), (1, 14, 150)] {
+            let (longest, last) = play(&budget(pause_ms), us, bytes);
+            assert!(longest <= MS * pause_ms, "{pause_ms} {us}: {longest:?}");
+            let keys = u64::from(last.keys_max).min(last.bytes_max / bytes).max(1);
+            let took = Duration::from_micros(keys * us);
+            assert!(took >= MS * pause_ms / 2, "{pause_ms} {us}: {took:?}");
+        }
+    }
+
+    #[test]
+    fn a_slow_burst_makes_the_next_smaller() {
+        let allowed = Batch {
+            keys_max: 1_000,
+            bytes_max: 1 << 20,
+            rest: Duration::ZERO,
+        };
+        let went = Went {
+            keys: 1_000,
+            bytes: 1 << 20,
+            took: MS * 20,
+        };
+        let next = next_batch(Some((allowed, went)), &budget(10));
+        assert_eq!((next.keys_max, next.bytes_max), (350, 367_001));
+        // However slow, by no more than to a quarter: one outlier says little.
+        let went = Went {
+            took: MS * 500,
+            ..went
+        };
+        assert_eq!(next_batch(Some((allowed, went)), &budget(10)).keys_max, 250);
+    }
+
+    #[test]
+    fn bandwidth_is_kept_by_resting() {
+        let budget = Budget {
+            bandwidth_bytes_max: Some(1_000_000),
+            ..budget(10)
+        };
+        let allowed = next_batch(None, &budget);
+        let went = Went {
+            keys: 10,
+            bytes: 100_000,
+            took: MS * 4,
+        };
+        assert_eq!(next_batch(Some((allowed, went)), &budget).rest, MS * 96);
+    }
+}

@@ -1,0 +1,191 @@
+//! Slots move: to new shards, off shards that are too many, to where a person wants them, and for evenness.
+//!
+//! Nothing is remembered between two plans: each asks anew what still has to move. So a move may be broken off
+//! anywhere, and what is declared or asked for may change meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shardwright_topology::{NodeId, Role, SlotSet};
+
+use crate::balance::{Owned, Transfer, drain, even, last, wanting};
+use crate::draft::Draft;
+use crate::evidence::{LiveAt, Unburdened};
+use crate::rules::leave::before_reset;
+use crate::safety::{NoMove, why_no_memory, why_no_moves, why_not_between, why_replicas_lack};
+use crate::shape::ours_to_reshape;
+use crate::{Action, Precondition, Reason, Waiting};
+
+/// A cluster needs a majority of its primaries: with fewer than three, the loss of one is the loss of all.
+const PRIMARIES_MIN: usize = 3;
+
+/// Makes the shards those that are declared, each with as many slots as the others.
+pub(crate) fn fit(p: &mut Draft<'_>) {
+    if ours_to_reshape(p.d, p.o).is_none() {
+        return;
+    }
+    if let Some((have, want)) = p.reshaping.missing {
+        p.wait(Waiting::NodesMissing { have, want });
+        return;
+    }
+    if let Some(node) = p.reshaping.frees {
+        return free(p, node);
+    }
+    let owned = owned(p);
+    if owned.is_empty() || !p.o.uncovered().is_empty() {
+        return;
+    }
+    let heads = &p.reshaping.heads;
+    let stay: BTreeSet<NodeId> = owned
+        .keys()
+        .filter(|id| !p.reshaping.drains.contains(id))
+        .chain(heads)
+        .copied()
+        .collect();
+    let because = |p: &Draft<'_>, t: &Transfer| {
+        if p.reshaping.heads.contains(&t.to) {
+            Reason::NewShard
+        } else if p.reshaping.drains.contains(&t.from) {
+            Reason::Drain
+        } else {
+            Reason::Uneven
+        }
+    };
+    let transfers =
+        around(p, &owned, &stay).unwrap_or_else(|| even(&owned, &stay, &BTreeMap::new()));
+    take(p, &transfers, because);
+}
+
+/// Where a shard that goes has the replica that one which stays lacks, it gives its slots to the others first: then that
+/// replica is free, and all become even again. Nothing else would end that.
+fn around(p: &Draft<'_>, owned: &Owned, stay: &BTreeSet<NodeId>) -> Option<Vec<Transfer>> {
+    let drains = &p.reshaping.drains;
+    let ready = |id: &&NodeId| why_replicas_lack(p.d, p.o, **id).is_none();
+    let can: BTreeSet<NodeId> = stay.iter().filter(ready).copied().collect();
+    let some_lack = can.len() < stay.len() && !can.is_empty();
+    (some_lack && !drains.is_empty()).then(|| drain(owned, drains, &can))
+}
+
+/// Makes a replica that its shard does not need a new node: only such can become the head of a shard.
+fn free(p: &mut Draft<'_>, replica: NodeId) {
+    let left = why_no_moves(p.d, p.o);
+    if !left.is_empty() || !p.steps.is_empty() {
+        return p.wait(Waiting::Moves {
+            slots_left: 0,
+            why: [vec![NoMove::NotItsTurn], left].concat(),
+        });
+    }
+    if let Some(node) = Unburdened::prove(p.o, replica) {
+        let requires = before_reset(p.o, replica);
+        p.act_if(Action::Reset { node }, Reason::NewShard, requires);
+    }
+}
+
+/// Lets these slots belong to these nodes, as a person asked.
+pub(crate) fn assign(p: &mut Draft<'_>, goal: &[(NodeId, SlotSet)]) {
+    let mut given = SlotSet::empty();
+    let mut transfers = Vec::new();
+    for (node, slots) in goal {
+        let twice = given.intersection(slots);
+        given = given.union(slots);
+        let primary = |role| role == Role::Primary;
+        if !twice.is_empty() {
+            return refuse(p, format!("slots {twice} are to go to two nodes"));
+        }
+        if !p.o.member(*node).is_some_and(|m| primary(m.role)) {
+            return refuse(p, format!("{} is no primary of this cluster", node.short()));
+        }
+        let from = wanting(slots, *node, |slot| p.o.owner(slot));
+        transfers.extend(from.into_iter().map(|(from, slots)| Transfer {
+            from,
+            to: *node,
+            slots,
+        }));
+    }
+    take(p, &transfers, |_, _| Reason::Asked);
+}
+
+/// Divides the slots of one that was asked to leave among the other primaries that own some.
+pub(crate) fn drain_one(p: &mut Draft<'_>, node: NodeId) {
+    let owned = owned(p);
+    let stay: BTreeSet<NodeId> = owned.keys().copied().filter(|id| *id != node).collect();
+    if stay.len() < PRIMARIES_MIN {
+        let left = stay.len();
+        let why = format!(
+            "{} can't leave: {left} primaries with slots would be left, and a cluster needs {PRIMARIES_MIN}",
+            node.short()
+        );
+        return refuse(p, why);
+    }
+    let transfers = drain(&owned, &BTreeSet::from([node]), &stay);
+    take(p, &transfers, |_, _| Reason::Drain);
+}
+
+fn owned(p: &Draft<'_>) -> Owned {
+    p.o.voters().map(|m| (m.id, m.slots.clone())).collect()
+}
+
+/// Moves the first part of each transfer that nothing speaks against, when there is nothing more urgent to do; and says
+/// how much is left, and why it waits.
+fn take(
+    p: &mut Draft<'_>,
+    transfers: &[Transfer],
+    because: impl Fn(&Draft<'_>, &Transfer) -> Reason,
+) {
+    if transfers.is_empty() {
+        return;
+    }
+    let mut why: BTreeSet<NoMove> = why_no_moves(p.d, p.o).into_iter().collect();
+    if !p.steps.is_empty() {
+        why.insert(NoMove::NotItsTurn);
+    }
+    let blocked = !why.is_empty();
+    let mut coming: BTreeMap<NodeId, Vec<(NodeId, u16)>> = BTreeMap::new();
+    for t in transfers {
+        let from = (t.from, t.slots.count());
+        coming.entry(t.to).or_default().push(from);
+    }
+    let full: BTreeMap<NodeId, NoMove> = coming
+        .iter()
+        .filter_map(|(to, coming)| Some((*to, why_no_memory(p.d, p.o, *to, coming)?)))
+        .collect();
+    let mut moving: Vec<&Transfer> = Vec::new();
+    for t in transfers {
+        let mut against = why_not_between(p.d, p.o, t.from, t.to, &t.slots);
+        against.extend(full.get(&t.to).cloned());
+        // Whoever takes slots raises its epoch: it gives none away before that is known to all.
+        let turns = |m: &&Transfer| m.from == t.to || m.to == t.from;
+        if against.is_empty() && !blocked && !moving.iter().any(turns) {
+            moving.push(t);
+        }
+        why.extend(against);
+    }
+    for t in moving {
+        let because = because(p, t);
+        let part = last(&t.slots, p.l.slots_per_step_max.max(1));
+        move_slots(p, t.from, t.to, part, because);
+    }
+    let left: u32 = transfers.iter().map(|t| u32::from(t.slots.count())).sum();
+    p.wait(Waiting::Moves {
+        slots_left: left,
+        why: why.into_iter().collect(),
+    });
+}
+
+fn move_slots(p: &mut Draft<'_>, from: NodeId, to: NodeId, slots: SlotSet, because: Reason) {
+    let Some(to) = LiveAt::prove(p.o, to) else {
+        return;
+    };
+    let requires = vec![
+        Precondition::OwnsSlots { node: from },
+        Precondition::IsPrimary { node: to.node() },
+        Precondition::LivesAt {
+            node: to.node(),
+            address: to.address().clone(),
+        },
+    ];
+    p.act_if(Action::MoveSlots { from, to, slots }, because, requires);
+}
+
+fn refuse(p: &mut Draft<'_>, why: String) {
+    p.wait(Waiting::Request { why: vec![why] });
+}

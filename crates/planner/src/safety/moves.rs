@@ -1,0 +1,295 @@
+//! Why slots do not move just now.
+
+use std::fmt;
+
+use shardwright_topology::{Dissent, NodeId, Observed, Role, ServerName, Slot, SlotSet, Source};
+
+use super::in_sync;
+use crate::{Authority, Desired, Shape};
+
+/// Why slots are not moved from one primary to another.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NoMove {
+    /// Something more urgent is done first.
+    NotItsTurn,
+    /// Not every slot has one owner that was heard.
+    SlotsUnserved,
+    /// Two nodes claim these slots.
+    Contested {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// A slot is half moved already: that ends first.
+    SlotOpen {
+        /// The slot.
+        slot: Slot,
+        /// At which node.
+        node: NodeId,
+    },
+    /// Not everyone agrees on who owns what.
+    ViewsDiffer {
+        /// Whose view it is.
+        speaker: NodeId,
+        /// Whose slots or epoch it has wrong.
+        about: NodeId,
+    },
+    /// A server was not heard: healing comes first.
+    Unheard {
+        /// Which.
+        server: ServerName,
+    },
+    /// A replica has no full copy, or no link to its primary: that comes first.
+    NotInSync {
+        /// Which.
+        node: NodeId,
+    },
+    /// The node that has the slots, or is to get them, was not heard.
+    EndUnheard {
+        /// Which.
+        node: NodeId,
+    },
+    /// The source does not say that it owns the slots.
+    NotTheOwner {
+        /// The source.
+        node: NodeId,
+    },
+    /// The target is no primary.
+    NotAPrimary {
+        /// The target.
+        node: NodeId,
+    },
+    /// The target does not serve yet: clients would be sent to a node that refuses them.
+    NotServing {
+        /// The target.
+        node: NodeId,
+    },
+    /// The target's shard has too few replicas in sync: what moves there would be less safe than it was.
+    ReplicasLack {
+        /// The target.
+        primary: NodeId,
+        /// How many are in sync.
+        have: u16,
+        /// How many there should be.
+        want: u16,
+    },
+    /// The server of the source or the target was told to end.
+    Leaving {
+        /// Which.
+        server: ServerName,
+    },
+    /// The target would exceed its memory limit. In bytes.
+    Memory {
+        /// The target.
+        node: NodeId,
+        /// What it uses.
+        used: u64,
+        /// What would come, by the source's use and its part of its slots.
+        moves: u64,
+        /// Its limit.
+        limit: u64,
+    },
+}
+
+impl NoMove {
+    /// Whether this ends only when a person does something.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Memory { .. } => true,
+            Self::NotItsTurn
+            | Self::SlotsUnserved
+            | Self::Contested { .. }
+            | Self::SlotOpen { .. }
+            | Self::ViewsDiffer { .. }
+            | Self::Unheard { .. }
+            | Self::NotInSync { .. }
+            | Self::EndUnheard { .. }
+            | Self::NotTheOwner { .. }
+            | Self::NotAPrimary { .. }
+            | Self::NotServing { .. }
+            | Self::ReplicasLack { .. }
+            | Self::Leaving { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for NoMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotItsTurn => f.write_str("something else is done first"),
+            Self::SlotsUnserved => f.write_str("not every slot is served"),
+            Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
+            Self::SlotOpen { slot, node } => write!(f, "slot {slot} is open at {node:?}"),
+            Self::ViewsDiffer { speaker, about } => {
+                write!(f, "{speaker:?} has no news yet of what {about:?} owns")
+            }
+            Self::Unheard { server } => write!(f, "{server} is not heard"),
+            Self::NotInSync { node } => write!(f, "replica {node:?} is not in sync"),
+            Self::EndUnheard { node } => write!(f, "{node:?} is not heard"),
+            Self::NotTheOwner { node } => write!(f, "{node:?} does not own all of these slots"),
+            Self::NotAPrimary { node } => write!(f, "{node:?} is not a primary"),
+            Self::NotServing { node } => write!(f, "{node:?} does not serve yet"),
+            Self::ReplicasLack {
+                primary,
+                have,
+                want,
+            } => write!(f, "{have} of {want} replicas of {primary:?} are in sync"),
+            Self::Leaving { server } => write!(f, "{server} is being stopped"),
+            Self::Memory {
+                node,
+                used,
+                moves,
+                limit,
+            } => write!(
+                f,
+                "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
+            ),
+        }
+    }
+}
+
+/// Every reason not to move these slots from one primary to another now.
+pub fn why_not_move(
+    d: &Desired,
+    o: &Observed,
+    from: NodeId,
+    to: NodeId,
+    slots: &SlotSet,
+) -> Vec<NoMove> {
+    let mut why = why_no_moves(d, o);
+    why.extend(why_not_between(d, o, from, to, slots));
+    why.extend(why_no_memory(d, o, to, &[(from, slots.count())]));
+    why
+}
+
+/// The reasons against any move at all, the first of each kind.
+pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
+    let mut why = Vec::new();
+    if !super::all_served(o) {
+        why.push(NoMove::SlotsUnserved);
+    }
+    if !o.contested().is_empty() {
+        let slots = o.contested().clone();
+        why.push(NoMove::Contested { slots });
+    }
+    let open = |v: &shardwright_topology::NodeView| {
+        let slot = v.own()?.open.first()?.slot();
+        Some(NoMove::SlotOpen { slot, node: v.id })
+    };
+    why.extend(o.views().find_map(|(_, v)| open(v)));
+    let differs = o.disagreements().iter();
+    let mut differs = differs.filter(|g| g.dissent == Dissent::Slots);
+    why.extend(differs.next().map(|g| NoMove::ViewsDiffer {
+        speaker: g.speaker,
+        about: g.about,
+    }));
+    if d.authority == Authority::Managed {
+        let mut silent = o.servers().values().filter(|s| s.view.known().is_none());
+        why.extend(silent.next().map(|s| NoMove::Unheard {
+            server: s.name.clone(),
+        }));
+        let mut behind = o.views().filter(|(_, v)| !in_sync(v));
+        why.extend(behind.next().map(|(_, v)| NoMove::NotInSync { node: v.id }));
+    }
+    why
+}
+
+/// The reasons against a move between these two.
+pub(crate) fn why_not_between(
+    d: &Desired,
+    o: &Observed,
+    from: NodeId,
+    to: NodeId,
+    slots: &SlotSet,
+) -> Vec<NoMove> {
+    let mut why = Vec::new();
+    for node in [from, to] {
+        match o.view_of(node) {
+            None => why.push(NoMove::EndUnheard { node }),
+            Some(view) if node == to => {
+                if !view.cluster.state_ok {
+                    why.push(NoMove::NotServing { node });
+                }
+                why.extend(epoch_unknown(o, view));
+            }
+            Some(view) => {
+                let claims = view.own().map(|own| &own.slots);
+                let owns = claims.is_some_and(|own| slots.difference(own).is_empty());
+                if !owns || slots.slots().any(|s| o.owner(s) != Some(from)) {
+                    why.push(NoMove::NotTheOwner { node });
+                }
+            }
+        }
+        if let Some(server) = o.server_of(node).filter(|s| s.leaving) {
+            let server = server.name.clone();
+            why.push(NoMove::Leaving { server });
+        }
+    }
+    let primary = o.member(to).is_some_and(|m| m.role == Role::Primary);
+    if !primary || from == to {
+        why.push(NoMove::NotAPrimary { node: to });
+    } else {
+        why.extend(why_replicas_lack(d, o, to));
+    }
+    why
+}
+
+/// The target takes an epoch of its own choice: it must know those of all primaries, or its claim may be less than
+/// theirs.
+fn epoch_unknown(o: &Observed, view: &shardwright_topology::NodeView) -> Option<NoMove> {
+    let known = |id| view.rows.get(id).map(|row| row.epoch);
+    let mut heard = o.voters().filter(|m| m.source == Source::Itself);
+    let about = heard.find(|m| known(m.id).is_none_or(|epoch| epoch < m.epoch))?;
+    Some(NoMove::ViewsDiffer {
+        speaker: view.id,
+        about: about.id,
+    })
+}
+
+/// Whether a shard of ours has too few replicas in sync to be given slots.
+pub(crate) fn why_replicas_lack(d: &Desired, o: &Observed, primary: NodeId) -> Option<NoMove> {
+    let (
+        Authority::Managed,
+        Shape::Declared {
+            replicas_per_shard: want,
+            ..
+        },
+    ) = (d.authority, d.shape)
+    else {
+        return None;
+    };
+    let copies = |id| o.view_of(id).is_some_and(in_sync);
+    let have = o.replicas_of(primary).filter(|m| copies(m.id)).count();
+    let have = u16::try_from(have).unwrap_or(u16::MAX);
+    (have < want).then_some(NoMove::ReplicasLack {
+        primary,
+        have,
+        want,
+    })
+}
+
+/// Whether a target has no memory for all that is to come, as far as the figures are known. A source's memory is taken
+/// to be spread evenly over its slots.
+pub(crate) fn why_no_memory(
+    d: &Desired,
+    o: &Observed,
+    to: NodeId,
+    coming: &[(NodeId, u16)],
+) -> Option<NoMove> {
+    let used = |id| o.view_of(id).and_then(|v| v.server.used_memory_bytes);
+    let target = &o.view_of(to)?.server;
+    let limit = target.maxmemory_bytes.filter(|limit| *limit > 0)?;
+    let used_there = target.used_memory_bytes?;
+    let part = |(from, slots): &(NodeId, u16)| {
+        let owned = o.member(*from).map_or(0, |m| m.slots.count());
+        let part = u128::from(used(*from)?) * u128::from(*slots) / u128::from(owned.max(1));
+        u64::try_from(part).ok()
+    };
+    let moves = coming.iter().filter_map(part).fold(0, u64::saturating_add);
+    let exceeds = used_there.saturating_add(moves) > limit && !d.consent.force_memory;
+    exceeds.then_some(NoMove::Memory {
+        node: to,
+        used: used_there,
+        moves,
+        limit,
+    })
+}

@@ -1,0 +1,135 @@
+//! Slots that move, held against worlds in which they must not.
+
+use shardwright_planner::evidence::{LiveAt, Unburdened};
+use shardwright_planner::{Action, Desired, ViolationKind};
+use shardwright_topology::{OpenSlot, SlotSet};
+
+use super::{finds, found, healthy, passes};
+use crate::world::{World, id, slot, slots, three};
+
+fn moving(w: &World, from: &str, to: &str, slots: SlotSet) -> Action {
+    Action::MoveSlots {
+        from: id(from),
+        to: LiveAt::prove(&w.observe(), id(to)).expect("it lives in that world"),
+        slots,
+    }
+}
+
+fn some() -> Vec<Action> {
+    vec![moving(&healthy(), "a", "b", slots(0, 99))]
+}
+
+fn unfit(node: &str) -> ViolationKind {
+    ViolationKind::MovesToUnfit { node: id(node) }
+}
+
+#[test]
+fn moves_unowned() {
+    passes(some(), &three(), &healthy());
+    passes(some(), &Desired::guest(), &healthy());
+    let kind = |slots: SlotSet| ViolationKind::MovesUnowned {
+        from: id("a"),
+        slots,
+    };
+    let more = slots(5_400, 5_500);
+    let too_many = vec![moving(&healthy(), "a", "b", more.clone())];
+    finds(too_many, &three(), &healthy(), kind(more));
+    let mut differs = healthy();
+    differs.believes("c1", "a", |row| row.slots = slots(50, 5_460));
+    finds(some(), &three(), &differs, kind(slots(0, 99)));
+    let twice = vec![
+        moving(&healthy(), "a", "b", slots(0, 99)),
+        moving(&healthy(), "a", "c", slots(99, 120)),
+    ];
+    let slots = slots(99, 99);
+    finds(
+        twice,
+        &three(),
+        &healthy(),
+        ViolationKind::SlotsTwice { slots },
+    );
+}
+
+#[test]
+fn moves_in_disorder() {
+    let mut open = healthy();
+    open.node("c").open = vec![OpenSlot::Migrating {
+        slot: slot(12_000),
+        to: id("a"),
+    }];
+    finds(some(), &three(), &open, ViolationKind::MovesInDisorder);
+    let mut silent = healthy();
+    silent.hush("c");
+    finds(some(), &three(), &silent, ViolationKind::MovesInDisorder);
+    let mut bare = healthy();
+    bare.node("c").slots = slots(11_000, 16_383);
+    finds(some(), &three(), &bare, ViolationKind::MovesInDisorder);
+    let mut beside = healthy();
+    beside.add("new").island = Some(0);
+    let node = Unburdened::prove(&beside.observe(), id("new")).expect("it is blank");
+    let primary = id("a");
+    let mut both = some();
+    both.push(Action::Replicate { node, primary });
+    finds(both, &three(), &beside, ViolationKind::MovesInDisorder);
+}
+
+#[test]
+fn moves_to_unfit() {
+    let mut lacks = healthy();
+    lacks.node("b1").syncing = true;
+    finds(some(), &three(), &lacks, unfit("b"));
+    passes(some(), &Desired::guest(), &lacks);
+    let mut leaving = healthy();
+    leaving.node("b").leaving = true;
+    finds(some(), &three(), &leaving, unfit("b"));
+    let w = healthy();
+    let replica = vec![moving(&w, "a", "b1", slots(0, 99))];
+    finds(replica, &Desired::guest(), &w, unfit("b1"));
+    let back = vec![
+        moving(&w, "a", "b", slots(0, 99)),
+        moving(&w, "b", "c", slots(6_000, 6_099)),
+    ];
+    finds(back, &three(), &w, unfit("b"));
+}
+
+#[test]
+fn moves_to_a_server_that_goes() {
+    let mut w = World::formed(4, 1);
+    w.add("e").island = Some(0);
+    w.add_replica("e1", "e");
+    for (node, rank) in w.nodes.iter_mut().zip(0..) {
+        node.place.leave_rank = rank;
+    }
+    let empty = vec![moving(&w, "a", "e", slots(0, 99))];
+    passes(empty.clone(), &Desired::managed(5, 1), &w);
+    finds(empty, &Desired::managed(4, 1), &w, unfit("e"));
+    // What has slots already hands them over with the rest.
+    let owner = vec![moving(&w, "a", "d", slots(0, 99))];
+    passes(owner, &three(), &w);
+}
+
+#[test]
+fn nothing_moves_to_where_nobody_was_heard() {
+    let mut silent = healthy();
+    silent.hush("b");
+    let node = id("b");
+    let kinds = found(some(), &three(), &silent.observe());
+    assert!(kinds.contains(&ViolationKind::MeetsUnproved { node }));
+    assert!(kinds.contains(&unfit("b")), "{kinds:?}");
+}
+
+#[test]
+fn resets_a_replica_that_its_shard_needs() {
+    let free = |w: &World| {
+        let node = Unburdened::prove(&w.observe(), id("a3")).expect("it is a replica");
+        vec![Action::Reset { node }]
+    };
+    let d = Desired::managed(4, 2);
+    let mut w = World::formed(3, 3);
+    passes(free(&w), &d, &w);
+    let node = id("a3");
+    let unasked = || ViolationKind::ResetsUnasked { node };
+    finds(free(&w), &Desired::managed(3, 2), &w, unasked());
+    w.node("a1").syncing = true;
+    finds(free(&w), &d, &w, unasked());
+}

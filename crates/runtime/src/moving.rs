@@ -1,0 +1,199 @@
+//! Moving slots: a step's share of it, by the engine's own move where it has one, else key by key.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex as Plain, PoisonError};
+use std::time::{Duration, Instant};
+
+use shardwright_engine::movers::{
+    Allowance, Burst, End, MoveError, Moved, Outcome, Pair, key_wise, native,
+};
+use shardwright_engine::{Client, Endpoint, Feature};
+use shardwright_planner::evidence::LiveAt;
+use shardwright_planner::{Batch, Budget, Went, next_batch};
+use shardwright_topology::{NodeId, Observed, SlotSet};
+use tokio::sync::Mutex;
+
+use crate::Links;
+use crate::execute::{StepError, client_of, place_of};
+
+/// How long one step moves keys before the cluster is looked at again.
+const SHARE: Duration = Duration::from_secs(2);
+
+/// What all moves of a keeper share.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    budget: Plain<Budget>,
+    /// Something happened: the moves stop soon, so that it is looked at.
+    hurried: AtomicBool,
+    /// Nothing more is to be moved.
+    halted: AtomicBool,
+    finishing: Mutex<()>,
+    /// Sources whose own move was refused: they are served key by key.
+    not_native: Plain<BTreeSet<NodeId>>,
+    total: Plain<Total>,
+}
+
+/// How much was moved by a keeper since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Slots that changed their owner.
+    pub slots: u64,
+    /// Keys that went with them.
+    pub keys: u64,
+    /// The memory that they took at their source, in bytes; without what the engine moved by itself.
+    pub bytes: u64,
+}
+
+impl Moves {
+    /// Begins a new batch of steps.
+    pub(crate) fn begin(&self) {
+        self.hurried.store(false, Ordering::Relaxed);
+    }
+
+    /// Has the moves that are under way stop soon.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// Has all moves stop soon, those under way and those to come; or lets them go on again.
+    pub(crate) fn halt(&self, halted: bool) {
+        self.halted.store(halted, Ordering::Relaxed);
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed) || self.halted.load(Ordering::Relaxed)
+    }
+
+    /// What moving slots may cost the clients from now on.
+    pub(crate) fn set_budget(&self, budget: Budget) {
+        *lock(&self.budget) = budget;
+    }
+
+    /// What moving slots may cost the clients.
+    pub(crate) fn budget(&self) -> Budget {
+        *lock(&self.budget)
+    }
+
+    /// What was moved so far.
+    pub(crate) fn total(&self) -> Total {
+        *lock(&self.total)
+    }
+
+    /// Moves a step's slots, or as many of them as its share of time allows. What is left is planned again.
+    pub(crate) async fn step(
+        &self,
+        links: &Links,
+        o: &Observed,
+        from: NodeId,
+        to: &LiveAt,
+        slots: &SlotSet,
+    ) -> Result<(), StepError> {
+        // Connections of their own: others are not to wait behind keys.
+        let source = apart(links, o, from).await?;
+        let reader = apart(links, o, from).await?;
+        let target = apart(links, o, to.node()).await?;
+        let mut others = Vec::new();
+        for member in o.voters().filter(|m| m.id != from && m.id != to.node()) {
+            others.push(client_of(links, o, member.id).await?);
+        }
+        let target_at = Endpoint::from(to.address());
+        let pair = Pair {
+            source: &source,
+            reader: &reader,
+            from,
+            target: &target,
+            to: to.node(),
+            target_at: &target_at,
+            credentials: links.access().credentials.as_ref(),
+            others: &others,
+            finishing: &self.finishing,
+        };
+        let can = source.capabilities().await?;
+        let outcome = if can.has(Feature::MigrateSlots) && !lock(&self.not_native).contains(&from) {
+            self.natively(&pair, slots).await
+        } else {
+            self.key_wise(&pair, slots).await
+        };
+        self.count(&outcome.moved);
+        for error in &outcome.untold {
+            tracing::warn!(%error, "a primary was not told of slots that moved; gossip tells it");
+        }
+        match outcome.end {
+            End::Done | End::Stopped => Ok(()),
+            End::Failed(MoveError::Node(error)) => Err(StepError::Server(error)),
+            End::Failed(error) => Err(StepError::Move(error)),
+        }
+    }
+
+    /// By the engine's own move. Where it is refused, as to a user without the rights for it, key by key from now on.
+    async fn natively(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
+        let stop = || self.is_to_stop();
+        let outcome = native(pair, slots, &stop, &mut |_: &Moved| {}).await;
+        if let End::Failed(MoveError::Job { at, said }) = &outcome.end {
+            tracing::warn!(%at, said, "the engine's own move of slots failed; it goes on key by key");
+            lock(&self.not_native).insert(pair.from);
+        }
+        outcome
+    }
+
+    async fn key_wise(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
+        let begun = Instant::now();
+        let stop = || self.is_to_stop() || begun.elapsed() >= SHARE;
+        let budget = self.budget();
+        let mut batch: Option<Batch> = None;
+        let mut pace = |last: Option<&Burst>| {
+            let last = batch.zip(last.map(went));
+            let next = next_batch(last, &budget);
+            batch = Some(next);
+            Allowance {
+                keys: next.keys_max,
+                bytes: next.bytes_max,
+                pause: next.rest,
+            }
+        };
+        key_wise(pair, slots, &mut pace, &stop, &mut |_: &Moved| {}).await
+    }
+
+    fn count(&self, moved: &Moved) {
+        let mut total = lock(&self.total);
+        total.slots += u64::from(moved.slots.count());
+        total.keys += moved.keys;
+        total.bytes += moved.bytes;
+    }
+}
+
+/// Whether a move failed in a way that another try can't mend.
+pub(crate) fn will_not_pass(error: &MoveError) -> bool {
+    match error {
+        MoveError::Node(error) => error.retry() == shardwright_engine::Retry::Never,
+        MoveError::BothSides { .. }
+        | MoveError::TargetFull { .. }
+        | MoveError::Denied { .. }
+        | MoveError::Refused { .. }
+        | MoveError::Stuck { .. } => true,
+        // The next look sees what is there, and who knows whom; a failed job is not tried again.
+        MoveError::NotOwner { .. }
+        | MoveError::NotClean { .. }
+        | MoveError::Stranger { .. }
+        | MoveError::Job { .. } => false,
+    }
+}
+
+fn went(burst: &Burst) -> Went {
+    Went {
+        keys: burst.keys,
+        bytes: burst.bytes,
+        took: burst.took,
+    }
+}
+
+async fn apart(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
+    let (_, address) = place_of(o, node)?;
+    Ok(links.apart(address).await?)
+}
+
+/// A number or a set is whole whatever panicked while it was held.
+fn lock<T>(what: &Plain<T>) -> std::sync::MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
