@@ -54,15 +54,20 @@ const WIRE: [&str; 9] = [
     "crates/testkit/",
 ];
 
-/// Configuration keys that hold a wire word in their name; whoever writes a redis.conf or
-/// refuses a key by name may spell these, and nothing else.
-const WIRE_KEYS: [&str; 4] = [
+/// Configuration keys and flags of redis-cli that hold a wire word in their name; whoever writes a redis.conf, refuses
+/// a key by name or understands that flag may spell these, and nothing else.
+const WIRE_KEYS: [&str; 5] = [
+    "cluster-use-empty-masters",
     "masterauth",
     "masteruser",
     "masteruser/masterauth",
     "masterauth/masteruser",
 ];
-const MAY_NAME_WIRE_KEYS: [&str; 2] = ["crates/manifest/", "crates/runtime-local/tests/"];
+const MAY_NAME_WIRE_KEYS: [&str; 3] = [
+    "crates/manifest/",
+    "crates/runtime-local/tests/",
+    "crates/shardwright/src/cli/",
+];
 
 /// Files that may pause between two looks, and why.
 const MAY_PAUSE: &[(&str, &str)] = &[

@@ -176,45 +176,24 @@ impl fmt::Display for Action {
             }
             Self::AddSlots { node, slots } => write!(f, "give slots {slots} to {}", node.short()),
             Self::Meet { teller, target } => {
-                write!(
-                    f,
-                    "tell {} that {} is at {}",
-                    teller.short(),
-                    target.node().short(),
-                    target.address()
-                )
+                let (teller, id) = (teller.short(), target.node().short());
+                write!(f, "tell {teller} that {id} is at {}", target.address())
             }
             Self::Replicate { node, primary } => {
-                write!(
-                    f,
-                    "make {} a replica of {}",
-                    node.node().short(),
-                    primary.short()
-                )
+                let (node, primary) = (node.node().short(), primary.short());
+                write!(f, "make {node} a replica of {primary}")
             }
             Self::Switchover { replica, primary } => {
-                write!(
-                    f,
-                    "switch over from {} to its replica {}",
-                    primary.short(),
-                    replica.short()
-                )
+                let (replica, primary) = (replica.short(), primary.short());
+                write!(f, "switch over from {primary} to its replica {replica}")
             }
             Self::Failover { dead, seen } => {
-                write!(
-                    f,
-                    "fail over from dead {} to its replica {}",
-                    dead.node().short(),
-                    seen.replica().short()
-                )
+                let (dead, replica) = (dead.node().short(), seen.replica().short());
+                write!(f, "fail over from dead {dead} to its replica {replica}")
             }
             Self::Takeover { replica, dead } => {
-                write!(
-                    f,
-                    "let {} take over from dead {} without votes",
-                    replica.short(),
-                    dead.node().short()
-                )
+                let (replica, dead) = (replica.short(), dead.node().short());
+                write!(f, "let {replica} take over from dead {dead} without votes")
             }
             Self::Forget { teller, gone } => {
                 write!(f, "make {} forget {}", teller.short(), gone.node().short())

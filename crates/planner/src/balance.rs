@@ -43,8 +43,7 @@ pub fn quotas(
     let above = |id: &NodeId| i64::from(count(owned, *id)) - i64::from(small(part(id)));
     let mut order: Vec<NodeId> = stay.iter().copied().filter(|id| weight(id) > 0).collect();
     order.sort_by_key(|id| (Reverse(above(id)), *id));
-    let rest = usize::try_from(total - given_out).unwrap_or(0);
-    for id in order.iter().take(rest) {
+    for (id, _) in order.iter().zip(given_out..total) {
         if let Some(quota) = quotas.get_mut(id) {
             *quota += 1;
         }
@@ -83,7 +82,7 @@ pub fn drain(owned: &Owned, nodes: &BTreeSet<NodeId>, stay: &BTreeSet<NodeId>) -
 /// The moves from those above their quotas to those below, both in the order of their ids. From the end of what a
 /// giver has, so that ranges stay few.
 fn transfers(owned: &Owned, quotas: &BTreeMap<NodeId, u16>) -> Vec<Transfer> {
-    let quota = |id: NodeId| quotas.get(&id).copied().unwrap_or(0);
+    let quota = |id: NodeId| quotas.get(&id).map_or(0, |quota| *quota);
     let lacks = |id: NodeId| quota(id).saturating_sub(count(owned, id));
     let mut takers: Vec<(NodeId, u16)> = quotas.keys().map(|id| (*id, lacks(*id))).collect();
     takers.retain(|(_, lack)| *lack > 0);

@@ -85,12 +85,16 @@ impl Local {
             .process_of(name)
             .map_err(|e| RuntimeError::because(failed(), e))?;
         if let Some(process) = process {
-            let signalled = process.signal(Signal::TERM);
+            // Asked to end, it would refuse while it writes its first AOF. Nothing that it has is to be kept.
+            let signalled = process.signal(Signal::KILL);
             signalled.map_err(|e| RuntimeError::because(failed(), e))?;
             let gone = process.gone(EXIT_LIMIT).await;
             if !gone.map_err(|e| RuntimeError::because(failed(), e))? {
                 let (pid, log) = (process.pid, self.log_file(name));
-                let text = format!("{name} (process {pid}) does not end; see {}", log.display());
+                let text = format!(
+                    "{name} (process {pid}) was killed and does not end; see {}",
+                    log.display()
+                );
                 return Err(RuntimeError::new(text));
             }
         }

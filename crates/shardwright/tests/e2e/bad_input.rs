@@ -238,7 +238,7 @@ each_engine! {
         home.run(&["failover", &target, "ffff0000"]).must(2, &["no node", "ffff0000", "shardwright status"]);
         home.run(&["remove-node", &target, "127.0.0.1:1"]).must(2, &["no node", "127.0.0.1:1"]);
         home.run(&["remove-node", &target, &cluster[1].id().await?])
-            .must(3, &["can't leave", "slots", "move them away first"]);
+            .must(3, &["can't leave", "2 primaries with slots would be left", "needs 3"]);
         let replica = cluster[3].address();
         home.run(&["add-node", &target, &alone.address(), "--replica-of", &replica])
             .must(2, &["--replica-of names a replica", "name a primary"]);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -147,48 +147,7 @@ each_engine! {
     }
 }
 
-#[test]
-fn directories_that_are_not_this_clusters_are_refused_and_untouched() -> TestResult {
-    let Some(engine) = engines().usable.first() else {
-        skip::skipped(
-            "directories_that_are_not_this_clusters",
-            "there is no engine",
-        );
-        return Ok(());
-    };
-    let home = Home::new()?;
-    let program = engine.path.display().to_string();
-    let ports = Block::take(6)?;
-    let port = ports.first().to_string();
-
-    let foreign = home.path("foreign");
-    fs::create_dir(&foreign)?;
-    fs::write(foreign.join("thesis.txt"), "years of work")?;
-    let before = tree(&foreign);
-    let dir = foreign.display().to_string();
-    home.run(&["up", "--engine", &program, "--port", &port, "--dir", &dir])
-        .must(
-            3,
-            &[&dir, "not empty and holds no cluster", "another --dir"],
-        );
-    home.run(&["down", "--purge", "--dir", &dir])
-        .must(3, &[&dir, "holds no cluster"]);
-    home.run(&["status", "--dir", &dir])
-        .must(3, &[&dir, "holds no cluster"]);
-    assert_eq!(changes(&before, &tree(&foreign)), Vec::<PathBuf>::new());
-
-    home.run(&["up", "--engine", &program, "--port", &port, "--name", "one"])
-        .must(0, &["[OK] one is healthy"]);
-    home.run(&["down", "local:one"])
-        .must(0, &["6 server(s) stopped"]);
-    let dir = home.cluster_dir("one");
-    let before = tree(&dir);
-    let text = dir.display().to_string();
-    let other = home.write("other.yaml", &format!("{HEAD}  shards: 3\n"))?;
-    home.run(&["up", "-f", &other, "--dir", &text]).must(
-        3,
-        &["holds the cluster \"one\", not \"t\"", "another --dir"],
-    );
+fn scaling_is_refused(home: &Home, dir: &Path) -> TestResult {
     // A new server would start with whatever is in its directory.
     fs::create_dir(dir.join("nodes/one-6"))?;
     home.run(&["scale", "local:one", "--shards", "4"])
@@ -231,6 +190,52 @@ fn directories_that_are_not_this_clusters_are_refused_and_untouched() -> TestRes
     ] {
         home.run(args).must(2, &[words]);
     }
+    Ok(())
+}
+
+#[test]
+fn directories_that_are_not_this_clusters_are_refused_and_untouched() -> TestResult {
+    let Some(engine) = engines().usable.first() else {
+        skip::skipped(
+            "directories_that_are_not_this_clusters",
+            "there is no engine",
+        );
+        return Ok(());
+    };
+    let home = Home::new()?;
+    let program = engine.path.display().to_string();
+    let ports = Block::take(6)?;
+    let port = ports.first().to_string();
+
+    let foreign = home.path("foreign");
+    fs::create_dir(&foreign)?;
+    fs::write(foreign.join("thesis.txt"), "years of work")?;
+    let before = tree(&foreign);
+    let dir = foreign.display().to_string();
+    home.run(&["up", "--engine", &program, "--port", &port, "--dir", &dir])
+        .must(
+            3,
+            &[&dir, "not empty and holds no cluster", "another --dir"],
+        );
+    home.run(&["down", "--purge", "--dir", &dir])
+        .must(3, &[&dir, "holds no cluster"]);
+    home.run(&["status", "--dir", &dir])
+        .must(3, &[&dir, "holds no cluster"]);
+    assert_eq!(changes(&before, &tree(&foreign)), Vec::<PathBuf>::new());
+
+    home.run(&["up", "--engine", &program, "--port", &port, "--name", "one"])
+        .must(0, &["[OK] one is healthy"]);
+    home.run(&["down", "local:one"])
+        .must(0, &["6 server(s) stopped"]);
+    let dir = home.cluster_dir("one");
+    let before = tree(&dir);
+    let text = dir.display().to_string();
+    let other = home.write("other.yaml", &format!("{HEAD}  shards: 3\n"))?;
+    home.run(&["up", "-f", &other, "--dir", &text]).must(
+        3,
+        &["holds the cluster \"one\", not \"t\"", "another --dir"],
+    );
+    scaling_is_refused(&home, &dir)?;
     let cluster_json = fs::read_to_string(dir.join("cluster.json"))?;
     assert_eq!(changes(&before, &tree(&dir)), Vec::<PathBuf>::new());
     fs::write(dir.join("cluster.json"), "{ nonsense")?;
