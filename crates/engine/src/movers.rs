@@ -1,8 +1,8 @@
 //! Moves slots with all their keys from one primary to another, while clients use them.
 //!
-//! * [`key_wise`]: key by key with `MIGRATE`, on every version. Slots are open meanwhile, and
+//! * [`key_wise()`]: key by key with `MIGRATE`, on every version. Slots are open meanwhile, and
 //!   clients are sent to and fro by `ASK`.
-//! * [`native`]: the engine's own move, on Valkey 9 and later ([`Feature::MigrateSlots`]).
+//! * [`native()`]: the engine's own move, on Valkey 9 and later ([`Feature::MigrateSlots`]).
 //!
 //! Redis 8.4 has a move of its own too (`CLUSTER MIGRATION IMPORT`). It is not used: it could
 //! not be tried out, so such a server is served key by key.
