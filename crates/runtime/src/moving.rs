@@ -92,6 +92,7 @@ impl Moves {
         // Connections of their own: others are not to wait behind keys.
         let source = apart(links, o, from).await?;
         let reader = apart(links, o, from).await?;
+        let probe = apart(links, o, from).await?;
         let target = apart(links, o, to.node()).await?;
         let mut others = Vec::new();
         for member in o.voters().filter(|m| m.id != from && m.id != to.node()) {
@@ -101,6 +102,7 @@ impl Moves {
         let pair = Pair {
             source: &source,
             reader: &reader,
+            probe: &probe,
             from,
             target: &target,
             to: to.node(),
@@ -185,6 +187,7 @@ fn went(burst: &Burst) -> Went {
         keys: burst.keys,
         bytes: burst.bytes,
         took: burst.took,
+        lag: burst.lag,
     }
 }
 
