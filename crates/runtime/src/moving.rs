@@ -130,8 +130,15 @@ impl Moves {
 
     /// By the engine's own move. Where it is refused, as to a user without the rights for it, key by key from now on.
     async fn natively(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
-        let stop = || self.is_to_stop();
-        let outcome = native(pair, slots, &stop, &mut |_: &Moved| {}).await;
+        let begun = Instant::now();
+        // A job that runs is left to end: only between two of them is the share of time looked at.
+        let ended_one = AtomicBool::new(false);
+        let stop = || {
+            let between = ended_one.swap(false, Ordering::Relaxed);
+            self.is_to_stop() || (between && begun.elapsed() >= SHARE)
+        };
+        let mut progress = |_: &Moved| ended_one.store(true, Ordering::Relaxed);
+        let outcome = native(pair, slots, &stop, &mut progress).await;
         if let End::Failed(MoveError::Job { at, said }) = &outcome.end {
             tracing::warn!(%at, said, "the engine's own move of slots failed; it goes on key by key");
             lock(&self.not_native).insert(pair.from);

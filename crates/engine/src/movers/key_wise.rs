@@ -20,7 +20,7 @@ const COMPLETE_KEYS: u64 = 20_000;
 const TRIES: u32 = 4;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
 /// A timer is no finer than a millisecond: shorter pauses are kept by asking the source.
-const SLEEP_MIN: Duration = Duration::from_millis(4);
+const SLEEP_MIN: Duration = Duration::from_millis(2);
 /// After so many rounds in which the keys of a slot did not become none, something else writes them.
 const ROUNDS_MAX: u32 = 10;
 /// After so many bursts in which no key moved, the source lists keys that it does not have.
