@@ -7,7 +7,7 @@ ARGS ?=
 BENCH = $(CARGO) run --release --locked -p shardwright-testkit --bin bench --
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-restart bench-kubernetes \
+.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-reshard bench-restart bench-kubernetes \
 	kubernetes kubernetes-down images e2e engines tools
 
 help: ## list these verbs
@@ -34,6 +34,9 @@ bench-create: build engines ## time `create` against redis-cli --cluster create,
 
 bench-failover: build engines ## time without writes after kill -9 of a primary, watched and not
 	$(BENCH) failover $(ARGS)
+
+bench-reshard: build engines ## slots to a new shard, against redis-cli; also make bench-reshard ARGS='--engine redis-7.0 --keys 100000'
+	$(BENCH) reshard $(ARGS)
 
 bench-restart: build engines ## a whole cluster back: all addresses changed, all processes killed
 	$(BENCH) restart $(ARGS)

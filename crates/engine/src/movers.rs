@@ -37,6 +37,9 @@ pub struct Pair<'a> {
     /// Another connection to it, by which the next keys are read while others move. It may be
     /// the same one: then bursts seem longer than they are.
     pub reader: &'a Client,
+    /// A third one, which asks after each burst whether the source answers: whoever waited meanwhile
+    /// is answered first. It may be one of the others: then the source seems slower than it is.
+    pub probe: &'a Client,
     /// Its id.
     pub from: NodeId,
     /// The primary that takes.
@@ -63,6 +66,9 @@ pub struct Burst {
     pub bytes: u64,
     /// From sending the commands to the last reply: other clients waited no longer than this.
     pub took: Duration,
+    /// How long the source then needed to answer a question on another connection. By then it has
+    /// read what every client sent it during the burst.
+    pub lag: Duration,
 }
 
 /// How much the next burst may move.

@@ -286,7 +286,7 @@ each_engine! {
             let source = connect(&stage.cluster[0], &access).await?;
             let target = connect(&stage.cluster[1], &access).await?;
             let pair = Pair {
-                source: &source, reader: &source, target: &target, credentials: Some(&credentials), ..stage.pair()
+                source: &source, reader: &source, probe: &source, target: &target, credentials: Some(&credentials), ..stage.pair()
             };
             let out = key_wise(&pair, &slots, &mut usual, &|| false, &mut unheard).await;
             if missing.is_empty() {
@@ -367,6 +367,7 @@ each_engine! {
         let other = Pair {
             source: &stage.clients[2],
             reader: &stage.clients[2],
+            probe: &stage.clients[2],
             from: stage.ids[2],
             others: &stage.clients[..1],
             ..pair

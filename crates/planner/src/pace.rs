@@ -41,6 +41,8 @@ pub struct Went {
     pub bytes: u64,
     /// How long it took.
     pub took: Duration,
+    /// How long the source then needed to answer one question: short where no client waits.
+    pub lag: Duration,
 }
 
 /// The first burst, of which nothing is known yet.
@@ -52,9 +54,13 @@ const BYTES_MIN: u64 = 4 * 1024;
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A burst aims at so much of what it may take, in percent: times vary.
 const AIM_PERCENT: u32 = 70;
-/// Between two bursts the source is its clients' for so much of the burst's time, in percent: those that waited are
-/// all served then.
+/// After a burst the source is its clients' for at most so much of the burst's time, in percent.
 const REST_PERCENT: u32 = 50;
+/// A source that has nothing else to do answers a question within this, on a busy machine too.
+const LAG_IDLE: Duration = Duration::from_micros(400);
+/// How many times the lag beyond that the source is left alone: a server whose clients send again as soon as they are
+/// answered shows about half a millisecond of it, and has its full rest by this.
+const REST_PER_LAG: u32 = 8;
 
 /// The next burst, after the last one and how it went; the first for `None`.
 ///
@@ -88,8 +94,11 @@ pub fn next_batch(last: Option<(Batch, Went)>, budget: &Budget) -> Batch {
     }
 }
 
+/// Whoever waited during the burst has been served when the next is asked for. So an idle source needs no rest; the more
+/// there was to serve, the longer it is.
 fn rest(went: &Went, budget: &Budget) -> Duration {
-    let turn = went.took.min(budget.pause_max) * REST_PERCENT / 100;
+    let most = went.took.min(budget.pause_max) * REST_PERCENT / 100;
+    let turn = most.min(went.lag.saturating_sub(LAG_IDLE) * REST_PER_LAG);
     let Some(per_second) = budget.bandwidth_bytes_max else {
         return turn;
     };
@@ -125,6 +134,7 @@ mod tests {
                 keys,
                 bytes: keys * bytes_per_key,
                 took,
+                lag: Duration::ZERO,
             };
             last = Some((batch, went));
         }
@@ -153,6 +163,7 @@ mod tests {
             keys: 1_000,
             bytes: 1 << 20,
             took: MS * 20,
+            lag: Duration::ZERO,
         };
         let next = next_batch(Some((allowed, went)), &budget(10));
         assert_eq!((next.keys_max, next.bytes_max), (350, 367_001));
@@ -175,7 +186,25 @@ mod tests {
             keys: 10,
             bytes: 100_000,
             took: MS * 4,
+            lag: Duration::ZERO,
         };
         assert_eq!(next_batch(Some((allowed, went)), &budget).rest, MS * 96);
+    }
+
+    #[test]
+    fn a_source_rests_the_longer_the_more_its_clients_ask() {
+        let allowed = next_batch(None, &budget(10));
+        let rest = |lag| {
+            let went = Went {
+                keys: 500,
+                bytes: 100_000,
+                took: MS * 8,
+                lag,
+            };
+            next_batch(Some((allowed, went)), &budget(10)).rest
+        };
+        assert_eq!(rest(LAG_IDLE), Duration::ZERO);
+        assert_eq!(rest(LAG_IDLE + MS / 4), MS * 2);
+        assert_eq!(rest(MS * 3), MS * 4, "at most half of the burst");
     }
 }

@@ -92,6 +92,7 @@ impl Moves {
         // Connections of their own: others are not to wait behind keys.
         let source = apart(links, o, from).await?;
         let reader = apart(links, o, from).await?;
+        let probe = apart(links, o, from).await?;
         let target = apart(links, o, to.node()).await?;
         let mut others = Vec::new();
         for member in o.voters().filter(|m| m.id != from && m.id != to.node()) {
@@ -101,6 +102,7 @@ impl Moves {
         let pair = Pair {
             source: &source,
             reader: &reader,
+            probe: &probe,
             from,
             target: &target,
             to: to.node(),
@@ -128,8 +130,15 @@ impl Moves {
 
     /// By the engine's own move. Where it is refused, as to a user without the rights for it, key by key from now on.
     async fn natively(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
-        let stop = || self.is_to_stop();
-        let outcome = native(pair, slots, &stop, &mut |_: &Moved| {}).await;
+        let begun = Instant::now();
+        // A job that runs is left to end: only between two of them is the share of time looked at.
+        let ended_one = AtomicBool::new(false);
+        let stop = || {
+            let between = ended_one.swap(false, Ordering::Relaxed);
+            self.is_to_stop() || (between && begun.elapsed() >= SHARE)
+        };
+        let mut progress = |_: &Moved| ended_one.store(true, Ordering::Relaxed);
+        let outcome = native(pair, slots, &stop, &mut progress).await;
         if let End::Failed(MoveError::Job { at, said }) = &outcome.end {
             tracing::warn!(%at, said, "the engine's own move of slots failed; it goes on key by key");
             lock(&self.not_native).insert(pair.from);
@@ -185,6 +194,7 @@ fn went(burst: &Burst) -> Went {
         keys: burst.keys,
         bytes: burst.bytes,
         took: burst.took,
+        lag: burst.lag,
     }
 }
 

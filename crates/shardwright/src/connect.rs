@@ -29,6 +29,10 @@ pub(crate) enum Purpose {
     Change,
 }
 
+/// How many slots one step moves here: as many as growing from three shards to four takes from one. A step ends by itself
+/// after two seconds, so that a pass is short anyway.
+const STEP_SLOTS: u16 = 2_048;
+
 impl Purpose {
     /// The same limits; what is only looked at is shown whole.
     pub(crate) fn limits(self, limits: Limits) -> Limits {
@@ -37,7 +41,10 @@ impl Purpose {
                 slots_per_step_max: SLOT_COUNT,
                 ..limits
             },
-            Self::Change => limits,
+            Self::Change => Limits {
+                slots_per_step_max: STEP_SLOTS,
+                ..limits
+            },
         }
     }
 }

@@ -157,6 +157,13 @@ pub(super) struct Finished {
 /// Gives slots whose keys are all at the target to it: at the target first, so that somebody
 /// serves them at every moment, then at the source, then at the others.
 pub(super) async fn finish(pair: &Pair<'_>, slots: &[Slot]) -> Result<Finished, Error> {
+    if slots.is_empty() {
+        return Ok(Finished {
+            slots: Vec::new(),
+            untold: Vec::new(),
+            failed: None,
+        });
+    }
     let owner = SetSlot::Owner(pair.to);
     let mut failed = None;
     let mut keep = |slots: &[Slot], replies: Vec<Result<(), Error>>| {

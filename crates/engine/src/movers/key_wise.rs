@@ -19,6 +19,8 @@ const COMPLETE_KEYS: u64 = 20_000;
 /// How often a move that failed for a passing reason is repeated, each time after a longer pause.
 const TRIES: u32 = 4;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
+/// A timer is no finer than a millisecond: shorter pauses are kept by asking the source.
+const SLEEP_MIN: Duration = Duration::from_millis(2);
 /// After so many rounds in which the keys of a slot did not become none, something else writes them.
 const ROUNDS_MAX: u32 = 10;
 /// After so many bursts in which no key moved, the source lists keys that it does not have.
@@ -59,6 +61,7 @@ where
         out: Outcome::begin(),
         last: None,
         idle_bursts: 0,
+        emptied: Vec::new(),
     };
     let all: Vec<Slot> = slots.slots().collect();
     let mut rest = all.as_slice();
@@ -83,6 +86,12 @@ where
             }
         }
     }
+    let emptied = std::mem::take(&mut run.emptied);
+    if let Err(error) = run.finish(&emptied).await
+        && !matches!(run.out.end, End::Failed(_))
+    {
+        run.out.end = End::Failed(error);
+    }
     run.out
 }
 
@@ -94,6 +103,8 @@ struct Run<'r, P, S, F> {
     out: Outcome,
     last: Option<Burst>,
     idle_bursts: u32,
+    /// Slots whose keys are all at the target, and that are not given to it yet.
+    emptied: Vec<Slot>,
 }
 
 /// What came of a window.
@@ -173,14 +184,17 @@ where
     ) -> Result<Option<Done>, MoveError> {
         let (mut window, feed) = self.open(rest, ahead).await?;
         let slots = window.slots.len();
-        let reader = self.pair.reader;
-        let (ended, ahead) = tokio::join!(
+        let pair = self.pair;
+        let emptied = std::mem::take(&mut self.emptied);
+        let (ended, ahead, given) = tokio::join!(
             self.empty(&mut window, feed, true),
-            Ahead::read(reader, &rest[slots..])
+            Ahead::read(pair.reader, &rest[slots..]),
+            ends::finish(pair, &emptied),
         );
-        match ended {
+        let given = self.note(&emptied, given);
+        match given.and(ended) {
             Ok(true) => {
-                self.finish(&window.slots).await?;
+                self.emptied = window.slots;
                 // What could not be read ahead is read later, or fails then.
                 let ahead = ahead.ok().flatten();
                 Ok(Some(Done { slots, ahead }))
@@ -240,7 +254,7 @@ where
                 }
                 let allowance = self.pace.next(self.last.as_ref());
                 if !allowance.pause.is_zero() {
-                    tokio::time::sleep(allowance.pause).await;
+                    self.leave_alone(allowance.pause).await?;
                     if heed_stop && (self.stop)() {
                         return Ok(false);
                     }
@@ -254,6 +268,19 @@ where
             feed = window.feed();
         }
         Err(self.stuck(window))
+    }
+
+    /// Leaves the source alone for so long.
+    async fn leave_alone(&self, pause: Duration) -> Result<(), Error> {
+        if pause >= SLEEP_MIN {
+            tokio::time::sleep(pause).await;
+            return Ok(());
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < pause {
+            self.pair.probe.ping().await?;
+        }
+        Ok(())
     }
 
     fn stuck(&self, window: &Window) -> MoveError {
@@ -272,10 +299,14 @@ where
         let orders: Vec<_> = batches.iter().map(|b| b.order(self.pair, false)).collect();
         let begun = Instant::now();
         let replies = self.pair.source.migrate_all(&orders).await?;
+        let took = begun.elapsed();
+        // Whoever waited meanwhile is served before this, and so before the next burst.
+        self.pair.probe.ping().await?;
         self.last = Some(Burst {
             keys: batches.iter().map(Batch::count).sum(),
             bytes: batches.iter().map(|batch| batch.bytes).sum(),
-            took: begun.elapsed(),
+            took,
+            lag: begun.elapsed().saturating_sub(took),
         });
         let before = self.out.moved.keys;
         let mut failed = Vec::new();
@@ -378,6 +409,12 @@ where
 
     /// Gives emptied slots to the target.
     async fn finish(&mut self, slots: &[Slot]) -> Result<(), MoveError> {
+        let finished = ends::finish(self.pair, slots).await;
+        self.note(slots, finished)
+    }
+
+    /// Keeps what came of giving these slots to the target.
+    fn note(&mut self, slots: &[Slot], finished: Result<Finished, Error>) -> Result<(), MoveError> {
         if slots.is_empty() {
             return Ok(());
         }
@@ -385,7 +422,7 @@ where
             slots: given,
             untold,
             failed,
-        } = match ends::finish(self.pair, slots).await {
+        } = match finished {
             Ok(finished) => finished,
             Err(error) => {
                 self.out.leave_open(slots);

@@ -16,6 +16,7 @@ pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
     pub(crate) clients: Vec<Client>,
     pub(crate) reader: Client,
+    pub(crate) probe: Client,
     pub(crate) ids: Vec<NodeId>,
     pub(crate) target_at: Endpoint,
     pub(crate) finishing: Mutex<()>,
@@ -45,12 +46,14 @@ impl Stage {
             clients.push(client);
         }
         let reader = connect(&cluster[0], &Access::default()).await?;
+        let probe = connect(&cluster[0], &Access::default()).await?;
         let target_at = Endpoint::new(cluster[1].host(), cluster[1].port());
         let finishing = Mutex::new(());
         Ok(Self {
             cluster,
             clients,
             reader,
+            probe,
             ids,
             target_at,
             finishing,
@@ -61,6 +64,7 @@ impl Stage {
         Pair {
             source: &self.clients[0],
             reader: &self.reader,
+            probe: &self.probe,
             from: self.ids[0],
             target: &self.clients[1],
             to: self.ids[1],

@@ -216,7 +216,7 @@ async fn content_at(cli: &Path, addresses: &[String]) -> Result<usize, Failure> 
 }
 
 /// The engine's own client where it has one, else any redis-cli: they speak the same protocol.
-fn client_of(engine: &Engine) -> Result<PathBuf, Failure> {
+pub(crate) fn client_of(engine: &Engine) -> Result<PathBuf, Failure> {
     let mut folders: Vec<PathBuf> = engine
         .path
         .parent()

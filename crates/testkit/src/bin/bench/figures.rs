@@ -19,8 +19,13 @@ pub(crate) fn median(times: &[Duration]) -> Option<Duration> {
 
 /// The smallest value that 95 of 100 runs do not exceed (nearest rank).
 pub(crate) fn p95(times: &[Duration]) -> Option<Duration> {
+    quantile(times, 950)
+}
+
+/// The smallest value that so many of 1000 do not exceed (nearest rank).
+pub(crate) fn quantile(times: &[Duration], per_mille: usize) -> Option<Duration> {
     let sorted = sorted(times);
-    let rank = (sorted.len() * 95).div_ceil(100);
+    let rank = (sorted.len() * per_mille).div_ceil(1000);
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
@@ -46,6 +51,8 @@ mod tests {
     fn ranks_are_those_of_the_definition() {
         let times: Vec<_> = (1..=30).rev().map(Duration::from_millis).collect();
         assert_eq!(p95(&times), Some(Duration::from_millis(29)));
+        assert_eq!(quantile(&times, 500), Some(Duration::from_millis(15)));
+        assert_eq!(quantile(&times, 999), Some(Duration::from_millis(30)));
         assert_eq!(median(&times), Some(Duration::from_micros(15_500)));
         assert_eq!(median(&times[..1]), Some(Duration::from_millis(30)));
         assert_eq!((median(&[]), p95(&[])), (None, None));

@@ -2,6 +2,8 @@
 //! but failures: a machine that is busy with other things makes every figure worse.
 //!
 //!   bench create|failover|restart [--engine NAME]... [--runs N] [--trace]
+//!   bench reshard [--engine NAME]... [--runs N] [--data NAME]... [--way TEXT]... [--still]
+//!                 [--keys N] [--large-keys N] [--zset-mb N] [--rate N]
 
 #![expect(
     clippy::print_stdout,
@@ -13,6 +15,7 @@ mod create;
 mod failover;
 mod figures;
 mod local;
+mod reshard;
 mod restart;
 mod scene;
 mod view;
@@ -31,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) runs: Option<usize>,
     /// Show what the watch logged around every gap.
     pub(crate) trace: bool,
+    /// What `reshard` moves.
+    pub(crate) scope: reshard::Scope,
 }
 
 impl Options {
@@ -42,10 +47,26 @@ impl Options {
                 "--engine" => options.engines.push(value()?),
                 "--runs" => options.runs = Some(value()?.parse()?),
                 "--trace" => options.trace = true,
+                "--data" => options.scope.data.push(value()?),
+                "--way" => options.scope.ways.push(value()?),
+                "--still" => options.scope.still = true,
+                "--keys" => options.scope.keys = at_least_one(&word, &value()?)?,
+                "--large-keys" => options.scope.large_keys = at_least_one(&word, &value()?)?,
+                "--zset-mb" => options.scope.zset_mb = at_least_one(&word, &value()?)?,
+                "--rate" => options.scope.rate = at_least_one(&word, &value()?)?,
                 _ => return Err(format!("{word} is not known").into()),
             }
         }
         Ok(options)
+    }
+
+    /// The named engines; else these.
+    pub(crate) fn engines_or(&self, names: &[&str]) -> Result<Vec<Engine>, Failure> {
+        if !self.engines.is_empty() {
+            return self.engines();
+        }
+        let found = names.iter().map(|name| shardwright_testkit::engine(name));
+        Ok(found.collect::<Result<_, _>>()?)
     }
 
     /// The named engines; else all that are found.
@@ -64,6 +85,13 @@ impl Options {
         Ok(named
             .map(|name| shardwright_testkit::engine(name))
             .collect::<Result<_, _>>()?)
+    }
+}
+
+fn at_least_one(word: &str, text: &str) -> Result<u64, Failure> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{word} {text}: write a number from 1 on").into()),
     }
 }
 
@@ -90,8 +118,9 @@ fn run(verb: &str, options: &Options) -> Result<(), Failure> {
             match verb {
                 "create" => create::run(options).await,
                 "failover" => failover::run(options).await,
+                "reshard" => reshard::run(options).await,
                 "restart" => restart::run(options).await,
-                _ => Err("say what to measure: create, failover or restart".into()),
+                _ => Err("say what to measure: create, failover, reshard or restart".into()),
             }
         };
         let mut terminate =
