@@ -15,10 +15,11 @@ pub struct SlotMigration {
     pub way: Way,
     /// What moves.
     pub slots: SlotSet,
-    /// Who gives.
-    pub from: NodeId,
-    /// Who takes.
-    pub to: NodeId,
+    /// Who gives; none where this server does not say it. One that became a primary while it was a replica of an end
+    /// knows of its primary's job by the slots only.
+    pub from: Option<NodeId>,
+    /// Who takes; none as well.
+    pub to: Option<NodeId>,
     /// How far it is.
     pub state: MigrationState,
     /// Why it failed, in the server's words; else empty.
@@ -110,7 +111,10 @@ fn read(texts: &[String]) -> Result<SlotMigration, &'static str> {
         let pair = pairs.find(|pair| pair[0] == name);
         pair.map(|pair| pair[1].as_str()).ok_or(name)
     };
-    let node = |name| NodeId::parse(field(name)?.as_bytes()).map_err(|_| name);
+    let node = |name| match field(name)? {
+        "" => Ok(None),
+        id => NodeId::parse(id.as_bytes()).map(Some).map_err(|_| name),
+    };
     Ok(SlotMigration {
         name: field("name")?.to_owned(),
         way: match field("operation")? {
@@ -172,11 +176,16 @@ mod tests {
         let job = read(&words).expect("it is complete");
         assert_eq!(job.slots.to_string(), "0-100,200-300");
         assert_eq!(
-            (job.from.to_string(), job.to.to_string()),
-            (id.into(), other.into())
+            [job.from, job.to].map(|id| id.map(|id| id.to_string())),
+            [Some(id.into()), Some(other.into())]
         );
         let running = MigrationState::Running("waiting-to-snapshot".into());
         assert_eq!((job.way, job.state), (Way::Export, running));
         assert_eq!(read(&words[2..]), Err("name"));
+        let mut heir = words.clone();
+        heir[9] = String::new();
+        assert_eq!(read(&heir).map(|job| job.from), Ok(None));
+        heir[9] = "x".to_owned();
+        assert_eq!(read(&heir), Err("source_node"));
     }
 }
