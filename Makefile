@@ -7,7 +7,8 @@ ARGS ?=
 BENCH = $(CARGO) run --release --locked -p shardwright-testkit --bin bench --
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-reshard bench-restart bench-kubernetes \
+.PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-reshard bench-restart bench-kills \
+	bench-kubernetes \
 	kubernetes kubernetes-down images e2e engines tools
 
 help: ## list these verbs
@@ -40,6 +41,10 @@ bench-reshard: build engines ## slots to a new shard, against redis-cli; also ma
 
 bench-restart: build engines ## a whole cluster back: all addresses changed, all processes killed
 	$(BENCH) restart $(ARGS)
+
+RUNS ?= 200
+bench-kills: build engines ## kill servers and movers while slots move, look for lost writes: make bench-kills RUNS=200
+	$(BENCH) kills --engine redis-7.0 --engine valkey-9.1 --runs $(RUNS) $(ARGS)
 
 kubernetes: ## a real Kubernetes of three nodes on this machine (needs root)
 	@scripts/kubernetes/up

@@ -80,6 +80,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
         "the pace of a load is what it is asked for",
     ),
     (
+        "crates/testkit/src/kills.rs",
+        "how long a killed server stays away is drawn, and is what is tested",
+    ),
+    (
         "crates/e2e/src/wait.rs",
         "the same for the cases on Kubernetes, where a look costs the API server something",
     ),
@@ -90,6 +94,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
     (
         "crates/engine/src/movers/key_wise.rs",
         "leaves a server to its clients as long as the pace says, and tries again what a busy one refused",
+    ),
+    (
+        "crates/shardwright/src/commands/import.rs",
+        "leaves the source to its clients as long as the pace says",
     ),
     (
         "crates/node/src/prestop.rs",

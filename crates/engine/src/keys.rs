@@ -120,7 +120,7 @@ impl Client {
         Ok(each.collect())
     }
 
-    fn expect_migrated(&self, value: &Value) -> Result<Migrated, Error> {
+    pub(crate) fn expect_migrated(&self, value: &Value) -> Result<Migrated, Error> {
         match value {
             Value::Okay => Ok(Migrated::Moved),
             Value::SimpleString(text) if text == "NOKEY" => Ok(Migrated::NoKeys),
@@ -136,12 +136,20 @@ fn list(slot: Slot, limit: u32) -> Request {
 }
 
 fn order(what: &Migrate<'_>) -> Request {
+    order_to(what, false)
+}
+
+/// The command that moves keys, or copies them.
+pub(crate) fn order_to(what: &Migrate<'_>, copy: bool) -> Request {
     let mut request = Request::new("MIGRATE")
         .arg(&what.to.host)
         .arg(what.to.port)
         .arg("")
         .arg(0)
         .arg(what.limit.as_millis().max(1).to_string());
+    if copy {
+        request = request.arg("COPY");
+    }
     if what.replace {
         request = request.arg("REPLACE");
     }

@@ -15,10 +15,11 @@ pub struct SlotMigration {
     pub way: Way,
     /// What moves.
     pub slots: SlotSet,
-    /// Who gives.
-    pub from: NodeId,
-    /// Who takes.
-    pub to: NodeId,
+    /// Who gives; none where this server does not say it. One that became a primary while it was a replica of an end
+    /// knows of its primary's job by the slots only.
+    pub from: Option<NodeId>,
+    /// Who takes; none as well.
+    pub to: Option<NodeId>,
     /// How far it is.
     pub state: MigrationState,
     /// Why it failed, in the server's words; else empty.
@@ -95,7 +96,11 @@ impl Client {
             });
         }
         read(&texts).map_err(|missing| {
-            let what = format!("{missing} is missing or unknown in {texts:?}");
+            let names = ["source_node", "target_node"].map(|name| {
+                let at = texts.iter().position(|text| text == name);
+                at.and_then(|at| texts.get(at + 1))
+            });
+            let what = format!("{missing} is missing or unknown, of {names:?} in {texts:?}");
             self.asked(LIST).strange(what)
         })
     }
@@ -110,7 +115,11 @@ fn read(texts: &[String]) -> Result<SlotMigration, &'static str> {
         let pair = pairs.find(|pair| pair[0] == name);
         pair.map(|pair| pair[1].as_str()).ok_or(name)
     };
-    let node = |name| NodeId::parse(field(name)?.as_bytes()).map_err(|_| name);
+    // An id that was never set is written as so many zero bytes.
+    let node = |name| match field(name)?.trim_matches('\0') {
+        "" => Ok(None),
+        id => NodeId::parse(id.as_bytes()).map(Some).map_err(|_| name),
+    };
     Ok(SlotMigration {
         name: field("name")?.to_owned(),
         way: match field("operation")? {
@@ -172,11 +181,18 @@ mod tests {
         let job = read(&words).expect("it is complete");
         assert_eq!(job.slots.to_string(), "0-100,200-300");
         assert_eq!(
-            (job.from.to_string(), job.to.to_string()),
-            (id.into(), other.into())
+            [job.from, job.to].map(|id| id.map(|id| id.to_string())),
+            [Some(id.into()), Some(other.into())]
         );
         let running = MigrationState::Running("waiting-to-snapshot".into());
         assert_eq!((job.way, job.state), (Way::Export, running));
         assert_eq!(read(&words[2..]), Err("name"));
+        let mut heir = words.clone();
+        for unset in ["", &"\0".repeat(40)] {
+            heir[9] = unset.to_owned();
+            assert_eq!(read(&heir).map(|job| job.from), Ok(None));
+        }
+        heir[9] = "x".to_owned();
+        assert_eq!(read(&heir), Err("source_node"));
     }
 }

@@ -116,7 +116,7 @@ pub enum Action {
         /// The node.
         node: NodeId,
     },
-    /// Move some keys of an open slot.
+    /// Move some keys of an open slot. Where an end is not open in this direction, it is opened first.
     MoveKeys {
         /// From here.
         from: NodeId,

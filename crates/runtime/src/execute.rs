@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use shardwright_engine::{Client, Endpoint, Error, Failover, Migrate, Reset, SetSlot};
 use shardwright_planner::evidence::LiveAt;
 use shardwright_planner::{Action, Plan, Precondition, Step};
-use shardwright_topology::{Address, NodeId, NodeView, Observed, Role, Seen, ServerName, Slot};
+use shardwright_topology::{
+    Address, NodeId, NodeView, Observed, OpenSlot, Role, Seen, ServerName, Slot,
+};
 
 use crate::{Links, RuntimeError, hear};
 
@@ -255,12 +257,21 @@ async fn perform(
             client.set_slot(*slot, SetSlot::Owner(*owner)).await?;
         }
         Action::MoveKeys {
+            from,
             to,
             slot,
             keys_max,
             replace,
-            ..
         } => {
+            let there = client_of(links, o, to.node()).await?;
+            let ends = Ends {
+                from: (*from, client),
+                to: (to.node(), &there),
+            };
+            match replace {
+                true => ends.open(o, *slot).await?,
+                false => ends.open_leftover(o, *slot).await?,
+            }
             move_keys(links, client, to, *slot, *keys_max, *replace).await?;
         }
         Action::MoveSlots { from, to, slots } => {
@@ -275,6 +286,57 @@ async fn perform(
         | Action::RecordFormed => {}
     }
     Ok(())
+}
+
+/// The two ends of a slot whose keys are to move. A server takes and gives keys only where the slot is open.
+struct Ends<'a> {
+    from: (NodeId, &'a Client),
+    to: (NodeId, &'a Client),
+}
+
+impl Ends<'_> {
+    /// The owner gives: at the receiver first, so that nobody is sent there in vain.
+    async fn open(&self, o: &Observed, slot: Slot) -> Result<(), StepError> {
+        let ((from, source), (to, target)) = (self.from, self.to);
+        if !shows(o, to, OpenSlot::Importing { slot, from }) {
+            target.set_slot(slot, SetSlot::ImportingFrom(from)).await?;
+        }
+        if !shows(o, from, OpenSlot::Migrating { slot, to }) {
+            source.set_slot(slot, SetSlot::MigratingTo(to)).await?;
+        }
+        Ok(())
+    }
+
+    /// What is left at a node that does not own the slot goes to the owner. A node believes nobody about a slot that
+    /// it takes in: when its source was failed over it has to be told whose the slot is.
+    async fn open_leftover(&self, o: &Observed, slot: Slot) -> Result<(), StepError> {
+        let ((from, source), (to, target)) = (self.from, self.to);
+        let gives =
+            |end: &OpenSlot| matches!(end, OpenSlot::Migrating { slot: s, .. } if *s == slot);
+        if open_at(o, to).iter().any(gives) {
+            target.set_slot(slot, SetSlot::Stable).await?;
+        }
+        let row = o.view_of(from).and_then(|view| view.rows.get(to));
+        if !row.is_some_and(|row| row.slots.contains(slot)) {
+            source.set_slot(slot, SetSlot::Owner(to)).await?;
+        }
+        let open = |end: &OpenSlot| end.slot() == slot;
+        if !open_at(o, from).iter().any(open) {
+            source.set_slot(slot, SetSlot::ImportingFrom(to)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a node shows open.
+fn open_at(o: &Observed, node: NodeId) -> &[OpenSlot] {
+    o.view_of(node)
+        .and_then(NodeView::own)
+        .map_or(&[], |own| own.open.as_slice())
+}
+
+fn shows(o: &Observed, node: NodeId, end: OpenSlot) -> bool {
+    open_at(o, node).contains(&end)
 }
 
 async fn move_keys(

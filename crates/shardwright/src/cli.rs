@@ -1,5 +1,6 @@
 //! The grammar of the command line: only clap types.
 
+mod asking;
 mod moving;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::asking::{Call, Import, SetTimeout};
 pub(crate) use self::moving::{MoveRun, Pace, Rebalance, Reshard, Scale};
 
 use crate::printer::Output;
@@ -140,6 +142,14 @@ pub(crate) enum Command {
     Rebalance(Rebalance),
     /// Move slots from some shards to another
     Reshard(Reshard),
+    /// Print keys, slots and replicas of each primary, in a line each
+    Info(TargetArgs),
+    /// Send a command to each node
+    Call(Call),
+    /// Set after how much silence a node is failed, at every node
+    SetTimeout(SetTimeout),
+    /// Bring in the keys of a server that is in no cluster
+    Import(Import),
     /// Run the Kubernetes operator: keep the clusters that are declared there
     Operator(OperatorArgs),
     /// Print everything that the operator needs on Kubernetes

@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod add_node;
+mod call;
 mod change;
 mod check;
 mod crd;
@@ -8,6 +9,8 @@ mod create;
 mod down;
 mod failover;
 mod fix;
+mod import;
+mod info;
 mod install;
 mod operator;
 mod plan;
@@ -17,6 +20,7 @@ mod render;
 mod reshape;
 mod reshard;
 mod scale;
+mod set_timeout;
 mod status;
 mod up;
 
@@ -51,6 +55,10 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Scale(args) => Box::pin(scale::run(args, out)).await,
             Command::Rebalance(args) => Box::pin(rebalance::run(args, &login, out)).await,
             Command::Reshard(args) => Box::pin(reshard::run(args, &login, out)).await,
+            Command::Info(args) => Box::pin(info::run(args, &login, out)).await,
+            Command::Call(args) => Box::pin(call::run(args, &login, out)).await,
+            Command::SetTimeout(args) => Box::pin(set_timeout::run(args, &login, out)).await,
+            Command::Import(args) => Box::pin(import::run(args, &login, out)).await,
             Command::Operator(args) => Box::pin(operator::run(args)).await,
             Command::Install(args) => install::run(args, out),
             Command::Crd(args) => crd::run(&args, out),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardwright_engine::{Access, Credentials, Endpoint, Secret, Timeouts, Tls, TlsOptions};
-use shardwright_manifest::Cluster;
+use shardwright_manifest::{Cluster, DEFAULT_USER};
 use shardwright_planner::{Desired, Limits};
 use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
 use shardwright_runtime_local::Local;
@@ -69,6 +69,32 @@ pub(crate) fn access(login: &Login, out: &mut Printer) -> anyhow::Result<Access>
         tls: tls(login)?,
         timeouts,
         dial: None,
+    })
+}
+
+/// How a person logs in at the nodes of a cluster, to send what no role of ours needs: at one of this machine as the
+/// administrator.
+pub(crate) fn person(
+    target: &Target,
+    dir: Option<PathBuf>,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<Access> {
+    let access = access(login, out)?;
+    let Target::Local(name) = target else {
+        return Ok(access);
+    };
+    let local = Local::open(&local_dir(name.as_deref(), dir)?)?;
+    let path = local.password_file(DEFAULT_USER);
+    let password = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read the password file {}", path.display()))?;
+    let credentials = Credentials {
+        user: Some(DEFAULT_USER.to_owned()),
+        password: Secret::new(password.trim_end()),
+    };
+    Ok(Access {
+        credentials: Some(credentials),
+        ..access
     })
 }
 

@@ -107,7 +107,8 @@ fn understand(matches: &ArgMatches) -> Result<Cli, UsageError> {
     let mut cli = Cli::from_arg_matches(matches).map_err(|e| UsageError(e.to_string()))?;
     cli.global.login.kube.plugin = true;
     let target = match &mut cli.command {
-        Command::Status(args) | Command::Check(args) => &mut args.target,
+        Command::Status(args) | Command::Check(args) | Command::Info(args) => &mut args.target,
+        Command::Call(args) => &mut args.target,
         Command::Fix(args) => &mut args.target.target,
         Command::Plan(args) => &mut args.target.target,
         Command::Failover(args) => &mut args.target,
@@ -122,6 +123,10 @@ fn understand(matches: &ArgMatches) -> Result<Cli, UsageError> {
                 "edit rediscluster NAME (spec.shards, spec.replicasPerShard)",
             ));
         }
+        Command::SetTimeout(_) => {
+            return Err(elsewhere("edit rediscluster NAME (spec.config)"));
+        }
+        Command::Import(args) => &mut args.target,
         Command::Operator(_) | Command::Install(_) | Command::Crd(_) | Command::Render(_) => {
             return Ok(cli);
         }

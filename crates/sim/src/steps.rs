@@ -57,10 +57,14 @@ impl Operator {
                 to,
                 slot,
                 keys_max,
-                ..
+                replace,
             } => {
                 let source = reached(*from, model)?;
                 let target = reached(to.node(), model)?;
+                if *replace {
+                    model.command(target, &Command::Importing(*slot, *from))?;
+                    model.command(source, &Command::Migrating(*slot, to.node()))?;
+                }
                 model.move_keys(source, target, *slot, *keys_max)
             }
             Action::MoveSlots { from, to, slots } => {

@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod engines;
 mod error;
+pub mod kills;
 pub mod load;
 pub mod ports;
 mod process;

@@ -37,6 +37,10 @@ pub struct LoadOptions {
     pub padding_bytes: usize,
     /// Numbers start here, so that a second load does not write the first one's keys.
     pub prefix: String,
+    /// So many keys for each lane, written over and over; each number has a key of its own where absent.
+    pub keys_per_lane: Option<u64>,
+    /// A write counts as acknowledged once so many replicas have it too (`WAIT`); 0 is not to ask.
+    pub replicas: u32,
 }
 
 impl Default for LoadOptions {
@@ -49,6 +53,8 @@ impl Default for LoadOptions {
             login: None,
             padding_bytes: 0,
             prefix: "load".to_owned(),
+            keys_per_lane: None,
+            replicas: 0,
         }
     }
 }
@@ -221,19 +227,18 @@ impl Report {
             let mut router = Router::new(Addresses::new(addresses), &self.options);
             let names = Names::new(lane.slot, &self.options);
             let count = lane.acked.len() as u64;
-            for first in (0..count).step_by(usize::try_from(CHECK_BATCH).unwrap_or(1)) {
-                let numbers = first..count.min(first + CHECK_BATCH);
+            let keys = names.per_lane.map_or(count, |keys| keys.min(count));
+            for first in (0..keys).step_by(usize::try_from(CHECK_BATCH).unwrap_or(1)) {
+                let keys = first..keys.min(first + CHECK_BATCH);
                 let mut command = redis::cmd("MGET");
-                for number in numbers.clone() {
-                    command.arg(names.key(number));
+                for key in keys.clone() {
+                    command.arg(names.key(key));
                 }
                 let values = router.insist(&command).await?;
-                for (number, found) in numbers.zip(values) {
-                    if found.as_deref() != Some(names.value(number).as_str()) {
-                        lost.push(Lost {
-                            key: names.key(number),
-                            found,
-                        });
+                for (key, found) in keys.zip(values) {
+                    if !names.may_hold(key, count, found.as_deref()) {
+                        let key = names.key(key);
+                        lost.push(Lost { key, found });
                     }
                 }
             }
@@ -247,6 +252,7 @@ struct Names {
     prefix: String,
     tag: String,
     padding: String,
+    per_lane: Option<u64>,
 }
 
 impl Names {
@@ -255,11 +261,24 @@ impl Names {
             prefix: options.prefix.clone(),
             tag: tag_for(slot),
             padding: "x".repeat(options.padding_bytes),
+            per_lane: options.keys_per_lane.map(|keys| keys.max(1)),
         }
     }
 
+    /// The key that a number is written to.
     fn key(&self, number: u64) -> String {
+        let number = self.per_lane.map_or(number, |keys| number % keys);
         format!("{{{}}}:{}:{number}", self.tag, self.prefix)
+    }
+
+    /// Whether this may stand at a key once so many numbers were acknowledged: the last of them that is the key's,
+    /// or the next number, which may have been written without an answer.
+    fn may_hold(&self, key: u64, acked: u64, found: Option<&str>) -> bool {
+        let keys = self.per_lane.unwrap_or(acked.max(1));
+        let last = key + (acked - 1 - key) / keys * keys;
+        let next = acked % keys == key && self.per_lane.is_some();
+        let is = |number| found == Some(self.value(number).as_str());
+        is(last) || next && is(acked)
     }
 
     fn value(&self, number: u64) -> String {
@@ -284,8 +303,8 @@ async fn write_lane(
         let number = lane.acked.len() as u64;
         let mut command = redis::cmd("SET");
         command.arg(names.key(number)).arg(names.value(number));
-        match router.send::<String>(&command).await {
-            Ok(_) => {
+        match router.write(&command, options.replicas).await {
+            Ok(()) => {
                 lane.acked.push(Instant::now());
                 total.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(options.pause).await;
@@ -323,6 +342,8 @@ impl Addresses {
 struct Router {
     addresses: Addresses,
     at: String,
+    /// Who answered last.
+    answered: String,
     next: usize,
     open: BTreeMap<String, MultiplexedConnection>,
     timeout: Duration,
@@ -334,11 +355,35 @@ impl Router {
         let at = addresses.get(0).unwrap_or_else(|| "127.0.0.1:1".to_owned());
         Self {
             addresses,
+            answered: at.clone(),
             at,
             next: 1,
             open: BTreeMap::new(),
             timeout: options.timeout,
             login: options.login.clone(),
+        }
+    }
+
+    /// One attempt to write that so many replicas are to have too.
+    async fn write(&mut self, command: &redis::Cmd, replicas: u32) -> Result<(), String> {
+        self.send::<String>(command).await?;
+        if replicas == 0 {
+            return Ok(());
+        }
+        // It is about what was written on the connection that it is sent on.
+        let Some(mut connection) = self.open.get(&self.answered).cloned() else {
+            return Err("WAIT".to_owned());
+        };
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(replicas)
+            .arg((self.timeout / 2).as_millis().max(1).to_string());
+        match wait.query_async::<u32>(&mut connection).await {
+            Ok(have) if have >= replicas => Ok(()),
+            Ok(_) => Err("WAIT".to_owned()),
+            Err(error) => {
+                self.open.remove(&self.answered);
+                Err(error.code().map_or("WAIT".to_owned(), str::to_owned))
+            }
         }
     }
 
@@ -350,7 +395,10 @@ impl Router {
             Err(error) => Err(error),
         };
         let error = match sent {
-            Ok(value) => return Ok(value),
+            Ok(value) => {
+                self.answered = at;
+                return Ok(value);
+            }
             Err(error) => error,
         };
         if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::Ask)
@@ -367,6 +415,7 @@ impl Router {
             if sent.is_err() {
                 self.open.remove(&address);
             }
+            self.answered = address;
             return sent.map(|(value,)| value).map_err(word);
         }
         if let Some((address, _slot)) = error.redirect_node() {

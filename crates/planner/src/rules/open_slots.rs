@@ -115,6 +115,10 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
     };
     if let Some(heir) = receiver.primary.filter(|_| receiver.role == Role::Replica) {
         // It was failed over. If its copy has nothing, its heir has nothing, unless it says otherwise.
+        if heir != owner && keys(p, heir, slot).is_some_and(|keys| keys > 0) {
+            // It has what had come to its primary: the move goes on to it, so that clients find every key meanwhile.
+            return move_keys(p, slot, owner, heir, true);
+        }
         if heir == owner || keys(p, target, slot) != Some(0) {
             return sweep(p, slot, owner);
         }

@@ -149,3 +149,22 @@ fn a_target_that_was_failed_over_is_sent_nothing() {
         assert!(!says(&w.steps(&three()), "move"));
     }
 }
+
+#[test]
+fn what_a_failed_over_target_had_stays_with_its_heir_and_the_rest_follows() {
+    let mut w = half_moved(Some(3), Some(2));
+    let range = std::mem::take(&mut w.node("b").slots);
+    w.node("b").open.clear();
+    w.node("b").primary = Some(id("b1"));
+    w.node("b1").primary = None;
+    w.node("b1").slots = range;
+    w.node("b1").epoch = 9;
+    w.node("b").epoch = 9;
+    w.node("b1").keys_in_slot = [(slot(7), 2)].into();
+    let steps = w.steps(&three());
+    assert!(
+        says(&steps, "move up to 500 keys of slot 7 from a to b1"),
+        "{steps:?}"
+    );
+    assert!(!says(&steps, "from b1"), "{steps:?}");
+}

@@ -143,7 +143,7 @@ fn split(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let wrong = || "write a time such as 5ms or 1s: 1ms to 10s".to_owned();
     let (number, unit) = split(text);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -159,7 +159,7 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "write a size such as 500KB, 50MB or 1GB".to_owned();
     let (number, unit) = split(text);
     let number: u64 = number.parse().map_err(|_| wrong())?;

@@ -1,8 +1,10 @@
 //! The real binary against real servers: what a person types, and what comes of it.
 
+mod asking;
 mod bad_input;
 mod create;
 mod fix;
+mod kills;
 mod local;
 mod local_input;
 mod members;

@@ -1,7 +1,7 @@
 //! Measurements on real servers, against the rival of each. They print figures and judge nothing
 //! but failures: a machine that is busy with other things makes every figure worse.
 //!
-//!   bench create|failover|restart [--engine NAME]... [--runs N] [--trace]
+//!   bench create|failover|restart|kills [--engine NAME]... [--runs N] [--seed N] [--trace]
 //!   bench reshard [--engine NAME]... [--runs N] [--data NAME]... [--way TEXT]... [--still]
 //!                 [--keys N] [--large-keys N] [--zset-mb N] [--rate N]
 
@@ -14,6 +14,7 @@
 mod create;
 mod failover;
 mod figures;
+mod kills;
 mod local;
 mod reshard;
 mod restart;
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     engines: Vec<String>,
     /// Rounds of each kind; each verb has its own default.
     pub(crate) runs: Option<usize>,
+    /// What the first run is drawn from, where runs are drawn; each further run adds one.
+    pub(crate) seed: Option<u64>,
     /// Show what the watch logged around every gap.
     pub(crate) trace: bool,
     /// What `reshard` moves.
@@ -46,6 +49,7 @@ impl Options {
             match word.as_str() {
                 "--engine" => options.engines.push(value()?),
                 "--runs" => options.runs = Some(value()?.parse()?),
+                "--seed" => options.seed = Some(value()?.parse()?),
                 "--trace" => options.trace = true,
                 "--data" => options.scope.data.push(value()?),
                 "--way" => options.scope.ways.push(value()?),
@@ -120,7 +124,8 @@ fn run(verb: &str, options: &Options) -> Result<(), Failure> {
                 "failover" => failover::run(options).await,
                 "reshard" => reshard::run(options).await,
                 "restart" => restart::run(options).await,
-                _ => Err("say what to measure: create, failover, reshard or restart".into()),
+                "kills" => kills::run(options).await,
+                _ => Err("say what to measure: create, failover, reshard, restart or kills".into()),
             }
         };
         let mut terminate =

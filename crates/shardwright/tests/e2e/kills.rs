@@ -1,0 +1,28 @@
+//! Slots move, something is killed, and every acknowledged write is there afterwards. `make bench-kills` plays many more.
+
+use std::path::PathBuf;
+
+use shardwright_testkit::kills::{Kills, Victim};
+use shardwright_testkit::{Persistence, each_engine};
+
+/// How often each victim is killed.
+const ROUNDS: u64 = 2;
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn no_acknowledged_write_is_lost_when_something_dies_while_slots_move(engine) {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_shardwright"));
+        // Every write is on the disk before it is acknowledged: a kill takes nothing that the engine had not written.
+        let mut kills = Kills::begin(&engine, program, Persistence::AofAlways).await?;
+        let mut seed = 1;
+        for _ in 0..ROUNDS {
+            for victim in Victim::ALL.into_iter().filter(|victim| victim.keeps_all()) {
+                eprintln!("{engine}, seed {seed}: {victim}");
+                let run = kills.run(victim, seed).await?;
+                assert_eq!(run.lost, [], "{victim}, seed {seed}, of {} acknowledged writes", run.acked);
+                seed += 1;
+            }
+        }
+        Ok(())
+    }
+}
