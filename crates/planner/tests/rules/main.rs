@@ -6,6 +6,7 @@ mod diagnose;
 mod forget;
 mod forming;
 mod leaving;
+mod loads;
 mod meeting;
 mod open_slots;
 mod pairing;
