@@ -61,7 +61,12 @@ impl Operator {
             } => {
                 let source = reached(*from, model)?;
                 let target = reached(to.node(), model)?;
-                model.move_keys(source, target, *slot, *keys_max)
+                model.move_keys_as_told(source, target, *slot, *keys_max)
+            }
+            Action::CopyFunctions { from, to } => {
+                let (source, target) = (reached(*from, model)?, reached(*to, model)?);
+                model.copy_functions(source, target);
+                Ok(())
             }
             Action::MoveSlots { from, to, slots } => {
                 self.begin_move(Mover::new(*from, to.node(), slots), model)
@@ -174,13 +179,14 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::MoveKeys { .. }
+        | Action::CopyFunctions { .. }
         | Action::MoveSlots { .. } => return None,
     };
     Some((at, command))
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 21] = [
+pub(crate) const KINDS: [&str; 22] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
@@ -199,6 +205,7 @@ pub(crate) const KINDS: [&str; 21] = [
     "AssignSlot",
     "RaiseEpoch",
     "MoveKeys",
+    "CopyFunctions",
     "MoveSlots",
     "spread by role",
     "spread by copy",
@@ -235,6 +242,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::AssignSlot { .. } => "AssignSlot",
         Action::RaiseEpoch { .. } => "RaiseEpoch",
         Action::MoveKeys { .. } => "MoveKeys",
+        Action::CopyFunctions { .. } => "CopyFunctions",
         Action::MoveSlots { .. } => "MoveSlots",
     }
 }

@@ -23,5 +23,6 @@ mod shape;
 mod spread;
 mod starting;
 mod strangers;
+mod turns;
 mod uncovered;
 mod world;

@@ -1,6 +1,7 @@
 //! The real binary against real servers: what a person types, and what comes of it.
 
 mod bad_input;
+mod by_load;
 mod create;
 mod fix;
 mod local;
