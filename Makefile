@@ -8,8 +8,7 @@ BENCH = $(CARGO) run --release --locked -p shardwright-testkit --bin bench --
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo demo-down test lint sim bench-create bench-failover bench-reshard bench-restart bench-kills \
-	bench-kubernetes \
-	kubernetes kubernetes-down images e2e engines tools
+	bench-kubernetes kubernetes kubernetes-down images e2e engines tools
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

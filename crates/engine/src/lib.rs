@@ -21,6 +21,7 @@ mod keys;
 mod migrations;
 pub mod movers;
 mod observe;
+mod slot_loads;
 mod socket;
 mod tls;
 

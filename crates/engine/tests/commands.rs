@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use shardwright_engine::{
-    Access, Client, Endpoint, Engine, Error, Failover, Feature, Migrate, Migrated, RawView, Reset,
-    SetSlot,
+    ACL_RULES, Access, Client, Credentials, Endpoint, Engine, Error, Failover, Feature, Migrate,
+    Migrated, RawView, Reset, Secret, SetSlot,
 };
 use shardwright_testkit::slots::tag_for;
 use shardwright_testkit::{Cluster, Kind, Server, TestResult, each_engine, until};
@@ -154,6 +154,66 @@ each_engine! {
         assert_eq!(can.has(Feature::SlotStats), valkey(8));
         assert_eq!(can.has(Feature::MigrateSlots), valkey(9));
         assert!(!can.has(Feature::ClusterMigration));
+        Ok(())
+    }
+}
+
+const LIBRARY: &str = "#!lua name=lib\nredis.register_function('one', function() return 1 end)";
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn functions_are_copied_with_the_rights_of_our_user(engine) {
+        let own = format!("user own on >own -@all {}", ACL_RULES.join(" "));
+        let build = || Server::builder(&engine).cluster().acl(["user default on nopass ~* &* +@all", &own]).start();
+        let (from, to) = (build()?, build()?);
+        from.ask::<String>(&["FUNCTION", "LOAD", LIBRARY]).await?;
+        let access = Access {
+            credentials: Some(Credentials { user: Some("own".to_owned()), password: Secret::new("own") }),
+            ..Access::default()
+        };
+        let client = |server: &Server| {
+            let at = Endpoint::new(server.host(), server.port());
+            let access = access.clone();
+            async move { Client::connect(&at, &access).await }
+        };
+        let (source, target) = (client(&from).await?, client(&to).await?);
+        let libraries = |client: &Client| {
+            let client = client.clone();
+            async move { Ok::<_, Error>(client.view().await?.server.libraries) }
+        };
+        assert_eq!(libraries(&target).await?, Some(0));
+        let all = source.function_dump().await?;
+        target.function_restore(&all).await?;
+        target.function_restore(&all).await?;
+        assert_eq!(libraries(&target).await?, Some(1));
+        target.add_slots(&SlotSet::all()).await?;
+        until("it serves", SOON, || async {
+            let one: Result<u64, _> = to.ask(&["FCALL", "one", "0"]).await;
+            one.map_err(|e| e.to_string()).map(|n| assert_eq!(n, 1))
+        }).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn what_slots_hold_is_asked(engine) {
+        let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;
+        let client = connect(&cluster[0]).await?;
+        let [hot, cold] = [7, 5_000].map(|n| Slot::new(n).expect("a slot"));
+        for i in 0..30 {
+            let slot = if i % 3 == 0 { cold } else { hot };
+            let key = format!("{{{}}}{i}", tag_for(slot.number()));
+            cluster[0].ask::<()>(&["SET", &key, "value"]).await?;
+        }
+        let slots = range(0, 5_000);
+        let keys = client.keys_of_slots(&slots).await?;
+        assert_eq!(keys.len(), 5_001);
+        assert_eq!((keys[&hot], keys[&cold], keys.values().sum::<u64>()), (20, 10, 30));
+        assert!(client.data_bytes().await? > Some(1_000));
+        if let Some(memory) = client.memory_of_slots(&slots).await? {
+            assert!(memory[&hot] > memory[&cold], "{memory:?}");
+        }
         Ok(())
     }
 }

@@ -141,6 +141,7 @@ fn is_grave(action: &Action) -> bool {
         | Action::Switchover { .. }
         | Action::Reset { .. }
         | Action::CloseSlot { .. }
+        | Action::CopyFunctions { .. }
         | Action::AssignSlot { .. }
         | Action::RaiseEpoch { .. }
         | Action::MoveKeys { .. }

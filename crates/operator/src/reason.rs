@@ -150,6 +150,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::Forget { .. } => "Forget",
         Action::Reset { .. } => "Reset",
         Action::CloseSlot { .. } => "CloseSlot",
+        Action::CopyFunctions { .. } => "CopyFunctions",
         Action::AssignSlot { .. } => "AssignSlot",
         Action::RaiseEpoch { .. } => "RaiseEpoch",
         Action::MoveKeys { .. } => "MoveKeys",

@@ -129,6 +129,13 @@ pub enum Action {
         /// Whether the source's value wins over one at the target. Otherwise such a key stops the move.
         replace: bool,
     },
+    /// Give a primary without slots the functions of another: they do not move with slots.
+    CopyFunctions {
+        /// Whose.
+        from: NodeId,
+        /// To whom.
+        to: NodeId,
+    },
     /// Move slots with their keys to another primary. It may stop at any time: the next plan goes on.
     MoveSlots {
         /// From their owner.
@@ -153,6 +160,7 @@ impl Action {
             Self::AddSlots { node, .. }
             | Self::CloseSlot { node, .. }
             | Self::RaiseEpoch { node }
+            | Self::CopyFunctions { to: node, .. }
             | Self::AssignSlot { node, .. } => Some(*node),
             Self::Meet { teller, .. } | Self::Forget { teller, .. } => Some(*teller),
             Self::Replicate { node, .. } | Self::Reset { node } => Some(node.node()),
@@ -218,6 +226,14 @@ impl fmt::Display for Action {
             } => {
                 let what = format_args!("up to {keys_max} keys of slot {slot}");
                 moves(f, what, *from, to)
+            }
+            Self::CopyFunctions { from, to } => {
+                write!(
+                    f,
+                    "copy the functions of {} to {}",
+                    from.short(),
+                    to.short()
+                )
             }
             Self::MoveSlots { from, to, slots } => moves(
                 f,
@@ -309,6 +325,8 @@ pub enum Reason {
     OnlyCopyOnDisk,
     /// The policy gives the restart its grace.
     RestartFirst,
+    /// It was taking slots in, and keys that moved may be on its disk alone.
+    RestartImporter,
     /// A node does not know another of its cluster.
     NotKnown,
     /// A node has another at a wrong address.
@@ -352,6 +370,8 @@ pub enum Reason {
     },
     /// The declared shape needs fewer servers.
     NotWanted,
+    /// It is to get slots, and has fewer libraries of functions than the others.
+    FunctionsLack,
     /// The declared shape needs one more shard.
     NewShard,
     /// The shard is not needed any more, or its primary was asked to leave.
@@ -370,6 +390,9 @@ impl fmt::Display for Reason {
             Self::ServerDown => "its process is gone",
             Self::OnlyCopyOnDisk => "its process is gone, and only its disk still has its slots",
             Self::RestartFirst => "its process is gone, and the policy gives its restart a grace",
+            Self::RestartImporter => {
+                "its process is gone, it was taking slots in, and may alone have keys that moved"
+            }
             Self::NotKnown => "it does not know it",
             Self::AddressChanged => "it has it at an old address",
             Self::OldBelief => "its role or slots changed",
@@ -409,6 +432,7 @@ impl fmt::Display for Reason {
                     "{host}, where its volume is, is away for too long, and others have its data"
                 );
             }
+            Self::FunctionsLack => "clients of the slots that it gets may call them",
             Self::NotWanted => "fewer servers are wanted",
             Self::NewShard => "one more shard is wanted",
             Self::Drain => "its shard gives up its slots",

@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{NodeId, Slot, SlotRange, SlotSet};
 
+mod loads;
+
+pub use loads::{ByLoad, Loads, Outside, by_load};
+
 /// Who owns which slots.
 pub type Owned = BTreeMap<NodeId, SlotSet>;
 

@@ -138,6 +138,13 @@ impl Lint<'_> {
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
             Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+            Action::CopyFunctions { from, to } => {
+                let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
+                let primary = self.copies(*to).is_none();
+                if owns(*to) || !owns(*from) || !primary || self.o.view_of(*from).is_none() {
+                    self.fatal(i, ViolationKind::FunctionsToUnfit { node: *to });
+                }
+            }
             Action::MoveSlots { from, to, slots } => {
                 self.meets(i, to.node(), to.address());
                 self.moves(i, *from, to.node(), slots);

@@ -53,6 +53,10 @@ pub struct Memory {
     posts: BTreeMap<ServerName, Post>,
     /// Since when all that is so, and all is at rest.
     steady_since: Option<Timestamp>,
+    /// When each server that is down was first found dead since it was last heard.
+    down_since: BTreeMap<ServerName, Timestamp>,
+    /// When each node was last told to take slots or keys in.
+    took_in: BTreeMap<NodeId, Timestamp>,
 }
 
 /// One run of a node, whose copy it is, and where.
@@ -117,6 +121,11 @@ impl Memory {
     pub fn recall(&mut self, o: &mut Observed) {
         self.note_wins(o);
         self.note_places(o);
+        self.note_downs(o);
+        o.down_since.clone_from(&self.down_since);
+        self.took_in
+            .retain(|_, at| o.at.since_ms(*at) < ATTEMPT_KEPT_MS);
+        o.took_in.clone_from(&self.took_in);
         self.attempts.retain_mut(|a| {
             let age = o.at.since_ms(a.at);
             a.ended |= o.view_of(a.node).is_some() && age >= ATTEMPT_ENDS_MS;
@@ -132,6 +141,22 @@ impl Memory {
         self.disbelieved = disbelieved(o).into_iter().map(since).collect();
         o.disbelieved.clone_from(&self.disbelieved);
         o.steady_since = self.steady_since;
+    }
+
+    /// A server is down from its first death until it is heard again, however often it was started meanwhile.
+    fn note_downs(&mut self, o: &Observed) {
+        let heard = |name: &ServerName| {
+            o.servers()
+                .get(name)
+                .is_none_or(|s| s.view.known().is_some())
+        };
+        self.down_since.retain(|name, _| !heard(name));
+        for (name, server) in o.servers() {
+            if let Some(death) = server.process.death() {
+                let since = self.down_since.entry(name.clone());
+                since.or_insert(death.since);
+            }
+        }
     }
 
     /// Since when everyone is where it is. A server that is only silent says nothing else than before; one that is dead,
@@ -173,6 +198,15 @@ impl Memory {
 
     /// Remembers that a node was asked, whether or not an answer came.
     pub fn asked(&mut self, action: &Action, at: Timestamp) {
+        if let Action::MoveSlots { to, .. } | Action::MoveKeys { to, .. } = action {
+            self.took_in.insert(to.node(), at);
+        }
+        // Whoever becomes the owner of a slot that was half moved has taken its keys in.
+        if let Action::AssignSlot { node, owner, .. } = action
+            && node == owner
+        {
+            self.took_in.insert(*owner, at);
+        }
         let kind = match action {
             Action::Failover { .. } => AttemptKind::Failover,
             Action::Takeover { .. } => AttemptKind::Takeover,
@@ -189,6 +223,7 @@ impl Memory {
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
+            | Action::CopyFunctions { .. }
             | Action::RaiseEpoch { .. }
             | Action::AssignSlot { .. }
             | Action::MoveKeys { .. }

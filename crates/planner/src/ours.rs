@@ -125,6 +125,8 @@ pub(crate) fn without_strangers(
     clean.votes.clone_from(&o.votes);
     clean.disbelieved.clone_from(&o.disbelieved);
     clean.steady_since = o.steady_since;
+    clean.down_since.clone_from(&o.down_since);
+    clean.took_in.clone_from(&o.took_in);
     Some(clean)
 }
 

@@ -6,7 +6,9 @@ mod moves;
 mod remove;
 
 pub use moves::{NoMove, why_not_move};
-pub(crate) use moves::{why_no_memory, why_no_moves, why_not_between, why_replicas_lack};
+pub(crate) use moves::{
+    why_functions_lack, why_no_memory, why_no_moves, why_not_between, why_replicas_lack,
+};
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 
 use shardwright_topology::{

@@ -180,6 +180,8 @@ pub enum Waiting {
         server: ServerName,
         /// For how long yet, in milliseconds.
         left_ms: u64,
+        /// Whether that is because it was taking slots in, and may alone have keys that moved.
+        imported: bool,
     },
     /// Views do not agree yet.
     Views {
@@ -350,9 +352,11 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::Promotion { replica } => write!(f, "{replica:?} is becoming the primary"),
-            Self::RestartGrace { server, left_ms } => {
-                write!(f, "{server} has {left_ms} ms to return")
-            }
+            Self::RestartGrace {
+                server,
+                left_ms,
+                imported,
+            } => f.write_str(&restart_grace(server, *left_ms, *imported)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicaCatchUp { node, lag_bytes } => {
@@ -380,6 +384,15 @@ impl fmt::Display for Waiting {
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
     format!("{server} waits for {host}, which is away and has its volume: {why}")
+}
+
+fn restart_grace(server: &ServerName, left_ms: u64, imported: bool) -> String {
+    let why = if imported {
+        ": it was taking slots in, and may alone have keys that moved"
+    } else {
+        ""
+    };
+    format!("{server} has {left_ms} ms to return{why}")
 }
 
 fn surplus(server: &ServerName, why: &[NoRemove]) -> String {

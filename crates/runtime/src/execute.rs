@@ -32,6 +32,9 @@ pub enum StepError {
     /// Slots could not be moved.
     #[error("slots could not be moved")]
     Move(#[source] shardwright_engine::movers::MoveError),
+    /// The server does not tell what has to be known.
+    #[error("the server does not tell {0}")]
+    Untold(&'static str),
     /// It was not tried, because an earlier step at the same node was not done.
     #[error("an earlier step at the same node was not done")]
     Skipped,
@@ -276,6 +279,10 @@ async fn perform(
         }
         Action::MoveSlots { from, to, slots } => {
             links.moves().step(links, o, *from, to, slots).await?;
+        }
+        Action::CopyFunctions { from, .. } => {
+            let all = client_of(links, o, *from).await?.function_dump().await?;
+            client.function_restore(&all).await?;
         }
         // Greetings go together; starts and records are the runtime's.
         Action::Meet { .. }

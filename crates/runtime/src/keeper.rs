@@ -309,6 +309,7 @@ impl<R: Runtime> Keeper<R> {
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
+            | Action::CopyFunctions { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
@@ -455,7 +456,7 @@ fn will_not_pass(result: &Result<(), StepError>) -> bool {
         Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
         Err(StepError::Runtime(_)) => true,
         Err(StepError::Move(error)) => moving::will_not_pass(error),
-        Err(StepError::Moved(_) | StepError::Skipped) | Ok(()) => false,
+        Err(StepError::Moved(_) | StepError::Untold(_) | StepError::Skipped) | Ok(()) => false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::asking::{Call, Import, SetTimeout};
-pub(crate) use self::moving::{MoveRun, Pace, Rebalance, Reshard, Scale};
+pub(crate) use self::moving::{By, MoveRun, Pace, Rebalance, Reshard, Scale};
 
 use crate::printer::Output;
 

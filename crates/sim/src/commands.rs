@@ -75,6 +75,38 @@ impl Model {
         Ok(())
     }
 
+    /// The same as a step of ours: the judge remembers what went where.
+    pub(crate) fn move_keys_as_told(
+        &mut self,
+        source: usize,
+        target: usize,
+        slot: Slot,
+        keys_max: u32,
+    ) -> Result<(), Refusal> {
+        let most = usize::try_from(keys_max).expect("few keys");
+        let from = self.seats[source].node.as_ref();
+        let keys = from.map(|n| n.keys_in(slot).take(most).collect::<Vec<_>>());
+        self.move_keys(source, target, slot, keys_max)?;
+        if let Some(id) = self.seats[target].node.as_ref().map(|n| n.id) {
+            let now = self.now;
+            for key in keys.into_iter().flatten() {
+                self.oracle.takes_in(key, id, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A primary takes another's functions, and passes them on to its replicas.
+    pub(crate) fn copy_functions(&mut self, source: usize, target: usize) {
+        let from = self.seats[source].node.as_ref();
+        let libraries = from.map_or(0, |n| n.libraries);
+        let to = self.seats[target].node.as_ref().map(|n| n.id);
+        let nodes = self.seats.iter_mut().filter_map(|s| s.node.as_mut());
+        for node in nodes.filter(|n| Some(n.id) == to || n.copying.up && n.me().primary == to) {
+            node.libraries = node.libraries.max(libraries);
+        }
+    }
+
     /// Gives the node that was reset at this server its new name and id.
     fn reborn(&mut self, seat: usize) -> String {
         let id = self.born(seat);

@@ -83,11 +83,13 @@ impl Model {
         let from = self.seats[source].node.as_mut().expect("it listens");
         from.sending.insert(seat, now);
         let (data, offset, replid) = (from.data.clone(), from.offset.max(1), from.replid);
+        let libraries = from.libraries;
         from.offset = offset;
         let node = self.seats[seat].node.as_mut().expect("it just ticked");
         let before = std::mem::replace(&mut node.data, data);
         let dropped: Vec<_> = before.difference(&node.data).copied().collect();
         let ours = std::mem::replace(&mut node.copying.ours, false);
+        node.libraries = libraries;
         node.offset = offset;
         node.replid = replid;
         node.copying.up = true;

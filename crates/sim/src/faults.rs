@@ -169,7 +169,12 @@ impl Fault {
             Self::Rehost(seat, place) => {
                 kill(&[*seat], model, operator);
                 model.seats[*seat].at = model.fresh_address();
-                model.seats[*seat].place = place.clone();
+                // It keeps its number: a pod that is made anew elsewhere has the same name.
+                let leave_rank = model.seats[*seat].place.leave_rank;
+                model.seats[*seat].place = Place {
+                    leave_rank,
+                    ..place.clone()
+                };
             }
             Self::HostAway(host, power) => host_away(host, *power, model, operator),
             Self::HostBack(host) => host_back(host, model),

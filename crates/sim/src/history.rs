@@ -62,6 +62,8 @@ pub(crate) struct History {
     pub(crate) hosts: Dice,
     /// For what a person declares meanwhile.
     pub(crate) edits: Dice,
+    /// Whether a person loads functions.
+    functions: bool,
     faults: Vec<Fault>,
     pub(crate) struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
@@ -97,6 +99,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         dice,
         hosts,
         edits: Dice::of(seed, 9),
+        functions: Dice::of(seed, 10).chance(50),
         faults: Vec::new(),
         struck: BTreeMap::new(),
         joined: 0,
@@ -124,6 +127,9 @@ impl History {
         if self.failed() {
             return;
         }
+        if self.functions {
+            self.load_functions();
+        }
         self.model.write_every_ms = self.setting.write_every_ms;
         self.model.after(1, Event::Write);
         self.draw_faults();
@@ -148,6 +154,14 @@ impl History {
 
     fn failed(&self) -> bool {
         !self.model.oracle.violations.is_empty()
+    }
+
+    /// A person loads functions at all primaries. Whoever comes later has none.
+    fn load_functions(&mut self) {
+        let nodes = self.model.seats.iter_mut();
+        for node in nodes.filter_map(|s| s.node.as_mut()) {
+            node.libraries = 2;
+        }
     }
 
     /// Forms the cluster; it must be at rest within the bound.

@@ -78,7 +78,7 @@ impl Mover {
                     self.stage = Stage::Take;
                 }
                 for slot in full {
-                    model.move_keys(source, target, slot, KEYS_MAX)?;
+                    model.move_keys_as_told(source, target, slot, KEYS_MAX)?;
                 }
             }
             Stage::Take => {

@@ -148,6 +148,8 @@ pub(crate) struct Node {
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
     pub(crate) data: BTreeSet<Key>,
+    /// Libraries of functions.
+    pub(crate) libraries: u64,
     /// Its table on disk is one that it refuses to load: it can't be started any more.
     pub(crate) torn: bool,
     pub(crate) replid: u64,
@@ -180,6 +182,7 @@ impl Node {
             manual: None,
             paused: None,
             data: BTreeSet::new(),
+            libraries: 0,
             torn: false,
             replid: run,
             replid2: None,

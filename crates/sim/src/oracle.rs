@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shardwright_planner::Action;
 use shardwright_topology::{NodeId, Observed, OpenSlot, Role, ServerName, Slot, SlotSet};
 
-use crate::model::Model;
+use crate::model::{Model, Persistence};
 use crate::node::Key;
 
 /// What the judge remembers.
@@ -22,6 +22,8 @@ pub(crate) struct Oracle {
     pub(crate) too_many: BTreeSet<usize>,
     /// When our own steps last assigned a slot.
     assigned: BTreeMap<u16, u64>,
+    /// Which node each moved key last went to, and when.
+    moved_in: BTreeMap<Key, (NodeId, u64)>,
     /// When each node last became a primary.
     promoted: BTreeMap<NodeId, u64>,
     /// Switchovers that we asked for: the replica, its primary, and when.
@@ -41,11 +43,20 @@ pub(crate) struct Oracle {
 /// How long a server must have been in reach before not hearing it is our fault.
 const COULD_BE_HEARD_MS: u64 = 3_000;
 
+/// How long a primary that was taking slots in is waited for, at least, before another takes its place: after it was
+/// told to take them it is known to be one for 5 s.
+const IMPORTER_WAITED_FOR_MS: u64 = 4_500;
+
 impl Oracle {
     /// Notes that a move assigns these slots.
     pub(crate) fn assigns(&mut self, slots: &[Slot], now: u64) {
         let numbers = slots.iter().map(|s| (s.number(), now));
         self.assigned.extend(numbers);
+    }
+
+    /// Notes that a node has taken in a key, which its source has no more.
+    pub(crate) fn takes_in(&mut self, key: Key, node: NodeId, now: u64) {
+        self.moved_in.insert(key, (node, now));
     }
 }
 
@@ -287,7 +298,24 @@ impl Model {
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
-            | Action::MoveSlots { .. } => {}
+            | Action::CopyFunctions { .. } => {}
+            Action::MoveSlots { to, .. } => self.judge_first_slots(to.node()),
+        }
+    }
+
+    /// Whoever gets its first slots has the functions that others have.
+    fn judge_first_slots(&mut self, to: NodeId) {
+        let nodes = self.seats.iter().filter(|s| s.running && !s.foreign);
+        let nodes = nodes.filter_map(|s| s.node.as_ref());
+        let votes = |n: &&crate::node::Node| n.me().votes();
+        let most = nodes.clone().filter(votes).map(|n| n.libraries).max();
+        let lacks = nodes.filter(|n| n.id == to && !n.me().votes()).any(|n| {
+            // One that was just started again may have lost them since it was looked at.
+            Some(n.libraries) < most && self.now > n.started + COULD_BE_HEARD_MS
+        });
+        if lacks {
+            let name = self.name(to);
+            self.accuse(format!("{name} gets slots, and lacks functions"));
         }
     }
 
@@ -355,6 +383,7 @@ impl Model {
             let dead = self.name(dead);
             self.accuse(format!("{dead} is promoted past, and lives"));
         }
+        self.judge_passing_an_importer(dead);
         let Some(mine) = self.home(heir).and_then(|i| self.seats[i].node.as_ref()) else {
             return;
         };
@@ -388,6 +417,32 @@ impl Model {
             let (heir, fresher) = (self.name(heir), self.name(fresher));
             self.accuse(format!(
                 "{heir} is promoted over {fresher}, which has the fresher copy"
+            ));
+        }
+    }
+
+    /// A dead primary that could come back is not passed over while it alone has keys that moved there a moment ago.
+    fn judge_passing_an_importer(&mut self, dead: NodeId) {
+        let Some(seat) = self.home(dead) else { return };
+        let s = &self.seats[seat];
+        let returns = s.persistence != Persistence::Off && s.listed;
+        let Some(node) = s.node.as_ref().filter(|n| returns && !n.torn) else {
+            return;
+        };
+        let down = self.oracle.operator_down_until;
+        let fresh = |key: &&Key| {
+            let moved = self.oracle.moved_in.get(*key);
+            moved.is_some_and(|(to, at)| {
+                // An operator that was down since remembers nothing of it.
+                *to == dead && self.now - at < IMPORTER_WAITED_FOR_MS && (down == 0 || *at > down)
+            })
+        };
+        let alone = |key: &&Key| !self.held_elsewhere(**key, seat);
+        let keys = node.data.iter().filter(fresh).filter(alone).count();
+        if keys > 0 && self.operator_cut.is_empty() {
+            let name = self.name(dead);
+            self.accuse(format!(
+                "{name} is promoted past, and alone has {keys} keys that moved there"
             ));
         }
     }
@@ -510,6 +565,7 @@ fn about(action: &Action) -> Option<NodeId> {
         | Action::Forget { .. }
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
+        | Action::CopyFunctions { .. }
         | Action::CloseSlot { .. } => None,
     }
 }

@@ -75,6 +75,7 @@ impl Model {
                     .retain(|key| self.writes[key.1 as usize].at + ms <= now),
                 None => {
                     s.lost_by_kill = std::mem::take(&mut node.data);
+                    node.libraries = 0;
                     node.offset = 0;
                 }
             }

@@ -65,7 +65,12 @@ impl Operator {
                     model.command(target, &Command::Importing(*slot, *from))?;
                     model.command(source, &Command::Migrating(*slot, to.node()))?;
                 }
-                model.move_keys(source, target, *slot, *keys_max)
+                model.move_keys_as_told(source, target, *slot, *keys_max)
+            }
+            Action::CopyFunctions { from, to } => {
+                let (source, target) = (reached(*from, model)?, reached(*to, model)?);
+                model.copy_functions(source, target);
+                Ok(())
             }
             Action::MoveSlots { from, to, slots } => {
                 self.begin_move(Mover::new(*from, to.node(), slots), model)
@@ -178,13 +183,14 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::MoveKeys { .. }
+        | Action::CopyFunctions { .. }
         | Action::MoveSlots { .. } => return None,
     };
     Some((at, command))
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 21] = [
+pub(crate) const KINDS: [&str; 22] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
@@ -203,6 +209,7 @@ pub(crate) const KINDS: [&str; 21] = [
     "AssignSlot",
     "RaiseEpoch",
     "MoveKeys",
+    "CopyFunctions",
     "MoveSlots",
     "spread by role",
     "spread by copy",
@@ -239,6 +246,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::AssignSlot { .. } => "AssignSlot",
         Action::RaiseEpoch { .. } => "RaiseEpoch",
         Action::MoveKeys { .. } => "MoveKeys",
+        Action::CopyFunctions { .. } => "CopyFunctions",
         Action::MoveSlots { .. } => "MoveSlots",
     }
 }

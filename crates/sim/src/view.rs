@@ -145,6 +145,7 @@ impl Model {
             used_memory_bytes: None,
             maxmemory_bytes: None,
             ops_per_s: None,
+            libraries: Some(node.libraries),
             keys: node.data.len() as u64,
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
         }

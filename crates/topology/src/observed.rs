@@ -91,6 +91,11 @@ pub struct Observed {
     /// Since when everyone is in sync, and in the same run, role and place as now, as far as is known. `None` while that
     /// is not so, or nobody remembers. Kept in memory only.
     pub steady_since: Option<Timestamp>,
+    /// When each server's process was first found dead since the server was last heard: starts that fail do not change
+    /// it. Kept in memory only.
+    pub down_since: BTreeMap<ServerName, Timestamp>,
+    /// When each node was last told to take slots or keys in. Kept in memory only.
+    pub took_in: BTreeMap<NodeId, Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -125,6 +130,8 @@ impl Observed {
             votes: BTreeMap::new(),
             disbelieved: BTreeMap::new(),
             steady_since: None,
+            down_since: BTreeMap::new(),
+            took_in: BTreeMap::new(),
             servers,
             members,
             owners,

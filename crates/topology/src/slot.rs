@@ -20,6 +20,9 @@ pub struct InvalidSlot {
 }
 
 impl Slot {
+    /// Slot 0.
+    pub const MIN: Self = Self(0);
+
     /// The slot of this number; an error beyond 16383.
     pub fn new(number: u64) -> Result<Self, InvalidSlot> {
         match u16::try_from(number) {

@@ -302,6 +302,8 @@ pub struct ServerInfo {
     pub ops_per_s: Option<u64>,
     /// Keys in database 0 (a cluster has only this one, but for Valkey 9 and later).
     pub keys: u64,
+    /// Libraries of functions that it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
+    pub libraries: Option<u64>,
     /// Seconds since the process began.
     pub uptime_s: Option<u64>,
 }

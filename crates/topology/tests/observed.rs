@@ -98,6 +98,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             used_memory_bytes: None,
             maxmemory_bytes: None,
             ops_per_s: None,
+            libraries: None,
             keys: 0,
             uptime_s: None,
         },

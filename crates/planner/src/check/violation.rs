@@ -77,6 +77,11 @@ pub enum ViolationKind {
     },
     /// It moves slots while some are open or not served, or while something else is done.
     MovesInDisorder,
+    /// It copies functions from a node without slots, or over those of one that has some.
+    FunctionsToUnfit {
+        /// The receiver.
+        node: NodeId,
+    },
     /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
     MovesToUnfit {
         /// The node.
@@ -196,6 +201,9 @@ impl fmt::Display for Violation {
                 )
             }
             ViolationKind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
+            ViolationKind::FunctionsToUnfit { node } => {
+                write!(f, "it copies functions to {}, which serves", node.short())
+            }
             ViolationKind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
             }

@@ -1,12 +1,17 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, Disk, Member, NodeId, NodeView, Observed, Replication, Source, Starter, Timestamp,
+    AttemptKind, Disk, Member, NodeId, NodeView, Observed, OpenSlot, Replication, Source, Starter,
+    Timestamp,
 };
 
 use crate::draft::{Draft, is_twin};
 use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
+
+/// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
+/// slots for 2 s, and a replica that is in sync is milliseconds behind.
+const TOOK_IN_LATELY_MS: u64 = 5_000;
 
 /// Promotes a replica of every primary that is proved dead and owns slots.
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
@@ -23,7 +28,9 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
     }
 }
 
-/// Under `KeepEveryWrite` a primary that has its file gets time to come back before a replica takes its place.
+/// A primary that has its file gets time to come back before a replica takes its place: under `KeepEveryWrite`, and
+/// always while it was taking slots in. Keys that moved there are at their source no more: they are lost if the
+/// replica had not read them yet. However often it is started, it has that time only once.
 fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let HowDead::Proved(death) = dead.how() else {
         return false;
@@ -32,25 +39,51 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
         return false;
     };
     let has_all = matches!(server.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
-    let waited = p.now.since_ms(death.since);
-    let policy =
-        p.d.failover == FailoverPolicy::KeepEveryWrite && p.d.authority == Authority::Managed;
-    if !policy || !has_all || waited >= p.l.restart_grace_ms {
+    let since = p.o.down_since.get(&server.name);
+    let waited = p
+        .now
+        .since_ms(since.map_or(death.since, |at| death.since.min(*at)));
+    if p.d.authority != Authority::Managed || !has_all || waited >= p.l.restart_grace_ms {
+        return false;
+    }
+    let imported = takes_in(p.o, dead.node(), death.since);
+    if p.d.failover != FailoverPolicy::KeepEveryWrite && !imported {
         return false;
     }
     p.wait(Waiting::RestartGrace {
         server: server.name.clone(),
         left_ms: p.l.restart_grace_ms - waited,
+        imported,
     });
     if server.starter == Starter::Step {
-        p.act(
-            Action::StartServer {
-                server: server.name.clone(),
-            },
-            Reason::RestartFirst,
-        );
+        let because = if imported {
+            Reason::RestartImporter
+        } else {
+            Reason::RestartFirst
+        };
+        let server = server.name.clone();
+        p.act(Action::StartServer { server }, because);
     }
     true
+}
+
+/// Whether a dead node was taking slots in: a source has one open towards it, it had one open itself when it was last
+/// heard, or it was told to take some a moment before it died.
+fn takes_in(o: &Observed, node: NodeId, died: Timestamp) -> bool {
+    let open = |v: &NodeView, is: fn(&OpenSlot, NodeId) -> bool| {
+        let mut open = v.own().into_iter().flat_map(|own| &own.open);
+        open.any(|end| is(end, node))
+    };
+    let gives = |end: &OpenSlot, to| matches!(end, OpenSlot::Migrating { to: t, .. } if *t == to);
+    let takes = |end: &OpenSlot, _| matches!(end, OpenSlot::Importing { .. });
+    let lately = o
+        .took_in
+        .get(&node)
+        .is_some_and(|at| died.since_ms(*at) < TOOK_IN_LATELY_MS);
+    let silent = o.servers().values().filter_map(|s| s.last_heard.as_deref());
+    let mut views = o.views().map(|(_, v)| v).chain(silent);
+    let given = views.any(|v| open(v, gives));
+    lately || given || last_heard(o, node).is_some_and(|v| open(v, takes))
 }
 
 fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {

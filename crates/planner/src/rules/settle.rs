@@ -25,6 +25,7 @@ impl Draft<'_> {
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
+            | Action::CopyFunctions { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
             | Action::MoveSlots { .. } => false,

@@ -11,7 +11,9 @@ use crate::balance::{Owned, Transfer, drain, even, last, wanting};
 use crate::draft::Draft;
 use crate::evidence::{LiveAt, Unburdened};
 use crate::rules::leave::before_reset;
-use crate::safety::{NoMove, why_no_memory, why_no_moves, why_not_between, why_replicas_lack};
+use crate::safety::{
+    NoMove, why_functions_lack, why_no_memory, why_no_moves, why_not_between, why_replicas_lack,
+};
 use crate::shape::ours_to_reshape;
 use crate::{Action, Precondition, Reason, Waiting};
 
@@ -139,6 +141,10 @@ fn take(
         why.insert(NoMove::NotItsTurn);
     }
     let blocked = !why.is_empty();
+    if !blocked {
+        copy_functions(p, transfers);
+    }
+    let blocked = blocked || !p.steps.is_empty();
     let mut coming: BTreeMap<NodeId, Vec<(NodeId, u16)>> = BTreeMap::new();
     for t in transfers {
         let from = (t.from, t.slots.count());
@@ -169,6 +175,22 @@ fn take(
         slots_left: left,
         why: why.into_iter().collect(),
     });
+}
+
+/// Whoever gets its first slots has the functions of the others first.
+fn copy_functions(p: &mut Draft<'_>, transfers: &[Transfer]) {
+    let takers: BTreeSet<NodeId> = transfers.iter().map(|t| t.to).collect();
+    for to in takers {
+        if let Some((from, _)) = why_functions_lack(p.o, to) {
+            let requires = vec![
+                Precondition::OwnsSlots { node: from },
+                Precondition::IsUnburdened { node: to },
+                Precondition::IsPrimary { node: to },
+            ];
+            let copy = Action::CopyFunctions { from, to };
+            p.act_if(copy, Reason::FunctionsLack, requires);
+        }
+    }
 }
 
 fn move_slots(p: &mut Draft<'_>, from: NodeId, to: NodeId, slots: SlotSet, because: Reason) {

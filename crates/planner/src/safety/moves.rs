@@ -1,8 +1,12 @@
 //! Why slots do not move just now.
 
+use std::cmp::Reverse;
 use std::fmt;
 
-use shardwright_topology::{Dissent, NodeId, Observed, Role, ServerName, Slot, SlotSet, Source};
+use shardwright_topology::{
+    Dissent, EngineKind, NodeId, Observed, Role, ServerInfo, ServerName, Slot, SlotSet, Source,
+    Version,
+};
 
 use super::in_sync;
 use crate::{Authority, Desired, Shape};
@@ -72,6 +76,22 @@ pub enum NoMove {
         /// How many there should be.
         want: u16,
     },
+    /// The target has no slots yet, and fewer libraries of functions than the others: clients would call what is not there.
+    FunctionsLack {
+        /// The target.
+        node: NodeId,
+        /// How many it has.
+        have: u64,
+        /// How many others have.
+        want: u64,
+    },
+    /// The target's version can't read the keys that the source's version sends.
+    CannotRead {
+        /// The target, and its version.
+        to: (NodeId, EngineKind, Version),
+        /// The source, and its version.
+        from: (NodeId, EngineKind, Version),
+    },
     /// The server of the source or the target was told to end.
     Leaving {
         /// Which.
@@ -94,7 +114,7 @@ impl NoMove {
     /// Whether this ends only when a person does something.
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
-            Self::Memory { .. } => true,
+            Self::Memory { .. } | Self::CannotRead { .. } => true,
             Self::NotItsTurn
             | Self::SlotsUnserved
             | Self::Contested { .. }
@@ -107,6 +127,7 @@ impl NoMove {
             | Self::NotAPrimary { .. }
             | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
+            | Self::FunctionsLack { .. }
             | Self::Leaving { .. } => false,
         }
     }
@@ -133,6 +154,16 @@ impl fmt::Display for NoMove {
                 have,
                 want,
             } => write!(f, "{have} of {want} replicas of {primary:?} are in sync"),
+            Self::FunctionsLack { node, have, want } => {
+                write!(f, "{node:?} has {have} of {want} libraries of functions")
+            }
+            Self::CannotRead {
+                to: (to, reads, by),
+                from: (from, sends, as_),
+            } => write!(
+                f,
+                "{to:?} runs {reads} {by}, which can't read the keys of {sends} {as_}, as {from:?} would send them"
+            ),
             Self::Leaving { server } => write!(f, "{server} is being stopped"),
             Self::Memory {
                 node,
@@ -224,13 +255,50 @@ pub(crate) fn why_not_between(
             why.push(NoMove::Leaving { server });
         }
     }
+    if let (Some(source), Some(target)) = (o.view_of(from), o.view_of(to)) {
+        let (source, target) = (&source.server, &target.server);
+        if !reads(target, source) {
+            why.push(NoMove::CannotRead {
+                to: (to, target.engine, target.version),
+                from: (from, source.engine, source.version),
+            });
+        }
+    }
     let primary = o.member(to).is_some_and(|m| m.role == Role::Primary);
     if !primary || from == to {
         why.push(NoMove::NotAPrimary { node: to });
     } else {
         why.extend(why_replicas_lack(d, o, to));
+        why.extend(why_functions_lack(o, to).map(|(_, why)| why));
     }
     why
+}
+
+/// Whether a server can load keys as another sends them. Each reads its own format and older ones (10 of Redis 7.0, 11
+/// of Redis 7.2 and of Valkey before 9, 12 of Redis 7.4, 80 of Valkey 9), and none of the other engine's after they
+/// parted. Measured by `fact_keys_are_read_by_their_format`.
+fn reads(target: &ServerInfo, source: &ServerInfo) -> bool {
+    let (to, from) = (target.version, source.version);
+    let minor = |v: Version| (v.major, v.minor);
+    match (source.engine, target.engine) {
+        (EngineKind::Redis, EngineKind::Redis) => minor(from) <= minor(to),
+        (EngineKind::Redis, EngineKind::Valkey) => minor(from) <= (7, 2),
+        (EngineKind::Valkey, EngineKind::Valkey) => from.major < 9 || from.major <= to.major,
+        (EngineKind::Valkey, EngineKind::Redis) => from.major < 9 && minor(to) >= (7, 2),
+    }
+}
+
+/// Whether a primary that has no slots yet lacks libraries of functions, and who has them: of those with slots the one
+/// that has most. A server that does not tell how many it has is left alone.
+pub(crate) fn why_functions_lack(o: &Observed, to: NodeId) -> Option<(NodeId, NoMove)> {
+    let libraries = |id| o.view_of(id).and_then(|v| v.server.libraries);
+    o.member(to).filter(|m| m.slots.is_empty())?;
+    let have = libraries(to)?;
+    let owners = o.voters().filter(|m| m.id != to);
+    let most = owners.filter_map(|m| Some((libraries(m.id)?, Reverse(m.id))));
+    let (want, Reverse(from)) = most.max().filter(|(want, _)| *want > have)?;
+    let node = to;
+    Some((from, NoMove::FunctionsLack { node, have, want }))
 }
 
 /// The target takes an epoch of its own choice: it must know those of all primaries, or its claim may be less than

@@ -1,9 +1,9 @@
 //! A dead primary with a live replica: proof, votes, then no votes, and only the one best replica.
 
 use shardwright_planner::{Action, Desired, FailoverPolicy};
-use shardwright_topology::{AttemptKind, Disk, Role, Seen, Timestamp, Why};
+use shardwright_topology::{AttemptKind, Disk, OpenSlot, Role, Seen, Starter, Timestamp, Why};
 
-use crate::world::{NOW, World, claims, consenting, id, says, three};
+use crate::world::{NOW, World, claims, consenting, id, says, slot, three};
 
 fn keep_every_write() -> Desired {
     Desired {
@@ -397,4 +397,77 @@ fn no_vote_is_asked_for_that_would_be_refused_or_reuse_old_ones() {
     assert!(takes_over(&w), "it would reuse the votes it won lately");
     w.wins = vec![(id("a1"), 31_000)];
     assert!(!takes_over(&w), "those are forgotten");
+}
+
+fn migrating(first: u64, to: &str) -> OpenSlot {
+    OpenSlot::Migrating {
+        slot: slot(first),
+        to: id(to),
+    }
+}
+
+#[test]
+fn a_primary_that_died_while_it_took_slots_in_comes_back_first() {
+    let start = [
+        "start a: its process is gone, it was taking slots in, and may alone have keys that moved",
+    ];
+    // A source shows it.
+    let mut w = World::formed(3, 1);
+    w.node("b").open = vec![migrating(6_000, "a")];
+    w.kill("a", 1_000);
+    assert_eq!(w.reasons(&three()), start);
+    assert!(says(
+        &w.waits(&three()),
+        "a has 9000 ms to return: it was taking slots in, and may alone have keys that moved"
+    ));
+    // It has its time, and no more.
+    w.kill("a", 10_000);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    // It showed it itself.
+    let mut w = World::formed(3, 1);
+    w.node("a").open = vec![OpenSlot::Importing {
+        slot: slot(6_000),
+        from: id("b"),
+    }];
+    w.kill("a", 0);
+    assert_eq!(w.reasons(&three()), start);
+    // It was told to a moment before.
+    let mut w = World::formed(3, 1);
+    w.kill("a", 1_000);
+    w.took_in = vec![(id("a"), 4_000)];
+    assert_eq!(w.reasons(&three()), start);
+    w.took_in = vec![(id("a"), 6_000)];
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+}
+
+#[test]
+fn an_importer_that_cannot_come_back_whole_is_not_waited_for() {
+    let mut w = World::formed(3, 1);
+    w.node("b").open = vec![migrating(6_000, "a")];
+    w.kill("a", 0).disk = Seen::Known(claims(1));
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    w.kill("a", 0).disk = Seen::Known(Disk::Blank);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    // One that gives slots has nothing that its replica has not.
+    let mut w = World::formed(3, 1);
+    w.node("a").open = vec![migrating(100, "b")];
+    w.kill("a", 0);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    // One that its host starts is only waited for.
+    let mut w = World::formed(3, 1);
+    w.node("b").open = vec![migrating(6_000, "a")];
+    w.kill("a", 0).starter = Starter::Host;
+    let steps = w.steps(&three());
+    assert!(!steps.iter().any(|s| s.contains("dead a")), "{steps:?}");
+    assert!(says(&w.waits(&three()), "a has 10000 ms to return"));
+}
+
+#[test]
+fn a_restart_that_fails_again_and_again_has_its_time_only_once() {
+    let mut w = World::formed(3, 1);
+    w.node("b").open = vec![migrating(6_000, "a")];
+    w.kill("a", 0);
+    w.down = vec![("a", 11_000)];
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    assert!(says(&w.steps(&keep_every_write()), "fail over from dead a"));
 }

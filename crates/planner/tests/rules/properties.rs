@@ -299,6 +299,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         | Action::Forget { .. }
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
+        | Action::CopyFunctions { .. }
         | Action::CloseSlot { .. } => {}
     }
     nodes
@@ -315,7 +316,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
         }
         let bad = match &step.action {
             Action::StartServer { server } => {
-                step.because != Reason::RestartFirst
+                !matches!(step.because, Reason::RestartFirst | Reason::RestartImporter)
                     && why_not_start(d, o, &o.servers()[server]).is_some()
             }
             Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
@@ -340,6 +341,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::Failover { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
+            | Action::CopyFunctions { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => false,

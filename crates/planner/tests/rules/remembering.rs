@@ -3,7 +3,7 @@
 use shardwright_planner::{Action, Memory, lived_here};
 use shardwright_topology::{Address, NodeView, Process, Seen, ServerName, Starter, Timestamp, Why};
 
-use crate::world::{World, claims, id};
+use crate::world::{NOW, World, claims, id, slots, three};
 
 #[test]
 fn a_refusal_where_nobody_knew_the_node_proves_no_death() {
@@ -60,4 +60,41 @@ fn how_an_attempt_ended_is_known_once_the_node_is_heard_long_after() {
     o.at = Timestamp(start.0 + 30_000);
     memory.recall(&mut o);
     assert!(o.attempts[0].ended);
+}
+
+#[test]
+fn a_server_is_down_from_its_first_death_until_it_is_heard() {
+    let mut w = World::formed(3, 1);
+    let mut memory = Memory::default();
+    let mut down = |w: &World| {
+        let mut o = w.observe();
+        memory.recall(&mut o);
+        let since = o.down_since.values();
+        since.map(|at| NOW - at.0).collect::<Vec<_>>()
+    };
+    w.kill("a", 500);
+    assert_eq!(down(&w), [500]);
+    // It was started, was not heard, and died again.
+    w.node("a").process = Process::Running;
+    assert_eq!(down(&w), [500]);
+    w.kill("a", 0);
+    assert_eq!(down(&w), [500]);
+    let node = w.node("a");
+    (node.process, node.silent) = (Process::Running, None);
+    assert_eq!(down(&w), [0; 0]);
+}
+
+#[test]
+fn who_was_told_to_take_slots_in_is_remembered() {
+    let mut w = World::formed(3, 1);
+    w.node("a").slots = slots(0, 8_000);
+    w.node("b").slots = slots(8_001, 10_922);
+    let mut memory = Memory::default();
+    for step in w.plan(&three()).steps {
+        memory.asked(&step.action, Timestamp(NOW - 10));
+    }
+    let mut o = w.observe();
+    memory.recall(&mut o);
+    let took: Vec<_> = o.took_in.into_iter().collect();
+    assert_eq!(took, [(id("b"), Timestamp(NOW - 10))]);
 }

@@ -3,7 +3,7 @@
 
 use shardwright_planner::safety::{NoMove, why_not_move};
 use shardwright_planner::{Action, Desired, Reason, Request, Step};
-use shardwright_topology::{OpenSlot, SlotSet};
+use shardwright_topology::{EngineKind, OpenSlot, SlotSet, Version};
 
 use crate::world::{World, id, says, slot, slots, three};
 
@@ -45,17 +45,7 @@ fn carry_out(w: &mut World, step: &Step) {
         Action::Replicate { node, primary } => {
             node_mut(w, node.node()).primary = Some(*primary);
         }
-        Action::MoveSlots { from, to, slots } => {
-            let giver = node_mut(w, *from);
-            giver.slots = giver.slots.difference(slots);
-            if giver.slots.is_empty() {
-                giver.keys = 0;
-            }
-            let epoch = w.nodes.iter().map(|n| n.epoch).max().unwrap_or(0) + 1;
-            let taker = node_mut(w, to.node());
-            taker.slots = taker.slots.union(slots);
-            taker.epoch = epoch;
-        }
+        Action::MoveSlots { .. } => w.move_slots(step),
         Action::Switchover { replica, primary } => {
             let epoch = w.nodes.iter().map(|n| n.epoch).max().unwrap_or(0) + 1;
             let old = node_mut(w, *primary);
@@ -489,4 +479,73 @@ fn a_move_names_why() {
     assert_eq!(plan.steps[0].because, Reason::Asked);
     assert!(!plan.is_settled());
     assert!(says(&w.waits(&d), "slots left to move: 1"));
+}
+
+#[test]
+fn a_new_shard_gets_the_functions_of_the_others_before_its_slots() {
+    let mut w = with_two_more();
+    let d = Desired::managed(4, 1);
+    w.node("e").primary = Some(id("d"));
+    for name in ["a", "b", "c", "a1", "b1", "c1"] {
+        w.node(name).libraries = Some(2);
+    }
+    w.node("c").libraries = Some(3);
+    assert_eq!(
+        w.reasons(&d),
+        ["copy the functions of c to d: clients of the slots that it gets may call them"]
+    );
+    let waits = w.waits(&d);
+    assert!(
+        says(&waits, "d has 0 of 3 libraries of functions"),
+        "{waits:?}"
+    );
+    // It has them; what others do with theirs is theirs.
+    w.node("d").libraries = Some(3);
+    assert!(says(&w.steps(&d), "from a to d"), "{:?}", w.steps(&d));
+    // One that has slots already is left alone, and so is one that does not tell.
+    w.node("d").libraries = None;
+    assert!(says(&w.steps(&d), "from a to d"));
+    let mut w = World::formed(3, 1);
+    w.node("a").libraries = Some(2);
+    w.node("a").slots = slots(0, 8_000);
+    w.node("b").slots = slots(8_001, 10_922);
+    assert!(says(&w.steps(&three()), "from a to b"));
+}
+
+#[test]
+fn slots_do_not_go_to_a_version_that_cannot_read_them() {
+    let version = |major, minor| Version {
+        major,
+        minor,
+        patch: 1,
+    };
+    let asked = |from: (EngineKind, Version), to: (EngineKind, Version)| {
+        let mut w = World::formed(3, 0);
+        (w.node("a").engine, w.node("a").version) = from;
+        (w.node("b").engine, w.node("b").version) = to;
+        let d = Desired::guest().with(assign(&[("b", slots(0, 0))]));
+        let plan = w.plan(&d);
+        assert_eq!(plan.steps.is_empty(), plan.is_stuck());
+        (!plan.steps.is_empty(), w.waits(&d))
+    };
+    let (old, new) = (
+        (EngineKind::Redis, version(7, 0)),
+        (EngineKind::Redis, version(7, 4)),
+    );
+    let (eight, nine) = (
+        (EngineKind::Valkey, version(8, 0)),
+        (EngineKind::Valkey, version(9, 1)),
+    );
+    let all = [old, new, eight, nine];
+    let reads = |from| all.map(|to| asked(from, to).0);
+    assert_eq!(reads(old), [true, true, true, true]);
+    assert_eq!(reads(new), [false, true, false, false]);
+    assert_eq!(reads(eight), [false, true, true, true]);
+    assert_eq!(reads(nine), [false, false, false, true]);
+    assert_eq!(
+        asked(new, old).1,
+        [
+            "slots left to move: 1, which wait: b runs Redis 7.0.1, which can't read the keys of Redis 7.4.1, as a would send them"
+        ]
+    );
 }

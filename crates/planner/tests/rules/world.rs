@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_planner::{Desired, Limits, Plan, Severity, Shape, check, layout, plan};
+use shardwright_planner::{
+    Action, Desired, Limits, Plan, Severity, Shape, Step, check, layout, plan,
+};
 use shardwright_topology::{
     Address, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk,
     EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
@@ -60,12 +62,15 @@ pub(crate) struct Node {
     pub(crate) keys: u64,
     /// What memory it uses, and its limit, if it tells.
     pub(crate) memory: Option<(u64, u64)>,
+    /// How many libraries of functions it has, if it tells.
+    pub(crate) libraries: Option<u64>,
     pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
     pub(crate) offset: u64,
     pub(crate) link_up: bool,
     pub(crate) syncing: bool,
     pub(crate) uptime_s: Option<u64>,
     pub(crate) state_ok: bool,
+    pub(crate) engine: EngineKind,
     pub(crate) version: Version,
     /// Which group of nodes that know one another it is in; none for a lone one.
     pub(crate) island: Option<u32>,
@@ -91,6 +96,9 @@ pub(crate) struct World {
     /// Who became a primary, and who was voted about: so many ms ago.
     pub(crate) wins: Vec<(NodeId, u64)>,
     pub(crate) votes: Vec<(NodeId, u64)>,
+    /// Who was told to take slots in, and which server was first found dead: so many ms ago.
+    pub(crate) took_in: Vec<(NodeId, u64)>,
+    pub(crate) down: Vec<(&'static str, u64)>,
     /// For how long all was at rest, if that is remembered.
     pub(crate) steady_ms: Option<u64>,
     /// What some believe of others, against the truth.
@@ -106,6 +114,8 @@ impl World {
             attempts: Vec::new(),
             wins: Vec::new(),
             votes: Vec::new(),
+            took_in: Vec::new(),
+            down: Vec::new(),
             steady_ms: Some(60_000),
             edits: BTreeMap::new(),
         }
@@ -140,6 +150,26 @@ impl World {
         w
     }
 
+    /// Moves the slots of a step that moves some, at once and for all to see.
+    pub(crate) fn move_slots(&mut self, step: &Step) {
+        let Action::MoveSlots { from, to, slots } = &step.action else {
+            panic!("it moves no slots: {step}");
+        };
+        let epoch = self.nodes.iter().map(|n| n.epoch).max().unwrap_or(0) + 1;
+        for node in &mut self.nodes {
+            if node.id == *from {
+                node.slots = node.slots.difference(slots);
+                // A primary that gave its last slot away holds nothing.
+                if node.slots.is_empty() {
+                    node.keys = 0;
+                }
+            } else if node.id == to.node() {
+                node.slots = node.slots.union(slots);
+                node.epoch = epoch;
+            }
+        }
+    }
+
     /// Adds a blank server, on a host of its own.
     pub(crate) fn add(&mut self, name: &str) -> &mut Node {
         let port = 7_000 + u16::try_from(self.nodes.len()).unwrap_or(0);
@@ -157,12 +187,14 @@ impl World {
             open: Vec::new(),
             keys: 0,
             memory: None,
+            libraries: Some(0),
             keys_in_slot: BTreeMap::new(),
             offset: 0,
             link_up: true,
             syncing: false,
             uptime_s: Some(600),
             state_ok: true,
+            engine: EngineKind::Redis,
             version: Version {
                 major: 7,
                 minor: 0,
@@ -349,7 +381,7 @@ impl World {
             },
         };
         ServerInfo {
-            engine: EngineKind::Redis,
+            engine: node.engine,
             version: node.version,
             run_id: format!("run-{}", node.name),
             replication,
@@ -358,6 +390,7 @@ impl World {
             used_memory_bytes: node.memory.map(|(used, _)| used),
             maxmemory_bytes: node.memory.map(|(_, limit)| limit),
             ops_per_s: None,
+            libraries: node.libraries,
             keys: node.keys,
             uptime_s: node.uptime_s,
         }
@@ -401,6 +434,9 @@ impl World {
         let ago = |(id, ms): &(NodeId, u64)| (*id, Timestamp(NOW - ms));
         observed.wins = self.wins.iter().map(ago).collect();
         observed.votes = self.votes.iter().map(ago).collect();
+        observed.took_in = self.took_in.iter().map(ago).collect();
+        let down = |(name, ms): &(&str, u64)| (ServerName((*name).to_owned()), Timestamp(NOW - ms));
+        observed.down_since = self.down.iter().map(down).collect();
         observed.steady_since = self.steady_ms.map(|ms| Timestamp(NOW - ms));
         observed
     }

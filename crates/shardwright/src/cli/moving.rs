@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use shardwright_planner::Budget;
 
 use super::TargetArgs;
@@ -69,16 +69,31 @@ pub(crate) struct Scale {
     pub(crate) run: MoveRun,
 }
 
+/// What is divided among shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum By {
+    /// The number of slots
+    Slots,
+    /// The keys in them
+    Keys,
+    /// The memory that the keys take. Of servers that do not tell it by slot it is estimated by their keys
+    Memory,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     shardwright rebalance 10.0.0.1:6379                            as many slots for each shard\n  \
     shardwright rebalance 10.0.0.1:6379 --use-empty-primaries      for those without slots too\n  \
-    shardwright rebalance 10.0.0.1:6379 --weights 3f2a=2,9c41=0    twice as many for one, none for another\n\n\
+    shardwright rebalance 10.0.0.1:6379 --weights 3f2a=2,9c41=0    twice as many for one, none for another\n  \
+    shardwright rebalance 10.0.0.1:6379 --by keys                  as many keys for each shard, by the fewest slots\n\n\
     NODE is a node id or its beginning, or HOST:PORT. A weight that is not given is 1.")]
 pub(crate) struct Rebalance {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// How many slots a shard gets, compared with the others
+    /// What each shard has its part of
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = By::Slots)]
+    pub(crate) by: By,
+    /// How much a shard gets, compared with the others
     #[arg(
         long,
         visible_alias = "cluster-weight",

@@ -340,10 +340,14 @@ impl Work<'_> {
             // They expired, or somebody deleted them.
             Migrated::NoKeys | Migrated::Moved => {}
         }
+        let took = begun.elapsed();
+        // Whoever waited meanwhile is served before this.
+        self.source.ping().await.map_err(Trouble::of)?;
         let went = Went {
             keys: keys.len() as u64,
             bytes,
-            took: begun.elapsed(),
+            took,
+            lag: begun.elapsed().saturating_sub(took),
         };
         self.last = Some((allowed, went));
         Ok(())

@@ -1,17 +1,19 @@
-//! `rebalance`: as many slots for each shard, or as many as weights say.
+//! `rebalance`: as many slots for each shard, or as many keys, or as much memory; or as much as weights say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Request;
-use shardwright_planner::balance::{Owned, Transfer, even, quotas};
+use shardwright_planner::balance::{ByLoad, Outside, Owned, Transfer, by_load, even, quotas};
+use shardwright_runtime::{Held, slot_loads};
 use shardwright_topology::{NodeId, Observed, Role, SlotSet, Source};
 
 use super::change;
-use crate::cli::{Login, MoveRun, Rebalance};
+use crate::cli::{By, Login, MoveRun, Rebalance};
 use crate::connect::{AnyKeeper, Purpose, find_node, open};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::report::place;
+use crate::status::bytes;
 use crate::target::Target;
 
 /// A cluster needs a majority of its primaries: with fewer than three, the loss of one is the loss of all.
@@ -26,13 +28,13 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
     let declared =
-        "a declared cluster is kept even by itself, and weights would be evened out again";
+        "a declared cluster has as many slots in each shard, and would be evened out by that again";
     match &target {
         Target::Kubernetes(key) => {
             let text = format!("k8s:{key} needs no rebalance: its operator keeps it even");
             return Err(UsageError(text).into());
         }
-        Target::Local(_) if !args.weights.is_empty() => {
+        Target::Local(_) if !args.weights.is_empty() || args.by != By::Slots => {
             return Err(UsageError(declared.to_owned()).into());
         }
         Target::Local(_) | Target::Member(_) => {}
@@ -55,6 +57,24 @@ pub(super) async fn run(
         );
         return Err(Refusal(text).into());
     }
+    let held = match args.by {
+        By::Slots => None,
+        By::Keys => Some(Held::Keys),
+        By::Memory => Some(Held::Memory),
+    };
+    if let Some(held) = held {
+        let loads = slot_loads(keeper.links(), &observed, held).await?;
+        let found = by_load(&owned, &stay, &weights, &loads.loads, args.threshold);
+        return by_what_is_held(
+            &mut keeper,
+            &observed,
+            (held, loads.estimated),
+            &found,
+            &args,
+            out,
+        )
+        .await;
+    }
     if is_even(&owned, &wanted, args.threshold) {
         let text = format!(
             "[OK] nothing to do: no shard is further than {} % from its part",
@@ -66,6 +86,76 @@ pub(super) async fn run(
     let goal = goal(&even(&owned, &stay, &weights));
     let done = "[OK] all shards have their part of the slots";
     assign(&mut keeper, goal, &args.run, done, out).await
+}
+
+/// By keys or by memory: says what can't be evened out, and moves the rest.
+async fn by_what_is_held(
+    keeper: &mut AnyKeeper,
+    o: &Observed,
+    (held, estimated): (Held, bool),
+    found: &ByLoad,
+    args: &Rebalance,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let what = match held {
+        Held::Keys => "keys",
+        Held::Memory => "memory",
+    };
+    if estimated {
+        out.say("The memory of slots is estimated: these servers tell it only for all their keys.");
+    }
+    for outside in &found.outside {
+        out.warn(&why_outside(o, held, outside));
+    }
+    if found.transfers.is_empty() {
+        let near = "no shard is further than";
+        let text = if found.outside.is_empty() {
+            format!(
+                "[OK] nothing to do: {near} {} % from its part of the {what}",
+                args.threshold
+            )
+        } else {
+            "[OK] nothing to do: no slot can move without taking another shard too far from its part"
+                .to_owned()
+        };
+        out.say(&text);
+        return Ok(ExitStatus::Success);
+    }
+    let done = if found.outside.is_empty() {
+        format!("[OK] all shards have their part of the {what}")
+    } else {
+        format!("[OK] all shards are as near to their part of the {what} as whole slots allow")
+    };
+    assign(keeper, goal(&found.transfers), &args.run, &done, out).await
+}
+
+/// Why a shard stays further from its part than it may be.
+fn why_outside(o: &Observed, held: Held, outside: &Outside) -> String {
+    let amount = |n: u64| match held {
+        Held::Keys => format!("{n} keys"),
+        Held::Memory => bytes(n),
+    };
+    let Outside {
+        node,
+        load,
+        part,
+        hottest,
+    } = *outside;
+    let stays = format!(
+        "{} stays at {}, and its part is {}",
+        place(o, node),
+        amount(load),
+        amount(part)
+    );
+    match hottest {
+        Some((slot, most)) if load > part => {
+            format!(
+                "{stays}: a slot can't be divided, and its slot {slot} alone has {}",
+                amount(most)
+            )
+        }
+        Some(_) | None => format!("{stays}: the others have no slot that fits"),
+    }
 }
 
 /// Whether a verb that moves slots changes anything.

@@ -2,6 +2,7 @@
 
 mod asking;
 mod bad_input;
+mod by_load;
 mod create;
 mod fix;
 mod kills;

@@ -103,7 +103,9 @@ fn many(seeds: u64, from: u64) -> ExitCode {
                         let s = begun.elapsed().as_secs();
                         eprintln!("{} histories, {s} s", tally.histories);
                     }
-                    if !outcome.violations.is_empty() {
+                    if let Some(first) = outcome.violations.first() {
+                        // Said at once too: a long run may be cut off.
+                        eprintln!("seed {seed} FAILS: {first}");
                         let mut failures = failures.lock().expect("no player panics here");
                         failures.push(outcome);
                         stop.store(failures.len() >= FAILURES_MAX, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Who owns a slot, and what is refused.
 
 use shardwright_testkit::slots::tag_for;
-use shardwright_testkit::{Cluster, each_engine};
+use shardwright_testkit::{Cluster, Server, each_engine};
 
 use crate::scene::{never_role, refusal, until_role};
 
@@ -94,6 +94,36 @@ each_engine! {
     async fn fact_last_slot_primary_stays_without_replica_migration(engine) {
         let cluster = give_last_slot(&engine, "no").await?;
         never_role(&cluster[1], "slave", std::time::Duration::from_millis(1500)).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_keys_are_read_by_their_format(engine) {
+        // Who reads what, by the versions of sender and receiver.
+        const READS: [(&str, [&str; 4]); 4] = [
+            ("redis-7.0", ["redis-7.0", "redis-7.4", "valkey-8.0", "valkey-9.1"]),
+            ("redis-7.4", ["redis-7.4", "", "", ""]),
+            ("valkey-8.0", ["redis-7.4", "valkey-8.0", "valkey-9.1", ""]),
+            ("valkey-9.1", ["valkey-9.1", "", "", ""]),
+        ];
+        let source = Server::builder(&engine).start()?;
+        source.ask::<()>(&["SET", "k", "v"]).await?;
+        let mut connection = source.connection().await?;
+        let payload: Vec<u8> = redis::cmd("DUMP").arg("k").query_async(&mut connection).await?;
+        for (_, receivers) in READS.iter().filter(|(sender, _)| *sender == engine.name) {
+            for (other, _) in READS {
+                let Ok(found) = shardwright_testkit::engine(other) else { continue };
+                let target = Server::builder(&found).start()?;
+                let mut connection = target.connection().await?;
+                let mut restore = redis::cmd("RESTORE");
+                restore.arg("k").arg(0).arg(&payload[..]);
+                let loaded: Result<(), redis::RedisError> = restore.query_async(&mut connection).await;
+                let reads = receivers.contains(&other);
+                assert_eq!(loaded.is_ok(), reads, "{} → {other}: {loaded:?}", engine.name);
+            }
+        }
         Ok(())
     }
 }

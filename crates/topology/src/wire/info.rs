@@ -27,6 +27,7 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         maxmemory_bytes: found.maxmemory.and_then(|(_, v)| number(v)),
         ops_per_s: found.ops_per_s.and_then(|(_, v)| number(v)),
         keys: found.keys()?,
+        libraries: found.libraries.and_then(|(_, v)| number(v)),
         uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
     })
 }
@@ -56,6 +57,7 @@ struct Found<'a> {
     used_memory: Option<At<'a>>,
     maxmemory: Option<At<'a>>,
     ops_per_s: Option<At<'a>>,
+    libraries: Option<At<'a>>,
     keyspace: bool,
     db0: Option<At<'a>>,
 }
@@ -101,6 +103,7 @@ impl<'a> Found<'a> {
             "used_memory" => &mut self.used_memory,
             "maxmemory" => &mut self.maxmemory,
             "instantaneous_ops_per_sec" => &mut self.ops_per_s,
+            "number_of_libraries" => &mut self.libraries,
             "db0" => &mut self.db0,
             _ => return None,
         })

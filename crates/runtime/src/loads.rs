@@ -1,0 +1,90 @@
+//! What each slot of a cluster holds, asked of its owners.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use shardwright_engine::Client;
+use shardwright_planner::balance::Loads;
+use shardwright_topology::{NodeId, Observed, Slot, SlotSet};
+
+use crate::Links;
+use crate::execute::{StepError, client_of};
+
+/// What is asked of slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// How many keys they have.
+    Keys,
+    /// How much memory those take, in bytes.
+    Memory,
+}
+
+/// What the slots hold.
+#[derive(Clone, Debug, Default)]
+pub struct SlotLoads {
+    /// By slot.
+    pub loads: Loads,
+    /// Whether some of it is estimated: of a server that tells only the memory of all its data, each key is taken to
+    /// need as much as any other.
+    pub estimated: bool,
+}
+
+/// Asks all owners of slots at the same time what their slots hold.
+///
+/// # Errors
+/// When one of them does not answer: what is not known is not nothing.
+pub async fn slot_loads(links: &Links, o: &Observed, what: Held) -> Result<SlotLoads, StepError> {
+    let owners: Vec<(NodeId, SlotSet)> = o.voters().map(|m| (m.id, m.slots.clone())).collect();
+    let asked = owners.iter().map(|(id, slots)| async move {
+        let client = client_of(links, o, *id).await?;
+        one(&client, slots, what).await
+    });
+    let mut all = SlotLoads::default();
+    for (loads, estimated) in try_join_all(asked).await? {
+        all.loads.extend(loads);
+        all.estimated |= estimated;
+    }
+    Ok(all)
+}
+
+async fn one(client: &Client, slots: &SlotSet, what: Held) -> Result<(Loads, bool), StepError> {
+    if what == Held::Memory
+        && let Some(memory) = client.memory_of_slots(slots).await?
+    {
+        return Ok((memory, false));
+    }
+    let keys = client.keys_of_slots(slots).await?;
+    if what == Held::Keys {
+        return Ok((keys, false));
+    }
+    let bytes = client.data_bytes().await?;
+    let bytes = bytes.ok_or(StepError::Untold("how much memory its data takes"))?;
+    Ok((in_proportion(&keys, bytes), true))
+}
+
+/// So many bytes, divided among slots as their keys are.
+fn in_proportion(keys: &BTreeMap<Slot, u64>, bytes: u64) -> Loads {
+    let all: u128 = keys.values().map(|n| u128::from(*n)).sum();
+    let part = |n: u64| {
+        let part = u128::from(bytes) * u128::from(n) / all.max(1);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    };
+    keys.iter().map(|(slot, n)| (*slot, part(*n))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_divided_as_the_keys_are() {
+        let slot = |n| Slot::new(n).expect("a slot");
+        let keys = BTreeMap::from([(slot(1), 30), (slot(2), 10), (slot(3), 0)]);
+        let bytes: Vec<u64> = in_proportion(&keys, 4_000).into_values().collect();
+        assert_eq!(bytes, [3_000, 1_000, 0]);
+        assert_eq!(
+            in_proportion(&BTreeMap::from([(slot(1), 0)]), 4_000)[&slot(1)],
+            0
+        );
+    }
+}
