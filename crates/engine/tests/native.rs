@@ -21,9 +21,9 @@ each_engine! {
     [valkey_9_1]
     async fn slots_move_by_themselves_while_clients_write(engine) {
         let stage = Stage::set(&engine, 3, 1, |b| b).await?;
-        let slots = range(0, 1500).union(&range(2000, 2100));
+        let slots = range(0, 2500).union(&range(3000, 3100));
         fill(&stage.cluster[0], &range(0, 300), 50, 50).await?;
-        let options = LoadOptions { slots: vec![1, 150, 1400, 2050, 6000], ..LoadOptions::default() };
+        let options = LoadOptions { slots: vec![1, 150, 2400, 3050, 6000], ..LoadOptions::default() };
         let load = Load::start(&stage.cluster.addresses(), options);
         load.until_more(300, Duration::from_secs(20)).await?;
         let mut jobs = 0;

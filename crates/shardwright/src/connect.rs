@@ -35,17 +35,12 @@ const STEP_SLOTS: u16 = 2_048;
 
 impl Purpose {
     /// The same limits; what is only looked at is shown whole.
-    pub(crate) fn limits(self, limits: Limits) -> Limits {
-        match self {
-            Self::Read => Limits {
-                slots_per_step_max: SLOT_COUNT,
-                ..limits
-            },
-            Self::Change => Limits {
-                slots_per_step_max: STEP_SLOTS,
-                ..limits
-            },
-        }
+    pub(crate) fn limits(self, mut limits: Limits) -> Limits {
+        limits.slots_per_step_max = match self {
+            Self::Read => SLOT_COUNT,
+            Self::Change => STEP_SLOTS,
+        };
+        limits
     }
 }
 

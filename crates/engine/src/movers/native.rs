@@ -11,7 +11,7 @@ use crate::{Error, MigrationState, SlotMigration, Way};
 
 /// How many slots one job moves at most: at its end they change their owner together, and a stop
 /// or a failure loses what the job has done.
-const JOB_SLOTS: usize = 4096;
+const JOB_SLOTS: usize = 2048;
 /// How many keys one job moves, unless it is one slot: some seconds' work, beside which the tenth of a
 /// second that a job takes to begin and to end is little.
 const JOB_KEYS: u64 = 500_000;
@@ -20,7 +20,7 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 /// A job that ended at the source has ended at the target too within milliseconds.
 const CONFIRM_MAX: Duration = Duration::from_secs(10);
 
-/// Moves the slots by `CLUSTER MIGRATESLOTS` (Valkey 9 and later), up to some thousands at a time.
+/// Moves the slots by `CLUSTER MIGRATESLOTS` (Valkey 9 and later), up to two thousand at a time.
 ///
 /// The source copies them in the background and holds writes back only at the very end, so
 /// there is no pace. Slots are never open: each job moves all of its slots or none. The source logs in
