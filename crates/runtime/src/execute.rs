@@ -271,9 +271,10 @@ async fn perform(
                 from: (*from, client),
                 to: (to.node(), &there),
             };
-            match replace {
-                true => ends.open(o, *slot).await?,
-                false => ends.open_leftover(o, *slot).await?,
+            if *replace {
+                ends.open(o, *slot).await?;
+            } else {
+                ends.open_leftover(o, *slot).await?;
             }
             move_keys(links, client, to, *slot, *keys_max, *replace).await?;
         }
@@ -315,7 +316,7 @@ impl Ends<'_> {
     }
 
     /// What is left at a node that does not own the slot goes to the owner. A node believes nobody about a slot that
-    /// it takes in: when its source was failed over it has to be told whose the slot is.
+    /// it takes in: when its source was failed over it has to be told whose the slot is, and each other such slot.
     async fn open_leftover(&self, o: &Observed, slot: Slot) -> Result<(), StepError> {
         let ((from, source), (to, target)) = (self.from, self.to);
         let gives =
@@ -323,9 +324,10 @@ impl Ends<'_> {
         if open_at(o, to).iter().any(gives) {
             target.set_slot(slot, SetSlot::Stable).await?;
         }
-        let row = o.view_of(from).and_then(|view| view.rows.get(to));
-        if !row.is_some_and(|row| row.slots.contains(slot)) {
-            source.set_slot(slot, SetSlot::Owner(to)).await?;
+        for (owner, slots) in untold(o, from) {
+            for told in source.set_slots(&slots, SetSlot::Owner(owner)).await? {
+                told?;
+            }
         }
         let open = |end: &OpenSlot| end.slot() == slot;
         if !open_at(o, from).iter().any(open) {
@@ -333,6 +335,25 @@ impl Ends<'_> {
         }
         Ok(())
     }
+}
+
+/// The slots that a node takes in, and does not hold to be their owners', by the owners. While one of them is nobody's
+/// in its table, it may refuse everything.
+fn untold(o: &Observed, node: NodeId) -> BTreeMap<NodeId, Vec<Slot>> {
+    let mut untold: BTreeMap<NodeId, Vec<Slot>> = BTreeMap::new();
+    for end in open_at(o, node) {
+        let OpenSlot::Importing { slot, .. } = end else {
+            continue;
+        };
+        let Some(owner) = o.owner(*slot).filter(|owner| *owner != node) else {
+            continue;
+        };
+        let row = o.view_of(node).and_then(|view| view.rows.get(owner));
+        if !row.is_some_and(|row| row.slots.contains(*slot)) {
+            untold.entry(owner).or_default().push(*slot);
+        }
+    }
+    untold
 }
 
 /// What a node shows open.

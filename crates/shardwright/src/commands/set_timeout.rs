@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use shardwright_engine::{Client, Endpoint, Error};
+use shardwright_engine::{Access, Client, Endpoint, Error};
 use shardwright_topology::Member;
 
 use crate::cli::{Login, SetTimeout};
@@ -67,28 +67,7 @@ pub(super) async fn run(
     }
     let access = person(&target, None, login, out)?;
     let ms = args.ms.to_string();
-    let tell = heard.iter().map(|member| async {
-        let at = Endpoint::from(&member.address);
-        let told = async {
-            let client = Client::connect(&at, &access).await?;
-            client.config_set(&[(KEY, &ms)]).await?;
-            Ok::<Client, Error>(client)
-        };
-        let (kept, error) = match told.await {
-            Err(error) => (None, Some(error.to_string())),
-            Ok(client) => match client.config_rewrite().await {
-                Ok(()) => (Some(true), None),
-                Err(error) => (Some(false), Some(error.to_string())),
-            },
-        };
-        Done {
-            address: at.to_string(),
-            id: member.id.to_string(),
-            set: kept.is_some(),
-            kept,
-            error,
-        }
-    });
+    let tell = heard.iter().map(|member| set_at(member, &access, &ms));
     let done = join_all(tell).await;
     tell_all(&done, &ms, out)?;
     for address in &silent {
@@ -100,6 +79,30 @@ pub(super) async fn run(
     } else {
         ExitStatus::Failure
     })
+}
+
+/// Sets it at a node, and has it kept where the node has a configuration file.
+async fn set_at(member: &Member, access: &Access, ms: &str) -> Done {
+    let at = Endpoint::from(&member.address);
+    let told = async {
+        let client = Client::connect(&at, access).await?;
+        client.config_set(&[(KEY, ms)]).await?;
+        Ok::<Client, Error>(client)
+    };
+    let (kept, error) = match told.await {
+        Err(error) => (None, Some(error.to_string())),
+        Ok(client) => match client.config_rewrite().await {
+            Ok(()) => (Some(true), None),
+            Err(error) => (Some(false), Some(error.to_string())),
+        },
+    };
+    Done {
+        address: at.to_string(),
+        id: member.id.to_string(),
+        set: kept.is_some(),
+        kept,
+        error,
+    }
 }
 
 fn tell_all(done: &[Done], ms: &str, out: &mut Printer) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use shardwright_testkit::kills::{Kills, Victim};
 use shardwright_testkit::{Persistence, each_engine};
 
 /// How often each victim is killed.
-const ROUNDS: u64 = 2;
+const ROUNDS: u64 = 1;
 
 each_engine! {
     [redis_7_0, valkey_9_1]

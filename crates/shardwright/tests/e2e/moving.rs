@@ -60,6 +60,50 @@ each_engine! {
 
 each_engine! {
     [redis_7_0, valkey_9_1]
+    async fn what_was_planned_is_what_moves(engine) {
+        let local = Local::with_ports(&engine, "", 10)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        let load = local.load("a")?;
+        load.until_more(500, LIMIT).await?;
+        let plan = local.run(&["plan", "local", "--shards", "5"]).must(0, &["start the new server c-9 at"]);
+        let planned = plan.out.lines().find_map(|line| line.strip_prefix("In all ")).ok_or("no sum")?;
+        let slots = planned.split(' ').next().ok_or("no number")?;
+        local.run(&["scale", "--shards", "5"]).must(0, &[&format!("moved {slots} slots"), "[OK] c has 5 shards"]);
+        assert_eq!(counts(&local.status()?), [3276, 3277, 3277, 3277, 3277]);
+        load.until_more(500, LIMIT).await?;
+        let report = load.stop().await;
+        local.all_there(&report).await?;
+        local.until_healthy()
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn a_scale_that_was_killed_is_brought_to_its_end_by_up(engine) {
+        let local = Local::with_ports(&engine, "", 8)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        let load = local.load("a")?;
+        load.until_more(1_000, LIMIT).await?;
+        for shards in ["4", "3"] {
+            let words = ["scale", "--shards", shards, "--max-pause", "1ms", "--bandwidth", "20KB"];
+            let mut scale = local.home.start(local.home.command(&words));
+            scale.until_said("moved ", LIMIT * 4);
+            scale.signal("KILL", false);
+            let ended = scale.end();
+            assert!(ended.code.is_none() || ended.code == Some(0), "{ended:?}");
+            local.run(&["up", "--name", "c", "--timeout", "120"]).must(0, &["[OK] c is healthy"]);
+            let even = if shards == "4" { vec![4096; 4] } else { vec![5461, 5461, 5462] };
+            assert_eq!(counts(&local.status()?), even);
+        }
+        load.until_more(500, LIMIT).await?;
+        let report = load.stop().await;
+        local.all_there(&report).await?;
+        local.until_healthy()
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
     async fn a_change_of_shape_is_taken_back_half_way(engine) {
         let local = Local::with_ports(&engine, "", 10)?;
         local.up(&[]).must(0, &["[OK] c is healthy"]);
