@@ -69,6 +69,11 @@ impl Request {
 }
 
 impl Client {
+    /// Whether this is the same connection: then the same process is at its other end.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Opens a connection and logs in where the access says as whom.
     ///
     /// Nothing else is sent: no `HELLO`, no `CLIENT SETINFO`, which a restricted user may lack.

@@ -1,13 +1,15 @@
 //! One observation of one node, in one round trip.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use shardwright_topology::NodeView;
 use shardwright_topology::wire::{
-    Command, WireError, parse_cluster_info, parse_my_id, parse_nodes, parse_server_info,
+    Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_my_id, parse_nodes,
+    parse_role, parse_server_info,
 };
+use shardwright_topology::{NodeView, ReplicaLink, Replication, ServerInfo};
 
-use crate::client::Request;
+use crate::client::{Request, to_reply};
 use crate::{Client, Error};
 
 /// Everything one node says of itself and of its cluster, as it came: for the parsers.
@@ -56,6 +58,50 @@ impl Client {
         Ok(view)
     }
 
+    /// Observes the node with a third of the bytes, where it is in the same run as when `before` was read, so long ago.
+    /// What it takes over from there is what only `INFO` tells: its memory, its load and its functions.
+    ///
+    /// `None` where its replication is not the same as before, or not in sync: then it has to be observed.
+    pub async fn glance(
+        &self,
+        before: &ServerInfo,
+        age: Duration,
+    ) -> Result<Option<NodeView>, Error> {
+        const NAMES: [&str; 5] = [
+            "CLUSTER MYID",
+            "CLUSTER NODES",
+            "CLUSTER INFO",
+            "DBSIZE",
+            "ROLE",
+        ];
+        let requests = NAMES.into_iter().map(Request::new).collect();
+        let replies = self.ask_all("a glance", requests).await?;
+        let replies: Vec<_> = replies.into_iter().collect::<Result<_, _>>()?;
+        let [my_id, nodes, info, size, role] = <[_; 5]>::try_from(replies).map_err(|_| {
+            self.asked("a glance")
+                .strange("not as many replies as questions")
+        })?;
+        let keys = self.expect_number(NAMES[3], &size)?;
+        let strange = |error: WireError| self.asked(name(error.command)).strange(&error);
+        let role = parse_role(&to_reply(role)).map_err(strange)?;
+        let Some(replication) = going_on(&before.replication, &role) else {
+            return Ok(None);
+        };
+        let uptime_s = before.uptime_s.map(|s| s.saturating_add(age.as_secs()));
+        Ok(Some(NodeView {
+            id: parse_my_id(&self.expect_text(NAMES[0], my_id)?).map_err(strange)?,
+            rows: parse_nodes(&self.expect_text(NAMES[1], nodes)?).map_err(strange)?,
+            cluster: parse_cluster_info(&self.expect_text(NAMES[2], info)?).map_err(strange)?,
+            server: ServerInfo {
+                replication,
+                keys,
+                uptime_s,
+                ..before.clone()
+            },
+            keys_in_slot: BTreeMap::new(),
+        }))
+    }
+
     /// Asks for everything in one round trip. The parts belong together as closely as a
     /// server allows: it answers them one right after the other.
     ///
@@ -95,6 +141,47 @@ impl Client {
             info,
             keys,
         })
+    }
+}
+
+/// Replication as `ROLE` tells it, where it goes on as it was: the same primary or the same replicas, all in sync.
+/// `ROLE` tells less of what is not.
+fn going_on(before: &Replication, role: &RoleReply) -> Option<Replication> {
+    match (before, role) {
+        (Replication::Primary { replicas: old, .. }, RoleReply::Primary { offset, replicas }) => {
+            let same = |link: &ReplicaLink| {
+                let mut now = replicas.iter();
+                link.online && now.any(|r| r.address.same_socket(&link.address))
+            };
+            let links = replicas.iter().map(|r| ReplicaLink {
+                address: r.address.clone(),
+                online: true,
+                offset: r.offset,
+            });
+            (old.len() == replicas.len() && old.iter().all(same)).then(|| Replication::Primary {
+                offset: *offset,
+                replicas: links.collect(),
+            })
+        }
+        (
+            Replication::Replica {
+                primary: old,
+                link_up: true,
+                syncing: false,
+                ..
+            },
+            RoleReply::Replica {
+                primary,
+                link: RoleLink::Connected,
+                offset: Some(offset),
+            },
+        ) if primary.same_socket(old) => Some(Replication::Replica {
+            primary: primary.clone(),
+            link_up: true,
+            syncing: false,
+            offset: *offset,
+        }),
+        _ => None,
     }
 }
 

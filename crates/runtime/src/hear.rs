@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use shardwright_engine::{Error, RawView};
+use shardwright_engine::{Client, Error};
 use shardwright_topology::{
     Address, NodeId, NodeView, OpenSlot, Role, Seen, ServerName, Slot, Why,
 };
@@ -16,21 +16,44 @@ use crate::Links;
 /// The time of a server that was silent the last time. A healthy one answers in a few milliseconds.
 const SILENT_LIMIT: Duration = Duration::from_millis(250);
 
+/// How closely a server is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// It is asked for everything.
+    Whole,
+    /// It is asked for what changes while all is at rest: a third of the bytes.
+    Glance,
+}
+
 /// Asks every server at once. The answers stand in the order of the questions.
-pub(crate) async fn hear(links: &Links, whom: &[(ServerName, Address)]) -> Vec<Seen<NodeView>> {
-    let mut heard = join_all(whom.iter().map(|(name, address)| one(links, name, address))).await;
+pub(crate) async fn hear(
+    links: &Links,
+    whom: &[(ServerName, Address)],
+    look: Look,
+) -> Vec<Seen<NodeView>> {
+    let asked = whom
+        .iter()
+        .map(|(name, address)| hear_one(links, name, address, look));
+    let mut heard = join_all(asked).await;
     count_open_slots(links, whom, &mut heard).await;
     heard
 }
 
 /// Asks one server for everything.
 pub(crate) async fn one(links: &Links, name: &ServerName, address: &Address) -> Seen<NodeView> {
-    let raw = ask(links, name, address).await;
-    links.note_silence(name, matches!(raw, Err(Error::TimedOut { .. })));
-    match raw {
-        Ok(raw) => raw
-            .parse()
-            .map_or_else(|e| Seen::Unknown(Why::Strange(e.to_string())), Seen::Known),
+    hear_one(links, name, address, Look::Whole).await
+}
+
+async fn hear_one(
+    links: &Links,
+    name: &ServerName,
+    address: &Address,
+    look: Look,
+) -> Seen<NodeView> {
+    let view = ask(links, name, address, look).await;
+    links.note_silence(name, matches!(view, Err(Error::TimedOut { .. })));
+    match view {
+        Ok(view) => view,
         Err(error) => {
             let why = why_silent(links, address, &error).await;
             tracing::debug!(server = %name, %error, "not heard");
@@ -41,10 +64,15 @@ pub(crate) async fn one(links: &Links, name: &ServerName, address: &Address) -> 
 
 /// One that let its time run out the last time gets little of it: a frozen server must not slow the care for the
 /// others. Once it thaws it answers within that.
-async fn ask(links: &Links, name: &ServerName, address: &Address) -> Result<RawView, Error> {
+async fn ask(
+    links: &Links,
+    name: &ServerName,
+    address: &Address,
+    look: Look,
+) -> Result<Seen<NodeView>, Error> {
     let client = links.client(name, address).await?;
     if !links.was_silent(name) {
-        return client.observe().await;
+        return ask_it(links, name, &client, look).await;
     }
     let late = |_| {
         Err(Error::TimedOut {
@@ -53,9 +81,30 @@ async fn ask(links: &Links, name: &ServerName, address: &Address) -> Result<RawV
             limit: SILENT_LIMIT,
         })
     };
-    timeout(SILENT_LIMIT, client.observe())
+    timeout(SILENT_LIMIT, ask_it(links, name, &client, look))
         .await
         .unwrap_or_else(late)
+}
+
+async fn ask_it(
+    links: &Links,
+    name: &ServerName,
+    client: &Client,
+    look: Look,
+) -> Result<Seen<NodeView>, Error> {
+    let known = links.known(name, client).filter(|_| look == Look::Glance);
+    if let Some((before, age)) = known
+        && let Some(view) = client.glance(&before, age).await?
+    {
+        return Ok(Seen::Known(view));
+    }
+    match client.observe().await?.parse() {
+        Ok(view) => {
+            links.note(name, client, &view.server);
+            Ok(Seen::Known(view))
+        }
+        Err(error) => Ok(Seen::Unknown(Why::Strange(error.to_string()))),
+    }
 }
 
 /// A connection that closed under the question says nothing yet: whether something listens there does. A way that was

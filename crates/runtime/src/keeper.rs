@@ -13,6 +13,7 @@ use shardwright_topology::{
 };
 
 use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
+use crate::hear::Look;
 use crate::moving::{self, Total};
 use crate::{Links, Runtime, RuntimeError, Seat, hear};
 
@@ -61,6 +62,8 @@ pub struct Keeper<R> {
     desired: Desired,
     limits: Limits,
     memory: Memory,
+    /// Whether nothing was to be done or waited for at the last look: then the next one is a glance.
+    rests: bool,
 }
 
 impl<R: Runtime> Keeper<R> {
@@ -72,6 +75,7 @@ impl<R: Runtime> Keeper<R> {
             desired,
             limits,
             memory: Memory::default(),
+            rests: false,
         }
     }
 
@@ -126,7 +130,12 @@ impl<R: Runtime> Keeper<R> {
             .filter(|s| s.process.death().is_none() || s.starter == Starter::Host)
             .filter_map(|s| Some((s.name.clone(), s.address.known()?.clone())))
             .collect();
-        let answers = hear::hear(&self.links, &asked).await;
+        let look = if self.rests {
+            Look::Glance
+        } else {
+            Look::Whole
+        };
+        let answers = hear::hear(&self.links, &asked, look).await;
         let mut answers = asked
             .into_iter()
             .map(|(name, _)| name)
@@ -202,10 +211,20 @@ impl<R: Runtime> Keeper<R> {
         Ok(observed)
     }
 
+    fn plan(&self, observed: &Observed) -> Plan {
+        plan(&self.desired, observed, &self.limits, now())
+    }
+
     /// Looks and decides, and does nothing.
     pub async fn look(&mut self) -> Result<Report, RuntimeError> {
-        let observed = self.observe().await?;
-        let plan = plan(&self.desired, &observed, &self.limits, now());
+        let mut observed = self.observe().await?;
+        let mut plan = self.plan(&observed);
+        // What is to be done is decided by a whole look.
+        if std::mem::take(&mut self.rests) && !plan.is_settled() {
+            observed = self.observe().await?;
+            plan = self.plan(&observed);
+        }
+        self.rests = plan.is_settled();
         let mut violations = check(&plan, &self.desired, &observed);
         violations.retain(|v| v.severity == Severity::Fatal);
         Ok(Report {

@@ -2,13 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use shardwright_engine::{Access, Client, Endpoint, Error};
 use shardwright_planner::Budget;
-use shardwright_topology::{Address, ServerName};
+use shardwright_topology::{Address, ServerInfo, ServerName};
 use tokio::sync::{Mutex, Notify};
 
 use crate::moving::Moves;
+
+/// How long what only `INFO` tells is taken to be as it was, while all is at rest: memory, load, functions. What is
+/// decided is decided by a whole look.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+
+/// What a server said of itself, by which connection and when.
+#[derive(Debug)]
+struct Known {
+    client: Client,
+    info: ServerInfo,
+    at: Instant,
+}
 
 /// Held connections, by server. A closed one wakes the keeper at once.
 #[derive(Debug)]
@@ -17,6 +30,7 @@ pub struct Links {
     pen: Option<String>,
     held: Mutex<BTreeMap<ServerName, Client>>,
     silent: std::sync::Mutex<BTreeSet<ServerName>>,
+    known: std::sync::Mutex<BTreeMap<ServerName, Known>>,
     wake: Arc<Notify>,
     moves: Arc<Moves>,
 }
@@ -29,6 +43,7 @@ impl Links {
             pen,
             held: Mutex::new(BTreeMap::new()),
             silent: std::sync::Mutex::default(),
+            known: std::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
             moves: Arc::default(),
         }
@@ -109,6 +124,35 @@ impl Links {
         } else {
             self.silent().remove(server);
         }
+    }
+
+    /// What the server at the other end of this very connection said of itself a short while ago, and how long ago.
+    pub(crate) fn known(
+        &self,
+        server: &ServerName,
+        client: &Client,
+    ) -> Option<(ServerInfo, Duration)> {
+        let known = self.all_known();
+        let known = known.get(server).filter(|k| k.client.is_same(client))?;
+        let age = known.at.elapsed();
+        (age < KNOWN_FOR).then(|| (known.info.clone(), age))
+    }
+
+    /// Remembers what a server said of itself.
+    pub(crate) fn note(&self, server: &ServerName, client: &Client, info: &ServerInfo) {
+        let known = Known {
+            client: client.clone(),
+            info: info.clone(),
+            at: Instant::now(),
+        };
+        self.all_known().insert(server.clone(), known);
+    }
+
+    fn all_known(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerName, Known>> {
+        // A map of whole values is whole whatever panicked while it was held.
+        self.known
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn silent(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServerName>> {
