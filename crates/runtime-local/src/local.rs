@@ -166,6 +166,7 @@ impl Local {
             lock: Some(lock),
         };
         local.move_ports(options)?;
+        local.note_former()?;
         local.grow()?;
         local.no_stranger()?;
         let mut warnings = local.fits()?;
@@ -463,7 +464,7 @@ impl Local {
     }
 }
 
-const MANIFEST: &str = "manifest.yaml";
+pub(crate) const MANIFEST: &str = "manifest.yaml";
 pub(crate) const PROCESS: &str = "process.json";
 
 pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
@@ -500,5 +501,6 @@ fn first_state(
         engine: engine.path.clone(),
         formed: None,
         servers: servers.collect(),
+        former: None,
     })
 }

@@ -10,6 +10,7 @@ mod keeper;
 mod links;
 mod moving;
 mod pen;
+mod progress;
 mod runtime;
 
 pub use execute::{Outcome, StepError};
@@ -18,4 +19,5 @@ pub use keeper::{End, Keeper, Report};
 pub use links::Links;
 pub use moving::Total;
 pub use pen::{PenError, new_pen, refuse_second_pen};
+pub use progress::{MoveProgress, Moving};
 pub use runtime::{Runtime, RuntimeError, Seat};

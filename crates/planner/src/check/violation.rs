@@ -77,6 +77,8 @@ pub enum ViolationKind {
     },
     /// It moves slots while some are open or not served, or while something else is done.
     MovesInDisorder,
+    /// It moves slots though a person paused that.
+    MovesPaused,
     /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
     MovesToUnfit {
         /// The node.
@@ -195,6 +197,7 @@ impl fmt::Display for Violation {
                     "moves slots {slots} from {from:?}, which may not own them"
                 )
             }
+            ViolationKind::MovesPaused => f.write_str("moves slots though that is paused"),
             ViolationKind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
             ViolationKind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
