@@ -3,7 +3,7 @@
 mod kubernetes;
 mod names;
 mod sizes;
-mod users;
+pub(crate) mod users;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -43,9 +43,10 @@ pub use document::{
 pub use problem::{Problem, Problems, Warning};
 pub use quantity::{Quantity, QuantityError};
 pub use quote::quote;
-pub use render::{NodeSettings, RenderError, redis_conf, replication_auth, users_acl};
+pub use render::{NodeSettings, RenderError, Replication, redis_conf, replication_auth, users_acl};
 pub use schema::schema;
 pub use secret::{PasswordHash, PasswordHashError, Secret};
 pub use status::{
-    Condition, ConditionStatus, NodeStatus, RedisClusterStatus, ShardStatus, StateWord,
+    Condition, ConditionStatus, MovesStatus, NodeStatus, RedisClusterStatus, ShapeStatus,
+    ShardStatus, StateWord,
 };

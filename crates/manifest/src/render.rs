@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::checks::users::slot_moving_rules;
 use crate::cluster::{Cluster, REPLICATION_USER, User};
 use crate::document::AppendFsync;
 use crate::quote::quote;
@@ -157,12 +158,37 @@ pub fn replication_auth(password: &Secret) -> Result<Secret, RenderError> {
     Ok(Secret::new(conf.0))
 }
 
+/// What the user may do that servers log in as at each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// Copy from a primary.
+    Copies,
+    /// And move slots by the engine's own move. Only for Valkey 9.0 and later: other servers do not start with these
+    /// rights in their ACL file.
+    CopiesAndMoves,
+}
+
+impl Replication {
+    /// What a server of this engine and major version can be given.
+    pub fn of(valkey: bool, major: u32) -> Self {
+        if valkey && major >= FIRST_TO_MOVE {
+            Self::CopiesAndMoves
+        } else {
+            Self::Copies
+        }
+    }
+}
+
+/// The first Valkey that moves slots by itself.
+const FIRST_TO_MOVE: u32 = 9;
+
 /// `users.acl`, the same for all nodes: a line for each user, passwords as SHA-256, no comments and
 /// no blank lines (Redis 7.0 refuses both). `passwords` are by the name of the user; a user may
 /// have one here and hashes in the document, and then any of them lets it in.
 pub fn users_acl(
     cluster: &Cluster,
     passwords: &BTreeMap<String, Secret>,
+    replication: Replication,
 ) -> Result<String, RenderError> {
     let missing: Vec<String> = cluster
         .users()
@@ -180,6 +206,12 @@ pub fn users_acl(
             return Err(RenderError::EmptyPassword(user.name().to_owned()));
         }
         lines.push_str(&user_line(user, password));
+        if user.name() == REPLICATION_USER && replication == Replication::CopiesAndMoves {
+            for rule in slot_moving_rules() {
+                lines.push(' ');
+                lines.push_str(&rule);
+            }
+        }
         lines.push('\n');
     }
     Ok(lines)

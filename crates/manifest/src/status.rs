@@ -36,12 +36,52 @@ pub struct RedisClusterStatus {
     #[schemars(range(min = 0, max = 16384))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots_covered: Option<u32>,
+    /// How far slots have moved that have to: only while some have to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moves: Option<MovesStatus>,
+    /// The shape that the cluster had when all was last as declared: what a change of it can be taken back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled_shape: Option<ShapeStatus>,
     /// `Ready`, `Progressing` and `Degraded`, each with its reason and what happens next.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The shards, in the order of their first slots.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<ShardStatus>,
+}
+
+/// How far slots have moved. Counted since the operator that runs now began with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MovesStatus {
+    /// How many slots have to move yet.
+    #[schemars(range(min = 0, max = 16384))]
+    pub slots_left: u32,
+    /// How many slots have changed their owner.
+    pub slots_moved: u32,
+    /// How many keys went with them.
+    pub keys_moved: u64,
+    /// How many keys move in a second, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_per_second: Option<u64>,
+    /// How many bytes move in a second. Not known where the engine moves slots by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// How long it takes yet at this speed, in seconds, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+}
+
+/// How many shards and replicas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ShapeStatus {
+    /// Primaries with slots.
+    #[schemars(range(min = 0, max = 1000))]
+    pub shards: u32,
+    /// Replicas of each.
+    #[schemars(range(min = 0, max = 10))]
+    pub replicas_per_shard: u32,
 }
 
 /// A primary and its replicas.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use shardwright_manifest::{
     Cluster, ConfigValue, Metadata, NodeSettings, RedisCluster, RedisClusterSpec, RenderError,
-    Secret, quote, redis_conf, replication_auth, users_acl,
+    Replication, Secret, quote, redis_conf, replication_auth, users_acl,
 };
 
 #[path = "readback/conf.rs"]
@@ -52,7 +52,10 @@ fn the_article_on_this_machine() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = Cluster::from_text(ARTICLE)?.cluster;
     snapshot!("article-conf", redis_conf(&cluster, &node())?);
     let all = passwords(&["default", "replication", "shardwright", "worker"]);
-    snapshot!("article-acl", users_acl(&cluster, &all)?);
+    snapshot!(
+        "article-acl",
+        users_acl(&cluster, &all, Replication::Copies)?
+    );
     let auth = replication_auth(&Secret::new("`5$!DfwSJ.Y(d:@M"))?;
     snapshot!("article-auth", auth.expose());
     Ok(())
@@ -84,9 +87,38 @@ fn the_acl_file_has_neither_comments_nor_blank_lines() -> Result<(), Box<dyn std
     );
     let cluster = Cluster::from_text(&text)?.cluster;
     let all = passwords(&["default", "replication", "shardwright", "rotating"]);
-    let acl = users_acl(&cluster, &all)?;
+    let acl = users_acl(&cluster, &all, Replication::Copies)?;
     assert!(acl.ends_with('\n') && acl.lines().all(|line| line.starts_with("user ")));
     snapshot!("acl", acl);
+    Ok(())
+}
+
+#[test]
+fn servers_that_move_slots_by_themselves_may_do_so_at_each_other()
+-> Result<(), Box<dyn std::error::Error>> {
+    let cluster = Cluster::from_text(ARTICLE)?.cluster;
+    let all = passwords(&["default", "replication", "shardwright", "worker"]);
+    let copies = users_acl(&cluster, &all, Replication::Copies)?;
+    let moves = users_acl(&cluster, &all, Replication::CopiesAndMoves)?;
+    let more = "+ping ~* +cluster|syncslots +@write +select +function +multi +exec\n";
+    assert!(!copies.contains("syncslots"), "{copies}");
+    let others = |acl: &str| -> Vec<String> {
+        let lines = acl.lines().filter(|l| !l.starts_with("user replication "));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(others(&copies), others(&moves));
+    let line = moves.lines().find(|l| l.starts_with("user replication "));
+    assert!(
+        line.is_some_and(|l| l.ends_with(more.trim_end())),
+        "{line:?}"
+    );
+    for (valkey, major, rights) in [
+        (true, 9, Replication::CopiesAndMoves),
+        (true, 8, Replication::Copies),
+        (false, 9, Replication::Copies),
+    ] {
+        assert_eq!(Replication::of(valkey, major), rights);
+    }
     Ok(())
 }
 
@@ -95,13 +127,13 @@ fn what_cannot_be_rendered() -> Result<(), Box<dyn std::error::Error>> {
     use std::os::unix::ffi::OsStringExt as _;
     let cluster = Cluster::from_text(ARTICLE)?.cluster;
     assert_eq!(
-        users_acl(&cluster, &passwords(&["default"])).map_err(|e| e.to_string()),
+        users_acl(&cluster, &passwords(&["default"]), Replication::Copies).map_err(|e| e.to_string()),
         Err("no password for replication, shardwright, worker: give one in a Secret, in the directory of secrets, or as a hash".to_owned())
     );
     let mut all = passwords(&["default", "replication", "shardwright", "worker"]);
     all.insert("worker".to_owned(), Secret::new(""));
     assert_eq!(
-        users_acl(&cluster, &all),
+        users_acl(&cluster, &all, Replication::Copies),
         Err(RenderError::EmptyPassword("worker".to_owned()))
     );
     assert!(replication_auth(&Secret::new("")).is_err());
@@ -275,7 +307,7 @@ proptest! {
         });
         if let Ok(accepted) = Cluster::from_text(&document.to_string()) {
             let all = passwords(&["default", "replication", "shardwright", "w"]);
-            let acl = users_acl(&accepted.cluster, &all).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let acl = users_acl(&accepted.cluster, &all, Replication::Copies).map_err(|e| TestCaseError::fail(e.to_string()))?;
             prop_assert_eq!(acl.lines().count(), 4);
         }
     }

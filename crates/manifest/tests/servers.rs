@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use shardwright_manifest::{
-    Cluster, NodeSettings, Secret, redis_conf, replication_auth, users_acl,
+    Cluster, NodeSettings, Replication, Secret, redis_conf, replication_auth, users_acl,
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -110,7 +110,8 @@ impl Server {
             announce_hostname: Some("node-0.example.com".to_owned()),
         };
         std::fs::write(path("redis.conf"), redis_conf(&cluster, &node)?)?;
-        std::fs::write(path("users.acl"), users_acl(&cluster, passwords)?)?;
+        let acl = users_acl(&cluster, passwords, replication_of(engine)?)?;
+        std::fs::write(path("users.acl"), acl)?;
         let auth = replication_auth(&passwords["replication"])?;
         std::fs::write(path("auth.conf"), auth.expose())?;
         let child = Command::new(engine)
@@ -147,6 +148,17 @@ impl Server {
             other => Err(format!("AUTH {user}: {other:?}").into()),
         }
     }
+}
+
+/// What the servers of this program may do at each other.
+fn replication_of(engine: &Path) -> Result<Replication, Box<dyn std::error::Error>> {
+    let said = Command::new(engine).arg("--version").output()?.stdout;
+    let said = String::from_utf8(said)?;
+    let version = said.split_whitespace().find_map(|w| w.strip_prefix("v="));
+    let major = version
+        .and_then(|v| v.split('.').next())
+        .ok_or("no version")?;
+    Ok(Replication::of(!said.starts_with("Redis"), major.parse()?))
 }
 
 fn path_of(server: &Server, name: &str) -> PathBuf {

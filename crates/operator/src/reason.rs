@@ -1,8 +1,13 @@
 //! Each wait and each step as one word, for conditions, events and metrics. Exhaustive: a new kind must be given one.
 
-use shardwright_planner::safety::NoRecreate;
+use shardwright_planner::safety::{NoMove, NoRecreate};
 use shardwright_planner::{Action, Waiting};
 use shardwright_topology::Observed;
+
+/// The reason while slots move.
+pub(crate) const SLOTS_MOVE: &str = "SlotsMove";
+/// The reason while slots would move, and a person paused that.
+pub(crate) const MOVES_PAUSED: &str = "MovesPaused";
 
 /// What a wait means for the cluster while it lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +81,8 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Spread { .. } => "ReplicaMoves",
         Waiting::OpenSlot { .. } => "OpenSlot",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
-        Waiting::Moves { .. } => "SlotsMove",
+        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
+        Waiting::Moves { .. } => SLOTS_MOVE,
         Waiting::Surplus { .. } => "PodNotWanted",
         Waiting::Request { .. } => "RequestRefused",
     }
@@ -99,6 +105,12 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             node,
             lag_bytes: Some(_),
         } => format!("replica {node:?} catches up"),
+        // How many are left stands in `moves`.
+        Waiting::Moves { why, .. } if why.is_empty() => "slots move".to_owned(),
+        Waiting::Moves { why, .. } => {
+            let why: Vec<String> = why.iter().map(stable_why).collect();
+            format!("slots wait to move: {}", why.join("; "))
+        }
         Waiting::DataLost
         | Waiting::ShardLost { .. }
         | Waiting::Uncovered { .. }
@@ -126,9 +138,18 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::OpenSlot { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
-        | Waiting::Moves { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => waiting.to_string(),
+    }
+}
+
+/// The same of a reason why slots do not move.
+pub(crate) fn stable_why(why: &NoMove) -> String {
+    match why {
+        NoMove::Memory { node, .. } => {
+            format!("{node:?} has less memory than about what would come needs")
+        }
+        _ => why.to_string(),
     }
 }
 

@@ -5,14 +5,17 @@
 
 use jiff::Timestamp;
 use shardwright_manifest::{
-    Condition, ConditionStatus, NodeStatus, Problem as ManifestProblem, RedisClusterStatus,
-    ShardStatus, StateWord,
+    Condition, ConditionStatus, MovesStatus, NodeStatus, Problem as ManifestProblem,
+    RedisClusterStatus, ShapeStatus, ShardStatus, StateWord,
 };
-use shardwright_planner::{Plan, ProblemKind, Severity, Waiting, diagnose};
-use shardwright_runtime_kubernetes::wish::ANSWER;
+use shardwright_planner::{Action, Plan, ProblemKind, Severity, Step, Waiting, diagnose};
+use shardwright_runtime::MoveProgress;
+use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES};
 use shardwright_topology::{Member, Observed, Replication, SLOT_COUNT, Seen, ServerName, Source};
 
-use crate::reason::{Effect, cut, effect, named, reason, stable_text};
+use crate::reason::{
+    Effect, MOVES_PAUSED, SLOTS_MOVE, cut, effect, named, reason, stable_text, stable_why,
+};
 
 /// The condition type: whether the cluster serves every slot, and was complete once.
 pub const READY: &str = "Ready";
@@ -45,6 +48,10 @@ pub struct About<'a> {
     pub pods: &'a [PodNote],
     /// How it stands with what a person asked for. The last answer stays until the next.
     pub answer: Option<&'a Answer>,
+    /// The shape that is declared.
+    pub shape: ShapeStatus,
+    /// How far slots have moved, where some have to.
+    pub moves: Option<&'a MoveProgress>,
 }
 
 /// What there is to say of one pod.
@@ -87,17 +94,13 @@ struct Verdict {
     message: String,
 }
 
-/// The status after a pass over a cluster of which so many nodes are declared.
-pub fn of_pass(
-    about: About<'_>,
-    nodes_declared: u32,
-    plan: &Plan,
-    o: &Observed,
-) -> RedisClusterStatus {
+/// The status after a pass.
+pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatus {
+    let nodes_declared = about.shape.shards * (1 + about.shape.replicas_per_shard);
     let served = slots_served(o);
     let was_ready = about.before.is_some_and(|b| holds(b, READY));
     let ready = ready(plan, o, served, was_ready);
-    let progressing = progressing(plan);
+    let progressing = progressing(plan, about.moves);
     let degraded = degraded(plan, o);
     let state = state(plan, &ready, &progressing, &degraded, served, o);
     let in_order = count(
@@ -131,6 +134,12 @@ pub fn of_pass(
         node_count: Some(count(o.members().len())),
         ready_node_count: Some(in_order),
         slots_covered: Some(served),
+        moves: about.moves.map(moves),
+        settled_shape: if plan.is_settled() {
+            Some(about.shape)
+        } else {
+            about.before.and_then(|b| b.settled_shape)
+        },
         conditions: conditions(about, verdicts),
         shards,
     }
@@ -309,7 +318,73 @@ fn ready(plan: &Plan, o: &Observed, served: u32, was_ready: bool) -> Verdict {
     }
 }
 
-fn progressing(plan: &Plan) -> Verdict {
+/// How far slots have moved, for people.
+pub fn moves_text(far: &MoveProgress) -> String {
+    let (left, of) = (far.slots_left, far.slots_moved + far.slots_left);
+    if far.paused {
+        return format!(
+            "paused: {left} of {of} slots are left to move; taking the annotation {MOVES} away lets it go on"
+        );
+    }
+    let mut text = format!(
+        "{} of {of} slots moved, {} keys",
+        far.slots_moved, far.keys_moved
+    );
+    if let Some(bytes) = far.bytes_per_s {
+        text.push_str(&format!(", {:.1} MB/s", mega(bytes)));
+    } else if let Some(keys) = far.keys_per_s {
+        text.push_str(&format!(", {keys} keys/s"));
+    }
+    if let Some(seconds) = far.eta_s {
+        text.push_str(&format!(", about {seconds} s left"));
+    }
+    text
+}
+
+/// In millions, with enough digits for a person.
+fn mega(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1_000).unwrap_or(u32::MAX)) / 1_000.0
+}
+
+fn moves(far: &MoveProgress) -> MovesStatus {
+    let slots = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    MovesStatus {
+        slots_left: slots(far.slots_left),
+        slots_moved: slots(far.slots_moved),
+        keys_moved: far.keys_moved,
+        keys_per_second: far.keys_per_s,
+        bytes_per_second: far.bytes_per_s,
+        eta_seconds: far.eta_s,
+    }
+}
+
+/// What is said while slots move: one reason for all of it, whatever is done between two batches.
+fn moving(plan: &Plan, far: &MoveProgress) -> Option<Verdict> {
+    let moves = |s: &Step| matches!(s.action, Action::MoveSlots { .. });
+    let (_, why) = plan.moves()?;
+    let paused = plan.awaits_resume();
+    let outstanding = |w: &Waiting| effect(w) == Effect::Outstanding;
+    let goes_on = plan.steps.first().is_none_or(moves) && plan.waiting.iter().all(outstanding);
+    if !paused && (!goes_on || plan.is_stuck()) {
+        return None;
+    }
+    let why: Vec<String> = why.iter().map(stable_why).collect();
+    let text = moves_text(far);
+    Some(Verdict {
+        holds: !paused,
+        reason: if paused { MOVES_PAUSED } else { SLOTS_MOVE },
+        message: match why.as_slice() {
+            [] => text,
+            _ if paused => text,
+            why => format!("{text}; some wait: {}", why.join("; ")),
+        },
+    })
+}
+
+fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
+    if let Some(verdict) = far.and_then(|far| moving(plan, far)) {
+        return verdict;
+    }
     if let Some(step) = plan.steps.first() {
         let message = if plan.steps.len() > 1 {
             format!(
@@ -414,6 +489,8 @@ fn state(
     match (ready.holds, degraded.holds, progressing.holds) {
         (_, true, _) => StateWord::Degraded,
         (_, false, true) => StateWord::Progressing,
+        // It is not as declared, and on its way there only once a person lets it go on.
+        (true, false, false) if plan.is_paused() => StateWord::Progressing,
         (true, false, false) => StateWord::Healthy,
         // Every slot is served, nothing is missing, and yet it was never complete.
         (false, false, false) => StateWord::Forming,

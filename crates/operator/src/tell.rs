@@ -14,6 +14,8 @@ use crate::status::is_news;
 
 /// Texts and lists that change are written at most so often; conditions that change, at once.
 const TEXT_EVERY: Duration = Duration::from_secs(1);
+/// The same while slots move: then texts, figures and lists change all the time.
+const MOVES_EVERY: Duration = Duration::from_secs(5);
 /// The time of one write.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The field manager of the status.
@@ -67,8 +69,13 @@ impl Told {
             return Telling::Same;
         }
         let since = self.last.as_ref().map(|w| w.at.elapsed());
-        match since.filter(|since| *since < TEXT_EVERY) {
-            Some(since) if !is_news(new, old) => Telling::Later(TEXT_EVERY.saturating_sub(since)),
+        let every = if new.moves.is_some() && old.moves.is_some() {
+            MOVES_EVERY
+        } else {
+            TEXT_EVERY
+        };
+        match since.filter(|since| *since < every) {
+            Some(since) if !is_news(new, old) => Telling::Later(every.saturating_sub(since)),
             Some(_) | None => Telling::Written,
         }
     }
@@ -137,7 +144,7 @@ fn patch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardwright_manifest::StateWord;
+    use shardwright_manifest::{MovesStatus, StateWord};
 
     fn status(ready: Option<&str>, state: StateWord) -> RedisClusterStatus {
         RedisClusterStatus {
@@ -178,6 +185,22 @@ mod tests {
         ));
         assert_eq!(just_now.when(&news, Some(&old)), Telling::Written);
         assert_eq!(Told::default().when(&text, Some(&old)), Telling::Written);
+    }
+
+    #[test]
+    fn figures_of_a_move_wait_longer() {
+        let moving = |left| RedisClusterStatus {
+            moves: Some(MovesStatus {
+                slots_left: left,
+                ..MovesStatus::default()
+            }),
+            ..status(None, StateWord::Progressing)
+        };
+        let (old, new) = (moving(4_096), moving(4_000));
+        let told = told(Instant::now() - TEXT_EVERY);
+        assert!(matches!(told.when(&new, Some(&old)), Telling::Later(_)));
+        let over = status(None, StateWord::Progressing);
+        assert_eq!(told.when(&over, Some(&new)), Telling::Written);
     }
 
     #[test]

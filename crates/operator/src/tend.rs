@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use shardwright_engine::Access;
-use shardwright_manifest::{Accepted, Cluster, Problems, RedisClusterStatus};
+use shardwright_manifest::{Accepted, Cluster, Problems, RedisClusterStatus, ShapeStatus};
 use shardwright_planner::{Desired, Limits, Waiting};
-use shardwright_runtime::{Keeper, Links, Report, new_pen};
-use shardwright_runtime_kubernetes::wish::{ANSWER, Asked};
+use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
+use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
     Applier, ClusterObject, ObjectKey, Pods, Wake, World, outside,
 };
@@ -108,6 +108,10 @@ struct One<'a> {
     stuck: Option<(Instant, Vec<Waiting>)>,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
+    /// How far slots have moved, of the move that is under way.
+    moving: Moving,
+    /// What is wrong with the annotation about moves, as it was told last.
+    moves_warned: Option<String>,
     /// The generation whose warnings were told.
     warned: Option<i64>,
     /// What can't be had, as it was told last.
@@ -138,6 +142,8 @@ impl<'a> One<'a> {
             share: Share::new(&shared.metrics),
             stuck: None,
             asking: None,
+            moving: Moving::new(Total::default()),
+            moves_warned: None,
             warned: None,
             apply_warnings: Vec::new(),
         }
@@ -199,6 +205,12 @@ impl<'a> One<'a> {
             self.tell(object, events::of_warnings(&warnings));
             self.warned = Some(object.generation);
         }
+        let unreadable = object.moves_unreadable();
+        if unreadable != self.moves_warned {
+            let note = unreadable.as_ref();
+            self.tell(object, note.map(|text| events::of_error(UNREADABLE, text)));
+            self.moves_warned = unreadable;
+        }
         let due = self.not_before.is_none_or(|at| Instant::now() >= at);
         if due {
             match Box::pin(self.apply(object, &cluster)).await {
@@ -226,7 +238,7 @@ impl<'a> One<'a> {
             self.not_before = None;
         }
         let pods = notes(&self.world.pods(&object.key));
-        let nodes = cluster.nodes();
+        let far = self.far(&report);
         let trouble = self.trouble.clone();
         self.tell_stuck(object, &report);
         let stuck = self.stuck.as_ref();
@@ -240,9 +252,11 @@ impl<'a> One<'a> {
                 trouble,
                 pods: &pods,
                 answer: answer.as_ref(),
+                shape: shape_of(&cluster),
+                moves: far.as_ref(),
                 ..about
             };
-            of_pass(about, nodes, &report.plan, &report.observed)
+            of_pass(about, &report.plan, &report.observed)
         };
         let rest = self.pace_after(Some(&report)).min(self.left());
         let rest = self.say(object, status, rest).await;
@@ -352,7 +366,9 @@ impl<'a> One<'a> {
             return Ok(None);
         };
         let declared = || kept.cluster.desired();
-        kept.keeper.set_desired(desired.unwrap_or_else(declared));
+        let mut desired = desired.unwrap_or_else(declared);
+        desired.moves_paused = object.moves_paused();
+        kept.keeper.set_desired(desired);
         let begun = Instant::now();
         let report = kept.keeper.pass().await?;
         if kept.keeper.runtime_mut().mirror_records().await? {
@@ -361,6 +377,19 @@ impl<'a> One<'a> {
         self.shared.metrics.passed(begun.elapsed(), &report);
         self.tell(object, events::of_pass(&report));
         Ok(Some(report))
+    }
+
+    /// How far slots have moved. What is there when nothing more is to move, is where the next move begins.
+    fn far(&mut self, report: &Report) -> Option<MoveProgress> {
+        // A keeper that was made anew has moved nothing yet.
+        if report.moved.slots < self.moving.total().slots {
+            self.moving = Moving::new(Total::default());
+        }
+        let far = self.moving.pass(report);
+        if far.is_none() && report.plan.is_settled() {
+            self.moving = Moving::new(report.moved);
+        }
+        far.filter(|far| far.slots_left > 0 || far.slots_moved > 0)
     }
 
     fn pace_after(&mut self, report: Option<&Report>) -> Duration {
@@ -428,6 +457,8 @@ impl<'a> One<'a> {
             trouble: None,
             pods: &[],
             answer: None,
+            shape: ShapeStatus::default(),
+            moves: None,
         });
         self.count(&new);
         match self.told.tell(self.world, object, new).await {
@@ -491,6 +522,13 @@ fn is_said(text: &str, message: &str) -> bool {
         || message
             .strip_suffix('…')
             .is_some_and(|head| text.starts_with(head))
+}
+
+fn shape_of(cluster: &Cluster) -> ShapeStatus {
+    ShapeStatus {
+        shards: cluster.shards(),
+        replicas_per_shard: cluster.replicas_per_shard(),
+    }
 }
 
 fn is_paused(cluster: &Cluster) -> bool {

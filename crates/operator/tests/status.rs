@@ -5,11 +5,14 @@
 mod world;
 
 use jiff::Timestamp;
-use shardwright_manifest::{Cluster, Condition, ConditionStatus, RedisClusterStatus, StateWord};
+use shardwright_manifest::{
+    Cluster, Condition, ConditionStatus, RedisClusterStatus, ShapeStatus, StateWord,
+};
 use shardwright_operator::status::{
     About, DEGRADED, PROGRESSING, PodNote, READY, is_news, of_error, of_invalid, of_pass, of_paused,
 };
 use shardwright_planner::Desired;
+use shardwright_runtime::MoveProgress;
 use shardwright_topology as topology;
 use world::World;
 
@@ -24,12 +27,17 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
         trouble: None,
         pods: &[],
         answer: None,
+        shape: ShapeStatus {
+            shards: 3,
+            replicas_per_shard: 1,
+        },
+        moves: None,
     }
 }
 
 fn status(w: &World, time: &str, before: Option<&RedisClusterStatus>) -> RedisClusterStatus {
     let plan = w.plan(&Desired::managed(3, 1));
-    of_pass(at(time, before), 6, &plan, &w.observe())
+    of_pass(at(time, before), &plan, &w.observe())
 }
 
 fn condition<'a>(status: &'a RedisClusterStatus, kind: &str) -> &'a Condition {
@@ -131,10 +139,10 @@ fn one_that_was_never_complete_is_not_ready() {
     let formed = young.formed.as_mut().expect("it was formed");
     formed.at = now;
     let plan = w.plan(&Desired::managed(3, 1));
-    let first = of_pass(at(FIRST, None), 6, &plan, &young);
+    let first = of_pass(at(FIRST, None), &plan, &young);
     assert_eq!(condition(&first, READY).status, ConditionStatus::False);
     let healthy = status(&World::formed(3, 1), FIRST, None);
-    let later = of_pass(at(LATER, Some(&healthy)), 6, &plan, &young);
+    let later = of_pass(at(LATER, Some(&healthy)), &plan, &young);
     assert_eq!(condition(&later, READY).status, ConditionStatus::True);
 }
 
@@ -211,7 +219,7 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
         pods: &pods,
         ..at(FIRST, None)
     };
-    let status = of_pass(about, 6, &plan, &World::blank(4).observe());
+    let status = of_pass(about, &plan, &World::blank(4).observe());
     for kind in [READY, DEGRADED] {
         let c = condition(&status, kind);
         assert_eq!(c.reason, "PlacementImpossible");
@@ -219,7 +227,7 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
     }
     let trouble = Some(("ApplyFailed", "may not patch services"));
     let about = About { trouble, ..about };
-    let status = of_pass(about, 6, &plan, &World::blank(4).observe());
+    let status = of_pass(about, &plan, &World::blank(4).observe());
     assert_eq!(condition(&status, PROGRESSING).reason, "ApplyFailed");
 }
 
@@ -263,7 +271,7 @@ fn a_pod_that_waits_for_its_kubernetes_node_is_told_of_without_the_time_that_is_
             recreate_after_ms,
             ..world::three()
         };
-        let status = of_pass(at(FIRST, None), 6, &w.plan(&wanted), &w.observe());
+        let status = of_pass(at(FIRST, None), &w.plan(&wanted), &w.observe());
         let degraded = condition(&status, DEGRADED);
         assert_eq!(degraded.status, ConditionStatus::True);
         degraded.message.clone()
@@ -296,4 +304,90 @@ fn it_can_be_read_back() {
     assert_eq!(json["slotsCovered"], 16_384);
     let read: RedisClusterStatus = serde_json::from_value(json).expect("as it was written");
     assert_eq!(read, healthy);
+}
+
+/// Three shards of two where four are declared: two more nodes have joined, and the new shard has its replica.
+fn growing() -> World {
+    let mut w = World::formed(3, 1);
+    w.nodes
+        .sort_by_key(|n| (n.primary.is_some(), n.name.clone()));
+    for name in ["d", "e"] {
+        w.add(name).island = Some(0);
+    }
+    w.node("e").primary = Some(world::id("d"));
+    for (node, rank) in w.nodes.iter_mut().zip(0..) {
+        node.place.leave_rank = rank;
+    }
+    w
+}
+
+#[test]
+fn slots_that_move_are_told_with_how_far_they_are() {
+    let w = growing();
+    let far = MoveProgress {
+        slots_moved: 1_234,
+        slots_left: 2_862,
+        keys_moved: 81_000,
+        keys_per_s: Some(4_000),
+        bytes_per_s: Some(52_000_000),
+        eta_s: Some(12),
+        paused: false,
+    };
+    let told = |far: &MoveProgress, paused: bool, before: Option<&RedisClusterStatus>| {
+        let wanted = Desired {
+            moves_paused: paused,
+            ..Desired::managed(4, 1)
+        };
+        let about = About {
+            moves: Some(far),
+            shape: ShapeStatus {
+                shards: 4,
+                replicas_per_shard: 1,
+            },
+            ..at(FIRST, before)
+        };
+        of_pass(about, &w.plan(&wanted), &w.observe())
+    };
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let three = ShapeStatus {
+        shards: 3,
+        replicas_per_shard: 1,
+    };
+    assert_eq!((healthy.settled_shape, healthy.moves), (Some(three), None));
+    let moving = told(&far, false, Some(&healthy));
+    assert_eq!(
+        words(&moving),
+        "Progressing: AllSlotsServed SlotsMove !AsDeclared"
+    );
+    assert_eq!(
+        condition(&moving, PROGRESSING).message,
+        "1234 of 4096 slots moved, 81000 keys, 52.0 MB/s, about 12 s left"
+    );
+    assert_eq!(moving.settled_shape, Some(three), "what it can go back to");
+    let moves = serde_json::to_value(moving.moves).expect("plain data");
+    assert_eq!(
+        moves,
+        serde_json::json!({"slotsLeft": 2862, "slotsMoved": 1234, "keysMoved": 81000,
+            "keysPerSecond": 4000, "bytesPerSecond": 52_000_000, "etaSeconds": 12})
+    );
+    let halted = MoveProgress {
+        paused: true,
+        eta_s: None,
+        ..far
+    };
+    let paused = told(&halted, true, Some(&moving));
+    assert_eq!(
+        words(&paused),
+        "Progressing: AllSlotsServed !MovesPaused !AsDeclared"
+    );
+    assert_eq!(
+        condition(&paused, PROGRESSING).message,
+        "paused: 2862 of 4096 slots are left to move; taking the annotation shardwright.dev/moves away lets it go on"
+    );
+    // Figures alone are no news.
+    let further = MoveProgress {
+        slots_moved: 2_000,
+        ..far
+    };
+    assert!(!is_news(&told(&further, false, Some(&moving)), &moving));
 }

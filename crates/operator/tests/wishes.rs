@@ -5,7 +5,7 @@
 mod world;
 
 use jiff::Timestamp;
-use shardwright_manifest::{ConditionStatus, RedisClusterStatus};
+use shardwright_manifest::{ConditionStatus, RedisClusterStatus, ShapeStatus};
 use shardwright_operator::events::of_answer;
 use shardwright_operator::status::{About, Answer, AnswerState, of_pass};
 use shardwright_operator::wishes::Asking;
@@ -130,8 +130,10 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
             trouble: None,
             pods: &[],
             answer,
+            shape: ShapeStatus::default(),
+            moves: None,
         };
-        of_pass(about, 6, &plan, &w.observe())
+        of_pass(about, &plan, &w.observe())
     };
     let answer = pass(&w, &mut failover("redis-9"), false);
     let told = status(Some(&answer), None);

@@ -18,6 +18,8 @@ pub struct Desired {
     pub consent: Consent,
     /// What a person asked for, once.
     pub request: Option<Request>,
+    /// No further slots are given out until that is taken back. A slot that is half moved is finished.
+    pub moves_paused: bool,
 }
 
 impl Desired {
@@ -33,6 +35,7 @@ impl Desired {
             recreate_after_ms: None,
             consent: Consent::default(),
             request: None,
+            moves_paused: false,
         }
     }
 

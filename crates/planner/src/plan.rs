@@ -8,6 +8,7 @@ use crate::rules::{
     forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
     shape, spread, start, uncovered,
 };
+use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
 
 /// What to do next, and what is waited for.
@@ -24,6 +25,26 @@ impl Plan {
     /// True when there is nothing to do and nothing to wait for.
     pub fn is_settled(&self) -> bool {
         self.steps.is_empty() && self.waiting.is_empty()
+    }
+
+    /// How many slots have to move yet, and every reason why some of them wait; none where all are where they belong.
+    pub fn moves(&self) -> Option<(u32, &[NoMove])> {
+        self.waiting.iter().find_map(|w| match w {
+            Waiting::Moves { slots_left, why } => Some((*slots_left, why.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// True when slots have to move, and a person paused that.
+    pub fn is_paused(&self) -> bool {
+        self.moves()
+            .is_some_and(|(_, why)| why.contains(&NoMove::Paused))
+    }
+
+    /// True when slots have to move, a person paused that, and nothing else waits for a person.
+    pub fn awaits_resume(&self) -> bool {
+        let others = |w: &&Waiting| w.needs_a_person() && !matches!(w, Waiting::Moves { .. });
+        self.is_paused() && self.steps.is_empty() && !self.waiting.iter().any(|w| others(&w))
     }
 
     /// True when nothing more will happen unless a person does something.

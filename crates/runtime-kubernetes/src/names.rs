@@ -68,6 +68,8 @@ pub const NODE_IMAGE: &str = "ghcr.io/shardwright/node:1";
 pub const CONFIG_FILE: &str = "redis.conf";
 /// The key of the Secret (or `ConfigMap`) with the users.
 pub const ACL_FILE: &str = "users.acl";
+/// The same for servers that move slots by themselves: others do not start with it.
+pub const MOVING_ACL_FILE: &str = "users-valkey-9.acl";
 /// The key of the Secret with what a replica logs in with: `redis.conf` includes it.
 pub const REPLICATION_FILE: &str = "replication.conf";
 /// The key of the Secret with the password of the user `shardwright`.

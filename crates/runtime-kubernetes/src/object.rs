@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, KIND, Problems};
 
 use crate::facts::ObjectKey;
-use crate::wish::KEYS;
+use crate::wish::{KEYS, MOVES, PAUSED};
 
 /// What tools write into annotations for themselves: it is theirs, and not to be put on everything.
 const TOOLS_OWN: &str = "kubectl.kubernetes.io/";
@@ -43,6 +43,8 @@ pub struct ClusterObject {
     pub status: Option<Value>,
     /// What a person asked for, once: the annotations with these [`KEYS`].
     pub wishes: BTreeMap<String, String>,
+    /// What the annotation [`MOVES`] says.
+    pub moves: Option<String>,
     /// The document as it was written, with what tools put into it left out.
     document: Value,
 }
@@ -53,6 +55,7 @@ impl PartialEq for ClusterObject {
             && self.leaving == other.leaving
             && self.document == other.document
             && self.wishes == other.wishes
+            && self.moves == other.moves
     }
 }
 
@@ -62,10 +65,13 @@ impl ClusterObject {
         let key = ObjectKey::of(&object.metadata)?;
         let mut annotations = Map::new();
         let mut wishes = BTreeMap::new();
+        let mut moves = None;
         for (k, v) in object.annotations() {
             // The cluster's objects carry its annotations; what is asked for once is none of their business.
             if KEYS.contains(&k.as_str()) {
                 wishes.insert(k.clone(), v.clone());
+            } else if k == MOVES {
+                moves = Some(v.clone());
             } else if !k.starts_with(TOOLS_OWN) {
                 annotations.insert(k.clone(), Value::String(v.clone()));
             }
@@ -89,7 +95,37 @@ impl ClusterObject {
             resource_version: object.resource_version(),
             status: object.data.get("status").cloned(),
             wishes,
+            moves,
             document,
+        })
+    }
+
+    /// Whether a person paused the moving of slots.
+    pub fn moves_paused(&self) -> bool {
+        self.moves.as_deref() == Some(PAUSED)
+    }
+
+    /// What is wrong with the annotation [`MOVES`], if something is: then it says nothing.
+    pub fn moves_unreadable(&self) -> Option<String> {
+        let given = self.moves.as_deref().filter(|given| *given != PAUSED)?;
+        Some(format!(
+            "the annotation {MOVES} is {given:?}, which says nothing; it can be {PAUSED:?}, or be left out"
+        ))
+    }
+
+    /// The document with this shape, or everything that would be wrong with it.
+    pub fn reshaped(
+        &self,
+        shards: Option<u32>,
+        replicas: Option<u32>,
+    ) -> Result<Accepted, Problems> {
+        Cluster::from_text_with(&self.document.to_string(), |document| {
+            if let Some(shards) = shards {
+                document.spec.shards = shards;
+            }
+            if let Some(replicas) = replicas {
+                document.spec.replicas_per_shard = replicas;
+            }
         })
     }
 
@@ -153,6 +189,32 @@ mod tests {
         let of = |o: &ClusterObject| o.accepted().expect("a sound document").cluster;
         assert_eq!(of(&plain), of(&asked));
         assert_eq!(asked.wishes.len(), 1);
+    }
+
+    #[test]
+    fn a_pause_of_moves_is_a_change_but_no_part_of_the_document() {
+        let with = |annotations: Value| {
+            object(json!({
+                "metadata": {"name": "redis", "namespace": "cache", "uid": "u", "annotations": annotations},
+                "spec": {"shards": 3},
+            }))
+        };
+        let plain = with(json!({}));
+        let paused = with(json!({"shardwright.dev/moves": "paused"}));
+        assert_ne!(plain, paused);
+        let of = |o: &ClusterObject| o.accepted().expect("a sound document").cluster;
+        assert_eq!(of(&plain), of(&paused));
+        assert!(paused.moves_paused() && paused.moves_unreadable().is_none());
+        let other = with(json!({"shardwright.dev/moves": "pause"}));
+        assert!(!other.moves_paused());
+        let why = other.moves_unreadable().expect("it is none of ours");
+        assert!(why.contains("\"pause\""), "{why}");
+        let five = plain
+            .reshaped(Some(5), None)
+            .expect("a sound shape")
+            .cluster;
+        assert_eq!((five.shards(), five.replicas_per_shard()), (5, 1));
+        assert!(plain.reshaped(Some(2), None).is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use kube::core::{ApiResource, DynamicObject};
 use serde::Serialize;
 use shardwright_manifest::{
     AclStorage, Cluster, NodeSettings, PasswordSecret, Problem, REPLICATION_USER, RenderError,
-    SHARDWRIGHT_USER, Secret, redis_conf, replication_auth, users_acl,
+    Replication, SHARDWRIGHT_USER, Secret, redis_conf, replication_auth, users_acl,
 };
 
 pub use self::claims::{ClaimChange, claim_change, keep_live_claims};
@@ -308,14 +308,21 @@ fn config_map(make: &Maker<'_>) -> Result<ConfigMap, BuildError> {
 }
 
 fn acl(make: &Maker<'_>, passwords: &BTreeMap<String, Secret>) -> Result<AclObject, BuildError> {
-    let text = users_acl(make.cluster, passwords)?;
+    // Both, whatever the version: pods of another one may run on for a while, and start again with what is mounted.
+    let mut files = BTreeMap::new();
+    for (file, rights) in [
+        (names::ACL_FILE, Replication::Copies),
+        (names::MOVING_ACL_FILE, Replication::CopiesAndMoves),
+    ] {
+        let text = users_acl(make.cluster, passwords, rights)?;
+        files.insert(file.to_owned(), text);
+    }
     let metadata = make.metadata(&make.names.acl());
-    let file = names::ACL_FILE.to_owned();
     Ok(match make.cluster.kubernetes().acl_storage {
-        AclStorage::Secret => AclObject::Secret(secret(metadata, [(file, text)])),
+        AclStorage::Secret => AclObject::Secret(secret(metadata, files)),
         AclStorage::ConfigMap => AclObject::ConfigMap(ConfigMap {
             metadata,
-            data: Some(BTreeMap::from([(file, text)])),
+            data: Some(files),
             ..ConfigMap::default()
         }),
     })

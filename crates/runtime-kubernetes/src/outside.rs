@@ -8,17 +8,19 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::facts::ObjectKey;
 use crate::object::{ClusterObject, cluster_resource};
 use crate::request::{RequestError, ask};
-use crate::wish::Asked;
+use crate::wish::{Asked, MOVES, PAUSED};
 
 /// How often a change is tried anew that met another's. Ours are as short as a request.
 const TRIES: u32 = 8;
 /// The field manager of requests.
 const MANAGER: &str = "shardwright-request";
+/// The field manager of what a person declares by a verb.
+const CLI_MANAGER: &str = "shardwright-cli";
 
 /// A request could not be put on the object, or taken off it.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,59 @@ pub async fn take_off(client: &Client, key: &ObjectKey, asked: &Asked) -> Result
         }
     }
     Err(AskError::Busy(key.clone()))
+}
+
+/// Pauses the moving of slots, or lets it go on. Says whether that is new.
+pub async fn pause(client: &Client, key: &ObjectKey, paused: bool) -> Result<bool, AskError> {
+    for _ in 0..TRIES {
+        let object = read(client, key).await?;
+        let object = object.ok_or_else(|| AskError::Gone(key.clone()))?;
+        let wanted = paused.then_some(PAUSED);
+        if object.moves.as_deref() == wanted {
+            return Ok(false);
+        }
+        if annotate(client, &object, MOVES, wanted).await? {
+            return Ok(true);
+        }
+    }
+    Err(AskError::Busy(key.clone()))
+}
+
+/// Another number of shards or replicas, written on just this state of the object; with `resume`, slots may move from
+/// then on. Returns the object as it is then; none where it was changed meanwhile.
+pub async fn reshape(
+    client: &Client,
+    object: &ClusterObject,
+    shards: Option<u32>,
+    replicas: Option<u32>,
+    resume: bool,
+) -> Result<Option<ClusterObject>, RequestError> {
+    let key = &object.key;
+    let mut spec = Map::new();
+    if let Some(shards) = shards {
+        spec.insert("shards".to_owned(), json!(shards));
+    }
+    if let Some(replicas) = replicas {
+        spec.insert("replicasPerShard".to_owned(), json!(replicas));
+    }
+    let mut metadata = json!({
+        "uid": object.uid,
+        "resourceVersion": object.resource_version,
+    });
+    if resume {
+        metadata["annotations"] = json!({MOVES: null});
+    }
+    let patch = Patch::Merge(json!({"metadata": metadata, "spec": spec}));
+    let params = PatchParams {
+        field_manager: Some(CLI_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let what = || format!("change the shape of the RedisCluster {key}");
+    match ask(what, api(client, key).patch(&key.name, &params, &patch)).await {
+        Ok(there) => Ok(ClusterObject::of(&there)),
+        Err(error) if error.code() == Some(409) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes an annotation on just this state of the object. False where it was changed meanwhile.

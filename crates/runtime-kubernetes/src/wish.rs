@@ -15,7 +15,11 @@ pub const FIX: &str = "shardwright.dev/fix";
 /// The annotation that lets the operator go on without data that can't be had any more. Its value is the time at
 /// which a person said so.
 pub const ACCEPT_DATA_LOSS: &str = "shardwright.dev/accept-data-loss";
-/// All of them, in the order in which they are answered: coverage comes first.
+/// The annotation that says whether slots may move. It stays until it is taken away.
+pub const MOVES: &str = "shardwright.dev/moves";
+/// Its one value: no further slots are given out.
+pub const PAUSED: &str = "paused";
+/// All of those that ask for something once, in the order in which they are answered: coverage comes first.
 pub const KEYS: [&str; 3] = [ACCEPT_DATA_LOSS, FAILOVER, FIX];
 
 /// The type of the condition that answers.

@@ -27,5 +27,8 @@ pub use local::{Local, LocalError, Opened, Options};
 pub use machine::MachineError;
 pub use process::{Identity, ProcessError};
 pub use secrets::SecretError;
-pub use state::{State, StateError, StateLock, clusters, root};
+pub use state::{
+    ShapeNote, State, StateError, StateLock, clusters, moves_paused, pause_moves, resume_moves,
+    root,
+};
 pub use stop::{StopError, Stopped};

@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use shardwright_engine::{Access, Credentials};
 use shardwright_manifest::{
-    Cluster, NodeSettings, Problems, RenderError, SHARDWRIGHT_USER, Secret, redis_conf,
-    replication_auth, users_acl,
+    Cluster, NodeSettings, Problems, RenderError, Replication, SHARDWRIGHT_USER, Secret,
+    redis_conf, replication_auth, users_acl,
 };
-use shardwright_topology::{Address, Host, NodeId};
+use shardwright_topology::{Address, EngineKind, Host, NodeId};
 use tokio::sync::Notify;
 
 use crate::disk::{self, CLEAN_MARK, NODES_FILE};
 use crate::process::{self, Identity, ProcessError};
 use crate::state::{self, ServerNote, State, StateError, StateLock};
-use crate::{Engine, MachineError, SecretError, files, machine, secrets};
+use crate::{
+    Engine, EngineChoice, EngineError, MachineError, SecretError, files, find_engine, machine,
+    secrets,
+};
 
 /// The first port when neither the command line nor the manifest names one. Below 22768, so that the bus ports too
 /// lie below the ports that the system gives to outgoing connections (32768 and up).
@@ -48,6 +51,9 @@ pub enum LocalError {
     /// A process.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The server program.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The stored manifest no longer reads.
     #[error("the stored manifest {} can't be used", path.display())]
     Manifest {
@@ -160,6 +166,7 @@ impl Local {
             lock: Some(lock),
         };
         local.move_ports(options)?;
+        local.note_former()?;
         local.grow()?;
         local.no_stranger()?;
         let mut warnings = local.fits()?;
@@ -382,12 +389,16 @@ impl Local {
             .get(shardwright_manifest::REPLICATION_USER)
             .unwrap_or(&empty);
         let conf = dir.join("redis.conf");
+        // What the program is now: it may have been replaced since the last start.
+        let engine = find_engine(&EngineChoice::Path(self.state.engine.clone()))?;
+        let valkey = engine.kind == EngineKind::Valkey;
+        let between_servers = Replication::of(valkey, engine.version.major.into());
         let auth = replication_auth(replication)?;
         let texts = [
             (&conf, redis_conf(&self.cluster, &settings)?, files::PUBLIC),
             (
                 &settings.acl_file,
-                users_acl(&self.cluster, &self.passwords)?,
+                users_acl(&self.cluster, &self.passwords, between_servers)?,
                 files::PRIVATE,
             ),
             (
@@ -453,7 +464,7 @@ impl Local {
     }
 }
 
-const MANIFEST: &str = "manifest.yaml";
+pub(crate) const MANIFEST: &str = "manifest.yaml";
 pub(crate) const PROCESS: &str = "process.json";
 
 pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
@@ -490,5 +501,6 @@ fn first_state(
         engine: engine.path.clone(),
         formed: None,
         servers: servers.collect(),
+        former: None,
     })
 }

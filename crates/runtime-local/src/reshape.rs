@@ -11,9 +11,9 @@ use shardwright_manifest::Cluster;
 use shardwright_runtime::RuntimeError;
 use shardwright_topology::{Address, Host};
 
-use crate::local::{Local, LocalError, file};
+use crate::local::{Local, LocalError, MANIFEST, file};
 use crate::machine::{self, MachineError};
-use crate::state::{ServerNote, State};
+use crate::state::{ServerNote, ShapeNote, State};
 
 /// How long a server that holds nothing may take to end.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
@@ -44,6 +44,29 @@ impl Local {
             }
         }
         self.state = state;
+        Ok(())
+    }
+
+    /// Notes the shape that the stored manifest has, where another is wanted now: a change that is under way may be
+    /// cancelled. One that began earlier and has not ended keeps what it began with.
+    pub(crate) fn note_former(&mut self) -> Result<(), LocalError> {
+        let path = self.dir.join(MANIFEST);
+        if self.state.formed.is_none() || self.state.former.is_some() {
+            return Ok(());
+        }
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(file(&path)(e)),
+        };
+        // One that can't be read any more is replaced: then there is nothing to go back to.
+        let Ok(stored) = Cluster::from_text(&text) else {
+            return Ok(());
+        };
+        let former = shape_of(&stored.cluster);
+        if former != shape_of(&self.cluster) {
+            self.state.former = Some(former);
+        }
         Ok(())
     }
 
@@ -133,6 +156,13 @@ impl Local {
         let path = |n: u32| nodes.join(format!("{name}.{ASIDE}{n}"));
         let free = (1..=u32::MAX).map(path).find(|path| !path.exists());
         free.expect("there are more numbers than directories")
+    }
+}
+
+fn shape_of(cluster: &Cluster) -> ShapeNote {
+    ShapeNote {
+        shards: cluster.shards(),
+        replicas_per_shard: cluster.replicas_per_shard(),
     }
 }
 

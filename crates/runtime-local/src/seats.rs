@@ -167,6 +167,18 @@ impl Runtime for Local {
         self.store()
     }
 
+    fn moves_paused(&self) -> Result<bool, RuntimeError> {
+        state::moves_paused(&self.dir)
+            .map_err(|e| RuntimeError::because("cannot tell whether slots may move", e))
+    }
+
+    async fn settled(&mut self) -> Result<(), RuntimeError> {
+        if self.lock.is_some() && self.state.former.take().is_some() {
+            self.store()?;
+        }
+        Ok(())
+    }
+
     async fn woken(&mut self) {
         self.wake.notified().await;
     }

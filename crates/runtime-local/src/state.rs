@@ -25,6 +25,18 @@ pub struct State {
     pub formed: Option<FormedNote>,
     /// The servers, by name.
     pub servers: BTreeMap<String, ServerNote>,
+    /// The shape that it had before the change of shape that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<ShapeNote>,
+}
+
+/// How many shards and replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ShapeNote {
+    /// Primaries with slots.
+    pub shards: u32,
+    /// Replicas of each.
+    pub replicas_per_shard: u32,
 }
 
 /// That the cluster was formed.
@@ -223,6 +235,55 @@ pub fn clusters(root: &Path) -> Result<Vec<String>, StateError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// While this is there, no slots are given out.
+const PAUSED: &str = "moves-paused";
+
+/// Has whoever keeps the cluster in this directory give out no further slots. Says whether that is new.
+///
+/// # Errors
+/// When there is no cluster, or the directory can't be written.
+pub fn pause_moves(dir: &Path) -> Result<bool, StateError> {
+    must_be_there(dir)?;
+    let path = dir.join(PAUSED);
+    match OpenOptions::new().write(true).create_new(true).open(&path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(file(&path)(e)),
+    }
+}
+
+/// Lets slots be given out again. Says whether that is new.
+///
+/// # Errors
+/// When there is no cluster, or the directory can't be written.
+pub fn resume_moves(dir: &Path) -> Result<bool, StateError> {
+    must_be_there(dir)?;
+    let path = dir.join(PAUSED);
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(file(&path)(e)),
+    }
+}
+
+/// Whether slots are not to be given out.
+///
+/// # Errors
+/// When the directory can't be read.
+pub fn moves_paused(dir: &Path) -> Result<bool, StateError> {
+    let path = dir.join(PAUSED);
+    path.try_exists().map_err(file(&path))
+}
+
+fn must_be_there(dir: &Path) -> Result<(), StateError> {
+    match State::read(dir)? {
+        Some(_) => Ok(()),
+        None => Err(StateError::NoCluster {
+            dir: dir.to_owned(),
+        }),
+    }
 }
 
 const CLUSTER: &str = "cluster.json";

@@ -211,21 +211,23 @@ impl<R: Runtime> Keeper<R> {
         Ok(observed)
     }
 
-    fn plan(&self, observed: &Observed) -> Plan {
-        plan(&self.desired, observed, &self.limits, now())
+    fn plan(&self, desired: &Desired, observed: &Observed) -> Plan {
+        plan(desired, observed, &self.limits, now())
     }
 
     /// Looks and decides, and does nothing.
     pub async fn look(&mut self) -> Result<Report, RuntimeError> {
         let mut observed = self.observe().await?;
-        let mut plan = self.plan(&observed);
+        let mut desired = self.desired.clone();
+        desired.moves_paused |= self.runtime.moves_paused()?;
+        let mut plan = self.plan(&desired, &observed);
         // What is to be done is decided by a whole look.
         if std::mem::take(&mut self.rests) && !plan.is_settled() {
             observed = self.observe().await?;
-            plan = self.plan(&observed);
+            plan = self.plan(&desired, &observed);
         }
         self.rests = plan.is_settled();
-        let mut violations = check(&plan, &self.desired, &observed);
+        let mut violations = check(&plan, &desired, &observed);
         violations.retain(|v| v.severity == Severity::Fatal);
         Ok(Report {
             observed,
@@ -246,6 +248,9 @@ impl<R: Runtime> Keeper<R> {
         let nodes = to_record(&self.desired, &report.observed);
         if !nodes.is_empty() {
             self.runtime.record_members(&nodes).await?;
+        }
+        if report.plan.is_settled() {
+            self.runtime.settled().await?;
         }
         report.outcomes = self.execute(&report.plan, &report.observed).await;
         report.moved = self.moved();
@@ -368,7 +373,10 @@ impl<R: Runtime> Keeper<R> {
             {
                 return Ok(End::Failed(Box::new(report)));
             }
-            stuck_since = (report.plan.is_stuck() || self.only_the_silent(&report.plan))
+            // Who paused the moves may let them go on: that is waited for.
+            let paused = report.plan.awaits_resume();
+            let stuck = report.plan.is_stuck() && !paused;
+            stuck_since = (stuck || self.only_the_silent(&report.plan))
                 .then(|| stuck_since.unwrap_or_else(Instant::now));
             if stuck_since.is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
                 return Ok(End::Stuck(Box::new(report)));
@@ -379,7 +387,7 @@ impl<R: Runtime> Keeper<R> {
             if Instant::now() >= deadline {
                 return Ok(End::TimedOut(Box::new(report)));
             }
-            self.pause(BUSY).await;
+            self.pause(if paused { IDLE } else { BUSY }).await;
         }
     }
 

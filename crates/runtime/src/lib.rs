@@ -11,6 +11,7 @@ mod links;
 mod loads;
 mod moving;
 mod pen;
+mod progress;
 mod runtime;
 
 pub use execute::{Outcome, StepError};
@@ -20,4 +21,5 @@ pub use links::Links;
 pub use loads::{Held, SlotLoads, slot_loads};
 pub use moving::Total;
 pub use pen::{PenError, new_pen, refuse_second_pen};
+pub use progress::{MoveProgress, Moving};
 pub use runtime::{Runtime, RuntimeError, Seat};

@@ -43,6 +43,21 @@ pub struct Total {
     pub keys: u64,
     /// The memory that they took at their source, in bytes; without what the engine moved by itself.
     pub bytes: u64,
+    /// The keys of which that is not known, for the engine moved them by itself.
+    pub keys_unmeasured: u64,
+}
+
+impl Total {
+    /// What came since then.
+    #[must_use]
+    pub fn since(self, then: Self) -> Self {
+        Self {
+            slots: self.slots.saturating_sub(then.slots),
+            keys: self.keys.saturating_sub(then.keys),
+            bytes: self.bytes.saturating_sub(then.bytes),
+            keys_unmeasured: self.keys_unmeasured.saturating_sub(then.keys_unmeasured),
+        }
+    }
 }
 
 impl Moves {
@@ -112,12 +127,13 @@ impl Moves {
             finishing: &self.finishing,
         };
         let can = source.capabilities().await?;
-        let outcome = if can.has(Feature::MigrateSlots) && !lock(&self.not_native).contains(&from) {
+        let by_engine = can.has(Feature::MigrateSlots) && !lock(&self.not_native).contains(&from);
+        let outcome = if by_engine {
             self.natively(&pair, slots).await
         } else {
             self.key_wise(&pair, slots).await
         };
-        self.count(&outcome.moved);
+        self.count(&outcome.moved, by_engine);
         for error in &outcome.untold {
             tracing::warn!(%error, "a primary was not told of slots that moved; gossip tells it");
         }
@@ -164,8 +180,13 @@ impl Moves {
         key_wise(pair, slots, &mut pace, &stop, &mut |_: &Moved| {}).await
     }
 
-    fn count(&self, moved: &Moved) {
+    fn count(&self, moved: &Moved, by_engine: bool) {
+        let (slots, keys) = (moved.slots.count(), moved.keys);
+        tracing::debug!(slots, keys, by_engine, "slots have moved");
         let mut total = lock(&self.total);
+        if by_engine {
+            total.keys_unmeasured += keys;
+        }
         total.slots += u64::from(moved.slots.count());
         total.keys += moved.keys;
         total.bytes += moved.bytes;

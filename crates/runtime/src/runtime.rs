@@ -94,6 +94,16 @@ pub trait Runtime: Send {
 
     /// Ends when a process may have ended or begun: only a hint to look again.
     async fn woken(&mut self);
+
+    /// Whether a person paused the moving of slots here. Where that is told with what is desired, nothing is told here.
+    fn moves_paused(&self) -> Result<bool, RuntimeError> {
+        Ok(false)
+    }
+
+    /// The cluster is as it is desired: a change of its shape is no longer under way.
+    async fn settled(&mut self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -139,5 +149,13 @@ impl Runtime for Box<dyn Runtime> {
 
     async fn woken(&mut self) {
         (**self).woken().await;
+    }
+
+    fn moves_paused(&self) -> Result<bool, RuntimeError> {
+        (**self).moves_paused()
+    }
+
+    async fn settled(&mut self) -> Result<(), RuntimeError> {
+        (**self).settled().await
     }
 }

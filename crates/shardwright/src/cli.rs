@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::asking::{Call, Import, SetTimeout};
-pub(crate) use self::moving::{By, MoveRun, Pace, Rebalance, Reshard, Scale};
+pub(crate) use self::moving::{By, Cancel, MoveRun, Pace, Pause, Rebalance, Reshard, Scale};
 
 use crate::printer::Output;
 
@@ -138,6 +138,12 @@ pub(crate) enum Command {
     RemoveNode(RemoveNode),
     /// Give a cluster more or fewer shards or replicas
     Scale(Scale),
+    /// Give out no further slots; those under way are finished
+    Pause(Pause),
+    /// Let slots move again
+    Resume(Pause),
+    /// Take a change of shape back: as many shards and replicas as there were before it
+    Cancel(Cancel),
     /// Move slots so that all shards have as many, or as many as their weights say
     Rebalance(Rebalance),
     /// Move slots from some shards to another
@@ -293,10 +299,10 @@ pub(crate) struct Fix {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Plan as if the local cluster were to have so many shards
+    /// Plan as if the cluster were to have so many shards. Not for one that others run
     #[arg(long, value_name = "N")]
     pub(crate) shards: Option<u32>,
-    /// Plan as if each shard of the local cluster were to have so many replicas
+    /// Plan as if each shard of it were to have so many replicas
     #[arg(long, value_name = "N")]
     pub(crate) replicas: Option<u32>,
     /// Plan as if the loss of what can't be had any more were accepted

@@ -2,6 +2,7 @@
 
 mod add_node;
 mod call;
+mod cancel;
 mod change;
 mod check;
 mod crd;
@@ -13,11 +14,12 @@ mod import;
 mod info;
 mod install;
 mod operator;
+mod pause;
 mod plan;
 mod rebalance;
 mod remove_node;
 mod render;
-mod reshape;
+pub(crate) mod reshape;
 mod reshard;
 mod scale;
 mod set_timeout;
@@ -52,7 +54,10 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Failover(args) => Box::pin(failover::run(args, &login, out)).await,
             Command::AddNode(args) => Box::pin(add_node::run(args, &login, out)).await,
             Command::RemoveNode(args) => Box::pin(remove_node::run(args, &login, out)).await,
-            Command::Scale(args) => Box::pin(scale::run(args, out)).await,
+            Command::Scale(args) => Box::pin(scale::run(args, &login, out)).await,
+            Command::Pause(args) => Box::pin(pause::run(args, true, &login, out)).await,
+            Command::Resume(args) => Box::pin(pause::run(args, false, &login, out)).await,
+            Command::Cancel(args) => Box::pin(cancel::run(args, &login, out)).await,
             Command::Rebalance(args) => Box::pin(rebalance::run(args, &login, out)).await,
             Command::Reshard(args) => Box::pin(reshard::run(args, &login, out)).await,
             Command::Info(args) => Box::pin(info::run(args, &login, out)).await,

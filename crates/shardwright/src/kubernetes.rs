@@ -1,6 +1,7 @@
 //! A cluster on Kubernetes, from outside: looked at through the API server, and asked for on its object.
 
 mod ask;
+mod shape;
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use shardwright_engine::{Access, Credentials, Secret, Timeouts};
-use shardwright_manifest::{Accepted, SHARDWRIGHT_USER};
+use shardwright_manifest::{Accepted, Cluster, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER};
+use shardwright_planner::Desired;
 use shardwright_runtime::{Keeper, Links, Runtime};
 use shardwright_runtime_kubernetes::{
     ClusterObject, Forwards, ObjectKey, Visit, outside, own_password,
@@ -16,9 +18,10 @@ use shardwright_runtime_kubernetes::{
 use shardwright_topology::Observed;
 
 pub(crate) use self::ask::carry_out;
+pub(crate) use self::shape::{Wait, cancel, pause, preview, scale};
 
 use crate::cli::{KubeArgs, Login};
-use crate::connect::{AnyKeeper, access, limits, tls};
+use crate::connect::{AnyKeeper, Purpose, access, limits, tls};
 use crate::exit::UsageError;
 use crate::printer::Printer;
 
@@ -37,6 +40,18 @@ pub(crate) async fn look_at(
     let Accepted { cluster, .. } = object
         .accepted()
         .with_context(|| format!("the RedisCluster {key} can't be used"))?;
+    look_at_as(&client, &object, cluster, login, out).await
+}
+
+/// The same of an object that was read, as if this were declared.
+async fn look_at_as(
+    client: &Client,
+    object: &ClusterObject,
+    cluster: Cluster,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<(AnyKeeper, Observed)> {
+    let (client, key) = (client.clone(), &object.key);
     let forwards = Forwards::new(client.clone(), &key.namespace);
     let own = login.user.is_none() && login.password_file.is_none() && !login.askpass;
     let (credentials, password) = if own {
@@ -62,7 +77,12 @@ pub(crate) async fn look_at(
         },
         dial: Some(std::sync::Arc::new(forwards.clone())),
     };
-    let (desired, limits) = (cluster.desired(), limits(&cluster));
+    let desired = Desired {
+        moves_paused: object.moves_paused(),
+        ..cluster.desired()
+    };
+    // What is only looked at is shown whole.
+    let limits = Purpose::Read.limits(limits(&cluster));
     let visit = Visit::new(client, key.clone(), cluster, forwards.clone(), password);
     let runtime: Box<dyn Runtime> = Box::new(visit);
     let mut keeper = Keeper::new(runtime, Links::new(access, None), desired, limits);
@@ -70,6 +90,21 @@ pub(crate) async fn look_at(
     match forwards.denied() {
         Some(denied) => Err(anyhow::anyhow!("{denied}")),
         None => Ok((keeper, observed)),
+    }
+}
+
+/// What the operator says of the move of slots that is under way.
+pub(crate) async fn moves(key: &ObjectKey, login: &Login) -> anyhow::Result<Option<MovesStatus>> {
+    let client = client(&login.kube).await?;
+    Ok(status(&must_be(&client, key).await?).moves)
+}
+
+/// The status as far as it can be read. That of a newer operator may say more.
+fn status(object: &ClusterObject) -> RedisClusterStatus {
+    let read = object.status.clone().map(serde_json::from_value);
+    match read {
+        Some(Ok(status)) => status,
+        Some(Err(_)) | None => RedisClusterStatus::default(),
     }
 }
 

@@ -12,15 +12,16 @@ use crate::kubernetes::namespace;
 /// What kubectl looks for.
 const PROGRAM: &str = "kubectl-shardwright";
 /// The verbs with a TARGET that have a place on Kubernetes.
-const VERBS: [&str; 5] = ["status", "check", "fix", "plan", "failover"];
+const VERBS: [&str; 9] = [
+    "status", "check", "fix", "plan", "failover", "scale", "pause", "resume", "cancel",
+];
 /// Those that are told what to do instead.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 7] = [
     "up",
     "down",
     "create",
     "add-node",
     "remove-node",
-    "scale",
     "rebalance",
     "reshard",
 ];
@@ -67,7 +68,11 @@ fn grammar() -> Grammar {
 /// A verb with its cluster named kubectl's way.
 fn kubectls(verb: Grammar) -> Grammar {
     let failover = verb.get_name() == "failover";
-    let node = if failover { " redis-4" } else { "" };
+    let node = match verb.get_name() {
+        "failover" => " redis-4",
+        "scale" => " --shards 5",
+        _ => "",
+    };
     let example = format!(
         "Example:\n  kubectl shardwright {} redis{node} -n cache",
         verb.get_name()
@@ -83,7 +88,7 @@ fn kubectls(verb: Grammar) -> Grammar {
                 .help("The RedisCluster, as NAME or rediscluster/NAME")
         })
         .mut_args(|arg| match arg.get_id().as_str() {
-            "dir" | "shards" | "replicas" => arg.hide(true),
+            "dir" | "pace" | "max_pause" | "bandwidth" | "force" => arg.hide(true),
             _ => arg,
         })
         .arg(flag())
@@ -112,11 +117,13 @@ fn understand(matches: &ArgMatches) -> Result<Cli, UsageError> {
         Command::Fix(args) => &mut args.target.target,
         Command::Plan(args) => &mut args.target.target,
         Command::Failover(args) => &mut args.target,
+        Command::Scale(args) => &mut args.target.target,
+        Command::Pause(args) | Command::Resume(args) => &mut args.target.target,
+        Command::Cancel(args) => &mut args.target.target,
         Command::Up(_) | Command::Create(_) => return Err(elsewhere("apply -f FILE")),
         Command::Down(_) => return Err(elsewhere("delete rediscluster NAME")),
         Command::AddNode(_)
         | Command::RemoveNode(_)
-        | Command::Scale(_)
         | Command::Rebalance(_)
         | Command::Reshard(_) => {
             return Err(elsewhere(

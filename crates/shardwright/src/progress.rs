@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use shardwright_planner::Waiting;
-use shardwright_runtime::{Report, Total};
+use shardwright_runtime::{MoveProgress, Moving, Report, Total};
 use shardwright_topology::Observed;
 
 use crate::moves::seconds;
 use crate::report::named;
+use crate::status::bytes;
 
 /// How often slots that move are told of, where lines stay.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -20,75 +20,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     last: String,
     moving: Moving,
-}
-
-/// What has moved, and since when.
-#[derive(Debug)]
-struct Moving {
-    before: Total,
-    /// The end of the last pass.
-    passed: Instant,
-    begun: Option<Instant>,
-    ended: Instant,
-    now: Total,
+    /// When slots that move were told of last.
     told: Option<Instant>,
-}
-
-impl Moving {
-    fn new(before: Total) -> Self {
-        let now = Instant::now();
-        Self {
-            before,
-            passed: now,
-            begun: None,
-            ended: now,
-            now: before,
-            told: None,
-        }
-    }
-
-    /// Takes note of a pass, and says how far it is: slots moved, and of how many. None where none move.
-    fn pass(&mut self, report: &Report) -> Option<(u64, u64)> {
-        let now = Instant::now();
-        let grown = report.moved.slots - self.now.slots;
-        if grown > 0 || report.moved.keys > self.now.keys {
-            self.begun.get_or_insert(self.passed);
-            self.ended = now;
-        }
-        self.passed = now;
-        self.now = report.moved;
-        self.begun?;
-        let left = report.plan.waiting.iter().find_map(|w| match w {
-            Waiting::Moves { slots_left, .. } => Some(u64::from(*slots_left)),
-            _ => None,
-        })?;
-        let done = self.slots();
-        Some((done, done + left.saturating_sub(grown)))
-    }
-
-    fn slots(&self) -> u64 {
-        self.now.slots - self.before.slots
-    }
-
-    fn keys(&self) -> u64 {
-        self.now.keys - self.before.keys
-    }
-
-    fn took(&self) -> Duration {
-        self.begun
-            .map_or(Duration::ZERO, |begun| self.ended - begun)
-    }
-
-    fn line(&self, done: u64, of: u64) -> String {
-        let left = (u128::from(of - done) * self.took().as_millis())
-            .checked_div(u128::from(done))
-            .map(|ms| u64::try_from(ms.div_ceil(1_000)).unwrap_or(u64::MAX));
-        let left = left
-            .filter(|s| *s > 0)
-            .map_or_else(String::new, |s| format!(", {} left", seconds(s)));
-        let (keys, rate) = (self.keys(), rate(self.keys(), self.took()));
-        format!("moved {done} of {of} slots, {keys} keys ({rate}){left}")
-    }
 }
 
 impl Progress {
@@ -106,13 +39,15 @@ impl Progress {
             bar,
             last: String::new(),
             moving: Moving::new(moved),
+            told: None,
         }
     }
 
     /// Tells of one pass: how far the move of slots is, else the steps taken, else what is waited for.
     pub(crate) fn pass(&mut self, report: &Report) {
-        if let Some((done, of)) = self.moving.pass(report) {
-            return self.moves(done, of);
+        let far = self.moving.pass(report);
+        if let Some(far) = far.filter(|_| self.moving.has_begun()) {
+            return self.moves(&far);
         }
         let now = match (report.plan.steps.as_slice(), report.plan.waiting.as_slice()) {
             ([], []) => return,
@@ -132,12 +67,14 @@ impl Progress {
         self.say(&now);
     }
 
-    fn moves(&mut self, done: u64, of: u64) {
-        let line = self.moving.line(done, of);
+    /// Tells how far slots have moved: of a keeper here, or of an operator.
+    pub(crate) fn moves(&mut self, far: &MoveProgress) {
+        let line = line(far);
+        let (done, of) = (far.slots_moved, far.slots_moved + far.slots_left);
         let Some(bar) = &self.bar else {
-            let due = self.moving.told.is_none_or(|at| at.elapsed() >= LINE_EVERY);
-            if due || done == of {
-                self.moving.told = Some(Instant::now());
+            let due = self.told.is_none_or(|at| at.elapsed() >= LINE_EVERY);
+            if due || done == of || far.paused {
+                self.told = Some(Instant::now());
                 self.say(&line);
             }
             return;
@@ -178,10 +115,10 @@ impl Progress {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
-        if self.moving.begun.is_some() {
-            let (slots, keys) = (self.moving.slots(), self.moving.keys());
+        if self.moving.has_begun() {
+            let Total { slots, keys, .. } = self.moving.moved();
             let took = self.moving.took();
-            let (s, rate) = (took.as_secs_f64(), rate(keys, took));
+            let (s, rate) = (took.as_secs_f64(), rate(per_s(keys, took)));
             crate::printer::chatter(&format!(
                 "moved {slots} slots, {keys} keys in {s:.1} s ({rate})"
             ));
@@ -189,10 +126,37 @@ impl Progress {
     }
 }
 
-/// So many keys in this time, by the second.
-fn rate(keys: u64, took: Duration) -> String {
-    let ms = took.as_millis().max(1);
-    let per_s = u128::from(keys) * 1_000 / ms;
+/// How far slots have moved, in a line.
+pub(crate) fn line(far: &MoveProgress) -> String {
+    let (done, of) = (far.slots_moved, far.slots_moved + far.slots_left);
+    let moved = format!("moved {done} of {of} slots, {} keys", far.keys_moved);
+    if far.paused {
+        return format!("paused: {moved}");
+    }
+    let speeds = [
+        far.keys_per_s.map(rate),
+        far.bytes_per_s.map(|n| format!("{}/s", bytes(n))),
+    ];
+    let speeds: Vec<String> = speeds.into_iter().flatten().collect();
+    let speeds = if speeds.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", speeds.join(", "))
+    };
+    let left = far
+        .eta_s
+        .filter(|s| *s > 0)
+        .map_or_else(String::new, |s| format!(", about {} left", seconds(s)));
+    format!("{moved}{speeds}{left}")
+}
+
+fn per_s(count: u64, took: Duration) -> u64 {
+    let per_s = u128::from(count) * 1_000 / took.as_millis().max(1);
+    u64::try_from(per_s).unwrap_or(u64::MAX)
+}
+
+/// So many keys in a second.
+fn rate(per_s: u64) -> String {
     if per_s < 10_000 {
         format!("{per_s} keys/s")
     } else {
@@ -231,19 +195,35 @@ mod tests {
 
     #[test]
     fn what_moved_is_told_with_its_speed() {
-        let mut moving = Moving::new(Total::default());
-        let begun = moving.passed;
-        moving.begun = Some(begun);
-        moving.ended = begun + Duration::from_secs(2);
-        moving.now = Total {
-            slots: 1_024,
-            keys: 96_000,
-            bytes: 0,
+        let far = MoveProgress {
+            slots_moved: 1_024,
+            slots_left: 3_072,
+            keys_moved: 96_000,
+            keys_per_s: Some(48_000),
+            bytes_per_s: Some(5 << 20),
+            eta_s: Some(6),
+            paused: false,
         };
         assert_eq!(
-            moving.line(1_024, 4_096),
-            "moved 1024 of 4096 slots, 96000 keys (48 k keys/s), 6 s left"
+            line(&far),
+            "moved 1024 of 4096 slots, 96000 keys (48 k keys/s, 5.0M/s), about 6 s left"
         );
-        assert_eq!(rate(96, Duration::from_secs(2)), "48 keys/s");
+        let by_the_engine = MoveProgress {
+            bytes_per_s: None,
+            ..far
+        };
+        assert_eq!(
+            line(&by_the_engine),
+            "moved 1024 of 4096 slots, 96000 keys (48 k keys/s), about 6 s left"
+        );
+        let paused = MoveProgress {
+            paused: true,
+            ..far
+        };
+        assert_eq!(
+            line(&paused),
+            "paused: moved 1024 of 4096 slots, 96000 keys"
+        );
+        assert_eq!(rate(48), "48 keys/s");
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use serde::Serialize;
+use shardwright_planner::safety::NoMove;
 use shardwright_planner::{Budget, Plan, Problem, Severity, Waiting};
 use shardwright_runtime::{End, Report};
 use shardwright_topology::{NodeId, Observed};
@@ -219,6 +220,9 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::StartHeld { .. } => "; restore its data, or go on without: --accept-data-loss",
         Waiting::TableRefused { .. } => {
             "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
+        }
+        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => {
+            "; let them go on: shardwright resume"
         }
         Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
         Waiting::Foreign { .. } | Waiting::Twins { .. } => "; empty that server, or take it away",

@@ -1,5 +1,6 @@
 //! What a cluster is like now, for people and for programs.
 
+use crate::moves::seconds;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
@@ -16,6 +17,37 @@ pub(crate) struct ClusterStatus {
     shards: Vec<Shard>,
     /// Nodes that belong to no shard.
     others: Vec<Node>,
+    /// Slots that have to move; `null` where all are where they belong, or nothing is declared.
+    moves: Option<Moves>,
+}
+
+/// How it stands with slots that have to move.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Moves {
+    pub(crate) slots_left: u64,
+    /// Whether a person paused it.
+    pub(crate) paused: bool,
+    /// `null`: only who moves them knows.
+    pub(crate) slots_moved: Option<u64>,
+    pub(crate) keys_moved: Option<u64>,
+    pub(crate) eta_s: Option<u64>,
+}
+
+impl Moves {
+    fn line(&self) -> String {
+        let Self {
+            slots_left, paused, ..
+        } = self;
+        let how = if *paused { ", and that is paused" } else { "" };
+        let moved = match (self.slots_moved, self.keys_moved) {
+            (Some(slots), Some(keys)) => format!("; moved: {slots} slots, {keys} keys"),
+            _ => String::new(),
+        };
+        let eta = self
+            .eta_s
+            .map_or_else(String::new, |s| format!("; about {} left", seconds(s)));
+        format!("slots left to move: {slots_left}{how}{moved}{eta}")
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +123,18 @@ impl ClusterStatus {
             keys,
             shards,
             others,
+            moves: None,
         }
+    }
+
+    /// The same, with what is known of slots that have to move.
+    pub(crate) fn moving(self, moves: Option<Moves>) -> Self {
+        Self { moves, ..self }
+    }
+
+    /// In a line: which slots have to move yet.
+    pub(crate) fn moves_line(&self) -> Option<String> {
+        self.moves.as_ref().map(Moves::line)
     }
 
     /// A table: the nodes of each shard together, its primary first.

@@ -10,9 +10,18 @@ use crate::secret::PasswordHash;
 /// The administrator: everything.
 const DEFAULT_RULES: &str = "~* &* +@all";
 
-/// What a replica does at its primary, and nothing else. Valkey's own move of slots (9.0 and later)
-/// logs in as this user too and would need more.
+/// What a replica does at its primary, and nothing else.
 const REPLICATION_RULES: &str = "+psync +replconf +ping";
+
+/// What Valkey's own move of slots (9.0 and later) does beside that: its source logs in at the target as this user, and
+/// writes there what it has. Other servers do not know the command, and do not start with it in their ACL file.
+const SLOT_MOVING_RULES: &str = "~* +cluster|syncslots +@write +select +function +multi +exec";
+
+/// The rules of [`SLOT_MOVING_RULES`], one each.
+pub(crate) fn slot_moving_rules() -> Vec<String> {
+    // Tested below: they have no problems.
+    acl::parse(SLOT_MOVING_RULES).0.tokens
+}
 
 /// What Shardwright does on a server, and nothing else. It reads and writes no key by itself, but
 /// it moves keys between servers.
@@ -179,7 +188,12 @@ mod tests {
 
     #[test]
     fn the_rules_of_the_built_in_users_have_no_fault() {
-        for rules in [DEFAULT_RULES, REPLICATION_RULES, SHARDWRIGHT_RULES] {
+        for rules in [
+            DEFAULT_RULES,
+            REPLICATION_RULES,
+            SLOT_MOVING_RULES,
+            SHARDWRIGHT_RULES,
+        ] {
             let (_, verdict) = acl::parse(rules);
             assert!(verdict.problems.is_empty(), "{:?}", verdict.problems);
             assert!(verdict.warnings.is_empty(), "{:?}", verdict.warnings);

@@ -18,6 +18,9 @@ impl Lint<'_> {
     /// Slots move only while every slot has an owner that was heard, none is open, and nothing else is done; from whom
     /// all say that he owns them, to a primary of ours that does not itself give any away.
     pub(super) fn moves(&mut self, i: usize, from: NodeId, to: NodeId, slots: &SlotSet) {
+        if self.d.moves_paused {
+            self.fatal(i, ViolationKind::MovesPaused);
+        }
         if !self.all_say_owner(from, slots) {
             let slots = slots.clone();
             self.fatal(i, ViolationKind::MovesUnowned { from, slots });

@@ -82,6 +82,8 @@ pub enum ViolationKind {
         /// The receiver.
         node: NodeId,
     },
+    /// It moves slots though a person paused that.
+    MovesPaused,
     /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
     MovesToUnfit {
         /// The node.
@@ -200,6 +202,7 @@ impl fmt::Display for Violation {
                     "moves slots {slots} from {from:?}, which may not own them"
                 )
             }
+            ViolationKind::MovesPaused => f.write_str("moves slots though that is paused"),
             ViolationKind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
             ViolationKind::FunctionsToUnfit { node } => {
                 write!(f, "it copies functions to {}, which serves", node.short())

@@ -14,6 +14,8 @@ use crate::{Authority, Desired, Shape};
 /// Why slots are not moved from one primary to another.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum NoMove {
+    /// A person paused it.
+    Paused,
     /// Something more urgent is done first.
     NotItsTurn,
     /// Not every slot has one owner that was heard.
@@ -114,7 +116,7 @@ impl NoMove {
     /// Whether this ends only when a person does something.
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
-            Self::Memory { .. } | Self::CannotRead { .. } => true,
+            Self::Paused | Self::Memory { .. } | Self::CannotRead { .. } => true,
             Self::NotItsTurn
             | Self::SlotsUnserved
             | Self::Contested { .. }
@@ -136,6 +138,7 @@ impl NoMove {
 impl fmt::Display for NoMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Paused => f.write_str("they are paused until a person resumes them"),
             Self::NotItsTurn => f.write_str("something else is done first"),
             Self::SlotsUnserved => f.write_str("not every slot is served"),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
@@ -195,6 +198,9 @@ pub fn why_not_move(
 /// The reasons against any move at all, the first of each kind.
 pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
     let mut why = Vec::new();
+    if d.moves_paused {
+        why.push(NoMove::Paused);
+    }
     if !super::all_served(o) {
         why.push(NoMove::SlotsUnserved);
     }

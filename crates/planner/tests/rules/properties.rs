@@ -252,6 +252,7 @@ fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> 
             lose_data: consent % 3 == 2,
             force_memory: false,
         },
+        moves_paused: consent % 7 == 6,
         request: match request % 8 {
             3 => Some(Request::Form {
                 order: NAMES.map(|n| ServerName(n.to_owned())).to_vec(),

@@ -184,6 +184,54 @@ fn a_replica_that_no_shard_needs_becomes_the_head_of_a_new_one() {
 }
 
 #[test]
+fn paused_no_slot_is_given_out_and_one_that_is_half_moved_is_finished() {
+    let mut w = with_two_more();
+    w.node("e").primary = Some(id("d"));
+    let wanted = Desired::managed(4, 1);
+    let paused = Desired {
+        moves_paused: true,
+        ..wanted.clone()
+    };
+    for step in w.plan(&wanted).steps {
+        carry_out(&mut w, &step);
+    }
+    assert!(w.steps(&paused).is_empty());
+    assert_eq!(
+        w.waits(&paused),
+        ["slots left to move: 2560, which wait: they are paused until a person resumes them"]
+    );
+    let plan = w.plan(&paused);
+    assert!(plan.is_stuck() && plan.is_paused());
+    assert_eq!(plan.moves().map(|(left, _)| left), Some(2_560));
+    // What was under way when it was paused.
+    let (slot, peer) = (slot(0), id("d"));
+    w.node("a").open = vec![OpenSlot::Migrating { slot, to: peer }];
+    w.node("d").open = vec![OpenSlot::Importing {
+        slot,
+        from: id("a"),
+    }];
+    w.node("a").keys_in_slot = [(slot, 4)].into();
+    w.node("d").keys_in_slot = [(slot, 5)].into();
+    assert_eq!(
+        w.steps(&paused),
+        ["move up to 500 keys of slot 0 from a to d"]
+    );
+    (w.node("a").open, w.node("d").open) = (Vec::new(), Vec::new());
+    // Another number counts at once, and where nothing has to move nothing is paused.
+    assert_eq!(
+        w.plan(&Desired {
+            moves_paused: true,
+            ..three()
+        })
+        .moves()
+        .map(|(left, _)| left),
+        Some(1_536)
+    );
+    assert_eq!(play(&mut w, &wanted), ["move"]);
+    assert!(w.plan(&paused).is_settled());
+}
+
+#[test]
 fn two_shards_more_and_two_fewer_return_the_counts() {
     let mut w = ranked(3, 1, false);
     let before = counts(&w);

@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde_json::json;
-use shardwright_manifest::{AclStorage, Cluster, EngineKind, ImagePullPolicy, Problem};
+use shardwright_manifest::{
+    AclStorage, Cluster, EngineKind, ImagePullPolicy, Problem, Replication,
+};
 
 use super::overrides::{Reader, laid_over};
 use super::quantity;
@@ -223,7 +225,24 @@ fn command(cluster: &Cluster, names: &Names) -> Vec<String> {
         &host,
     ];
     words.extend(own.map(str::to_owned));
+    if replication(cluster) == Replication::CopiesAndMoves {
+        // By the template and not by redis.conf: that changes at once, and a pod of an older version with it.
+        words.push("--aclfile".to_owned());
+        words.push(format!("{}/{}", names::ACL_DIR, names::MOVING_ACL_FILE));
+    }
     words
+}
+
+/// What the servers may do at each other. Of another image than ours only what the manifest says of it is known.
+fn replication(cluster: &Cluster) -> Replication {
+    let valkey = match (cluster.image(), cluster.engine()) {
+        (None, _) => engine(cluster) == EngineKind::Valkey,
+        (Some(_), given) => given == Some(EngineKind::Valkey),
+    };
+    let ours = cluster.image().is_none().then_some(VALKEY_VERSION);
+    let version = cluster.version().or(ours);
+    let major = version.and_then(|v| v.split('.').next()?.parse().ok());
+    major.map_or(Replication::Copies, |major| Replication::of(valkey, major))
 }
 
 fn node_program(verb: &str) -> ExecAction {
@@ -272,14 +291,7 @@ fn image(cluster: &Cluster) -> String {
         return image.to_owned();
     }
     let version = cluster.version();
-    let engine = cluster.engine().unwrap_or_else(|| {
-        if version.is_some_and(before_valkey) {
-            EngineKind::Redis
-        } else {
-            EngineKind::Valkey
-        }
-    });
-    match engine {
+    match engine(cluster) {
         EngineKind::Valkey => format!(
             "docker.io/valkey/valkey:{}-alpine",
             version.unwrap_or(VALKEY_VERSION)
@@ -289,6 +301,17 @@ fn image(cluster: &Cluster) -> String {
             version.unwrap_or(REDIS_VERSION)
         ),
     }
+}
+
+/// The engine of the usual image.
+fn engine(cluster: &Cluster) -> EngineKind {
+    cluster.engine().unwrap_or_else(|| {
+        if cluster.version().is_some_and(before_valkey) {
+            EngineKind::Redis
+        } else {
+            EngineKind::Valkey
+        }
+    })
 }
 
 fn before_valkey(version: &str) -> bool {

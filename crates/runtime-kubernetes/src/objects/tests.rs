@@ -489,6 +489,38 @@ fn requests_and_limits_are_those_of_the_manifest() {
 }
 
 #[test]
+fn servers_may_move_slots_by_themselves_where_the_manifest_tells_that_they_can() {
+    for (lines, moves) in [
+        ("", true),
+        ("engine: valkey, version: '9.0'", true),
+        ("engine: valkey, version: '8.1'", false),
+        ("version: '7.2'", false),
+        ("engine: redis", false),
+        ("engine: redis, version: '9.0'", false),
+        // Of another image nothing is known but what is said of it.
+        ("image: 'example.com/v:9.1'", false),
+        ("engine: valkey, image: 'example.com/v:9.1'", false),
+        (
+            "engine: valkey, version: '9.1', image: 'example.com/v:9.1'",
+            true,
+        ),
+        ("version: '9.1', image: 'example.com/v:9.1'", false),
+    ] {
+        let objects = built(&with(lines));
+        let command = server_of(&objects).command.as_deref().expect("a command");
+        let at = command.iter().position(|word| word == "--aclfile");
+        assert_eq!(at.is_some(), moves, "{lines}");
+        let file = at.map_or("users.acl", |at| {
+            let path = command[at + 1].strip_prefix("/etc/shardwright/acl/");
+            path.unwrap_or(&command[at + 1])
+        });
+        let acl = serde_json::to_value(&objects.list().expect("they are sound")[1].object);
+        let acl = acl.expect("plain data");
+        assert!(acl["data"][file].is_string(), "{file} in {acl}");
+    }
+}
+
+#[test]
 fn the_image_follows_the_engine() {
     for (lines, image, server) in [
         ("", "docker.io/valkey/valkey:9.1-alpine", "auto"),

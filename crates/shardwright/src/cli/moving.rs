@@ -25,6 +25,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// Whether it is what holds without a word on the command line.
+    pub(crate) fn is_default(&self) -> bool {
+        self.max_pause == Budget::default().pause_max && self.bandwidth.is_none() && !self.force
+    }
+
     /// The same, in the planner's words.
     pub(crate) fn budget(&self) -> Budget {
         Budget {
@@ -51,9 +56,10 @@ pub(crate) struct MoveRun {
 #[command(after_help = "Examples:\n  \
     shardwright scale --shards 5                          five shards: servers are added, slots move to them\n  \
     shardwright scale local:cache --shards 3              back to three: slots move away, then servers go\n  \
-    shardwright scale --shards 4 --replicas 2 --dry-run   what that would take\n\n\
+    shardwright scale --shards 4 --replicas 2 --dry-run   what that would take\n  \
+    shardwright scale k8s:cache/redis --shards 5          the object is changed, and its operator watched\n\n\
     It writes the stored manifest, as `up --shards` does. Broken off, it goes on when it is run again; or ask for \
-    another number meanwhile.\n\
+    another number meanwhile. On Kubernetes the operator goes on whether it is watched or not.\n\
     A cluster that others run grows by add-node and rebalance, and shrinks by remove-node.")]
 #[group(id = "shape", required = true, multiple = true, args = ["shards", "replicas"])]
 pub(crate) struct Scale {
@@ -65,6 +71,38 @@ pub(crate) struct Scale {
     /// How many replicas for each shard
     #[arg(long, value_name = "N")]
     pub(crate) replicas: Option<u32>,
+    /// On Kubernetes: return once the object is changed
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) run: MoveRun,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    shardwright pause                      the local cluster; `scale` and `up --watch` heed it\n  \
+    shardwright resume local:cache\n  \
+    shardwright pause k8s:cache/redis      the annotation shardwright.dev/moves is set\n\n\
+    It counts for all moves of slots, whoever asks for them, until `resume`. What heals goes on.\n\
+    Where others run a cluster, nothing but the running verb moves its slots: Ctrl-C ends it after the burst of keys \
+    that is under way, and the same line again goes on.")]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    shardwright cancel                     a local change of shape that was broken off\n  \
+    shardwright cancel k8s:cache/redis     the object is changed back, and its operator watched\n\n\
+    What it goes back to is the shape that the cluster had when all was last as declared. A pause ends with it.\n\
+    Where others run a cluster, no change of shape is declared: Ctrl-C ends what moves.")]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// On Kubernetes: return once the object is changed
+    #[arg(long)]
+    pub(crate) no_wait: bool,
     #[command(flatten)]
     pub(crate) run: MoveRun,
 }

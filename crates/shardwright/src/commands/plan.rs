@@ -5,6 +5,7 @@ use super::reshape::{self, Reshape};
 use crate::cli::{Login, PlanArgs};
 use crate::connect::{Purpose, open};
 use crate::exit::{ExitStatus, UsageError};
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::target::{Target, local_dir};
 
@@ -19,10 +20,15 @@ pub(super) async fn run(
         replicas: args.replicas,
     };
     if reshape.is_some() {
-        let Target::Local(name) = &target else {
-            let text =
-                "--shards and --replicas are for local clusters: only those have a manifest here";
-            return Err(UsageError(text.to_owned()).into());
+        let name = match &target {
+            Target::Local(name) => name,
+            Target::Kubernetes(key) => {
+                return kubernetes::preview(key, login, reshape, out).await;
+            }
+            Target::Member(_) => {
+                let text = "--shards and --replicas are not for clusters that others run: no shape of those is declared";
+                return Err(UsageError(text.to_owned()).into());
+            }
         };
         let dir = local_dir(name.as_deref(), args.target.dir)?;
         let cluster = reshape.of_stored(&dir)?;

@@ -22,9 +22,9 @@ use crate::report::print_plan;
 
 /// Another shape, as a person asks for it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reshape {
-    pub(super) shards: Option<u32>,
-    pub(super) replicas: Option<u32>,
+pub(crate) struct Reshape {
+    pub(crate) shards: Option<u32>,
+    pub(crate) replicas: Option<u32>,
 }
 
 impl Reshape {
@@ -65,7 +65,8 @@ struct PreviewJson {
 #[derive(Serialize)]
 struct NewServer {
     name: String,
-    address: String,
+    /// `null`: it gets one when it is made.
+    address: Option<String>,
 }
 
 /// Prints what would be done to bring the cluster in this directory into this shape.
@@ -88,24 +89,27 @@ pub(super) async fn preview(
     if added.is_empty() {
         print_plan(&report.plan, &report.observed, &budget, out)?;
     } else {
+        let at = |(name, address): (String, Address)| (name, Some(address));
+        let added: Vec<_> = added.into_iter().map(at).collect();
         print_growth(cluster, &report.observed, &added, &budget, out)?;
     }
     Ok(ExitStatus::Success)
 }
 
-fn print_growth(
+/// Prints what it takes to come to this shape with these servers more, by name and address.
+pub(crate) fn print_growth(
     cluster: &Cluster,
     o: &Observed,
-    added: &[(String, Address)],
+    added: &[(String, Option<Address>)],
     budget: &Budget,
     out: &mut Printer,
 ) -> anyhow::Result<()> {
     let moves = to_new_shards(cluster, o);
     let sum = Sum::of(&moves, budget);
     if out.is_json() {
-        let server = |(name, address): &(String, Address)| NewServer {
+        let server = |(name, address): &(String, Option<Address>)| NewServer {
             name: name.clone(),
-            address: address.to_string(),
+            address: address.as_ref().map(ToString::to_string),
         };
         return out.json(&PreviewJson {
             new_servers: added.iter().map(server).collect(),
@@ -114,7 +118,9 @@ fn print_growth(
         });
     }
     for (name, address) in added {
-        out.text(&format!("start the new server {name} at {address}"))?;
+        let at = address.as_ref().map(|address| format!(" at {address}"));
+        let at = at.unwrap_or_default();
+        out.text(&format!("start the new server {name}{at}"))?;
     }
     let (shards, replicas) = (cluster.shards(), cluster.replicas_per_shard());
     out.text(&format!(

@@ -1,23 +1,34 @@
 //! `scale`: more or fewer shards or replicas.
 
-use shardwright_runtime_kubernetes::ObjectKey;
 use shardwright_runtime_local::{State, StateError};
 
 use super::reshape::{self, Reshape};
 use super::up;
-use crate::cli::{Scale, Up};
+use crate::cli::{Login, Pace, Scale, Up};
 use crate::exit::{ExitStatus, UsageError};
+use crate::kubernetes::{self, Wait};
 use crate::printer::Printer;
 use crate::target::{Target, local_dir};
 
-pub(super) async fn run(args: Scale, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+pub(super) async fn run(
+    args: Scale,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
     let reshape = Reshape {
         shards: args.shards,
         replicas: args.replicas,
     };
     let name = match args.target.target.parse()? {
         Target::Local(name) => name,
-        Target::Kubernetes(key) => return Err(on_kubernetes(&key, reshape).into()),
+        Target::Kubernetes(key) => {
+            must_be_default(&args.run.pace)?;
+            if args.run.dry_run {
+                return kubernetes::preview(&key, login, reshape, out).await;
+            }
+            let wait = Wait::of(args.no_wait, args.run.timeout);
+            return kubernetes::scale(&key, login, reshape, wait, out).await;
+        }
         Target::Member(_) => return Err(of_others(&args.target.target).into()),
     };
     let dir = local_dir(name.as_deref(), args.target.dir)?;
@@ -52,22 +63,13 @@ pub(super) async fn run(args: Scale, out: &mut Printer) -> anyhow::Result<ExitSt
     up::bring(up, Some(done), out).await
 }
 
-fn on_kubernetes(key: &ObjectKey, reshape: Reshape) -> UsageError {
-    let ObjectKey { namespace, name } = key;
-    let fields = [
-        ("shards", reshape.shards),
-        ("replicasPerShard", reshape.replicas),
-    ];
-    let fields = fields.into_iter().filter_map(|(field, number)| {
-        let number = number?;
-        Some(format!("\"{field}\":{number}"))
-    });
-    let spec: Vec<String> = fields.collect();
-    UsageError(format!(
-        "k8s:{key} is kept by its operator as its object says; instead: \
-         kubectl patch rediscluster {name} -n {namespace} --type merge -p '{{\"spec\":{{{}}}}}'",
-        spec.join(",")
-    ))
+/// The operator moves slots at its own pace.
+pub(super) fn must_be_default(pace: &Pace) -> Result<(), UsageError> {
+    if pace.is_default() {
+        return Ok(());
+    }
+    let text = "--max-pause, --bandwidth and --force are not for clusters on Kubernetes: the operator moves slots at its own pace";
+    Err(UsageError(text.to_owned()))
 }
 
 fn of_others(target: &str) -> UsageError {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use shardwright_manifest::{Condition, ConditionStatus, RedisClusterStatus, StateWord};
+use shardwright_manifest::{Condition, ConditionStatus, StateWord};
 use shardwright_runtime::Total;
 use shardwright_runtime_kubernetes::outside::{AskError, Follow, put, take_off};
 use shardwright_runtime_kubernetes::wish::{
@@ -13,7 +13,7 @@ use shardwright_runtime_kubernetes::wish::{
 use shardwright_runtime_kubernetes::{ClusterObject, ObjectKey};
 use tokio::time::timeout;
 
-use super::{client, must_be};
+use super::{client, must_be, status};
 use crate::cli::Login;
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
@@ -95,7 +95,7 @@ pub(crate) async fn carry_out(
 }
 
 /// Where nobody would answer, nothing is asked.
-fn must_be_kept(key: &ObjectKey, object: &ClusterObject) -> Result<(), Refusal> {
+pub(super) fn must_be_kept(key: &ObjectKey, object: &ClusterObject) -> Result<(), Refusal> {
     match status(object).state {
         Some(StateWord::Paused) => Err(Refusal(format!(
             "the operator is to let go of {key} (spec.paused, or the annotation shardwright.dev/paused); take that away first"
@@ -141,15 +141,6 @@ async fn follow_to_answer(
 fn answer(object: &ClusterObject, asked: &Asked) -> Option<Condition> {
     let mut conditions = status(object).conditions.into_iter();
     conditions.find(|c| c.kind == ANSWER && c.message.starts_with(&format!("{asked}: ")))
-}
-
-/// The status as far as it can be read. That of a newer operator may say more.
-fn status(object: &ClusterObject) -> RedisClusterStatus {
-    let read = object.status.clone().map(serde_json::from_value);
-    match read {
-        Some(Ok(status)) => status,
-        Some(Err(_)) | None => RedisClusterStatus::default(),
-    }
 }
 
 /// The answer without the request in front of it.

@@ -165,10 +165,27 @@ fn scaling_is_refused(home: &Home, dir: &Path) -> TestResult {
             "add-node 127.0.0.1:1",
         ),
         (
-            &["scale", "k8s:a/b", "--shards", "4"],
-            "kubectl patch rediscluster b -n a",
+            &[
+                "scale",
+                "k8s:a/b",
+                "--shards",
+                "4",
+                "--kubeconfig",
+                "/no-such-kubeconfig",
+            ],
+            "no-such-kubeconfig",
         ),
-        (&["plan", "k8s:a/b", "--shards", "4"], "for local clusters"),
+        (
+            &["scale", "k8s:a/b", "--shards", "4", "--force"],
+            "at its own pace",
+        ),
+        (
+            &["plan", "127.0.0.1:1", "--shards", "4"],
+            "no shape of those is declared",
+        ),
+        (&["pause", "127.0.0.1:1"], "Ctrl-C"),
+        (&["cancel", "127.0.0.1:1"], "Ctrl-C"),
+        (&["resume", "local:none"], "no local cluster"),
         (
             &[
                 "reshard",

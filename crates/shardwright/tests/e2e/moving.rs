@@ -127,6 +127,44 @@ each_engine! {
 
 each_engine! {
     [redis_7_0, valkey_9_1]
+    async fn moves_are_paused_go_on_and_are_cancelled(engine) {
+        let local = Local::with_ports(&engine, "", 10)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        let load = local.load("a")?;
+        load.until_more(300, LIMIT).await?;
+        local.run(&["cancel"]).must(0, &["nothing to cancel"]);
+        local.run(&["pause"]).must(0, &["[OK] no further slots are given out", "no slots have to move"]);
+        // Verbose: so it would say that the engine's own move was refused.
+        let scale = local.home.command(&["scale", "--shards", "4", "-v"]);
+        let mut scale = local.home.start(scale);
+        scale.until_said("paused until a person resumes them", LIMIT);
+        let told = local.run(&["status"]);
+        assert!(told.err.contains("slots left to move: 4096, and that is paused"), "{told:?}");
+        assert_eq!(counts(&local.status()?), [5461, 5461, 5462]);
+        local.run(&["cancel"]).must(3, &["is in use by another shardwright"]);
+        local.run(&["resume"]).must(0, &["[OK] slots may move again"]);
+        scale.end().must(0, &["[OK] c has 4 shards"]).without(&["goes on key by key"]);
+        assert_eq!(counts(&local.status()?), [4096; 4]);
+
+        local.run(&["pause"]).must(0, &["[OK]"]);
+        local.run(&["pause"]).must(0, &["it was paused already"]);
+        let mut scale = local.home.start(local.home.command(&["scale", "--shards", "5"]));
+        scale.until_said("paused until a person resumes them", LIMIT);
+        scale.signal("INT", false);
+        scale.end().must(1, &["running the command again goes on"]);
+        local.run(&["cancel", "--dry-run"]).must(0, &["back to 4 shards"]);
+        local.run(&["cancel"]).must(0, &["back to 4 shards", "[OK] c has 4 shards"]);
+        assert!(!local.dir().join("nodes/c-8").exists());
+        local.run(&["cancel"]).must(0, &["nothing to cancel"]);
+        local.run(&["resume"]).must(0, &["it was not paused"]);
+        let report = load.stop().await;
+        local.all_there(&report).await?;
+        local.until_healthy()
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
     async fn a_cluster_of_others_is_rebalanced_and_resharded(engine) {
         let home = Home::new()?;
         let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;

@@ -51,6 +51,15 @@ fn moves_unowned() {
 }
 
 #[test]
+fn moves_paused() {
+    let paused = Desired {
+        moves_paused: true,
+        ..three()
+    };
+    finds(some(), &paused, &healthy(), ViolationKind::MovesPaused);
+}
+
+#[test]
 fn moves_in_disorder() {
     let mut open = healthy();
     open.node("c").open = vec![OpenSlot::Migrating {
