@@ -46,7 +46,7 @@ impl Client {
         for reply in replies {
             let reply = reply?;
             let told = memory_told(&reply)
-                .ok_or_else(|| self.asked(STATS).strange(format!("{reply:?}")))?;
+                .map_err(|OtherForm| self.asked(STATS).strange(format!("{reply:?}")))?;
             let Some(told) = told else { return Ok(None) };
             memory.extend(told);
         }
@@ -63,31 +63,38 @@ impl Client {
     }
 }
 
-/// The memory of each slot in a reply of `CLUSTER SLOT-STATS`, if that has the figure; `None` for a reply of another form.
-fn memory_told(reply: &Value) -> Option<Option<Vec<(Slot, u64)>>> {
+/// A reply of another form than `CLUSTER SLOT-STATS` has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct OtherForm;
+
+/// The memory of each slot in a reply of `CLUSTER SLOT-STATS`; `None` where the reply does not have the figure.
+fn memory_told(reply: &Value) -> Result<Option<Vec<(Slot, u64)>>, OtherForm> {
     let Value::Array(entries) = reply else {
-        return None;
+        return Err(OtherForm);
     };
     let mut told = Vec::new();
     for entry in entries {
         let Value::Array(entry) = entry else {
-            return None;
+            return Err(OtherForm);
         };
         let [Value::Int(slot), Value::Array(figures)] = entry.as_slice() else {
-            return None;
+            return Err(OtherForm);
         };
-        let slot = Slot::new(u64::try_from(*slot).ok()?).ok()?;
         let mut pairs = figures.chunks_exact(2);
         let found = pairs.find_map(|pair| match pair {
             [Value::BulkString(name), Value::Int(number)] if name == MEMORY => Some(*number),
             _ => None,
         });
         let Some(number) = found else {
-            return Some(None);
+            return Ok(None);
         };
-        told.push((slot, u64::try_from(number).ok()?));
+        let slot = u64::try_from(*slot).map(Slot::new);
+        match (slot, u64::try_from(number)) {
+            (Ok(Ok(slot)), Ok(bytes)) => told.push((slot, bytes)),
+            _ => return Err(OtherForm),
+        }
     }
-    Some(Some(told))
+    Ok(Some(told))
 }
 
 #[cfg(test)]
@@ -111,15 +118,15 @@ mod tests {
         let seven = Slot::new(7).expect("a slot");
         assert_eq!(
             memory_told(&Value::Array(vec![with(640)])),
-            Some(Some(vec![(seven, 640)]))
+            Ok(Some(vec![(seven, 640)]))
         );
         let without = entry(8, &[("key-count", 2), ("cpu-usec", 0)]);
-        assert_eq!(memory_told(&Value::Array(vec![without])), Some(None));
-        assert_eq!(memory_told(&Value::Array(vec![with(-1)])), None);
+        assert_eq!(memory_told(&Value::Array(vec![without])), Ok(None));
+        assert_eq!(memory_told(&Value::Array(vec![with(-1)])), Err(OtherForm));
         assert_eq!(
             memory_told(&Value::Array(vec![entry(16_384, &[("memory-bytes", 1)])])),
-            None
+            Err(OtherForm)
         );
-        assert_eq!(memory_told(&Value::Nil), None);
+        assert_eq!(memory_told(&Value::Nil), Err(OtherForm));
     }
 }

@@ -45,7 +45,6 @@ each_engine! {
         }
         for (server, (before, told)) in cluster.servers.iter().zip(before) {
             let read = (written(server).await?.0 - before - told) / PASSES;
-            println!("{}: {read} bytes a pass", server.address());
             assert!(read > 0 && read <= READ_MAX, "{}: {read} bytes a pass", server.address());
         }
         let last = last.expect("there were passes").observed;

@@ -82,8 +82,8 @@ fn takes_in(o: &Observed, node: NodeId, died: Timestamp) -> bool {
         .is_some_and(|at| died.since_ms(*at) < TOOK_IN_LATELY_MS);
     let silent = o.servers().values().filter_map(|s| s.last_heard.as_deref());
     let mut views = o.views().map(|(_, v)| v).chain(silent);
-    let given = views.any(|v| open(v, gives));
-    lately || given || last_heard(o, node).is_some_and(|v| open(v, takes))
+    let shown = views.any(|v| open(v, gives));
+    lately || shown || last_heard(o, node).is_some_and(|v| open(v, takes))
 }
 
 fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
