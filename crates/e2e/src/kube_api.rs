@@ -294,6 +294,22 @@ impl Kube {
         patched.map(|_| ()).map_err(Error::api(what))
     }
 
+    /// Changes how many there are to be of an object, as `kubectl scale` does.
+    pub async fn scale(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        replicas: u32,
+    ) -> Result<()> {
+        let what = format!("scale {} {namespace}/{name}", kind.title);
+        let params = PatchParams::default();
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let api = self.api(kind, namespace);
+        let patched = api.patch_scale(name, &params, &patch).await;
+        patched.map(|_| ()).map_err(Error::api(what))
+    }
+
     /// Deletes an object. One that is not there is deleted.
     pub async fn delete(
         &self,

@@ -17,6 +17,7 @@ mod disturbed;
 mod edits;
 mod failures;
 mod outside;
+mod shape;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -64,6 +65,12 @@ const CASES: &[Case] = &[
     case!(Beside outside::rights as "rights"),
     case!(Beside outside::rendered as "rendered"),
     case!(Beside outside::plugin as "plugin"),
+    case!(Beside shape::scaled as "scaled-by-keys"),
+    case!(Beside shape::scaled_by_valkey as "scaled-by-valkey"),
+    case!(Beside shape::scaled_and_reverted as "scaled-and-reverted"),
+    case!(Beside shape::scaled_scattered as "scaled-scattered"),
+    case!(Beside shape::paused_and_cancelled as "moves-paused"),
+    case!(Alone shape::scaled_operator_killed as "scaled-operator-killed"),
     case!(Alone disturbed::operator_killed as "operator-killed"),
     case!(AloneOnTheMachine disturbed::operator_away as "operator-away"),
     case!(AloneOnTheMachine disturbed::api_away as "api-away"),
