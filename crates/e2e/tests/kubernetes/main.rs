@@ -65,7 +65,7 @@ const CASES: &[Case] = &[
     case!(Beside outside::rights as "rights"),
     case!(Beside outside::rendered as "rendered"),
     case!(Beside outside::plugin as "plugin"),
-    case!(Beside shape::scaled as "scaled"),
+    case!(Beside shape::scaled as "scaled-by-keys"),
     case!(Beside shape::scaled_by_valkey as "scaled-by-valkey"),
     case!(Beside shape::scaled_and_reverted as "scaled-and-reverted"),
     case!(Beside shape::scaled_scattered as "scaled-scattered"),
