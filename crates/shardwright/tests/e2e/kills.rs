@@ -3,10 +3,18 @@
 use std::path::PathBuf;
 
 use shardwright_testkit::kills::{Kills, Victim};
-use shardwright_testkit::{Persistence, each_engine};
+use shardwright_testkit::{Engine, Persistence, each_engine};
 
 /// How often each victim is killed.
 const ROUNDS: u64 = 1;
+
+/// Redis does not tell a replica which slots are half moved. Where a source is failed over and a client then writes a
+/// key anew that the target has, nobody can prove which value is newer: the slot stays open, with both, until a person
+/// decides. `make bench-kills` counts such runs as failed.
+fn is_undecided(engine: &Engine, victim: Victim) -> bool {
+    let failed_over = matches!(victim, Victim::Source | Victim::SourceFailedOver);
+    engine.name.starts_with("redis") && failed_over
+}
 
 each_engine! {
     [redis_7_0, valkey_9_1]
@@ -16,7 +24,10 @@ each_engine! {
         let mut kills = Kills::begin(&engine, program, Persistence::AofAlways).await?;
         let mut seed = 1;
         for _ in 0..ROUNDS {
-            for victim in Victim::ALL.into_iter().filter(|victim| victim.keeps_all()) {
+            for victim in Victim::ALL {
+                if !victim.keeps_all() || is_undecided(&engine, victim) {
+                    continue;
+                }
                 eprintln!("{engine}, seed {seed}: {victim}");
                 let run = kills.run(victim, seed).await?;
                 assert_eq!(run.lost, [], "{victim}, seed {seed}, of {} acknowledged writes", run.acked);
