@@ -283,7 +283,7 @@ impl Model {
             }
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
             Action::Reset { node } => self.judge_reset(node.node()),
-            Action::Recreate { server, .. } => self.judge_recreation(server),
+            Action::Recreate { server, .. } => self.judge_recreation(server, o),
             Action::RemoveServer { server } => self.judge_removal(server),
             Action::AssignSlot { slot, .. } => {
                 let now = self.now;
@@ -495,8 +495,9 @@ impl Model {
     }
 
     /// The volume of a node that by the truth owns a slot that no other serves, or has keys that only it could bring
-    /// back, is needed.
-    fn judge_recreation(&mut self, server: &ServerName) {
+    /// back, is needed. But of one that became a primary secretly, as it was asked to by an operator that has forgotten
+    /// it since, nobody can know.
+    fn judge_recreation(&mut self, server: &ServerName, o: &Observed) {
         let found = self.seats.iter().position(|s| s.name == *server);
         let Some((i, node)) = found.and_then(|i| Some((i, self.seats[i].node.clone()?))) else {
             return;
@@ -514,7 +515,18 @@ impl Model {
         };
         let mut own = node.me().slots.slots().filter(|s| takes(&node, *s));
         let owns = own.any(|s| self.true_owner(s.number()) == Some(id) && !elsewhere(s));
-        if (owns || self.needed(i) > 0) && !self.oracle.consent {
+        let told = |n: &crate::node::Node| {
+            let row = n.peers.get(&id).filter(|_| n.id != id);
+            row.is_some_and(|row| row.role == Role::Primary)
+        };
+        let others = self.seats.iter().filter(|s| s.running && !s.foreign);
+        let heard = o
+            .servers()
+            .get(server)
+            .is_some_and(|s| s.last_heard.is_some());
+        let known = heard || others.filter_map(|s| s.node.as_ref()).any(told);
+        let secretly = node.is_primary() && !known;
+        if (owns || self.needed(i) > 0) && !secretly && !self.oracle.consent {
             self.accuse(format!(
                 "the volume of {name} is given up, and may be needed"
             ));
