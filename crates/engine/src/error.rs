@@ -146,6 +146,11 @@ pub enum Retry {
 }
 
 impl Error {
+    /// Whether a `MIGRATE` left keys where they were because the target has keys of the same names.
+    pub fn is_busy_key(&self) -> bool {
+        matches!(self, Self::Server { message, .. } if message.contains("BUSYKEY"))
+    }
+
     /// What may be done after this error.
     pub fn retry(&self) -> Retry {
         match self {

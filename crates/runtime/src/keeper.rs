@@ -362,15 +362,14 @@ impl<R: Runtime> Keeper<R> {
         let mut stop = std::pin::pin!(stop);
         let deadline = Instant::now() + limit;
         let mut stuck_since: Option<Instant> = None;
+        let mut slots_moved = self.moved().slots;
         loop {
             let (report, stopped) = self.pass_or_halt(stop.as_mut()).await?;
             tell(&report);
             if report.plan.is_settled() {
                 return Ok(End::Settled(Box::new(report)));
             }
-            if !report.violations.is_empty()
-                || report.outcomes.iter().any(|o| will_not_pass(&o.result))
-            {
+            if !report.violations.is_empty() || is_hopeless(&report.outcomes) {
                 return Ok(End::Failed(Box::new(report)));
             }
             // Who paused the moves may let them go on: that is waited for.
@@ -387,7 +386,11 @@ impl<R: Runtime> Keeper<R> {
             if Instant::now() >= deadline {
                 return Ok(End::TimedOut(Box::new(report)));
             }
-            self.pause(if paused { IDLE } else { BUSY }).await;
+            // What moved needs no time to be heard of: both ends know it.
+            let before = std::mem::replace(&mut slots_moved, report.moved.slots);
+            if report.moved.slots == before || !only_moved(&report.outcomes) {
+                self.pause(if paused { IDLE } else { BUSY }).await;
+            }
         }
     }
 
@@ -478,12 +481,33 @@ impl<R: Runtime> Keeper<R> {
 }
 
 /// Whether a step failed in a way that another try can't mend.
+/// Whether a pass moved slots, all that it was to, and did nothing else.
+fn only_moved(outcomes: &[Outcome]) -> bool {
+    let moved = |o: &Outcome| o.result.is_ok() && matches!(o.step.action, Action::MoveSlots { .. });
+    !outcomes.is_empty() && outcomes.iter().all(moved)
+}
+
+/// Whether another pass can't do what this one could not. What a person has to decide about one slot keeps nothing else
+/// from being done first.
+fn is_hopeless(outcomes: &[Outcome]) -> bool {
+    let undecided = |o: &Outcome| matches!(o.result, Err(StepError::BothSides { .. }));
+    let progress = outcomes.iter().any(|o| o.result.is_ok());
+    outcomes.iter().any(|o| will_not_pass(&o.result))
+        || (!progress && outcomes.iter().any(undecided))
+}
+
 fn will_not_pass(result: &Result<(), StepError>) -> bool {
     match result {
         Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
         Err(StepError::Runtime(_)) => true,
         Err(StepError::Move(error)) => moving::will_not_pass(error),
-        Err(StepError::Moved(_) | StepError::Untold(_) | StepError::Skipped) | Ok(()) => false,
+        Err(
+            StepError::Moved(_)
+            | StepError::Untold(_)
+            | StepError::Skipped
+            | StepError::BothSides { .. },
+        )
+        | Ok(()) => false,
     }
 }
 
