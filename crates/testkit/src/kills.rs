@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::process::{Child, Command};
 
-use crate::load::Lost;
+use crate::load::{Lost, Report};
 use crate::wait::until;
 use crate::{Cluster, Engine, Error, Load, LoadOptions, Persistence};
 
@@ -34,6 +34,8 @@ const AWAY_MS: u64 = 1_200;
 /// Short, so that the runs that wait for a failover do not wait long.
 const NODE_TIMEOUT_MS: &str = "2000";
 
+/// What `fix` says of a key that it leaves to a person.
+const UNDECIDED: &str = "nothing proves which values are newer";
 /// How much of what a program said is told.
 const SAID_LINES: usize = 40;
 
@@ -133,6 +135,9 @@ pub struct Run {
     pub acked: usize,
     /// Those of them that are gone or stand back.
     pub lost: Vec<Lost>,
+    /// A key stands at both ends with two values, and nothing proves which is newer: `fix` left its slot to a person.
+    /// Then a write counts as kept that stands at either. The cluster is of no use for further runs.
+    pub undecided: bool,
     /// Moves that had ended before.
     pub moves: usize,
     /// Slots that were open once the mover had ended and all servers were back: `fix` closed them.
@@ -190,8 +195,8 @@ impl Kills {
     pub async fn run(&mut self, victim: Victim, seed: u64) -> Result<Run, Failure> {
         let mut dice = Dice::new(seed);
         let ends = self.draw_ends(&mut dice).await?;
-        let moved = self.draw_slots(&mut dice, ends.source, MOVED_SLOTS).await?;
-        let mut slots = moved.clone();
+        let moving = self.draw_slots(&mut dice, ends.source, MOVED_SLOTS).await?;
+        let mut slots = moving.clone();
         for server in self.primaries().await? {
             if server != ends.source {
                 slots.extend(self.draw_slots(&mut dice, server, KEPT_SLOTS).await?);
@@ -211,7 +216,7 @@ impl Kills {
         );
         load.until_more(SOME_WRITES, LIMIT).await?;
         let moment = Instant::now() + Duration::from_millis(50 + dice.below(MOMENT_MS));
-        let (mut mover, ends, moves) = self.move_until(&ends, &moved, moment).await?;
+        let (mut mover, ends, rounds) = self.move_until(&ends, &moving, moment).await?;
         let killed = Instant::now();
         if victim.kills_the_mover() {
             mover.start_kill()?;
@@ -221,21 +226,21 @@ impl Kills {
             return Err(format!("the mover does not end:\n{}", self.said("mover")).into());
         }
         let open = self.open_slots().await?;
-        let fixed = self.shardwright(&["fix", &self.cluster[0].address()], "fix")?;
-        let fixed = ended(fixed).await?;
-        if !fixed.success() {
-            let said = (self.said("mover"), self.said("fix"));
-            return Err(format!("mover:\n{}\nfix ended with {fixed}:\n{}", said.0, said.1).into());
+        let undecided = self.fix().await?;
+        if !undecided {
+            self.cluster.until_agreed().await?;
         }
-        self.cluster.until_agreed().await?;
         let whole = killed.elapsed();
         load.until_more(200, LIMIT).await?;
         let report = load.stop().await;
         let still = self.open_slots().await?;
-        if still > 0 {
+        if still > 0 && !undecided {
             return Err(format!("{still} slots are open after fix:\n{}", self.said("fix")).into());
         }
-        let lost = report.lost(&self.cluster.addresses()).await?;
+        let mut lost = report.lost(&self.cluster.addresses()).await?;
+        if undecided {
+            lost = self.nowhere(&report, lost).await?;
+        }
         for server in self.primaries().await? {
             self.cluster[server].ask::<()>(&["FLUSHALL"]).await?;
         }
@@ -244,10 +249,43 @@ impl Kills {
             seed,
             acked: report.acked(),
             lost,
-            moves,
+            undecided,
+            moves: rounds,
             open,
             whole,
         })
+    }
+
+    /// Has the program mend what is left. True where it leaves something to a person.
+    async fn fix(&self) -> Result<bool, Failure> {
+        let fixed = self.shardwright(&["fix", &self.cluster[0].address()], "fix")?;
+        let fixed = ended(fixed).await?;
+        let undecided = self.said("fix").contains(UNDECIDED);
+        if fixed.success() || undecided {
+            return Ok(undecided);
+        }
+        let said = (self.said("mover"), self.said("fix"));
+        Err(format!("mover:\n{}\nfix ended with {fixed}:\n{}", said.0, said.1).into())
+    }
+
+    /// Those of these keys that stand at no server as they must, open slots included.
+    async fn nowhere(&self, report: &Report, lost: Vec<Lost>) -> Result<Vec<Lost>, Failure> {
+        let mut nowhere = Vec::new();
+        for lost in lost {
+            let mut kept = false;
+            for at in self.primaries().await? {
+                let mut connection = self.cluster[at].connection().await?;
+                let mut ask = redis::pipe();
+                ask.cmd("ASKING").ignore().cmd("GET").arg(&lost.key);
+                // One that has nothing to do with the slot sends us away.
+                let found: Result<(Option<String>,), _> = ask.query_async(&mut connection).await;
+                kept |= found.is_ok_and(|(found,)| report.may_stand(&lost, found.as_deref()));
+            }
+            if !kept {
+                nowhere.push(lost);
+            }
+        }
+        Ok(nowhere)
     }
 
     /// Moves the slots there and back until the moment has come; returns the mover that runs then.
@@ -258,7 +296,7 @@ impl Kills {
         moment: Instant,
     ) -> Result<(Child, Ends, usize), Failure> {
         let mut ends = first.clone();
-        let mut moves = 0;
+        let mut rounds = 0;
         let slots: Vec<String> = slots.iter().map(|s| format!("{s}-{s}")).collect();
         let slots = slots.join(",");
         loop {
@@ -284,13 +322,13 @@ impl Kills {
             let mut mover = self.shardwright(&words, "mover")?;
             let left = moment.saturating_duration_since(Instant::now());
             match tokio::time::timeout(left, mover.wait()).await {
-                Err(_) => return Ok((mover, ends, moves)),
+                Err(_) => return Ok((mover, ends, rounds)),
                 Ok(status) => {
                     let status = status?;
                     if !status.success() {
                         return Err(format!("the move failed:\n{}", self.said("mover")).into());
                     }
-                    moves += 1;
+                    rounds += 1;
                 }
             }
             std::mem::swap(&mut ends.source, &mut ends.target);

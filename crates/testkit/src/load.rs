@@ -111,6 +111,8 @@ pub struct Lost {
     pub key: String,
     /// What stands there instead, if anything.
     pub found: Option<String>,
+    slot: u16,
+    number: u64,
 }
 
 impl Load {
@@ -237,13 +239,26 @@ impl Report {
                 let values = router.insist(&command).await?;
                 for (key, found) in keys.zip(values) {
                     if !names.may_hold(key, count, found.as_deref()) {
-                        let key = names.key(key);
-                        lost.push(Lost { key, found });
+                        lost.push(Lost {
+                            key: names.key(key),
+                            found,
+                            slot: lane.slot,
+                            number: key,
+                        });
                     }
                 }
             }
         }
         Ok(lost)
+    }
+
+    /// Whether this value, found elsewhere, is one that the key may have.
+    #[must_use]
+    pub fn may_stand(&self, lost: &Lost, found: Option<&str>) -> bool {
+        let lanes = self.lanes.iter().filter(|lane| lane.slot == lost.slot);
+        lanes
+            .map(|lane| lane.acked.len() as u64)
+            .any(|count| Names::new(lost.slot, &self.options).may_hold(lost.number, count, found))
     }
 }
 
