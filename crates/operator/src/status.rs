@@ -326,19 +326,14 @@ pub fn moves_text(far: &MoveProgress) -> String {
             "paused: {left} of {of} slots are left to move; taking the annotation {MOVES} away lets it go on"
         );
     }
-    let mut text = format!(
-        "{} of {of} slots moved, {} keys",
-        far.slots_moved, far.keys_moved
-    );
-    if let Some(bytes) = far.bytes_per_s {
-        text.push_str(&format!(", {:.1} MB/s", mega(bytes)));
-    } else if let Some(keys) = far.keys_per_s {
-        text.push_str(&format!(", {keys} keys/s"));
-    }
-    if let Some(seconds) = far.eta_s {
-        text.push_str(&format!(", about {seconds} s left"));
-    }
-    text
+    let speed = far
+        .bytes_per_s
+        .map(|bytes| format!(", {:.1} MB/s", mega(bytes)))
+        .or_else(|| far.keys_per_s.map(|keys| format!(", {keys} keys/s")));
+    let time = far.eta_s.map(|s| format!(", about {s} s left"));
+    let said: String = [speed, time].into_iter().flatten().collect();
+    let (slots, keys) = (far.slots_moved, far.keys_moved);
+    format!("{slots} of {of} slots moved, {keys} keys{said}")
 }
 
 /// In millions, with enough digits for a person.

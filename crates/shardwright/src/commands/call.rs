@@ -154,7 +154,9 @@ impl Secrets {
     /// Puts a mark in the place of each secret.
     fn hide(self, reply: &mut Reply) {
         match (self, reply) {
-            (Self::None, _) | (_, Reply::Nil | Reply::Int(_)) => {}
+            (Self::None, _)
+            | (_, Reply::Nil | Reply::Int(_))
+            | (Self::Settings, Reply::Text(_)) => {}
             (Self::Settings, Reply::List(list)) => {
                 for at in (1..list.len()).step_by(2) {
                     let (names, values) = list.split_at_mut(at);
@@ -162,15 +164,16 @@ impl Secrets {
                 }
             }
             (Self::Settings, Reply::Map(pairs)) => {
-                pairs
-                    .iter_mut()
-                    .for_each(|(name, value)| hide_value(name, value));
+                for (name, value) in pairs {
+                    hide_value(name, value);
+                }
             }
-            (Self::Settings, Reply::Text(_)) => {}
             (Self::Hashes, Reply::Text(text)) => hide_hashes(text),
             (Self::Hashes, Reply::List(list)) => list.iter_mut().for_each(|r| self.hide(r)),
             (Self::Hashes, Reply::Map(pairs)) => {
-                pairs.iter_mut().for_each(|(_, value)| self.hide(value));
+                for (_, value) in pairs {
+                    self.hide(value);
+                }
             }
         }
     }

@@ -284,9 +284,9 @@ impl Work<'_> {
             let (mut fresh, mut held) = (Vec::new(), Vec::new());
             for key in keys {
                 if there.next() == Some(true) {
-                    held.push(key)
+                    held.push(key);
                 } else {
-                    fresh.push(key)
+                    fresh.push(key);
                 }
             }
             for key in held {

@@ -1,5 +1,10 @@
 //! Slots move, something is killed, and every acknowledged write is there afterwards. `make bench-kills` plays many more.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "the seed of a run that fails has to be known"
+)]
+
 use std::path::PathBuf;
 
 use shardwright_testkit::kills::{Kills, Victim};
