@@ -197,7 +197,8 @@ mod tests {
             ..status(None, StateWord::Progressing)
         };
         let (old, new) = (moving(4_096), moving(4_000));
-        let told = told(Instant::now() - TEXT_EVERY);
+        let before = Instant::now().checked_sub(TEXT_EVERY);
+        let told = told(before.expect("this machine is up for longer"));
         assert!(matches!(told.when(&new, Some(&old)), Telling::Later(_)));
         let over = status(None, StateWord::Progressing);
         assert_eq!(told.when(&over, Some(&new)), Telling::Written);
