@@ -56,7 +56,8 @@ const WIRE: [&str; 9] = [
 
 /// Configuration keys and flags of redis-cli that hold a wire word in their name; whoever writes a redis.conf, refuses
 /// a key by name or understands that flag may spell these, and nothing else.
-const WIRE_KEYS: [&str; 5] = [
+const WIRE_KEYS: [&str; 6] = [
+    "cluster-only-masters",
     "cluster-use-empty-masters",
     "masterauth",
     "masteruser",

@@ -273,7 +273,7 @@ fn slots(o: &Observed, found: &mut Found) {
         );
     }
     for (_, view) in o.views() {
-        for end in view.own().into_iter().flat_map(|own| &own.open) {
+        for end in view.open_slots() {
             let (OpenSlot::Migrating { slot, .. } | OpenSlot::Importing { slot, .. }) = *end;
             add(
                 found,

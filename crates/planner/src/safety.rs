@@ -373,7 +373,7 @@ pub fn why_not_spread(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> 
     }
     for (_, view) in o.views() {
         let node = view.id;
-        if view.own().is_none_or(|own| !own.open.is_empty()) {
+        if view.own().is_none() || !view.open_slots().is_empty() {
             return Some(NoSpread::SlotOpen { node });
         }
         if !in_sync(view) {

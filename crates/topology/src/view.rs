@@ -329,6 +329,12 @@ impl NodeView {
         self.rows.get(self.id)
     }
 
+    /// The slots that it has open as a primary. A Valkey replica repeats those of its primary, and can close none.
+    pub fn open_slots(&self) -> &[OpenSlot] {
+        let primary = self.own().filter(|own| own.role == Role::Primary);
+        primary.map_or(&[], |own| &own.open)
+    }
+
     /// The nodes it really knows beside itself: handshakes left out.
     pub fn peers(&self) -> impl Iterator<Item = &Row> {
         self.rows

@@ -115,7 +115,7 @@ impl Scale {
         if sum == 0 {
             return None;
         }
-        let load = |slot| loads.get(&slot).copied().unwrap_or(0);
+        let load = |slot| loads.get(&slot).map_or(0, |load| *load);
         let total: u128 = owned
             .values()
             .flat_map(SlotSet::slots)

@@ -30,7 +30,7 @@ impl Lint<'_> {
             self.fatal(i, ViolationKind::SlotsTwice { slots: twice });
         }
         self.given = self.given.union(slots);
-        let open = |v: &NodeView| v.own().is_none_or(|own| !own.open.is_empty());
+        let open = |v: &NodeView| v.own().is_none() || !v.open_slots().is_empty();
         let voters_heard = self.o.voters().all(|m| self.o.view_of(m.id).is_some());
         let unsafe_now = self.o.views().any(|(_, v)| open(v)) || !voters_heard;
         if unsafe_now || !self.all_owned() || !self.o.contested().is_empty() || self.others_act {

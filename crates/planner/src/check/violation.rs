@@ -161,84 +161,71 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ViolationKind as Kind;
         write!(f, "step {}: ", self.step + 1)?;
         match &self.kind {
-            ViolationKind::ActsUnheard => f.write_str("acts at a node that was not heard"),
-            ViolationKind::SlotsOwned { slots } => {
-                write!(f, "gives out slots {slots}, which have an owner")
-            }
-            ViolationKind::SlotsTwice { slots } => write!(f, "gives slots {slots} to two nodes"),
-            ViolationKind::PrimaryNotDead { primary } => {
+            Kind::ActsUnheard => f.write_str("acts at a node that was not heard"),
+            Kind::SlotsOwned { slots } => write!(f, "gives out slots {slots}, which have an owner"),
+            Kind::SlotsTwice { slots } => write!(f, "gives slots {slots} to two nodes"),
+            Kind::PrimaryNotDead { primary } => {
                 write!(f, "promotes past {}, not proved dead", primary.short())
             }
-            ViolationKind::NotItsReplica { node } => {
+            Kind::NotItsReplica { node } => {
                 write!(f, "promotes {}, no replica of that primary", node.short())
             }
-            ViolationKind::TwoHeirs { primary } => {
-                write!(f, "promotes two replicas of {}", primary.short())
-            }
-            ViolationKind::WouldLoseData { node } => {
-                write!(f, "would drop data of {}", node.short())
-            }
-            ViolationKind::BadPrimary { primary } => {
-                write!(f, "{} can't be copied", primary.short())
-            }
-            ViolationKind::ForgetsTheLiving { node } => {
+            Kind::TwoHeirs { primary } => write!(f, "promotes two replicas of {}", primary.short()),
+            Kind::WouldLoseData { node } => write!(f, "would drop data of {}", node.short()),
+            Kind::BadPrimary { primary } => write!(f, "{} can't be copied", primary.short()),
+            Kind::ForgetsTheLiving { node } => {
                 write!(f, "forgets {}, which lives or owns slots", node.short())
             }
-            ViolationKind::MeetsUnproved { node } => {
+            Kind::MeetsUnproved { node } => {
                 write!(f, "greets {} where it was not heard", node.short())
             }
-            ViolationKind::StartsRunning { server } => {
-                write!(f, "starts {server}, not proved dead")
-            }
-            ViolationKind::AssignsAwayKeys { slot } => write!(
+            Kind::StartsRunning { server } => write!(f, "starts {server}, not proved dead"),
+            Kind::AssignsAwayKeys { slot } => write!(
                 f,
                 "gives slot {slot} away from a node that holds keys of it"
             ),
-            ViolationKind::MovesUnowned { from, slots } => {
+            Kind::MovesUnowned { from, slots } => {
                 write!(
                     f,
                     "moves slots {slots} from {from:?}, which may not own them"
                 )
             }
-            ViolationKind::MovesPaused => f.write_str("moves slots though that is paused"),
-            ViolationKind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
-            ViolationKind::FunctionsToUnfit { node } => {
+            Kind::MovesPaused => f.write_str("moves slots though that is paused"),
+            Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
+            Kind::FunctionsToUnfit { node } => {
                 write!(f, "it copies functions to {}, which serves", node.short())
             }
-            ViolationKind::MovesToUnfit { node } => {
+            Kind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
             }
-            ViolationKind::FormedUncovered => {
-                f.write_str("records as formed what has uncovered slots")
-            }
-            ViolationKind::ActsAtTwin { node } => {
+            Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
+            Kind::ActsAtTwin { node } => {
                 write!(f, "acts at {node:?}, which two servers say they are")
             }
-            ViolationKind::NoMajority { replica } => {
+            Kind::NoMajority { replica } => {
                 write!(f, "asks for votes for {replica:?}, which would be denied")
             }
-            ViolationKind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
-            ViolationKind::StartsOldPrimary { server } => {
+            Kind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
+            Kind::StartsOldPrimary { server } => {
                 write!(f, "starts {server} as a primary without its newest data")
             }
-            ViolationKind::SetsDataAside { server } => {
+            Kind::SetsDataAside { server } => {
                 write!(f, "sets the data of {server} aside, which may be needed")
             }
-            ViolationKind::GivesUpVolume { server } => {
+            Kind::GivesUpVolume { server } => {
                 write!(f, "gives up the volume of {server}, which may be needed")
             }
-            ViolationKind::TakesAway { server } => {
-                write!(f, "takes {server} away, which may be needed")
-            }
-            ViolationKind::GivesUpData { slots } => {
+            Kind::TakesAway { server } => write!(f, "takes {server} away, which may be needed"),
+            Kind::GivesUpData { slots } => {
                 write!(f, "gives up the data of slots {slots} without consent")
             }
-            ViolationKind::BaresShard { primary } => {
+            Kind::BaresShard { primary } => {
                 write!(f, "takes the last replica in sync from {primary:?}")
             }
-            ViolationKind::ResetsUnasked { node } => {
+            Kind::ResetsUnasked { node } => {
                 write!(f, "resets {node:?}, which nobody asked to leave")
             }
         }

@@ -21,7 +21,7 @@ struct Ends {
 pub(crate) fn close(p: &mut Draft<'_>) {
     let mut open: BTreeMap<Slot, Ends> = BTreeMap::new();
     for (_, view) in p.o.views().filter(|(_, v)| p.is_ours(v.id)) {
-        for end in view.own().into_iter().flat_map(|own| &own.open) {
+        for end in view.open_slots() {
             let ends = open.entry(end.slot()).or_default();
             match end {
                 OpenSlot::Migrating { to, .. } => ends.migrating.push((view.id, *to)),

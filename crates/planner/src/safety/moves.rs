@@ -209,7 +209,7 @@ pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
         why.push(NoMove::Contested { slots });
     }
     let open = |v: &shardwright_topology::NodeView| {
-        let slot = v.own()?.open.first()?.slot();
+        let slot = v.open_slots().first()?.slot();
         Some(NoMove::SlotOpen { slot, node: v.id })
     };
     why.extend(o.views().find_map(|(_, v)| open(v)));

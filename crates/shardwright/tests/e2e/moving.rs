@@ -44,6 +44,7 @@ each_engine! {
 
         local.run(&["scale", "--shards", "4"]).must(0, &["moved 4096 slots", "[OK] c has 4 shards with 1 replica(s) each"]);
         assert_eq!(counts(&local.status()?), [4096; 4]);
+        local.until_healthy()?;
         local.run(&["rebalance"]).must(0, &["nothing to do"]);
         load.until_more(500, LIMIT).await?;
         local.run(&["scale", "--shards", "3"]).must(0, &["moved 4096 slots", "[OK] c has 3 shards"]);
