@@ -203,6 +203,13 @@ pub(crate) async fn one_late(world: World) -> Result<()> {
     for pod in cluster.pods().await? {
         world.delete_pod(&cluster, &pod.name).await?;
     }
+    // An old pod may take long to go.
+    until(&format!("{late} waits for a node"), WHOLE, || async {
+        let pods = cluster.pods().await?;
+        let waits = pods.iter().any(|pod| pod.name == late && pod.ip.is_none());
+        Ok(waits.then_some(()).ok_or_else(|| format!("{pods:?}")))
+    })
+    .await?;
     pass(LATE).await;
     let pods = cluster.pods().await?;
     let waits = pods.iter().any(|pod| pod.name == late && pod.ip.is_none());
