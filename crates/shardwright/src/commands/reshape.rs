@@ -118,8 +118,9 @@ pub(crate) fn print_growth(
         });
     }
     for (name, address) in added {
-        let at = address.as_ref().map(|address| format!(" at {address}"));
-        let at = at.unwrap_or_default();
+        let at = address
+            .as_ref()
+            .map_or_else(String::new, |address| format!(" at {address}"));
         out.text(&format!("start the new server {name}{at}"))?;
     }
     let (shards, replicas) = (cluster.shards(), cluster.replicas_per_shard());

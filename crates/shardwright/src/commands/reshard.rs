@@ -102,9 +102,15 @@ impl std::str::FromStr for Wanted {
     }
 }
 
+/// The slots of a node that was found among the members. Who is no member owns none.
+fn owned_by(o: &Observed, id: NodeId) -> SlotSet {
+    o.member(id)
+        .map_or_else(SlotSet::empty, |m| m.slots.clone())
+}
+
 /// Who gives, with what each has.
 fn sources(o: &Observed, given: &[String], to: NodeId) -> anyhow::Result<Owned> {
-    let slots_of = |id: NodeId| o.member(id).map(|m| m.slots.clone()).unwrap_or_default();
+    let slots_of = |id: NodeId| owned_by(o, id);
     if given == ["all"] {
         let others = o.voters().filter(|m| m.id != to);
         return Ok(others.map(|m| (m.id, m.slots.clone())).collect());
@@ -155,7 +161,7 @@ fn these(
     to: NodeId,
     slots: &SlotSet,
 ) -> Result<Vec<Transfer>, UsageError> {
-    let there = o.member(to).map(|m| m.slots.clone()).unwrap_or_default();
+    let there = owned_by(o, to);
     let mut left = slots.difference(&there);
     let mut out = Vec::new();
     for (from, owned) in from {
