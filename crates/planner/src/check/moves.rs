@@ -40,6 +40,13 @@ impl Lint<'_> {
         if both || !self.may_receive(to) {
             self.fatal(i, ViolationKind::MovesToUnfit { node: to });
         }
+        for attempt in self.o.attempts.iter().filter(|a| !a.ended) {
+            let primary = self.o.member(attempt.node).and_then(|m| m.primary);
+            if let Some(node) = primary.filter(|p| [from, to].contains(p)) {
+                let by = attempt.node;
+                self.fatal(i, ViolationKind::MovesWhilePassed { node, by });
+            }
+        }
     }
 
     /// Whether a replica may become a new node, so that it can be the head of a shard: shards are missing, and its own

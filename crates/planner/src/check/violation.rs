@@ -89,6 +89,13 @@ pub enum ViolationKind {
         /// The node.
         node: NodeId,
     },
+    /// It moves slots from or to a primary whose replica may be taking its place.
+    MovesWhilePassed {
+        /// The primary.
+        node: NodeId,
+        /// The replica.
+        by: NodeId,
+    },
     /// It tells a source of a new owner while the source holds keys of the slot.
     AssignsAwayKeys {
         /// The slot.
@@ -201,6 +208,10 @@ impl fmt::Display for Violation {
             Kind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
             }
+            Kind::MovesWhilePassed { node, by } => write!(
+                f,
+                "moves slots at {node:?}, whose place {by:?} may be taking"
+            ),
             Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
             Kind::ActsAtTwin { node } => {
                 write!(f, "acts at {node:?}, which two servers say they are")

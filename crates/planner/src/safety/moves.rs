@@ -59,6 +59,13 @@ pub enum NoMove {
         /// The source.
         node: NodeId,
     },
+    /// A replica of the source or the target was told to take its place, and how that ended is not known yet.
+    MayBePassed {
+        /// The replica.
+        by: NodeId,
+        /// The source or target.
+        node: NodeId,
+    },
     /// The target is no primary.
     NotAPrimary {
         /// The target.
@@ -126,6 +133,7 @@ impl NoMove {
             | Self::NotInSync { .. }
             | Self::EndUnheard { .. }
             | Self::NotTheOwner { .. }
+            | Self::MayBePassed { .. }
             | Self::NotAPrimary { .. }
             | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
@@ -150,6 +158,10 @@ impl fmt::Display for NoMove {
             Self::NotInSync { node } => write!(f, "replica {node:?} is not in sync"),
             Self::EndUnheard { node } => write!(f, "{node:?} is not heard"),
             Self::NotTheOwner { node } => write!(f, "{node:?} does not own all of these slots"),
+            Self::MayBePassed { by, node } => write!(
+                f,
+                "{by:?} was told to take the place of {node:?}, and may still do so"
+            ),
             Self::NotAPrimary { node } => write!(f, "{node:?} is not a primary"),
             Self::NotServing { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicasLack {
@@ -260,6 +272,7 @@ pub(crate) fn why_not_between(
             let server = server.name.clone();
             why.push(NoMove::Leaving { server });
         }
+        why.extend(may_be_passed(o, node).map(|by| NoMove::MayBePassed { by, node }));
     }
     if let (Some(source), Some(target)) = (o.view_of(from), o.view_of(to)) {
         let (source, target) = (&source.server, &target.server);
@@ -278,6 +291,13 @@ pub(crate) fn why_not_between(
         why.extend(why_functions_lack(o, to).map(|(_, why)| why));
     }
     why
+}
+
+/// The replica that was told to take this primary's place, while it is not known how that ended.
+pub(crate) fn may_be_passed(o: &Observed, primary: NodeId) -> Option<NodeId> {
+    let mut open = o.attempts.iter().filter(|a| !a.ended);
+    open.find(|a| o.replicas_of(primary).any(|m| m.id == a.node))
+        .map(|a| a.node)
 }
 
 /// Whether a server can load keys as another sends them. Each reads its own format and older ones (10 of Redis 7.0, 11

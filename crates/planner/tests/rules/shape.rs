@@ -3,7 +3,7 @@
 
 use shardwright_planner::safety::{NoMove, why_not_move};
 use shardwright_planner::{Action, Desired, Reason, Request, Step};
-use shardwright_topology::{EngineKind, OpenSlot, SlotSet, Version};
+use shardwright_topology::{AttemptKind, EngineKind, OpenSlot, SlotSet, Version};
 
 use crate::world::{World, id, says, slot, slots, three};
 
@@ -464,6 +464,14 @@ fn every_reason_against_a_move_is_told() {
         node: id("c"),
     };
     assert_eq!(ask(&w), [open]);
+    for (replica, node) in [("a1", "a"), ("b1", "b")] {
+        let mut w = World::formed(3, 1);
+        w.asked(replica, AttemptKind::Switchover, 10);
+        let (by, node) = (id(replica), id(node));
+        assert_eq!(ask(&w), [NoMove::MayBePassed { by, node }]);
+        w.attempts[0].ended = true;
+        assert_eq!(ask(&w), none);
+    }
     let mut w = World::formed(3, 1);
     w.node("b").leaving = true;
     assert!(

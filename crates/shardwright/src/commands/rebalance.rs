@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_planner::Request;
 use shardwright_planner::balance::{ByLoad, Outside, Owned, Transfer, by_load, even, quotas};
+use shardwright_planner::{Request, Shape};
 use shardwright_runtime::{Held, slot_loads};
 use shardwright_topology::{NodeId, Observed, Role, SlotSet, Source};
 
@@ -44,7 +44,7 @@ pub(super) async fn run(
         open(&target, args.target.dir.clone(), login, purpose, out).await?;
     change::keep_pace(&mut keeper, &args.run.pace);
     if let Target::Local(_) = target {
-        return even_already(&mut keeper, &args.run, out).await;
+        return even_declared(&mut keeper, &observed, &args.run, out).await;
     }
     all_served(&observed)?;
     let owned: Owned = observed.voters().map(|m| (m.id, m.slots.clone())).collect();
@@ -189,12 +189,19 @@ pub(super) async fn assign(
 }
 
 /// A declared cluster: what there is to do is done anyway.
-async fn even_already(
+async fn even_declared(
     keeper: &mut AnyKeeper,
+    o: &Observed,
     run: &MoveRun,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    if keeper.look().await?.plan.is_settled() {
+    let owned: Owned = o.voters().map(|m| (m.id, m.slots.clone())).collect();
+    let stay: BTreeSet<NodeId> = owned.keys().copied().collect();
+    let Shape::Declared { shards, .. } = keeper.desired().shape else {
+        return Err(anyhow::anyhow!("a declared cluster has no shape"));
+    };
+    let complete = o.uncovered().is_empty() && stay.len() == usize::from(shards);
+    if complete && even(&owned, &stay, &BTreeMap::new()).is_empty() {
         out.say("[OK] nothing to do: a declared cluster is kept even by itself");
         return Ok(ExitStatus::Success);
     }

@@ -2,7 +2,7 @@
 
 use shardwright_planner::evidence::{LiveAt, Unburdened};
 use shardwright_planner::{Action, Desired, ViolationKind};
-use shardwright_topology::{OpenSlot, SlotSet};
+use shardwright_topology::{AttemptKind, OpenSlot, SlotSet};
 
 use super::{finds, found, healthy, passes};
 use crate::world::{World, id, slot, slots, three};
@@ -57,6 +57,17 @@ fn moves_paused() {
         ..three()
     };
     finds(some(), &paused, &healthy(), ViolationKind::MovesPaused);
+}
+
+#[test]
+fn moves_while_passed() {
+    let mut asked = healthy();
+    asked.asked("c1", AttemptKind::Switchover, 10);
+    passes(some(), &three(), &asked);
+    asked.asked("b1", AttemptKind::Failover, 10);
+    let (node, by) = (id("b"), id("b1"));
+    let passed = ViolationKind::MovesWhilePassed { node, by };
+    finds(some(), &three(), &asked, passed);
 }
 
 #[test]
