@@ -379,6 +379,8 @@ impl Model {
             );
             self.oracle_promoted(seat, before.1);
         } else if let Some(primary) = follows {
+            // It gave way to one with the data. If the engine elects it before it has copied that, its start is not why.
+            self.seats[seat].lost_by_kill.clear();
             let primary = self.name(primary);
             self.trace
                 .note(self.now, format_args!("{name} follows {primary}"));

@@ -70,9 +70,11 @@ impl Model {
             node.stop();
             match window {
                 Some(0) => {}
-                Some(ms) => node
-                    .data
-                    .retain(|key| self.writes[key.1 as usize].at + ms <= now),
+                // What a stranger holds nobody wrote.
+                Some(ms) => node.data.retain(|key| {
+                    let write = self.writes.get(key.1 as usize);
+                    write.is_none_or(|write| write.at + ms <= now)
+                }),
                 None => {
                     s.lost_by_kill = std::mem::take(&mut node.data);
                     node.libraries = 0;
