@@ -317,6 +317,37 @@ impl Client {
             .map(|reply| self.expect_ok(NAME, &reply?));
         Ok(each.collect())
     }
+
+    /// Makes this node the owner of slots that it imports, with a new, greatest config epoch, in one round trip; each
+    /// has its own result, in their order. For Redis: Valkey tells its replicas between any two orders.
+    ///
+    /// A node that is made the owner of a slot that it imports tells all others at once, and each of them looks
+    /// through all slots and writes its table to the disk. So all but the last are closed right before: others hear of
+    /// them together.
+    pub async fn take_slots(
+        &self,
+        slots: &[Slot],
+        own: NodeId,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        const NAME: &str = "CLUSTER SETSLOT";
+        let Some((_, closed)) = slots.split_last() else {
+            return Ok(Vec::new());
+        };
+        let mut requests = vec![Request::new("CLUSTER BUMPEPOCH")];
+        requests.extend(closed.iter().map(|s| set_slot(*s, SetSlot::Stable)));
+        requests.extend(slots.iter().map(|s| set_slot(*s, SetSlot::Owner(own))));
+        let limit = self.command_limit().max(TABLE_LIMIT);
+        let mut replies = self
+            .ask_all_within(NAME, requests, limit)
+            .await?
+            .into_iter();
+        // Without a new epoch the others would not believe it.
+        replies.next().transpose()?;
+        // Who can't close a slot can't take it either, and says so then.
+        let owned = replies.skip(closed.len());
+        let each = owned.map(|reply| self.expect_ok(NAME, &reply?));
+        Ok(each.collect())
+    }
 }
 
 /// Changing the server itself.

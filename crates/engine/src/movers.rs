@@ -16,8 +16,8 @@
 
 use std::time::Duration;
 
-use shardwright_topology::{NodeId, Slot, SlotSet};
-use tokio::sync::Mutex;
+use shardwright_topology::{EngineKind, NodeId, Slot, SlotSet};
+use tokio::sync::{Mutex, RwLock};
 
 use crate::{Client, Credentials, Endpoint, Error};
 
@@ -25,6 +25,7 @@ mod bursts;
 mod ends;
 mod key_wise;
 mod native;
+mod traffic;
 
 pub use key_wise::key_wise;
 pub use native::native;
@@ -46,6 +47,8 @@ pub struct Pair<'a> {
     pub target: &'a Client,
     /// Its id.
     pub to: NodeId,
+    /// What it is, if known.
+    pub target_is: Option<EngineKind>,
     /// Where the *source* reaches the target.
     pub target_at: &'a Endpoint,
     /// Whom the source logs in as at the target.
@@ -55,6 +58,9 @@ pub struct Pair<'a> {
     /// One lock for all pairs of a cluster. A receiver takes a new, greatest config epoch with
     /// its slots; two that do so at once could take the same one.
     pub finishing: &'a Mutex<()>,
+    /// One lock for all pairs with this target, by which those that must not add to each other's
+    /// pauses take turns: [`Allowance::alone`].
+    pub turns: &'a RwLock<()>,
 }
 
 /// One stretch of time in which the source did nothing but move keys.
@@ -69,6 +75,9 @@ pub struct Burst {
     /// How long the source then needed to answer a question on another connection. By then it has
     /// read what every client sent it during the burst.
     pub lag: Duration,
+    /// How many commands a second clients have sent to the end that is sent more of them, since the move
+    /// began. None where that is not known yet.
+    pub asked_per_s: Option<u32>,
 }
 
 /// How much the next burst may move.
@@ -80,6 +89,9 @@ pub struct Allowance {
     pub bytes: u64,
     /// How long to leave the source alone before.
     pub pause: Duration,
+    /// Whether clients are there: then one thing at a time is asked of the two ends, in small
+    /// portions, also by other pairs with this target.
+    pub alone: bool,
 }
 
 /// Decides how much goes next. Any closure of this form is one.

@@ -163,7 +163,7 @@ each_engine! {
     async fn a_slot_that_is_not_clean_is_refused(engine) {
         let stage = Stage::set(&engine, 2, 0, |b| b).await?;
         let slot = Slot::new(20)?;
-        let slots = range(10, 30);
+        let slots = range(14, 21);
         let (source, target) = (&stage.clients[0], &stage.clients[1]);
         fill(&stage.cluster[0], &slots, 3, 10).await?;
 
@@ -182,7 +182,7 @@ each_engine! {
         source.set_slot(slot, SetSlot::MigratingTo(stage.ids[1])).await?;
         let error = why(stage.move_all(&slots).await);
         assert!(matches!(error, MoveError::NotClean { why: Unclean::Open, .. }), "{error}");
-        assert_eq!(stage.keys(0, &slots).await?, 21 * 3);
+        assert_eq!(stage.keys(0, &slots).await?, 8 * 3);
         Ok(())
     }
 }
@@ -197,7 +197,9 @@ each_engine! {
         let stop = || moved.load(Ordering::Relaxed) >= 3000;
         let mut pace = |last: Option<&_>| Allowance { keys: 50, ..usual(last) };
         let mut heard = |so_far: &Moved| {
-            if moved.swap(so_far.keys, Ordering::Relaxed) == 0 {
+            // The first slots go by themselves: so many keys, and those of the load.
+            let first = 8 * 30 + 200;
+            if moved.swap(so_far.keys, Ordering::Relaxed) <= first && so_far.keys > first {
                 // A client that was sent to the target wrote a key of a slot that no key has left.
                 meanwhile(write_asking(&stage.cluster[1], &key(60, 999), "new")).expect("it is open");
             }
@@ -207,7 +209,7 @@ each_engine! {
         assert!(matches!(out.end, End::Stopped), "{out:?}");
         assert!(out.left_open.is_empty(), "{out:?}");
         let taken = out.moved.slots.count();
-        assert!((64..=130).contains(&taken), "{}", out.moved.slots);
+        assert!((64..=140).contains(&taken), "{}", out.moved.slots);
         let report = load.stop().await;
         assert_eq!(report.lost(&stage.cluster.addresses()).await?, []);
         stage.is_given(&out.moved.slots).await?;
@@ -372,7 +374,9 @@ each_engine! {
             others: &stage.clients[..1],
             ..pair
         };
-        let (mut pace, mut other_pace) = (usual, usual);
+        // One of them as among clients: neither waits for the other without end.
+        let mut pace = usual;
+        let mut other_pace = |last: Option<&Burst>| Allowance { alone: true, ..usual(last) };
         let (mut heard, mut other_heard) = (unheard, unheard);
         let (one, two) = tokio::join!(
             key_wise(&pair, &near, &mut pace, &|| false, &mut heard),

@@ -30,6 +30,8 @@ pub struct Batch {
     pub bytes_max: u64,
     /// How long to leave the source alone before.
     pub rest: Duration,
+    /// Whether clients are there, or may be: then nothing else is asked of the source and the target meanwhile.
+    pub alone: bool,
 }
 
 /// How a burst went.
@@ -43,6 +45,8 @@ pub struct Went {
     pub took: Duration,
     /// How long the source then needed to answer one question: short where no client waits.
     pub lag: Duration,
+    /// How many commands a second clients send to the source or the target; none where that is not known.
+    pub asked_per_s: Option<u32>,
 }
 
 /// The first burst, of which nothing is known yet.
@@ -54,8 +58,14 @@ const BYTES_MIN: u64 = 4 * 1024;
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A burst aims at so much of what it may take, in percent: times vary.
 const AIM_PERCENT: u32 = 70;
+/// The same while clients are there: most of them then wait much less than they may have to.
+const AIM_AMONG_CLIENTS_PERCENT: u32 = 25;
+/// A server that is sent so many commands a second has clients: more than those who only look whether it lives.
+const CLIENTS_PER_S: u32 = 20;
 /// After a burst the source is its clients' for at most so much of the burst's time, in percent.
 const REST_PERCENT: u32 = 50;
+/// What of a question's time is the way to the source and back, at most.
+const TRIP_MAX: Duration = Duration::from_micros(250);
 /// A source that has nothing else to do answers a question within this, on a busy machine too.
 const LAG_IDLE: Duration = Duration::from_micros(400);
 /// How many times the lag beyond that the source is left alone: a server whose clients send again as soon as they are
@@ -72,12 +82,19 @@ pub fn next_batch(last: Option<(Batch, Went)>, budget: &Budget) -> Batch {
             keys_max: FIRST_KEYS,
             bytes_max: FIRST_BYTES,
             rest: Duration::ZERO,
+            alone: true,
         };
     };
-    let aim = budget.pause_max * AIM_PERCENT / 100;
-    let took_us = u64::try_from(went.took.as_micros())
-        .unwrap_or(u64::MAX)
-        .max(1);
+    let alone = went.asked_per_s.is_none_or(|asked| asked >= CLIENTS_PER_S);
+    let percent = if alone {
+        AIM_AMONG_CLIENTS_PERCENT
+    } else {
+        AIM_PERCENT
+    };
+    let aim = budget.pause_max * percent / 100;
+    // The way to the source and back keeps nobody else from it.
+    let kept = went.took.saturating_sub(went.lag.min(TRIP_MAX));
+    let took_us = u64::try_from(kept.as_micros()).unwrap_or(u64::MAX).max(1);
     let aim_us = u64::try_from(aim.as_micros()).unwrap_or(u64::MAX).max(1);
     // What this speed would move in the time that is aimed at.
     let reach = |moved: u64| {
@@ -91,6 +108,7 @@ pub fn next_batch(last: Option<(Batch, Went)>, budget: &Budget) -> Batch {
         keys_max: u32::try_from(keys).unwrap_or(KEYS_MAX),
         bytes_max: bytes,
         rest: rest(&went, budget),
+        alone,
     }
 }
 
@@ -135,6 +153,7 @@ mod tests {
                 bytes: keys * bytes_per_key,
                 took,
                 lag: Duration::ZERO,
+                asked_per_s: Some(0),
             };
             last = Some((batch, went));
         }
@@ -158,12 +177,14 @@ mod tests {
             keys_max: 1_000,
             bytes_max: 1 << 20,
             rest: Duration::ZERO,
+            alone: false,
         };
         let went = Went {
             keys: 1_000,
             bytes: 1 << 20,
             took: MS * 20,
             lag: Duration::ZERO,
+            asked_per_s: Some(0),
         };
         let next = next_batch(Some((allowed, went)), &budget(10));
         assert_eq!((next.keys_max, next.bytes_max), (350, 367_001));
@@ -187,6 +208,7 @@ mod tests {
             bytes: 100_000,
             took: MS * 4,
             lag: Duration::ZERO,
+            asked_per_s: Some(0),
         };
         assert_eq!(next_batch(Some((allowed, went)), &budget).rest, MS * 96);
     }
@@ -200,11 +222,43 @@ mod tests {
                 bytes: 100_000,
                 took: MS * 8,
                 lag,
+                asked_per_s: Some(0),
             };
             next_batch(Some((allowed, went)), &budget(10)).rest
         };
         assert_eq!(rest(LAG_IDLE), Duration::ZERO);
         assert_eq!(rest(LAG_IDLE + MS / 4), MS * 2);
         assert_eq!(rest(MS * 3), MS * 4, "at most half of the burst");
+    }
+
+    #[test]
+    fn among_clients_bursts_are_short_and_alone() {
+        let allowed = Batch {
+            keys_max: 400,
+            bytes_max: 1 << 20,
+            rest: Duration::ZERO,
+            alone: false,
+        };
+        let next = |asked_per_s, lag| {
+            let went = Went {
+                keys: 400,
+                bytes: 100_000,
+                took: MS * 10,
+                lag,
+                asked_per_s,
+            };
+            let next = next_batch(Some((allowed, went)), &budget(10));
+            (next.keys_max, next.alone)
+        };
+        assert_eq!(next(Some(0), Duration::ZERO), (280, false));
+        assert_eq!(next(Some(CLIENTS_PER_S), Duration::ZERO), (100, true));
+        assert_eq!(
+            next(None, Duration::ZERO),
+            (100, true),
+            "unknown is not none"
+        );
+        let trip = next(Some(0), TRIP_MAX).0;
+        assert_eq!(trip, 287, "the way there and back keeps nobody waiting");
+        assert_eq!(next(Some(0), MS * 3).0, trip, "nor is it ever longer");
     }
 }

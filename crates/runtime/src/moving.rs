@@ -1,8 +1,8 @@
 //! Moving slots: a step's share of it, by the engine's own move where it has one, else key by key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex as Plain, PoisonError};
+use std::sync::{Arc, Mutex as Plain, PoisonError};
 use std::time::{Duration, Instant};
 
 use shardwright_engine::movers::{
@@ -12,7 +12,7 @@ use shardwright_engine::{Client, Endpoint, Feature};
 use shardwright_planner::evidence::LiveAt;
 use shardwright_planner::{Batch, Budget, Went, next_batch};
 use shardwright_topology::{NodeId, Observed, SlotSet};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use crate::Links;
 use crate::execute::{StepError, client_of, place_of};
@@ -29,6 +29,8 @@ pub(crate) struct Moves {
     /// Nothing more is to be moved.
     halted: AtomicBool,
     finishing: Mutex<()>,
+    /// By which the moves to one target take turns.
+    turns: Plain<BTreeMap<NodeId, Arc<RwLock<()>>>>,
     /// Sources whose own move was refused: they are served key by key.
     not_native: Plain<BTreeSet<NodeId>>,
     total: Plain<Total>,
@@ -114,6 +116,7 @@ impl Moves {
             others.push(client_of(links, o, member.id).await?);
         }
         let target_at = Endpoint::from(to.address());
+        let turns = Arc::clone(lock(&self.turns).entry(to.node()).or_default());
         let pair = Pair {
             source: &source,
             reader: &reader,
@@ -121,10 +124,12 @@ impl Moves {
             from,
             target: &target,
             to: to.node(),
+            target_is: o.view_of(to.node()).map(|v| v.server.engine),
             target_at: &target_at,
             credentials: links.access().credentials.as_ref(),
             others: &others,
             finishing: &self.finishing,
+            turns: &turns,
         };
         let can = source.capabilities().await?;
         let by_engine = can.has(Feature::MigrateSlots) && !lock(&self.not_native).contains(&from);
@@ -175,6 +180,7 @@ impl Moves {
                 keys: next.keys_max,
                 bytes: next.bytes_max,
                 pause: next.rest,
+                alone: next.alone,
             }
         };
         key_wise(pair, slots, &mut pace, &stop, &mut |_: &Moved| {}).await
@@ -216,6 +222,7 @@ fn went(burst: &Burst) -> Went {
         bytes: burst.bytes,
         took: burst.took,
         lag: burst.lag,
+        asked_per_s: burst.asked_per_s,
     }
 }
 

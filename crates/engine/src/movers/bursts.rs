@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use shardwright_topology::Slot;
 
-use super::{Allowance, Pair};
+use super::{Allowance, Pair, ends};
 use crate::{Client, Error, Migrate};
 
 /// How many keys are read ahead: names and sizes of a few hundred kB, read in milliseconds.
 const READ_KEYS: u64 = 4096;
+/// How many while clients are there: read in a fraction of a millisecond.
+const READ_KEYS_ALONE: u64 = 128;
 /// A greater key goes alone: the reply about it takes as long as the reply about all it goes with.
 const ALONE_BYTES: u64 = 1 << 20;
 /// How many commands go together at most. Each waits for the target by itself, so a target that
@@ -76,15 +78,23 @@ impl Feed {
     /// Reads more keys where none are left. False where there are no more.
     ///
     /// What was read before must have moved: the source lists it again else.
-    pub(super) async fn fill(&mut self, source: &Client) -> Result<bool, Error> {
+    pub(super) async fn fill(
+        &mut self,
+        pair: &Pair<'_>,
+        by: &Client,
+        alone: bool,
+    ) -> Result<bool, Error> {
+        let room = if alone { READ_KEYS_ALONE } else { READ_KEYS };
         while self.read.is_empty() {
-            let wanted = self.next_slots();
+            let wanted = self.next_slots(room);
             if wanted.is_empty() {
                 return Ok(false);
             }
-            let lists = source.keys_in_slots(&wanted).await?;
+            let turn = ends::turn(pair, alone).await;
+            let lists = by.keys_in_slots(&wanted).await?;
             let names = lists.iter().flatten().map(Vec::as_slice);
-            let mut sizes = source.memory_usage_of(names).await?.into_iter();
+            let mut sizes = by.memory_usage_of(names).await?.into_iter();
+            drop(turn);
             for ((slot, limit), keys) in wanted.into_iter().zip(lists) {
                 let full = keys.len() >= limit as usize;
                 let items = keys.into_iter().zip(&mut sizes);
@@ -101,8 +111,7 @@ impl Feed {
 
     /// The slots to read next, with how many keys of each. One more is asked for than a slot is
     /// believed to have: so it is seen whether it has more.
-    fn next_slots(&mut self) -> Vec<(Slot, u32)> {
-        let mut room = READ_KEYS;
+    fn next_slots(&mut self, mut room: u64) -> Vec<(Slot, u32)> {
         let mut wanted = Vec::new();
         while room > 0
             && let Some((slot, keys)) = self.unread.pop_front()
@@ -188,7 +197,12 @@ mod tests {
 
     fn taken(feed: &mut Feed, keys: u32, bytes: u64) -> Vec<(u16, u64)> {
         let pause = Duration::ZERO;
-        let batches = feed.take(&Allowance { keys, bytes, pause });
+        let batches = feed.take(&Allowance {
+            keys,
+            bytes,
+            pause,
+            alone: false,
+        });
         let pairs = batches.iter().map(|b| (b.slot.number(), b.count()));
         pairs.collect()
     }
@@ -211,6 +225,7 @@ mod tests {
             keys: 9,
             bytes: u64::MAX / 2,
             pause: Duration::ZERO,
+            alone: false,
         };
         let batches = feed.take(&all);
         assert_eq!((batches.len(), batches[0].bytes), (1, great));
@@ -225,6 +240,7 @@ mod tests {
             keys: 1000,
             bytes: 1 << 20,
             pause: Duration::ZERO,
+            alone: false,
         };
         let batches = feed(&items).take(&all);
         assert_eq!(batches.len(), MOVES_MAX);

@@ -2,12 +2,17 @@
 
 use redis::Value;
 use shardwright_topology::wire::parse_nodes;
-use shardwright_topology::{NodeId, OpenSlot, Row, Slot};
+use shardwright_topology::{EngineKind, NodeId, OpenSlot, Row, Slot};
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinSet;
 
+use super::traffic::served;
 use super::{MoveError, Pair, Unclean};
 use crate::client::Request;
 use crate::{Client, Error, SetSlot};
+
+/// How many slots change their owner at once while clients are there: each makes every server look through all slots.
+const GIVEN_ALONE: usize = 64;
 
 /// What one end says.
 pub(super) struct Look {
@@ -15,6 +20,8 @@ pub(super) struct Look {
     pub(super) run_id: String,
     /// Its own row.
     own: Row,
+    /// How many commands of clients it has served.
+    pub(super) served: u64,
     /// How many keys of each slot it holds.
     pub(super) counts: Vec<u64>,
 }
@@ -40,7 +47,11 @@ pub(super) async fn look(client: &Client, slots: &[Slot]) -> Result<Look, Error>
     const NODES: &str = "CLUSTER NODES";
     const INFO: &str = "INFO";
     const COUNT: &str = "CLUSTER COUNTKEYSINSLOT";
-    let mut requests = vec![Request::new(NODES), Request::new(INFO).arg("server")];
+    let mut requests = vec![
+        Request::new(NODES),
+        Request::new(INFO).arg("server"),
+        Request::new(INFO).arg("commandstats"),
+    ];
     requests.extend(slots.iter().map(|s| Request::new(COUNT).arg(s.number())));
     let replies = client.ask_all("a look at slots", requests).await?;
     let replies: Vec<Value> = replies.into_iter().collect::<Result<_, _>>()?;
@@ -51,7 +62,7 @@ pub(super) async fn look(client: &Client, slots: &[Slot]) -> Result<Look, Error>
             .ok_or_else(|| client.asked(name).strange("no reply"))?;
         client.expect_text(name, value)
     };
-    let (nodes, info) = (text(NODES)?, text(INFO)?);
+    let (nodes, info, stats) = (text(NODES)?, text(INFO)?, text(INFO)?);
     let rows = parse_nodes(&nodes).map_err(|error| client.asked(NODES).strange(&error))?;
     let own = rows.myself().cloned();
     let own = own.ok_or_else(|| client.asked(NODES).strange("no row of its own"))?;
@@ -62,12 +73,16 @@ pub(super) async fn look(client: &Client, slots: &[Slot]) -> Result<Look, Error>
     Ok(Look {
         run_id: run_id.trim_end().to_owned(),
         own,
+        served: served(&String::from_utf8_lossy(&stats)),
         counts: counts.collect::<Result<_, _>>()?,
     })
 }
 
-/// Looks at both ends. The slots must be the source's, closed, and unknown to the target.
-pub(super) async fn look_at_clean(pair: &Pair<'_>, slots: &[Slot]) -> Result<Look, MoveError> {
+/// Looks at the source and the target. The slots must be the source's, closed, and unknown to the target.
+pub(super) async fn look_at_clean(
+    pair: &Pair<'_>,
+    slots: &[Slot],
+) -> Result<(Look, Look), MoveError> {
     let (source, target) = tokio::join!(look(pair.source, slots), look(pair.target, slots));
     let (source, target) = (source?, target?);
     for (at, slot) in slots.iter().enumerate() {
@@ -99,7 +114,7 @@ pub(super) async fn look_at_clean(pair: &Pair<'_>, slots: &[Slot]) -> Result<Loo
             return Err(unclean(pair.target, Unclean::Holds(keys)));
         }
     }
-    Ok(source)
+    Ok((source, target))
 }
 
 /// Opens the slots: at the target first, or clients that the source sends there are sent back.
@@ -144,7 +159,25 @@ pub(super) async fn close(pair: &Pair<'_>, slots: &[Slot]) -> Result<Vec<Slot>, 
     Ok(held)
 }
 
+/// Leave to ask something of the two ends that keeps them from their clients for a while.
+pub(super) enum Turn<'a> {
+    /// Others may do so at the same time.
+    Shared(#[expect(dead_code, reason = "it is held")] RwLockReadGuard<'a, ()>),
+    /// Nobody else does.
+    Alone(#[expect(dead_code, reason = "it is held")] RwLockWriteGuard<'a, ()>),
+}
+
+/// Waits for such leave; it ends with what is returned.
+pub(super) async fn turn<'a>(pair: &Pair<'a>, alone: bool) -> Turn<'a> {
+    if alone {
+        Turn::Alone(pair.turns.write().await)
+    } else {
+        Turn::Shared(pair.turns.read().await)
+    }
+}
+
 /// What came of giving slots to the target.
+#[derive(Default)]
 pub(super) struct Finished {
     /// The slots that the target and the source agree on.
     pub(super) slots: Vec<Slot>,
@@ -155,31 +188,53 @@ pub(super) struct Finished {
 }
 
 /// Gives slots whose keys are all at the target to it: at the target first, so that somebody
-/// serves them at every moment, then at the source, then at the others.
-pub(super) async fn finish(pair: &Pair<'_>, slots: &[Slot]) -> Result<Finished, Error> {
-    if slots.is_empty() {
-        return Ok(Finished {
-            slots: Vec::new(),
-            untold: Vec::new(),
-            failed: None,
-        });
+/// serves them at every moment, then at the source, then at the others. Alone: a few at a time.
+pub(super) async fn finish(
+    pair: &Pair<'_>,
+    slots: &[Slot],
+    alone: bool,
+) -> Result<Finished, (Finished, Error)> {
+    let mut all = Finished::default();
+    let portion = if alone {
+        GIVEN_ALONE
+    } else {
+        slots.len().max(1)
+    };
+    for some in slots.chunks(portion) {
+        let finishing = pair.finishing.lock().await;
+        let turn = turn(pair, alone).await;
+        let ended = give(pair, some, &mut all).await;
+        drop((turn, finishing));
+        if let Err(error) = ended {
+            return Err((all, error));
+        }
+        if all.failed.is_some() {
+            break;
+        }
     }
+    Ok(all)
+}
+
+/// Gives these slots to the target.
+async fn give(pair: &Pair<'_>, slots: &[Slot], all: &mut Finished) -> Result<(), Error> {
     let owner = SetSlot::Owner(pair.to);
-    let mut failed = None;
     let mut keep = |slots: &[Slot], replies: Vec<Result<(), Error>>| {
         let mut told = Vec::with_capacity(slots.len());
         for (slot, reply) in slots.iter().zip(replies) {
             match reply {
                 Err(error) if !is_heir(&error) => {
-                    failed.get_or_insert(error);
+                    all.failed.get_or_insert(error);
                 }
                 Ok(()) | Err(_) => told.push(*slot),
             }
         }
         told
     };
-    let alone = pair.finishing.lock().await;
-    let taken = keep(slots, pair.target.set_slots(slots, owner).await?);
+    let taken = match pair.target_is {
+        Some(EngineKind::Redis) => pair.target.take_slots(slots, pair.to).await?,
+        Some(EngineKind::Valkey) | None => pair.target.set_slots(slots, owner).await?,
+    };
+    let taken = keep(slots, taken);
     let given = keep(&taken, pair.source.set_slots(&taken, owner).await?);
     let mut tasks = JoinSet::new();
     for other in pair.others {
@@ -190,12 +245,9 @@ pub(super) async fn finish(pair: &Pair<'_>, slots: &[Slot]) -> Result<Finished, 
         });
     }
     let told = tasks.join_all().await;
-    drop(alone);
-    Ok(Finished {
-        slots: given,
-        untold: told.into_iter().filter_map(Result::err).collect(),
-        failed,
-    })
+    all.untold.extend(told.into_iter().filter_map(Result::err));
+    all.slots.extend(given);
+    Ok(())
 }
 
 /// A source that gave its last slot away, or heard by gossip that it did, has become a replica

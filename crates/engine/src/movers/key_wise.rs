@@ -7,11 +7,14 @@ use shardwright_topology::{Slot, SlotSet};
 
 use super::bursts::{Batch, Feed};
 use super::ends::{self, Finished};
+use super::traffic::Traffic;
 use super::{Burst, End, MoveError, Moved, Outcome, Pace, Pair};
-use crate::{Client, Error, Migrated};
+use crate::{Error, Migrated};
 
 /// How many slots are open at the same time at most.
 const WINDOW_SLOTS: usize = 64;
+/// How many while it is not known whether clients are there.
+const FIRST_SLOTS: usize = 8;
 /// How many keys the slots that are open at the same time hold, unless it is one slot.
 const WINDOW_KEYS: u64 = 20_000;
 /// How many keys of begun slots are still moved after a stop: a second's work. More stay open.
@@ -19,7 +22,7 @@ const COMPLETE_KEYS: u64 = 20_000;
 /// How often a move that failed for a passing reason is repeated, each time after a longer pause.
 const TRIES: u32 = 4;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
-/// A timer is no finer than a millisecond: shorter pauses are kept by asking the source.
+/// The runtime's timer is no finer than a millisecond: shorter pauses are a thread's.
 const SLEEP_MIN: Duration = Duration::from_millis(2);
 /// After so many rounds in which the keys of a slot did not become none, something else writes them.
 const ROUNDS_MAX: u32 = 10;
@@ -62,6 +65,8 @@ where
         last: None,
         idle_bursts: 0,
         emptied: Vec::new(),
+        traffic: Traffic::default(),
+        alone: true,
     };
     let all: Vec<Slot> = slots.slots().collect();
     let mut rest = all.as_slice();
@@ -105,6 +110,9 @@ struct Run<'r, P, S, F> {
     idle_bursts: u32,
     /// Slots whose keys are all at the target, and that are not given to it yet.
     emptied: Vec<Slot>,
+    traffic: Traffic,
+    /// Whether clients are there, as far as is known: [`Allowance::alone`](super::Allowance::alone).
+    alone: bool,
 }
 
 /// What came of a window.
@@ -123,13 +131,13 @@ struct Ahead {
 }
 
 impl Ahead {
-    async fn read(reader: &Client, rest: &[Slot]) -> Result<Option<Self>, Error> {
+    async fn read(pair: &Pair<'_>, rest: &[Slot], alone: bool) -> Result<Option<Self>, Error> {
         let slots = &rest[..rest.len().min(WINDOW_SLOTS)];
-        let counts = reader.count_keys_of(slots).await?;
+        let counts = pair.reader.count_keys_of(slots).await?;
         let count = fitting(&counts);
         let slots = slots[..count].to_vec();
         let mut feed = Feed::new(slots.iter().copied().zip(counts));
-        feed.fill(reader).await?;
+        feed.fill(pair, pair.reader, alone).await?;
         Ok((!slots.is_empty()).then_some(Self { slots, feed }))
     }
 }
@@ -170,6 +178,16 @@ enum Trouble {
     Fatal(MoveError),
 }
 
+/// Leaves the source alone for so long.
+async fn leave_alone(pause: Duration) {
+    if pause >= SLEEP_MIN {
+        tokio::time::sleep(pause).await;
+        return;
+    }
+    let slept = tokio::task::spawn_blocking(move || std::thread::sleep(pause));
+    slept.await.expect("a thread that sleeps does not panic");
+}
+
 impl<P, S, F> Run<'_, P, S, F>
 where
     P: Pace,
@@ -184,12 +202,12 @@ where
     ) -> Result<Option<Done>, MoveError> {
         let (mut window, feed) = self.open(rest, ahead).await?;
         let slots = window.slots.len();
-        let pair = self.pair;
+        let (pair, alone) = (self.pair, self.alone);
         let emptied = std::mem::take(&mut self.emptied);
         let (ended, ahead, given) = tokio::join!(
             self.empty(&mut window, feed, true),
-            Ahead::read(pair.reader, &rest[slots..]),
-            ends::finish(pair, &emptied),
+            Ahead::read(pair, &rest[slots..], alone),
+            ends::finish(pair, &emptied, alone),
         );
         let given = self.note(&emptied, given);
         match given.and(ended) {
@@ -217,9 +235,15 @@ where
         rest: &[Slot],
         ahead: Option<Ahead>,
     ) -> Result<(Window, Feed), MoveError> {
-        let next = &rest[..rest.len().min(WINDOW_SLOTS)];
+        let most = match self.traffic.per_s() {
+            None => FIRST_SLOTS,
+            Some(_) => WINDOW_SLOTS,
+        };
+        let next = &rest[..rest.len().min(most)];
         let next = ahead.as_ref().map_or(next, |ahead| &ahead.slots);
-        let source = ends::look_at_clean(self.pair, next).await?;
+        let (source, target) = ends::look_at_clean(self.pair, next).await?;
+        self.traffic
+            .note(Instant::now(), [source.served, target.served]);
         let (count, feed) = match ahead {
             Some(ahead) => (ahead.slots.len(), Some(ahead.feed)),
             None => (fitting(&source.counts), None),
@@ -248,13 +272,14 @@ where
         heed_stop: bool,
     ) -> Result<bool, MoveError> {
         for _ in 0..ROUNDS_MAX {
-            while feed.fill(self.pair.source).await? {
+            while feed.fill(self.pair, self.pair.source, self.alone).await? {
                 if heed_stop && (self.stop)() {
                     return Ok(false);
                 }
                 let allowance = self.pace.next(self.last.as_ref());
+                self.alone = allowance.alone;
                 if !allowance.pause.is_zero() {
-                    self.leave_alone(allowance.pause).await?;
+                    leave_alone(allowance.pause).await;
                     if heed_stop && (self.stop)() {
                         return Ok(false);
                     }
@@ -268,19 +293,6 @@ where
             feed = window.feed();
         }
         Err(self.stuck(window))
-    }
-
-    /// Leaves the source alone for so long.
-    async fn leave_alone(&self, pause: Duration) -> Result<(), Error> {
-        if pause >= SLEEP_MIN {
-            tokio::time::sleep(pause).await;
-            return Ok(());
-        }
-        let begun = Instant::now();
-        while begun.elapsed() < pause {
-            self.pair.probe.ping().await?;
-        }
-        Ok(())
     }
 
     fn stuck(&self, window: &Window) -> MoveError {
@@ -297,16 +309,19 @@ where
     /// Moves these keys in one round trip.
     async fn burst(&mut self, window: &Window, batches: &[Batch]) -> Result<(), MoveError> {
         let orders: Vec<_> = batches.iter().map(|b| b.order(self.pair, false)).collect();
+        let turn = ends::turn(self.pair, self.alone).await;
         let begun = Instant::now();
         let replies = self.pair.source.migrate_all(&orders).await?;
         let took = begun.elapsed();
         // Whoever waited meanwhile is served before this, and so before the next burst.
         self.pair.probe.ping().await?;
+        drop(turn);
         self.last = Some(Burst {
             keys: batches.iter().map(Batch::count).sum(),
             bytes: batches.iter().map(|batch| batch.bytes).sum(),
             took,
             lag: begun.elapsed().saturating_sub(took),
+            asked_per_s: self.traffic.per_s(),
         });
         let before = self.out.moved.keys;
         let mut failed = Vec::new();
@@ -409,34 +424,34 @@ where
 
     /// Gives emptied slots to the target.
     async fn finish(&mut self, slots: &[Slot]) -> Result<(), MoveError> {
-        let finished = ends::finish(self.pair, slots).await;
+        let finished = ends::finish(self.pair, slots, self.alone).await;
         self.note(slots, finished)
     }
 
     /// Keeps what came of giving these slots to the target.
-    fn note(&mut self, slots: &[Slot], finished: Result<Finished, Error>) -> Result<(), MoveError> {
+    fn note(
+        &mut self,
+        slots: &[Slot],
+        finished: Result<Finished, (Finished, Error)>,
+    ) -> Result<(), MoveError> {
         if slots.is_empty() {
             return Ok(());
         }
-        let Finished {
-            slots: given,
-            untold,
-            failed,
-        } = match finished {
-            Ok(finished) => finished,
-            Err(error) => {
-                self.out.leave_open(slots);
-                return Err(error.into());
+        let (finished, error) = match finished {
+            Ok(mut finished) => {
+                let failed = finished.failed.take();
+                (finished, failed)
             }
+            Err((finished, error)) => (finished, Some(error)),
         };
-        self.out.own(&given);
-        self.out.untold.extend(untold);
+        self.out.own(&finished.slots);
+        self.out.untold.extend(finished.untold);
         (self.progress)(&self.out.moved);
-        match failed {
+        match error {
             None => Ok(()),
             Some(error) => {
                 let mut left = slots.to_vec();
-                left.retain(|slot| !given.contains(slot));
+                left.retain(|slot| !finished.slots.contains(slot));
                 self.out.leave_open(&left);
                 Err(error.into())
             }

@@ -77,7 +77,7 @@ async fn job<S: Fn() -> bool>(
     stop: &S,
 ) -> Result<Ended, MoveError> {
     let ahead = &rest[..rest.len().min(JOB_SLOTS)];
-    let source = ends::look_at_clean(pair, ahead).await?;
+    let (source, _) = ends::look_at_clean(pair, ahead).await?;
     let mut keys = 0;
     let mut count = 0;
     for more in source.counts {

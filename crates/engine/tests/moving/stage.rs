@@ -8,8 +8,8 @@ use shardwright_engine::movers::{Allowance, Burst, Moved, Outcome, Pair, key_wis
 use shardwright_engine::{Access, Client, Endpoint, Error};
 use shardwright_testkit::slots::{COUNT, slot_of};
 use shardwright_testkit::{Cluster, Engine, Server, ServerBuilder, TestResult};
-use shardwright_topology::{NodeId, NodeView, Slot, SlotRange, SlotSet};
-use tokio::sync::Mutex;
+use shardwright_topology::{EngineKind, NodeId, NodeView, Slot, SlotRange, SlotSet};
+use tokio::sync::{Mutex, RwLock};
 
 /// Nodes 0 and 1 are the source and the target; the others only hear of it.
 pub(crate) struct Stage {
@@ -18,8 +18,10 @@ pub(crate) struct Stage {
     pub(crate) reader: Client,
     pub(crate) probe: Client,
     pub(crate) ids: Vec<NodeId>,
+    pub(crate) target_is: EngineKind,
     pub(crate) target_at: Endpoint,
     pub(crate) finishing: Mutex<()>,
+    pub(crate) turns: RwLock<()>,
 }
 
 impl Stage {
@@ -48,6 +50,7 @@ impl Stage {
         let reader = connect(&cluster[0], &Access::default()).await?;
         let probe = connect(&cluster[0], &Access::default()).await?;
         let target_at = Endpoint::new(cluster[1].host(), cluster[1].port());
+        let target_is = clients[1].view().await?.server.engine;
         let finishing = Mutex::new(());
         Ok(Self {
             cluster,
@@ -55,8 +58,10 @@ impl Stage {
             reader,
             probe,
             ids,
+            target_is,
             target_at,
             finishing,
+            turns: RwLock::new(()),
         })
     }
 
@@ -68,10 +73,12 @@ impl Stage {
             from: self.ids[0],
             target: &self.clients[1],
             to: self.ids[1],
+            target_is: Some(self.target_is),
             target_at: &self.target_at,
             credentials: None,
             others: &self.clients[2..],
             finishing: &self.finishing,
+            turns: &self.turns,
         }
     }
 
@@ -137,6 +144,7 @@ pub(crate) fn usual(_: Option<&Burst>) -> Allowance {
         keys: 500,
         bytes: 1 << 20,
         pause: Duration::ZERO,
+        alone: false,
     }
 }
 

@@ -464,11 +464,14 @@ fn every_reason_against_a_move_is_told() {
         node: id("c"),
     };
     assert_eq!(ask(&w), [open]);
-    for (replica, node) in [("a1", "a"), ("b1", "b")] {
+    for (replica, of) in [("a1", "a"), ("b1", "b")] {
         let mut w = World::formed(3, 1);
         w.asked(replica, AttemptKind::Switchover, 10);
-        let (by, node) = (id(replica), id(node));
-        assert_eq!(ask(&w), [NoMove::MayBePassed { by, node }]);
+        let passed = NoMove::MayBePassed {
+            by: id(replica),
+            node: id(of),
+        };
+        assert_eq!(ask(&w), [passed]);
         w.attempts[0].ended = true;
         assert_eq!(ask(&w), none);
     }

@@ -348,6 +348,7 @@ impl Work<'_> {
             bytes,
             took,
             lag: begun.elapsed().saturating_sub(took),
+            asked_per_s: None,
         };
         self.last = Some((allowed, went));
         Ok(())
