@@ -1,5 +1,6 @@
 //! Slots move between real servers by the engine's own doing.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,11 @@ use shardwright_testkit::{Load, LoadOptions, TestResult, each_engine};
 mod stage;
 
 use stage::{Stage, fill, range, unheard};
+
+/// Jobs as large as they come.
+fn many(_: Option<u32>) -> u64 {
+    500_000
+}
 
 fn is_done(out: &Outcome) {
     assert!(matches!(out.end, End::Done), "{out:?}");
@@ -27,8 +33,15 @@ each_engine! {
         let load = Load::start(&stage.cluster.addresses(), options);
         load.until_more(300, Duration::from_secs(20)).await?;
         let mut jobs = 0;
-        let out = native(&stage.pair(), &slots, &|| false, &mut |_| jobs += 1).await;
+        let asked = Mutex::new(Vec::new());
+        let job_keys = |asked_per_s| {
+            asked.lock().expect("nobody panicked").push(asked_per_s);
+            many(asked_per_s)
+        };
+        let out = native(&stage.pair(), &slots, &job_keys, &|| false, &mut |_| jobs += 1).await;
         is_done(&out);
+        let asked = asked.into_inner()?;
+        assert!(asked.iter().all(|per_s| per_s.is_some_and(|n| n > 0)), "{asked:?}");
         load.until_more(300, Duration::from_secs(20)).await?;
         let report = load.stop().await;
         assert_eq!(report.lost(&stage.cluster.addresses()).await?, []);
@@ -50,13 +63,13 @@ each_engine! {
         // Asked first before the job, then by each look at it.
         let asked = AtomicBool::new(false);
         let stop = || asked.swap(true, Ordering::Relaxed);
-        let out = native(&stage.pair(), &slots, &stop, &mut unheard).await;
+        let out = native(&stage.pair(), &slots, &many, &stop, &mut unheard).await;
         let counts = (stage.keys(0, &slots).await?, stage.keys(1, &slots).await?);
         match out.end {
             End::Stopped => {
                 assert!(out.moved.slots.is_empty());
                 assert_eq!(counts, (100_000, 0));
-                is_done(&native(&stage.pair(), &slots, &|| false, &mut unheard).await);
+                is_done(&native(&stage.pair(), &slots, &many, &|| false, &mut unheard).await);
             }
             End::Done => assert_eq!(counts, (0, 100_000)),
             End::Failed(why) => return Err(why.into()),
@@ -77,7 +90,7 @@ each_engine! {
         let used: u64 = stage.cluster[1].field(&["INFO", "memory"], "used_memory").await?.ok_or("told")?.parse()?;
         let max = (used + 2_000_000).to_string();
         stage.cluster[1].ask::<()>(&["CONFIG", "SET", "maxmemory", &max]).await?;
-        let out = native(&stage.pair(), &slots, &|| false, &mut unheard).await;
+        let out = native(&stage.pair(), &slots, &many, &|| false, &mut unheard).await;
         let End::Failed(MoveError::Job { said, .. }) = out.end else {
             return Err(format!("{out:?}").into());
         };
@@ -87,10 +100,10 @@ each_engine! {
         stage.cluster[1].ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await?;
         let slot = shardwright_topology::Slot::new(5)?;
         stage.clients[0].set_slot(slot, shardwright_engine::SetSlot::MigratingTo(stage.ids[1])).await?;
-        let out = native(&stage.pair(), &slots, &|| false, &mut unheard).await;
+        let out = native(&stage.pair(), &slots, &many, &|| false, &mut unheard).await;
         assert!(matches!(out.end, End::Failed(MoveError::NotClean { .. })), "{out:?}");
         stage.clients[0].set_slot(slot, shardwright_engine::SetSlot::Stable).await?;
-        is_done(&native(&stage.pair(), &slots, &|| false, &mut unheard).await);
+        is_done(&native(&stage.pair(), &slots, &many, &|| false, &mut unheard).await);
         assert_eq!(stage.keys(1, &slots).await?, 2000);
         Ok(())
     }
@@ -112,13 +125,13 @@ each_engine! {
             Ok(())
         };
         enter("copy").await?;
-        let out = native(&stage.pair(), &slots, &|| false, &mut unheard).await;
+        let out = native(&stage.pair(), &slots, &many, &|| false, &mut unheard).await;
         let End::Failed(MoveError::Job { said, .. }) = out.end else {
             return Err(format!("{out:?}").into());
         };
         assert!(said.contains("permission") || said.contains("NOPERM"), "{said}");
         enter("mover").await?;
-        is_done(&native(&stage.pair(), &slots, &|| false, &mut unheard).await);
+        is_done(&native(&stage.pair(), &slots, &many, &|| false, &mut unheard).await);
         assert_eq!(stage.keys(1, &slots).await?, 2000);
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! * [`safety`]: every reason not to do a thing.
 //! * [`check()`]: a linter of plans that shares no code with the rules.
 //! * [`Memory`]: what is remembered between two plans.
-//! * [`next_batch()`]: how much of a slot moves next.
+//! * [`next_batch()`], [`job_keys()`]: how much of a slot moves next, by us and by the engine.
 //! * [`diagnose()`]: what is wrong with a cluster, and what mends it, for people.
 
 mod action;
@@ -40,7 +40,7 @@ pub use layout::layout;
 pub use limits::Limits;
 pub use memory::{Memory, lived_here};
 pub use ours::{Standing, standings, to_record};
-pub use pace::{Batch, Budget, Went, next_batch};
+pub use pace::{Batch, Budget, Went, job_keys, next_batch};
 pub use pairing::{Pairing, Unspread, pair};
 pub use placement::{Shared, SharedPlace, SharedWith};
 pub use plan::{Plan, plan};

@@ -10,7 +10,7 @@ use shardwright_engine::movers::{
 };
 use shardwright_engine::{Client, Endpoint, Feature};
 use shardwright_planner::evidence::LiveAt;
-use shardwright_planner::{Batch, Budget, Went, next_batch};
+use shardwright_planner::{Batch, Budget, Went, job_keys, next_batch};
 use shardwright_topology::{NodeId, Observed, SlotSet};
 use tokio::sync::{Mutex, RwLock};
 
@@ -159,7 +159,9 @@ impl Moves {
             self.is_to_stop() || (between && begun.elapsed() >= SHARE)
         };
         let mut progress = |_: &Moved| ended_one.store(true, Ordering::Relaxed);
-        let outcome = native(pair, slots, &stop, &mut progress).await;
+        let budget = self.budget();
+        let job_keys = |asked_per_s| job_keys(asked_per_s, &budget);
+        let outcome = native(pair, slots, &job_keys, &stop, &mut progress).await;
         if let End::Failed(MoveError::Job { at, said }) = &outcome.end {
             tracing::warn!(%at, said, "the engine's own move of slots failed; it goes on key by key");
             lock(&self.not_native).insert(pair.from);

@@ -6,15 +6,15 @@ use std::time::Duration;
 use shardwright_topology::{Slot, SlotSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::traffic::Traffic;
 use super::{End, MoveError, Moved, Outcome, Pair, ends};
 use crate::{Error, MigrationState, SlotMigration, Way};
 
 /// How many slots one job moves at most: at its end they change their owner together, and a stop
 /// or a failure loses what the job has done.
 const JOB_SLOTS: usize = 2048;
-/// How many keys one job moves, unless it is one slot: some seconds' work, beside which the tenth of a
-/// second that a job takes to begin and to end is little.
-const JOB_KEYS: u64 = 500_000;
+/// Between the two first looks, by which it is seen whether clients are there.
+const WATCHED: Duration = Duration::from_millis(20);
 /// A look costs the source less than a tenth of a millisecond.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// A job that ended at the source has ended at the target too within milliseconds.
@@ -22,8 +22,9 @@ const CONFIRM_MAX: Duration = Duration::from_secs(10);
 
 /// Moves the slots by `CLUSTER MIGRATESLOTS` (Valkey 9 and later), up to two thousand at a time.
 ///
-/// The source copies them in the background and holds writes back only at the very end, so
-/// there is no pace. Slots are never open: each job moves all of its slots or none. The source logs in
+/// The source copies them in the background, and holds writes back only at the very end, the longer the
+/// more keys the job moves. `job_keys` says how many those may be at most, unless it is one slot, by how many
+/// commands a second clients send to the source. Slots are never open: each job moves all of its slots or none. The source logs in
 /// at the target as its replication user (`masteruser`), which there needs the right to
 /// `cluster|syncslots` and to write, and the target needs memory for what comes.
 ///
@@ -31,20 +32,34 @@ const CONFIRM_MAX: Duration = Duration::from_secs(10);
 /// source takes part in. `progress` is told after each job, right before the next is begun; [`Moved::bytes`] stays 0.
 ///
 /// Where the reply to the start of a job is lost, the job may be running: it ends by itself.
-pub async fn native<S, F>(pair: &Pair<'_>, slots: &SlotSet, stop: &S, progress: &mut F) -> Outcome
+pub async fn native<K, S, F>(
+    pair: &Pair<'_>,
+    slots: &SlotSet,
+    job_keys: &K,
+    stop: &S,
+    progress: &mut F,
+) -> Outcome
 where
+    K: Fn(Option<u32>) -> u64,
     S: Fn() -> bool,
     F: FnMut(&Moved),
 {
     let mut out = Outcome::begin();
     let all: Vec<Slot> = slots.slots().collect();
     let mut rest = all.as_slice();
+    let mut traffic = match watch(pair).await {
+        Ok(traffic) => traffic,
+        Err(error) => {
+            out.end = End::Failed(error.into());
+            return out;
+        }
+    };
     while !rest.is_empty() {
         if stop() {
             out.end = End::Stopped;
             break;
         }
-        match job(pair, rest, stop).await {
+        match job(pair, rest, &mut traffic, job_keys, stop).await {
             Ok(Ended::Done { slots, keys }) => {
                 let (done, after) = rest.split_at(slots);
                 out.own(done);
@@ -70,18 +85,37 @@ enum Ended {
     Cancelled,
 }
 
+/// Looks whether clients use the source. Not the target: the engine counts what a job brings there as theirs.
+async fn watch(pair: &Pair<'_>) -> Result<Traffic, Error> {
+    let mut traffic = Traffic::default();
+    for pause in [Duration::ZERO, WATCHED] {
+        tokio::time::sleep(pause).await;
+        let served = ends::look(pair.source, &[]).await?.served;
+        traffic.note(std::time::Instant::now(), [served; 2]);
+    }
+    Ok(traffic)
+}
+
 /// Moves the first of these slots.
-async fn job<S: Fn() -> bool>(
+async fn job<K, S>(
     pair: &Pair<'_>,
     rest: &[Slot],
+    traffic: &mut Traffic,
+    job_keys: &K,
     stop: &S,
-) -> Result<Ended, MoveError> {
+) -> Result<Ended, MoveError>
+where
+    K: Fn(Option<u32>) -> u64,
+    S: Fn() -> bool,
+{
     let ahead = &rest[..rest.len().min(JOB_SLOTS)];
     let (source, _) = ends::look_at_clean(pair, ahead).await?;
+    traffic.note(std::time::Instant::now(), [source.served; 2]);
+    let most = job_keys(traffic.per_s());
     let mut keys = 0;
     let mut count = 0;
     for more in source.counts {
-        if count > 0 && keys + more > JOB_KEYS {
+        if count > 0 && keys + more > most {
             break;
         }
         keys += more;
