@@ -97,6 +97,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
         "leaves a server to its clients as long as the pace says, and tries again what a busy one refused",
     ),
     (
+        "crates/engine/src/movers/native.rs",
+        "the time between two looks, by which it is seen what clients ask in it",
+    ),
+    (
         "crates/shardwright/src/commands/import.rs",
         "leaves the source to its clients as long as the pace says",
     ),

@@ -12,8 +12,8 @@ use super::TargetArgs;
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Moving slots")]
 pub(crate) struct Pace {
-    /// How long one burst of keys may keep a server from its clients, such as 5ms or 1s. Valkey 9 moves slots by itself,
-    /// without such bursts
+    /// How long one burst of keys may keep a server from its clients, such as 5ms or 1s. Valkey 9 moves slots by itself:
+    /// while clients are there, 1000 keys at once for each millisecond of this
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = time)]
     pub(crate) max_pause: Duration,
     /// How much data a server gives away in a second at most, such as 50MB. Not where the engine moves slots by itself

@@ -85,8 +85,9 @@ each_engine! {
         local.up(&[]).must(0, &["[OK] c is healthy"]);
         let load = local.load("a")?;
         load.until_more(1_000, LIMIT).await?;
-        for shards in ["4", "3"] {
-            let words = ["scale", "--shards", shards, "--max-pause", "1ms", "--bandwidth", "20KB"];
+        for (shards, verb) in [("4", vec!["scale"]), ("3", vec!["up", "--name", "c", "--watch"])] {
+            let slowly = ["--shards", shards, "--max-pause", "1ms", "--bandwidth", "20KB"];
+            let words = [verb.as_slice(), &slowly].concat();
             let mut scale = local.home.start(local.home.command(&words));
             scale.until_said("moved ", LIMIT * 4);
             scale.signal("KILL", false);
