@@ -81,6 +81,14 @@ const ONCE_BROKEN: [(u64, &str); 10] = [
         19_997,
         "an old primary was held for ever, for what a stranger had said at its address",
     ),
+    (
+        7_973,
+        "slots moved from a primary whose replica had been told to take its place",
+    ),
+    (
+        17_815,
+        "the simulator looked a stranger's key up as a write",
+    ),
 ];
 
 #[test]
