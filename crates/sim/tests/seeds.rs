@@ -40,7 +40,7 @@ fn two_thousand_histories_without_a_violation() {
 }
 
 /// Histories that once broke something, and what.
-const ONCE_BROKEN: [(u64, &str); 10] = [
+const ONCE_BROKEN: [(u64, &str); 12] = [
     (
         6_780,
         "a directory was set aside while the owner of some slots was silent",
