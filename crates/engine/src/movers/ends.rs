@@ -11,8 +11,9 @@ use super::{MoveError, Pair, Unclean};
 use crate::client::Request;
 use crate::{Client, Error, SetSlot};
 
-/// How many slots change their owner at once while clients are there: each makes every server look through all slots.
-const GIVEN_ALONE: usize = 64;
+/// How many slots change their owner at once while clients are there, where they do so one by one: each makes every
+/// server look through all slots.
+const GIVEN_ALONE: usize = 4;
 
 /// What one end says.
 pub(super) struct Look {
@@ -20,8 +21,8 @@ pub(super) struct Look {
     pub(super) run_id: String,
     /// Its own row.
     own: Row,
-    /// How many commands of clients it has served.
-    pub(super) served: u64,
+    /// How many commands of clients it has served, if it says so.
+    pub(super) served: Option<u64>,
     /// How many keys of each slot it holds.
     pub(super) counts: Vec<u64>,
 }
@@ -188,14 +189,14 @@ pub(super) struct Finished {
 }
 
 /// Gives slots whose keys are all at the target to it: at the target first, so that somebody
-/// serves them at every moment, then at the source, then at the others. Alone: a few at a time.
+/// serves them at every moment, then at the source, then at the others. Alone, and where they go one by one: a few at a time.
 pub(super) async fn finish(
     pair: &Pair<'_>,
     slots: &[Slot],
     alone: bool,
 ) -> Result<Finished, (Finished, Error)> {
     let mut all = Finished::default();
-    let portion = if alone {
+    let portion = if alone && takes_one_by_one(pair) {
         GIVEN_ALONE
     } else {
         slots.len().max(1)
@@ -215,6 +216,14 @@ pub(super) async fn finish(
     Ok(all)
 }
 
+/// Whether the target is told of each slot by itself: see [`Client::take_slots`].
+fn takes_one_by_one(pair: &Pair<'_>) -> bool {
+    match pair.target_is {
+        Some(EngineKind::Redis) => false,
+        Some(EngineKind::Valkey) | None => true,
+    }
+}
+
 /// Gives these slots to the target.
 async fn give(pair: &Pair<'_>, slots: &[Slot], all: &mut Finished) -> Result<(), Error> {
     let owner = SetSlot::Owner(pair.to);
@@ -230,9 +239,10 @@ async fn give(pair: &Pair<'_>, slots: &[Slot], all: &mut Finished) -> Result<(),
         }
         told
     };
-    let taken = match pair.target_is {
-        Some(EngineKind::Redis) => pair.target.take_slots(slots, pair.to).await?,
-        Some(EngineKind::Valkey) | None => pair.target.set_slots(slots, owner).await?,
+    let taken = if takes_one_by_one(pair) {
+        pair.target.set_slots(slots, owner).await?
+    } else {
+        pair.target.take_slots(slots, pair.to).await?
     };
     let taken = keep(slots, taken);
     let given = keep(&taken, pair.source.set_slots(&taken, owner).await?);

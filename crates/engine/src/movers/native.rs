@@ -23,10 +23,10 @@ const CONFIRM_MAX: Duration = Duration::from_secs(10);
 /// Moves the slots by `CLUSTER MIGRATESLOTS` (Valkey 9 and later), up to two thousand at a time.
 ///
 /// The source copies them in the background, and holds writes back only at the very end, the longer the
-/// more keys the job moves. `job_keys` says how many those may be at most, unless it is one slot, by how many
-/// commands a second clients send to the source. Slots are never open: each job moves all of its slots or none. The source logs in
-/// at the target as its replication user (`masteruser`), which there needs the right to
-/// `cluster|syncslots` and to write, and the target needs memory for what comes.
+/// more keys the job moves. `job_keys` says how many those may be at most, unless it is one slot, by how
+/// many commands a second clients send to the source. Slots are never open: each job moves all of its slots
+/// or none. The source logs in at the target as its replication user (`masteruser`), which there needs the
+/// right to `cluster|syncslots` and to write, and the target needs memory for what comes.
 ///
 /// `stop` is asked before each job, and while it runs: then it cancels **every** move of slots that the
 /// source takes part in. `progress` is told after each job, right before the next is begun; [`Moved::bytes`] stays 0.

@@ -25,16 +25,21 @@ const NOT_OF_CLIENTS: [&str; 19] = [
     "select",
 ];
 
-/// How many commands of clients a server has served since it began, by `INFO commandstats`.
-pub(super) fn served(stats: &str) -> u64 {
+/// How many commands of clients a server has served since it began, by `INFO commandstats`. None where it does not say.
+pub(super) fn served(stats: &str) -> Option<u64> {
     let calls = |line: &str| {
-        let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+        let (name, figures) = line.split_once(':')?;
         let command = name.split('|').next()?;
         let figure = figures.split(',').find_map(|f| f.strip_prefix("calls="))?;
         let calls: u64 = figure.parse().ok()?;
-        (!NOT_OF_CLIENTS.contains(&command)).then_some(calls)
+        let ours = NOT_OF_CLIENTS.contains(&command);
+        Some(if ours { 0 } else { calls })
     };
-    stats.lines().filter_map(calls).sum()
+    let lines = stats.lines().filter_map(|l| l.strip_prefix("cmdstat_"));
+    let mut lines = lines.peekable();
+    // Whoever asks is counted himself, so that no server has nothing to say.
+    lines.peek()?;
+    lines.map(calls).sum()
 }
 
 /// What clients ask of the two ends of a move.
@@ -47,7 +52,12 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// Takes note of what each end has served by now.
-    pub(super) fn note(&mut self, now: Instant, served: [u64; 2]) {
+    pub(super) fn note(&mut self, now: Instant, served: [Option<u64>; 2]) {
+        let [Some(source), Some(target)] = served else {
+            *self = Self::default();
+            return;
+        };
+        let served = [source, target];
         let (begun, first) = *self.first.get_or_insert((now, served));
         let more = |at: usize| served[at].checked_sub(first[at]);
         let ms = now.saturating_duration_since(begun).as_millis();
@@ -82,23 +92,31 @@ mod tests {
         let stats = "# Commandstats\r\ncmdstat_get:calls=20,usec=9,usec_per_call=0.45,rejected_calls=0,failed_calls=0\r\n\
                      cmdstat_set:calls=3,usec=1\r\ncmdstat_cluster|nodes:calls=700,usec=4\r\ncmdstat_migrate:calls=9,usec=1\r\n\
                      cmdstat_script|load:calls=1,usec=1\r\nother:calls=7\r\n";
-        assert_eq!(served(stats), 24);
-        assert_eq!(served(""), 0);
+        assert_eq!(served(stats), Some(24));
+        for unknown in [
+            "",
+            "# Commandstats\r\n",
+            "cmdstat_get:usec=9\r\ncmdstat_set:calls=1\r\n",
+        ] {
+            assert_eq!(served(unknown), None, "{unknown}");
+        }
     }
 
     #[test]
     fn the_busier_end_counts_from_the_first_look_on() {
         let (mut traffic, begun) = (Traffic::default(), Instant::now());
         let ms = |ms| begun + Duration::from_millis(ms);
-        traffic.note(begun, [100, 50]);
+        traffic.note(begun, [Some(100), Some(50)]);
         assert_eq!(traffic.per_s(), None);
-        traffic.note(ms(100), [101, 60]);
+        traffic.note(ms(100), [Some(101), Some(60)]);
         assert_eq!(traffic.per_s(), Some(100));
-        traffic.note(ms(1_000), [110, 60]);
+        traffic.note(ms(1_000), [Some(110), Some(60)]);
         assert_eq!(traffic.per_s(), Some(10));
-        traffic.note(ms(1_100), [0, 60]);
+        traffic.note(ms(1_100), [Some(0), Some(60)]);
         assert_eq!(traffic.per_s(), None, "somebody set the figures back");
-        traffic.note(ms(1_200), [0, 60]);
+        traffic.note(ms(1_200), [Some(0), Some(60)]);
         assert_eq!(traffic.per_s(), Some(0));
+        traffic.note(ms(1_300), [Some(0), None]);
+        assert_eq!(traffic.per_s(), None, "one end does not say");
     }
 }

@@ -2,13 +2,13 @@
 
 use shardwright_planner::evidence::{Blank, Dead, Gone, HowDead, LiveAt, RoleSeen, Unburdened};
 use shardwright_planner::safety::{
-    NoForget, NoStart, NoSwitchover, unheard_sibling, why_not_forget, why_not_start,
-    why_not_switch_over,
+    NoForget, NoMove, NoStart, NoSwitchover, unheard_sibling, why_not_forget, why_not_move,
+    why_not_start, why_not_switch_over,
 };
 use shardwright_planner::{Desired, Limits, Request};
-use shardwright_topology::{Disk, Observed, Seen, ServerName, Timestamp};
+use shardwright_topology::{AttemptKind, Disk, Observed, OpenSlot, Seen, ServerName, Timestamp};
 
-use crate::world::{NOW, World, claims, id, three};
+use crate::world::{NOW, World, claims, id, slot, slots, three};
 
 #[test]
 fn silence_is_no_proof_of_anything() {
@@ -99,4 +99,68 @@ fn leaving_is_asked_for_by_name_and_owns_nothing() {
     assert!(Gone::asked_to_leave(&leave("a1"), &o, id("a1")).is_some());
     assert_eq!(Gone::asked_to_leave(&leave("a1"), &o, id("b1")), None);
     assert_eq!(Gone::asked_to_leave(&leave("a"), &o, id("a")), None);
+}
+
+#[test]
+fn every_reason_against_a_move_is_told() {
+    let d = three();
+    let w = World::formed(3, 1);
+    let none: [NoMove; 0] = [];
+    let ask = |w: &World| why_not_move(&d, &w.observe(), id("a"), id("b"), &slots(0, 99));
+    assert_eq!(ask(&w), none);
+    let why = why_not_move(&d, &w.observe(), id("a"), id("b1"), &slots(0, 99));
+    assert_eq!(why, [NoMove::NotAPrimary { node: id("b1") }]);
+    let why = why_not_move(&d, &w.observe(), id("a"), id("b"), &slots(0, 9_999));
+    assert_eq!(why, [NoMove::NotTheOwner { node: id("a") }]);
+    let mut w = World::formed(3, 1);
+    w.node("c").open = vec![OpenSlot::Migrating {
+        slot: slot(12_000),
+        to: id("a"),
+    }];
+    let open = NoMove::SlotOpen {
+        slot: slot(12_000),
+        node: id("c"),
+    };
+    assert_eq!(ask(&w), [open]);
+    for (replica, of) in [("a1", "a"), ("b1", "b")] {
+        let mut w = World::formed(3, 1);
+        w.asked(replica, AttemptKind::Switchover, 10);
+        let passed = NoMove::MayBePassed {
+            by: id(replica),
+            node: id(of),
+        };
+        assert_eq!(ask(&w), [passed]);
+        w.attempts[0].ended = true;
+        assert_eq!(ask(&w), none);
+    }
+    let mut w = World::formed(3, 1);
+    w.node("b").leaving = true;
+    assert!(
+        ask(&w)
+            .iter()
+            .any(|n| n.to_string() == "b is being stopped")
+    );
+    let mut w = World::formed(3, 1);
+    w.hush("b");
+    let why = ask(&w);
+    assert!(why.contains(&NoMove::SlotsUnserved), "{why:?}");
+    assert!(
+        why.contains(&NoMove::EndUnheard { node: id("b") }),
+        "{why:?}"
+    );
+    let mut w = World::formed(3, 1);
+    w.node("b1").syncing = true;
+    let lack = NoMove::ReplicasLack {
+        primary: id("b"),
+        have: 0,
+        want: 1,
+    };
+    assert_eq!(ask(&w), [NoMove::NotInSync { node: id("b1") }, lack]);
+    let mut w = World::formed(3, 1);
+    w.believes("c1", "a", |row| row.slots = slots(0, 5_000));
+    let differ = NoMove::ViewsDiffer {
+        speaker: id("c1"),
+        about: id("a"),
+    };
+    assert_eq!(ask(&w), [differ]);
 }

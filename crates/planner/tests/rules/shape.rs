@@ -1,9 +1,8 @@
 //! Shards that come, shards that go, and slots that move. A plan is carried out in the hand-made world, so that each
 //! story ends where nothing is left to do.
 
-use shardwright_planner::safety::{NoMove, why_not_move};
 use shardwright_planner::{Action, Desired, Reason, Request, Step};
-use shardwright_topology::{AttemptKind, EngineKind, OpenSlot, SlotSet, Version};
+use shardwright_topology::{EngineKind, OpenSlot, SlotSet, Version};
 
 use crate::world::{World, id, says, slot, slots, three};
 
@@ -441,70 +440,6 @@ fn a_primary_that_was_asked_to_leave_gives_its_slots_to_those_with_the_fewest() 
         owned(&w),
         [("a", 6_001), ("b", 5_191), ("c", 5_192)].map(|(n, c)| (n.to_owned(), c))
     );
-}
-
-#[test]
-fn every_reason_against_a_move_is_told() {
-    let d = three();
-    let w = World::formed(3, 1);
-    let none: [NoMove; 0] = [];
-    let ask = |w: &World| why_not_move(&d, &w.observe(), id("a"), id("b"), &slots(0, 99));
-    assert_eq!(ask(&w), none);
-    let why = why_not_move(&d, &w.observe(), id("a"), id("b1"), &slots(0, 99));
-    assert_eq!(why, [NoMove::NotAPrimary { node: id("b1") }]);
-    let why = why_not_move(&d, &w.observe(), id("a"), id("b"), &slots(0, 9_999));
-    assert_eq!(why, [NoMove::NotTheOwner { node: id("a") }]);
-    let mut w = World::formed(3, 1);
-    w.node("c").open = vec![OpenSlot::Migrating {
-        slot: slot(12_000),
-        to: id("a"),
-    }];
-    let open = NoMove::SlotOpen {
-        slot: slot(12_000),
-        node: id("c"),
-    };
-    assert_eq!(ask(&w), [open]);
-    for (replica, of) in [("a1", "a"), ("b1", "b")] {
-        let mut w = World::formed(3, 1);
-        w.asked(replica, AttemptKind::Switchover, 10);
-        let passed = NoMove::MayBePassed {
-            by: id(replica),
-            node: id(of),
-        };
-        assert_eq!(ask(&w), [passed]);
-        w.attempts[0].ended = true;
-        assert_eq!(ask(&w), none);
-    }
-    let mut w = World::formed(3, 1);
-    w.node("b").leaving = true;
-    assert!(
-        ask(&w)
-            .iter()
-            .any(|n| n.to_string() == "b is being stopped")
-    );
-    let mut w = World::formed(3, 1);
-    w.hush("b");
-    let why = ask(&w);
-    assert!(why.contains(&NoMove::SlotsUnserved), "{why:?}");
-    assert!(
-        why.contains(&NoMove::EndUnheard { node: id("b") }),
-        "{why:?}"
-    );
-    let mut w = World::formed(3, 1);
-    w.node("b1").syncing = true;
-    let lack = NoMove::ReplicasLack {
-        primary: id("b"),
-        have: 0,
-        want: 1,
-    };
-    assert_eq!(ask(&w), [NoMove::NotInSync { node: id("b1") }, lack]);
-    let mut w = World::formed(3, 1);
-    w.believes("c1", "a", |row| row.slots = slots(0, 5_000));
-    let differ = NoMove::ViewsDiffer {
-        speaker: id("c1"),
-        about: id("a"),
-    };
-    assert_eq!(ask(&w), [differ]);
 }
 
 #[test]
