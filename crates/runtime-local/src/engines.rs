@@ -1,5 +1,6 @@
 //! Which server program to run.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -38,6 +39,26 @@ pub struct Engine {
     pub kind: EngineKind,
     /// Its version.
     pub version: Version,
+}
+
+impl Engine {
+    /// Whether this program can take the place of that one, whose data is there: of the same engine, and not older. What
+    /// a newer version writes an older one does not read, and Redis and Valkey read one another's files only by chance.
+    pub(crate) fn reads_what_was_written_by(&self, before: &Self) -> bool {
+        self.kind == before.kind && self.version >= before.version
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} ({})",
+            self.kind,
+            self.version,
+            self.path.display()
+        )
+    }
 }
 
 /// No server program can be used.

@@ -92,6 +92,30 @@ pub enum LocalError {
         /// The first port now.
         first: u16,
     },
+    /// The data was written by an engine whose files this one may not read.
+    #[error(
+        "the data in {} was written by {before}, which {wanted} does not read for certain; leave out --engine, or make \
+         a new cluster (--name) and take the keys over: shardwright import",
+        dir.display()
+    )]
+    OtherEngine {
+        /// The cluster's directory.
+        dir: PathBuf,
+        /// What wrote the data.
+        before: Box<Engine>,
+        /// What was asked for.
+        wanted: Box<Engine>,
+    },
+    /// Servers run with other passwords.
+    #[error(
+        "servers of the cluster run with other passwords of {}; they take new ones when they start: shardwright down, \
+         then the same command again",
+        users.join(", ")
+    )]
+    PasswordsInUse {
+        /// Whose passwords would change.
+        users: Vec<String>,
+    },
     /// A new server's directory is there already.
     #[error(
         "{} is there already, and no server of this cluster: {server} would start with what is in it; move it away",
@@ -149,6 +173,9 @@ impl Local {
             }
             .into());
         }
+        if let Some(found) = &found {
+            must_read_the_data(dir, found, engine)?;
+        }
         let lock = StateLock::take(dir)?;
         let nodes = usize::try_from(cluster.nodes()).unwrap_or(usize::MAX);
         let mut state = match found {
@@ -172,6 +199,7 @@ impl Local {
         let mut warnings = local.fits()?;
         let private = local.dir.join("secrets");
         files::private_dir(&private).map_err(file(&private))?;
+        local.keeps_passwords(&private, options)?;
         let (passwords, more) =
             secrets::gather(&local.cluster, &private, options.secrets.as_deref())?;
         local.passwords = passwords;
@@ -323,6 +351,23 @@ impl Local {
         disk::stranger(&data, self.state.node_of(name), &self.state.nodes()).map_err(file(&data))
     }
 
+    /// No password changes under a server that runs: it would no longer let us in.
+    fn keeps_passwords(&self, kept: &Path, options: &Options) -> Result<(), LocalError> {
+        let Some(given) = options.secrets.as_deref() else {
+            return Ok(());
+        };
+        let users = secrets::changed(&self.cluster, kept, given)?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        for name in self.state.servers.keys() {
+            if self.process_of(name)?.is_some() {
+                return Err(LocalError::PasswordsInUse { users });
+            }
+        }
+        Ok(())
+    }
+
     /// Moves a stopped cluster to other ports. Its nodes know one another by id, and meet again there.
     fn move_ports(&mut self, options: &Options) -> Result<(), LocalError> {
         let Some(first) = options.port else {
@@ -472,6 +517,24 @@ pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
         path: path.to_owned(),
         source,
     }
+}
+
+/// Refuses a program that may not read what is there. Where the earlier program is gone nobody knows what wrote the
+/// data, and the server itself refuses what it does not read.
+fn must_read_the_data(dir: &Path, found: &State, engine: &Engine) -> Result<(), LocalError> {
+    let written = found.servers.values().any(|s| s.node.is_some());
+    if !written || found.engine == engine.path || !found.engine.is_file() {
+        return Ok(());
+    }
+    let before = find_engine(&EngineChoice::Path(found.engine.clone()))?;
+    if engine.reads_what_was_written_by(&before) {
+        return Ok(());
+    }
+    Err(LocalError::OtherEngine {
+        dir: dir.to_owned(),
+        before: Box::new(before),
+        wanted: Box::new(engine.clone()),
+    })
 }
 
 fn first_state(

@@ -139,6 +139,9 @@ impl Identity {
     }
 }
 
+/// The first descriptor that a caller may have left open beside the three standard streams.
+const FIRST_INHERITED: i32 = 3;
+
 /// Starts a server in its directory, in a process group of its own, so that it outlives us and our terminal.
 pub(crate) fn start(
     program: &Path,
@@ -153,6 +156,8 @@ pub(crate) fn start(
         source,
     };
     let (out, err) = (open().map_err(file)?, open().map_err(file)?);
+    // What our caller left open, a lock for example, would else be held for as long as the server runs.
+    close_fds::set_fds_cloexec_threadsafe(FIRST_INHERITED, &[]);
     let child = Command::new(program)
         .arg(conf)
         .current_dir(dir)

@@ -64,6 +64,25 @@ pub(crate) fn gather(
     Ok((passwords, warnings))
 }
 
+/// The users whose given password is another than the kept one.
+pub(crate) fn changed(
+    cluster: &Cluster,
+    kept: &Path,
+    given: &Path,
+) -> Result<Vec<String>, SecretError> {
+    let mut users = Vec::new();
+    for user in cluster.users() {
+        let before = read(&kept.join(user.name()), &mut Vec::new())?;
+        let now = from_dir(given, user, &mut Vec::new())?;
+        if let (Some(before), Some(now)) = (before, now)
+            && before.expose() != now.expose()
+        {
+            users.push(user.name().to_owned());
+        }
+    }
+    Ok(users)
+}
+
 /// The kept password of one user.
 pub(crate) fn kept(dir: &Path, user: &str) -> Result<Option<Secret>, SecretError> {
     read(&dir.join(user), &mut Vec::new())
