@@ -19,7 +19,7 @@ case "${1:-up}" in
             exit 0
         fi
         [ -x target/release/shardwright ] || die "there is a cluster in $state; to stop it, run: make build demo-down"
-        exec target/release/shardwright down --purge local:redis
+        exec target/release/shardwright down --purge --yes local:redis
         ;;
     *) say "usage: demo.sh [down]"; exit 2 ;;
 esac

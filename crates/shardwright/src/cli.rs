@@ -1,6 +1,7 @@
 //! The grammar of the command line: only clap types.
 
 mod asking;
+mod machine;
 mod moving;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::asking::{Call, Import, SetTimeout};
+pub(crate) use self::machine::{Completions, Connect, Logs, Man};
 pub(crate) use self::moving::{By, Cancel, MoveRun, Pace, Pause, Rebalance, Reshard, Scale};
 
 use crate::printer::Output;
@@ -21,7 +23,7 @@ use crate::printer::Output;
     about = "Declare a sharded Redis or Valkey cluster once; it is formed, grown, rolled and healed.",
     after_help = "TARGET is HOST:PORT of any member of any cluster, local[:NAME] for one of this machine (the default), or\n\
                   k8s:NAMESPACE/NAME for one that an operator keeps on Kubernetes.\n\
-                  Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe.\n\n\
+                  Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe, 130 after Ctrl-C.\n\n\
                   Examples:\n  \
                   shardwright up -f examples/article.yaml     a cluster on this machine\n  \
                   shardwright status                          how it is\n  \
@@ -117,11 +119,20 @@ pub(crate) struct Login {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start a cluster on this machine, or bring it back
+    #[command(alias = "start")]
     Up(Up),
     /// Show a cluster: shards, slots, roles, lag, keys, memory
     Status(TargetArgs),
     /// Stop a cluster of this machine, with its data saved
+    #[command(alias = "stop")]
     Down(Down),
+    /// List the clusters of this machine
+    #[command(alias = "list")]
+    Ls,
+    /// Print the end of a local server's log
+    Logs(Logs),
+    /// Open the engine's own client at a local cluster
+    Connect(Connect),
     /// Form a cluster from running empty nodes
     Create(Create),
     /// Find what is wrong with a cluster, and name the command that mends it
@@ -135,6 +146,7 @@ pub(crate) enum Command {
     /// Let an empty node join a cluster
     AddNode(AddNode),
     /// Take a node out of a cluster; slots that it has move to the others first
+    #[command(alias = "del-node")]
     RemoveNode(RemoveNode),
     /// Give a cluster more or fewer shards or replicas
     Scale(Scale),
@@ -164,6 +176,10 @@ pub(crate) enum Command {
     Crd(CrdArgs),
     /// Print a cluster's Kubernetes objects, for those who run no operator
     Render(Render),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man(Man),
 }
 
 /// The cluster that is meant.
@@ -240,7 +256,7 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  shardwright down            stop; `shardwright up` brings it back with its data\n  \
-    shardwright down --purge    stop, and remove all its data, logs and passwords"
+    shardwright down --purge    stop, and remove all its data, logs and passwords, once you agreed"
 )]
 pub(crate) struct Down {
     #[command(flatten)]
@@ -248,6 +264,9 @@ pub(crate) struct Down {
     /// Remove the cluster with all its data, logs and passwords
     #[arg(long)]
     pub(crate) purge: bool,
+    /// Do not ask before the data is removed
+    #[arg(short, long, requires = "purge")]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ mod call;
 mod cancel;
 mod change;
 mod check;
+mod connect;
 mod crd;
 mod create;
 mod down;
@@ -13,6 +14,9 @@ mod fix;
 mod import;
 mod info;
 mod install;
+mod logs;
+mod ls;
+mod man;
 mod operator;
 mod pause;
 mod plan;
@@ -47,6 +51,9 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Up(args) => Box::pin(up::run(args, out)).await,
             Command::Status(args) => Box::pin(status::run(args, &login, out)).await,
             Command::Down(args) => Box::pin(down::run(args, out)).await,
+            Command::Ls => ls::run(out),
+            Command::Logs(args) => logs::run(args, out),
+            Command::Connect(args) => connect::run(args),
             Command::Create(args) => Box::pin(create::run(args, &login, out)).await,
             Command::Check(args) => Box::pin(check::run(args, &login, out)).await,
             Command::Fix(args) => Box::pin(fix::run(args, &login, out)).await,
@@ -68,6 +75,8 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Install(args) => install::run(args, out),
             Command::Crd(args) => crd::run(&args, out),
             Command::Render(args) => render::run(&args, out),
+            Command::Completions(args) => man::completions(&args, out),
+            Command::Man(args) => man::run(&args, out),
         }
     })
 }

@@ -110,8 +110,15 @@ pub(crate) fn tls(login: &Login) -> anyhow::Result<Option<Tls>> {
 
 fn password(login: &Login, out: &mut Printer) -> anyhow::Result<Option<Secret>> {
     if let Some(path) = &login.password_file {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the password file {}", path.display()))?;
+        let text = match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let text = format!("there is no password file {}", path.display());
+                return Err(UsageError(text).into());
+            }
+            read => {
+                read.with_context(|| format!("cannot read the password file {}", path.display()))?
+            }
+        };
         warn_if_readable(path, out)?;
         return Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']))));
     }

@@ -1,9 +1,12 @@
-//! Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe.
+//! Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe, 128 + N ended by
+//! signal N.
 
 use std::process::ExitCode;
 
 use shardwright_runtime::PenError;
 use shardwright_runtime_local::{LocalError, StateError};
+
+use crate::stop::{Interrupted, signal_that_came};
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +19,8 @@ pub(crate) enum ExitStatus {
     Usage,
     /// Refused, because it is unsafe.
     Refused,
+    /// Ended by this signal before it was done.
+    Interrupted(u8),
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -25,6 +30,7 @@ impl From<ExitStatus> for ExitCode {
             ExitStatus::Failure => 1,
             ExitStatus::Usage => 2,
             ExitStatus::Refused => 3,
+            ExitStatus::Interrupted(signal) => 128_u8.saturating_add(signal),
         })
     }
 }
@@ -46,6 +52,9 @@ impl ExitStatus {
             if cause.is::<UsageError>() || cause.is::<shardwright_manifest::Problems>() {
                 return Self::Usage;
             }
+            if cause.is::<Interrupted>() {
+                return signal_that_came().map_or(Self::Failure, Self::Interrupted);
+            }
             if cause.is::<Refusal>() || cause.is::<PenError>() {
                 return Self::Refused;
             }
@@ -56,6 +65,8 @@ impl ExitStatus {
                 Some(
                     LocalError::Stranger { .. }
                         | LocalError::PortsInUse { .. }
+                        | LocalError::PasswordsInUse { .. }
+                        | LocalError::OtherEngine { .. }
                         | LocalError::Leftover { .. }
                 )
             ) {

@@ -16,7 +16,10 @@ const VERBS: [&str; 9] = [
     "status", "check", "fix", "plan", "failover", "scale", "pause", "resume", "cancel",
 ];
 /// Those that are told what to do instead.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 10] = [
+    "ls",
+    "logs",
+    "connect",
     "up",
     "down",
     "create",
@@ -48,7 +51,7 @@ fn grammar() -> Grammar {
         .bin_name("kubectl shardwright")
         .after_help(
             "NAME is the RedisCluster; its namespace is -n, or that of the context.\n\
-             Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe.\n\n\
+             Exit status: 0 done or healthy, 1 not healthy or failed, 2 usage, 3 refused because it is unsafe, 130 after Ctrl-C.\n\n\
              Examples:\n  \
              kubectl shardwright status redis -n cache                    how it is\n  \
              kubectl shardwright check redis -n cache                     what is wrong with it, and what mends it\n  \
@@ -134,9 +137,17 @@ fn understand(matches: &ArgMatches) -> Result<Cli, UsageError> {
             return Err(elsewhere("edit rediscluster NAME (spec.config)"));
         }
         Command::Import(args) => &mut args.target,
-        Command::Operator(_) | Command::Install(_) | Command::Crd(_) | Command::Render(_) => {
-            return Ok(cli);
+        Command::Logs(_) => return Err(elsewhere("logs NAME-0")),
+        Command::Ls => return Err(elsewhere("get redisclusters -A")),
+        Command::Connect(_) => {
+            return Err(elsewhere("exec -it NAME-0 -- redis-cli -c --askpass"));
         }
+        Command::Operator(_)
+        | Command::Install(_)
+        | Command::Crd(_)
+        | Command::Render(_)
+        | Command::Completions(_)
+        | Command::Man(_) => return Ok(cli),
     };
     let given = matches.subcommand().and_then(|(_, verb)| {
         let given = verb.get_one::<String>(NAMESPACE);

@@ -11,6 +11,7 @@ use crate::exit::{ExitStatus, Refusal};
 use crate::moves::{Move, Sum};
 use crate::printer::Printer;
 use crate::progress::{Progress, promotions};
+use crate::stop::Interrupted;
 use crate::target::Called;
 
 /// The text with every short node id followed by the server it lives on.
@@ -172,12 +173,11 @@ pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<
                 waits(&report)
             )
         }
-        End::Stopped(report) => {
-            bail!(
-                "stopped before it was done; running the command again goes on; what was waited for:{}",
-                waits(&report)
-            )
-        }
+        End::Stopped(report) => Err(Interrupted(format!(
+            "stopped before it was done; running the command again goes on; what was waited for:{}",
+            waits(&report)
+        ))
+        .into()),
         End::Failed(report) => failed(*report),
     }
 }

@@ -1,6 +1,6 @@
 //! Which cluster is meant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use shardwright_engine::Endpoint;
@@ -48,6 +48,12 @@ impl FromStr for Target {
                 ))),
             };
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return of_url(scheme, rest);
+        }
+        if is_label(text) {
+            return Ok(Self::Local(Some(text.to_owned())));
+        }
         let wrong = |_| {
             UsageError(format!(
                 "{text:?} is no target; write HOST:PORT of a member, local, local:NAME, or k8s:NAMESPACE/NAME"
@@ -55,6 +61,38 @@ impl FromStr for Target {
         };
         text.parse().map(Self::Member).map_err(wrong)
     }
+}
+
+/// A member by its URL, as clients take it: `redis://HOST:PORT` (IANA's provisional scheme `redis`; the port is 6379
+/// where none is given). A password in arguments can be read by everyone on the machine, so it is refused.
+fn of_url(scheme: &str, rest: &str) -> Result<Target, UsageError> {
+    let place = rest.split(['/', '?']).next().unwrap_or(rest);
+    match scheme {
+        "redis" | "valkey" => {}
+        "rediss" | "valkeys" => {
+            return Err(UsageError(format!(
+                "{scheme}:// means TLS; write redis://{place} --tls"
+            )));
+        }
+        other => {
+            return Err(UsageError(format!(
+                "{other}:// is no scheme of Redis or Valkey; write redis://HOST:PORT"
+            )));
+        }
+    }
+    if let Some((_, place)) = place.rsplit_once('@') {
+        return Err(UsageError(format!(
+            "a user or password in the URL can be read by everyone on this machine; write redis://{place} \
+             --user NAME, and give the password by --password-file FILE, --askpass or SHARDWRIGHT_PASSWORD"
+        )));
+    }
+    let endpoint = place.parse().or_else(|_| format!("{place}:6379").parse());
+    let wrong = |_| {
+        UsageError(format!(
+            "{scheme}://{rest} names no server; write {scheme}://HOST:PORT"
+        ))
+    };
+    endpoint.map(Target::Member).map_err(wrong)
 }
 
 /// Whether Kubernetes could call a namespace or one of our objects so: a label of DNS.
@@ -129,19 +167,37 @@ pub(crate) fn local_dir(name: Option<&str>, dir: Option<PathBuf>) -> anyhow::Res
         return Ok(std::path::absolute(dir)?);
     }
     let root = local::root()?;
-    if let Some(name) = name {
-        return Ok(root.join(name));
-    }
-    let mut names = local::clusters(&root)?;
-    match names.len() {
-        0 => Err(local::StateError::NoCluster { dir: root }.into()),
-        1 => Ok(root.join(names.remove(0))),
-        _ => Err(UsageError(format!(
-            "there are several local clusters; name one: local:{}",
-            names.join(", local:")
+    let names = local::clusters(&root)?;
+    match (name, names.as_slice()) {
+        (Some(name), names) if names.iter().any(|n| n == name) => Ok(root.join(name)),
+        (Some(name), [_, ..]) => Err(UsageError(format!(
+            "there is no local cluster {name:?}; there are: {}. A server is named with its port: HOST:PORT",
+            names.join(", ")
         ))
         .into()),
+        (Some(name), []) => Err(local::StateError::NoCluster { dir: root.join(name) }.into()),
+        (None, []) => Err(local::StateError::NoCluster { dir: root }.into()),
+        (None, [only]) => Ok(root.join(only)),
+        (None, _) => Err(several(&names)),
     }
+}
+
+/// The cluster of this machine that `up` brings back when none is named: the only one there is.
+pub(crate) fn only_local(root: &Path) -> anyhow::Result<Option<String>> {
+    let mut names = local::clusters(root)?;
+    match names.len() {
+        0 => Ok(None),
+        1 => Ok(Some(names.remove(0))),
+        _ => Err(several(&names)),
+    }
+}
+
+fn several(names: &[String]) -> anyhow::Error {
+    let text = format!(
+        "there are several local clusters; name one of: {}",
+        names.join(", ")
+    );
+    UsageError(text).into()
 }
 
 #[cfg(test)]
@@ -168,11 +224,25 @@ mod tests {
             "k8s:cache/redis".parse::<Target>().expect("it is one"),
             Target::Kubernetes(place)
         );
+        assert_eq!(
+            "cache"
+                .parse::<Target>()
+                .expect("a bare name is a local cluster"),
+            Target::Local(Some("cache".to_owned()))
+        );
+        let member = Target::Member(shardwright_engine::Endpoint::new("10.0.0.1", 7000));
+        for url in ["redis://10.0.0.1:7000", "valkey://10.0.0.1:7000/0"] {
+            assert_eq!(url.parse::<Target>().expect("it is one"), member);
+        }
         for wrong in [
             "",
             "local:",
             "local:../x",
-            "host",
+            "Host.example",
+            "rediss://10.0.0.1:7000",
+            "redis://worker:secret@10.0.0.1:7000",
+            "redis://",
+            "http://10.0.0.1:7000",
             "host:99999",
             "k8s:",
             "k8s:redis",

@@ -17,7 +17,7 @@ use crate::cli::{Create, Login};
 use crate::connect::{AnyKeeper, Purpose, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
-use crate::stop::stop;
+use crate::stop::{Interrupted, stop};
 
 pub(super) async fn run(
     args: Create,
@@ -86,8 +86,8 @@ pub(super) async fn run(
     };
     restore(&keeper, &before, out).await;
     end.unwrap_or_else(|| {
-        out.say("Stopped half-way. The same command goes on where this one ended.");
-        Ok(ExitStatus::Failure)
+        let text = "stopped half-way; the same command goes on where this one ended";
+        Err(Interrupted(text.to_owned()).into())
     })
 }
 

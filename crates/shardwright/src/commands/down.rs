@@ -20,6 +20,14 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
     let local = Local::open_to_change(&dir)?;
     let name = local.state().name.clone();
     if args.purge {
+        let question = format!(
+            "Remove {name} with all its data, logs and passwords ({})?",
+            dir.display()
+        );
+        if !args.yes && !out.confirm(&question)? {
+            out.say("Nothing was changed. Without a terminal: --yes");
+            return Ok(ExitStatus::Failure);
+        }
         let count = local.purge().await?;
         out.say(&format!(
             "[OK] {name}: {count} server(s) ended, and {} removed",

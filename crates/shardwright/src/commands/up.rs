@@ -11,6 +11,7 @@ use shardwright_runtime_local::{
 };
 
 use super::change;
+use super::connect::application_user;
 use super::reshape::{self, Reshape};
 use crate::cli::{Pace, Up};
 use crate::connect::limits;
@@ -19,6 +20,7 @@ use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
 use crate::report::named;
 use crate::stop::stop;
+use crate::target::only_local;
 
 /// The name of a cluster that was given none.
 const DEFAULT_NAME: &str = "redis";
@@ -98,7 +100,12 @@ impl Source {
         if let Some(path) = &args.file {
             return Ok(Self::Text(read_manifest(path)?));
         }
-        let name = args.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let name = match (&args.name, &args.dir) {
+            (Some(name), _) => name.clone(),
+            (None, Some(_)) => DEFAULT_NAME.to_owned(),
+            // As every other verb: the only cluster there is, whatever it is called.
+            (None, None) => only_local(&root()?)?.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+        };
         let dir = match &args.dir {
             Some(dir) => dir.clone(),
             None => root()?.join(&name),
@@ -165,8 +172,12 @@ pub(super) fn read_manifest(path: &Path) -> anyhow::Result<String> {
             .context("cannot read the manifest from standard input")?;
         return Ok(text);
     }
-    std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the manifest {}", path.display()))
+    match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(UsageError(format!("there is no manifest {}", path.display())).into())
+        }
+        read => read.with_context(|| format!("cannot read the manifest {}", path.display())),
+    }
 }
 
 /// The engine of the command line, else the one the cluster runs with, else the manifest's, else any.
@@ -215,14 +226,7 @@ async fn dry_run(
 
 /// A command that works when it is pasted, for the first user that is for applications, else the administrator.
 fn how_to_connect(local: &Local) -> String {
-    use shardwright_manifest::{DEFAULT_USER, REPLICATION_USER, SHARDWRIGHT_USER};
-    let own = [DEFAULT_USER, REPLICATION_USER, SHARDWRIGHT_USER];
-    let users = local.cluster().users();
-    let user = users
-        .iter()
-        .map(shardwright_manifest::User::name)
-        .find(|n| !own.contains(n))
-        .unwrap_or(DEFAULT_USER);
+    let user = application_user(local);
     let Some(note) = local.state().servers.values().min_by_key(|s| s.index) else {
         return "[OK]".to_owned();
     };
@@ -230,7 +234,7 @@ fn how_to_connect(local: &Local) -> String {
     format!(
         "[OK] {} is healthy. Connect:\n  REDISCLI_AUTH=\"$(cat {})\" redis-cli -c -h {} -p {} --user {user}",
         local.cluster().name(),
-        local.password_file(user).display(),
+        local.password_file(&user).display(),
         address.host,
         address.port
     )

@@ -18,7 +18,7 @@ use crate::cli::Login;
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::progress::Progress;
-use crate::stop::stop;
+use crate::stop::{Interrupted, signal_that_came, stop};
 
 /// What the operator's status calls losses that only a person can accept.
 const LOSSES: [&str; 4] = ["DataLost", "ShardLost", "SlotsUncovered", "StartHeld"];
@@ -81,6 +81,10 @@ pub(crate) async fn carry_out(
         if let Some(answer) = answer(&object, asked) {
             return tell(asked, &answer, out);
         }
+    }
+    if signal_that_came().is_some() {
+        let text = format!("stopped; the request was taken back, what was begun goes on: {asked}");
+        return Err(Interrupted(text).into());
     }
     match latest {
         Some(latest) => bail!(

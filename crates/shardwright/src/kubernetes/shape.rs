@@ -21,7 +21,7 @@ use crate::exit::{ExitStatus, UsageError};
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::report::print_plan;
-use crate::stop::stop;
+use crate::stop::{Interrupted, stop};
 
 /// How often a change is tried anew that met another's.
 const TRIES: u32 = 8;
@@ -201,9 +201,10 @@ async fn follow(
     let ended = tokio::select! {
         () = asked_to_stop => {
             progress.done();
-            bail!(
+            let text = format!(
                 "no longer watched; the operator goes on; to stop or undo it: shardwright pause k8s:{key}, shardwright cancel k8s:{key}"
             );
+            return Err(Interrupted(text).into());
         }
         ended = timeout(limit, followed) => ended,
     };

@@ -149,7 +149,7 @@ each_engine! {
         home.run(&args(&["create", "--dry-run", "--password-file", &file], &three))
             .must(0, &["warning", "can be read by others", "chmod 600", "Primary[0]"]);
         home.run(&args(&["create", "--dry-run", "--password-file", "/no/such"], &three))
-            .must(1, &["cannot read the password file /no/such"]);
+            .must(2, &["there is no password file /no/such"]);
         let mut login = redis::cmd("AUTH");
         login.arg("right");
         for server in &set.servers {
@@ -229,6 +229,7 @@ each_engine! {
         home.run(&["create", "k8s:a/b"]).must(2, &["kubectl apply"]);
         home.run(&["status"]).must(2, &["no local cluster", "shardwright up"]);
         home.run(&["down", "local:missing"]).must(2, &["no local cluster", "missing"]);
+        home.run(&["down", "missing"]).must(2, &["no local cluster", "missing"]);
         home.run(&["down", &alone.address()]).must(2, &["only a cluster of this machine"]);
         home.run(&["frobnicate"]).must(2, &["frobnicate"]);
 

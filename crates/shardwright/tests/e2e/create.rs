@@ -113,8 +113,8 @@ each_engine! {
         // With one frozen it cannot be done before the signal comes.
         set.servers[5].freeze()?;
         create.signal("INT", false);
-        create.until_said("Stopped half-way", Duration::from_secs(20));
-        create.end().must(1, &[]);
+        create.until_said("stopped half-way", Duration::from_secs(20));
+        create.end().must(130, &[]);
         set.servers[5].thaw()?;
         for server in 0..5 {
             assert_eq!(timeout(server).await?, before);

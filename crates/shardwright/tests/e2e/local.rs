@@ -228,7 +228,7 @@ each_engine! {
             }
         }
 
-        let purged = local.run(&["down", "--purge"]).must(0, &["6 server(s) ended", "removed"]);
+        let purged = local.run(&["down", "--purge", "--yes"]).must(0, &["6 server(s) ended", "removed"]);
         assert!(!local.dir().exists(), "{purged:?}");
         assert!(living_in(&local.home.path("")).is_empty(), "no process is left");
         local.run(&["status"]).must(2, &["no local cluster"]);
@@ -544,7 +544,7 @@ each_engine! {
         assert_eq!(living_in(&local.dir()).len(), 6);
         local.run(&["down"]).must(0, &["6 server(s) stopped"]);
         fs::write(&note, noted.to_string())?;
-        local.run(&["down", "--purge"]).must(0, &["0 server(s) ended"]);
+        local.run(&["down", "--purge", "--yes"]).must(0, &["0 server(s) ended"]);
         assert!(stranger.0.try_wait()?.is_none(), "the stranger lives");
         Ok(())
     }

@@ -58,7 +58,7 @@ fn a_manifest_that_is_wrong_is_refused_with_the_path_of_each_field() -> TestResu
         up_with(&home, spec).must(2, words).without(&[">secret"]);
     }
     home.run(&["up", "-f", "/no/such.yaml"])
-        .must(1, &["cannot read the manifest /no/such.yaml"]);
+        .must(2, &["there is no manifest /no/such.yaml"]);
     home.run(&["up", "--shards", "2"])
         .must(2, &["spec.shards", "3"]);
     home.run(&["up", "--secrets", "/no/such"])

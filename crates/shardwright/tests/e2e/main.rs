@@ -8,6 +8,7 @@ mod fix;
 mod kills;
 mod local;
 mod local_input;
+mod local_verbs;
 mod members;
 mod moving;
 mod rig;

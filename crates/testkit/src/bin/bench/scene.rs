@@ -109,7 +109,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         let purge = std::process::Command::new(&self.program)
-            .args(["down", "--purge", "--dir"])
+            .args(["down", "--purge", "--yes", "--dir"])
             .arg(self.cluster.dir())
             .stdin(Stdio::null())
             .output();
