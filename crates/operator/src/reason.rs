@@ -24,6 +24,8 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         Waiting::DataLost
         | Waiting::ShardLost { .. }
         | Waiting::Uncovered { .. }
+        | Waiting::KeysUncounted { .. }
+        | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
         | Waiting::Twins { .. }
@@ -58,7 +60,9 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
     match waiting {
         Waiting::DataLost => "DataLost",
         Waiting::ShardLost { .. } => "ShardLost",
-        Waiting::Uncovered { .. } => "SlotsUncovered",
+        Waiting::Uncovered { .. }
+        | Waiting::KeysUncounted { .. }
+        | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
         Waiting::Contested { .. } => "SlotsContested",
         Waiting::Foreign { .. } => "ForeignNode",
         Waiting::Twins { .. } => "TwinNodes",
@@ -114,6 +118,8 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         Waiting::DataLost
         | Waiting::ShardLost { .. }
         | Waiting::Uncovered { .. }
+        | Waiting::KeysUncounted { .. }
+        | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
         | Waiting::Twins { .. }

@@ -9,7 +9,9 @@ use shardwright_topology::{
     SlotSet,
 };
 
+mod given;
 mod moves;
+mod old_ids;
 mod violation;
 
 pub use violation::{Severity, Violation, ViolationKind};
@@ -22,10 +24,11 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
     // Strangers' tables say nothing about this cluster.
     let standings = standings(d, o);
     let ours = without_strangers(o, &standings);
-    let o = ours.as_ref().unwrap_or(o);
+    let (all, o) = (o, ours.as_ref().unwrap_or(o));
     let mut lint = Lint {
         d,
         o,
+        all,
         found: Vec::new(),
         given: SlotSet::empty(),
         heirs: BTreeMap::new(),
@@ -69,6 +72,8 @@ fn started(step: &Step) -> Option<ServerName> {
 struct Lint<'a> {
     d: &'a Desired,
     o: &'a Observed,
+    /// The observation with what strangers say.
+    all: &'a Observed,
     found: Vec<Violation>,
     given: SlotSet,
     heirs: BTreeMap<NodeId, NodeId>,
@@ -109,7 +114,7 @@ impl Lint<'_> {
                 }
             }
             Action::SetConfigEpoch { blank, .. } => self.must_be_blank(i, blank.node()),
-            Action::AddSlots { slots, .. } => self.adds(i, slots),
+            Action::AddSlots { node, slots } => self.adds(i, *node, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
             Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
@@ -132,7 +137,9 @@ impl Lint<'_> {
                     .view_of(*node)
                     .and_then(|v| v.keys_in_slot.get(slot))
                     .copied();
-                if node != owner && keys != Some(0) {
+                if node == owner {
+                    self.takes(i, *node, *slot);
+                } else if keys != Some(0) {
                     self.fatal(i, ViolationKind::AssignsAwayKeys { slot: *slot });
                 }
             }
@@ -430,28 +437,6 @@ impl Lint<'_> {
         }
     }
 
-    fn adds(&mut self, i: usize, slots: &SlotSet) {
-        let owned: SlotSet = slots
-            .slots()
-            .filter(|s| self.o.owner(*s).is_some())
-            .collect();
-        if !owned.is_empty() {
-            self.fatal(i, ViolationKind::SlotsOwned { slots: owned });
-        }
-        let twice = self.given.intersection(slots);
-        if !twice.is_empty() {
-            self.fatal(i, ViolationKind::SlotsTwice { slots: twice });
-        }
-        self.given = self.given.union(slots);
-        let forming = self.o.formed.is_none()
-            && (self.d.authority == Authority::Managed
-                || matches!(self.d.request, Some(Request::Form { .. })));
-        if !forming && !self.d.consent.lose_data {
-            let slots = slots.clone();
-            self.fatal(i, ViolationKind::GivesUpData { slots });
-        }
-    }
-
     fn meets(&mut self, i: usize, node: NodeId, address: &shardwright_topology::Address) {
         let heard = self.o.servers().values().any(|s| {
             s.view.known().is_some_and(|v| v.id == node)
@@ -493,13 +478,14 @@ impl Lint<'_> {
 
     fn past(&mut self, i: usize, replica: NodeId, primary: NodeId) {
         self.heir(i, replica, primary);
+        // A stranger, too, proves that no other node lives at its server.
         let speaks = self
-            .o
+            .all
             .servers()
             .values()
             .any(|s| s.view.known().is_some_and(|v| v.id == primary));
         let seat = self
-            .o
+            .all
             .servers()
             .values()
             .find(|s| s.recorded_id == Some(primary));
@@ -516,7 +502,7 @@ impl Lint<'_> {
         };
         // The same plan may start it again.
         let starts = found.is_some_and(|s| self.starts.contains(&s.name));
-        if speaks || !gone || starts {
+        if speaks || !(gone || self.may_be_passed(replica, primary)) || starts {
             self.fatal(i, ViolationKind::PrimaryNotDead { primary });
         }
     }
@@ -531,7 +517,10 @@ impl Lint<'_> {
             });
         let owns =
             self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
-        if (lives && !asked) || owns {
+        if ((lives && !asked) || owns)
+            && !self.came_back_as_another(node)
+            && !self.is_given_up(node)
+        {
             self.fatal(i, ViolationKind::ForgetsTheLiving { node });
         }
     }

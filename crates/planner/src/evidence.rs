@@ -1,12 +1,17 @@
 //! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
 //! so that a time-out cannot be passed to it.
 
+use std::collections::BTreeMap;
+
 use shardwright_topology::{
-    Address, Death, Disk, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
+    Address, Death, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server, ServerName, Source,
 };
 
+use crate::ours::Standing;
+use crate::returned::given_up;
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
+use crate::waiting::Foreign;
 use crate::{Authority, Desired};
 
 /// Proof that a node's process is gone.
@@ -26,6 +31,9 @@ pub enum HowDead {
         /// The node that now lives there.
         by: NodeId,
     },
+    /// Nobody has an address of it or a link to it, every other primary was heard, and a person gave it up by asking for
+    /// one of its replicas in its place.
+    GivenUp,
     /// The cluster is one that we formed, and every server of it is dead, or known to be another node's.
     Nowhere,
 }
@@ -49,6 +57,12 @@ impl Dead {
             return None;
         };
         Some(Self { node, how })
+    }
+
+    /// The proof by a person's word, where a node's id has no address any more: see [`HowDead::GivenUp`].
+    pub fn given_up(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let how = HowDead::GivenUp;
+        given_up(d, o, node).then_some(Self { node, how })
     }
 
     /// Who is dead.
@@ -181,6 +195,30 @@ impl Gone {
         let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
         let member = o.member(node)?;
         (asked && member.slots.is_empty()).then_some(Self { node })
+    }
+
+    /// The proof by a person's word, among servers that others run: what a primary held is given up. It has failed by
+    /// the word of everyone who lists it, nobody has a link to it, nobody copies it, and everyone else was heard.
+    pub fn given_up(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let asked = d.consent.lose_data && d.authority == Authority::Guest;
+        let member = o.member(node).filter(|m| m.source == Source::Others)?;
+        let failed = |row: &Row| row.health == Health::Failed && !row.link_up;
+        let lost = member.role == Role::Primary
+            && o.beliefs(node).all(|(_, row)| failed(row))
+            && o.replicas_of(node).next().is_none();
+        let mut others = o.members().values().filter(|m| m.id != node);
+        let heard = others.all(|m| m.source == Source::Itself);
+        (asked && lost && heard).then_some(Self { node })
+    }
+
+    /// The proof for the id that a server had before it lost its table of nodes.
+    pub(crate) fn returned(
+        standings: &BTreeMap<ServerName, Standing>,
+        node: NodeId,
+    ) -> Option<Self> {
+        let was = Standing::Foreign(Foreign::Returned { was: node });
+        let returned = standings.values().any(|standing| *standing == was);
+        returned.then_some(Self { node })
     }
 
     /// The proof for a node that is not wanted any more: its server goes next, and nothing of it is needed.

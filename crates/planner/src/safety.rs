@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+mod held;
 mod moves;
 mod remove;
 
+pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
 pub(crate) use moves::{
     why_functions_lack, why_no_memory, why_no_moves, why_not_between, why_replicas_lack,

@@ -1,5 +1,6 @@
 //! What a plan waits for, typed: the same value feeds the status, the exit code and the metrics.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
@@ -25,6 +26,12 @@ pub enum Foreign {
         /// Which.
         slots: SlotSet,
     },
+    /// It was this node, and has its data: it lost its table of nodes, and speaks under another id. It is taken in once
+    /// everyone has forgotten the old one.
+    Returned {
+        /// The id that it had.
+        was: NodeId,
+    },
     /// It is blank, but nobody asked for it.
     NotAsked,
 }
@@ -35,6 +42,13 @@ impl fmt::Display for Foreign {
             Self::KnowsOthers { nodes } => write!(f, "it already knows {nodes} other node(s)"),
             Self::HoldsKeys { keys } => write!(f, "it already holds {keys} key(s)"),
             Self::OwnsSlots { slots } => write!(f, "it already owns slots {slots}"),
+            Self::Returned { was } => {
+                write!(
+                    f,
+                    "it was node {}, lost its table of nodes, and has its data: it is taken in once the old id is forgotten",
+                    was.short()
+                )
+            }
             Self::NotAsked => f.write_str("it is a new node, and nobody asked to let it join"),
         }
     }
@@ -89,6 +103,20 @@ pub enum Waiting {
     /// Nobody owns these slots.
     Uncovered {
         /// Which.
+        slots: SlotSet,
+    },
+    /// Nobody owns these slots, and a node that has keys did not count those of them.
+    KeysUncounted {
+        /// Which node.
+        node: NodeId,
+        /// Which slots.
+        slots: SlotSet,
+    },
+    /// Nobody owns these slots, these nodes hold keys of them, and nothing proves which is to own them.
+    KeysUnclaimed {
+        /// Which nodes.
+        nodes: BTreeSet<NodeId>,
+        /// Which slots.
         slots: SlotSet,
     },
     /// Two nodes claim these slots with one epoch; the engines settle this themselves.
@@ -269,6 +297,7 @@ impl Waiting {
             Self::DataLost
             | Self::ShardLost { .. }
             | Self::Uncovered { .. }
+            | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
             | Self::Twins { .. }
             | Self::StartHeld { .. }
@@ -280,6 +309,7 @@ impl Waiting {
             Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
+            | Self::KeysUncounted { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
             | Self::PrimarySilent { .. }
@@ -310,14 +340,11 @@ impl fmt::Display for Waiting {
                 write!(f, "the last copy of slots {slots} is gone with node {id:?}")
             }
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
+            Self::KeysUncounted { node, slots } => f.write_str(&uncounted(*node, slots)),
+            Self::KeysUnclaimed { nodes, slots } => f.write_str(&unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::Twins { id, first, second } => {
-                write!(
-                    f,
-                    "{first} and {second} both say they are node {id:?}: a directory was copied"
-                )
-            }
+            Self::Twins { id, first, second } => f.write_str(&twins(*id, first, second)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
@@ -380,6 +407,22 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
+}
+
+fn twins(id: NodeId, first: &ServerName, second: &ServerName) -> String {
+    format!("{first} and {second} both say they are node {id:?}: a directory was copied")
+}
+
+fn uncounted(node: NodeId, slots: &SlotSet) -> String {
+    format!("{node:?} did not say how many keys it has of slots {slots}, which nobody owns")
+}
+
+fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
+    let nodes: Vec<String> = nodes.iter().map(NodeId::short).collect();
+    let nodes = nodes.join(" and ");
+    format!(
+        "nobody owns slots {slots}, {nodes} hold keys of them, and nothing proves which of them is to own them"
+    )
 }
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {

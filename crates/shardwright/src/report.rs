@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::Serialize;
 use shardwright_planner::safety::NoMove;
-use shardwright_planner::{Budget, Plan, Problem, Severity, Waiting};
+use shardwright_planner::{Budget, Foreign, Plan, Problem, Severity, Waiting};
 use shardwright_runtime::{End, Report};
 use shardwright_topology::{NodeId, Observed};
 
@@ -218,6 +218,9 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::ShardLost { .. }
         | Waiting::Uncovered { .. }
         | Waiting::StartHeld { .. } => "; restore its data, or go on without: --accept-data-loss",
+        Waiting::KeysUnclaimed { .. } => {
+            "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss"
+        }
         Waiting::TableRefused { .. } => {
             "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
         }
@@ -225,8 +228,21 @@ fn hint(wait: &Waiting) -> &'static str {
             "; let them go on: shardwright resume"
         }
         Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
-        Waiting::Foreign { .. } | Waiting::Twins { .. } => "; empty that server, or take it away",
-        Waiting::Contested { .. }
+        Waiting::Foreign {
+            what: Foreign::HoldsKeys { .. } | Foreign::OwnsSlots { .. },
+            ..
+        } => "; take it away, or empty it if nobody needs its keys",
+        Waiting::Foreign {
+            what: Foreign::KnowsOthers { .. } | Foreign::NotAsked,
+            ..
+        }
+        | Waiting::Twins { .. } => "; empty that server, or take it away",
+        Waiting::Foreign {
+            what: Foreign::Returned { .. },
+            ..
+        }
+        | Waiting::Contested { .. }
+        | Waiting::KeysUncounted { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     /// Both killed; each comes back at the other's address.
     Swap(usize, usize),
     Wipe(Vec<usize>),
+    /// Killed, and its table of nodes is gone, but not its data.
+    LoseTable(usize),
     /// Cut off from the other nodes, in one direction or both.
     Isolate(usize, Direction),
     /// These cannot talk to the rest.
@@ -121,6 +123,7 @@ impl Fault {
             Self::HostAway(_, true) => Some("host without power"),
             Self::HostAway(_, false) => Some("host without network"),
             Self::Swap(..) => Some("addresses swapped"),
+            Self::LoseTable(_) => Some("table lost"),
             Self::Wipe(seats) if seats.len() == 1 => Some("directory lost"),
             Self::Wipe(_) => Some("directories lost"),
             Self::Isolate(_, Direction::Both) => Some("isolated"),
@@ -190,6 +193,12 @@ impl Fault {
                     if !model.seats[*seat].foreign {
                         model.wipe(*seat);
                     }
+                }
+            }
+            Self::LoseTable(seat) => {
+                kill(&[*seat], model, operator);
+                if !model.seats[*seat].foreign {
+                    model.lose_table(*seat);
                 }
             }
             Self::Isolate(seat, direction) => isolate(*seat, *direction, model),

@@ -152,6 +152,8 @@ pub(crate) struct Node {
     pub(crate) libraries: u64,
     /// Its table on disk is one that it refuses to load: it can't be started any more.
     pub(crate) torn: bool,
+    /// Its table on disk is gone: it will start under an id that nobody knows, with its data.
+    pub(crate) table_lost: bool,
     pub(crate) replid: u64,
     /// The stream it continued when it was promoted, and up to where.
     pub(crate) replid2: Option<(u64, u64)>,
@@ -184,6 +186,7 @@ impl Node {
             data: BTreeSet::new(),
             libraries: 0,
             torn: false,
+            table_lost: false,
             replid: run,
             replid2: None,
             offset: 0,
@@ -353,6 +356,7 @@ impl Node {
     /// A start of the process from its files.
     pub(crate) fn start(&mut self, at: At, run: u64, now: u64) {
         self.run = run;
+        self.table_lost = false;
         self.started = now;
         self.replid = run;
         self.replid2 = None;

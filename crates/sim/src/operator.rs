@@ -282,7 +282,7 @@ impl Operator {
                 Seen::Known(view) => Some((*seat, view)),
                 Seen::Unknown(_) => None,
             });
-        model.count_open_slots(views);
+        model.count_keys(views);
         let mut servers = Vec::new();
         for (seat, (process, view)) in &pass.heard {
             let s = &model.seats[*seat];

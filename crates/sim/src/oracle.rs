@@ -350,18 +350,21 @@ impl Model {
             let (node, owner) = (self.name(node), self.name(*owner));
             self.accuse(format!("slots of {owner} are given to {node} too"));
         }
-        let keys = self
-            .seats
-            .iter()
-            .filter_map(|s| s.node.as_ref())
-            .flat_map(|n| n.data.iter())
-            .any(|k| {
-                shardwright_topology::Slot::new(u64::from(k.0)).is_ok_and(|s| slots.contains(s))
-            });
-        if keys && !self.oracle.consent {
-            let node = self.name(node);
+        let given = |k: &Key| {
+            shardwright_topology::Slot::new(u64::from(k.0)).is_ok_and(|s| slots.contains(s))
+        };
+        // Keys that the new owner has too are not left behind.
+        let mine = self.home(node).and_then(|i| self.seats[i].node.as_ref());
+        let kept = self.seats.iter().filter_map(|s| s.node.as_ref()).find(|n| {
+            let mut lacks = n.data.iter().filter(|k| given(k));
+            n.id != node && lacks.any(|k| !mine.is_some_and(|mine| mine.data.contains(k)))
+        });
+        if let Some(holder) = kept.map(|n| n.id)
+            && !self.oracle.consent
+        {
+            let (node, holder) = (self.name(node), self.name(holder));
             self.accuse(format!(
-                "slots {slots} are given anew to {node} though keys of them exist, without consent"
+                "slots {slots} are given to {node} though {holder} holds keys of them, without consent"
             ));
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shardwright_topology::{
     Address, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView,
     OpenSlot, ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
+    unowned,
 };
 
 use crate::facts::Profile;
@@ -51,11 +52,9 @@ impl Model {
         })
     }
 
-    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them.
-    pub(crate) fn count_open_slots<'a>(
-        &self,
-        heard: impl Iterator<Item = (usize, &'a mut NodeView)>,
-    ) {
+    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them; and every node that
+    /// has keys, how many it holds of slots that nobody owns.
+    pub(crate) fn count_keys<'a>(&self, heard: impl Iterator<Item = (usize, &'a mut NodeView)>) {
         let mut heard: Vec<(usize, &mut NodeView)> = heard.collect();
         let mut wanted: BTreeSet<(NodeId, Slot)> = BTreeSet::new();
         for (_, view) in &heard {
@@ -72,13 +71,17 @@ impl Model {
                 );
             }
         }
+        let nobodys = unowned(heard.iter().map(|(_, v)| &**v));
         for (seat, view) in &mut heard {
             let Some(node) = self.seats[*seat].node.as_ref() else {
                 continue;
             };
             let mine = wanted.iter().filter(|(id, _)| *id == view.id);
-            view.keys_in_slot = mine
-                .map(|(_, slot)| (*slot, node.keys_in(*slot).count() as u64))
+            let open = mine.map(|(_, slot)| *slot);
+            let nobodys = nobodys.slots().filter(|_| view.server.keys > 0);
+            view.keys_in_slot = open
+                .chain(nobodys)
+                .map(|slot| (slot, node.keys_in(slot).count() as u64))
                 .collect();
         }
     }
@@ -174,6 +177,9 @@ impl Model {
         let Some(node) = s.node.as_ref() else {
             return Disk::Blank;
         };
+        if node.table_lost {
+            return Disk::Blank;
+        }
         if node.torn {
             return Disk::TableRefused;
         }

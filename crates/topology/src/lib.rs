@@ -17,6 +17,7 @@ mod place;
 mod seen;
 mod server;
 mod slot;
+mod unowned;
 mod view;
 pub mod wire;
 
@@ -31,6 +32,7 @@ pub use server::{
     Starter, Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
+pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,
     Row, Rows, ServerInfo, Version,

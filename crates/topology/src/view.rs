@@ -319,7 +319,7 @@ pub struct NodeView {
     pub cluster: ClusterInfo,
     /// What it says of itself.
     pub server: ServerInfo,
-    /// Keys it holds of slots that are open, or that it holds without owning them.
+    /// Keys it holds of slots that are open, and of slots that nobody owns. A slot that is missing was not counted.
     pub keys_in_slot: BTreeMap<Slot, u64>,
 }
 
@@ -340,6 +340,14 @@ impl NodeView {
         self.rows
             .iter()
             .filter(|r| r.is_member() && r.id != self.id)
+    }
+
+    /// How many keys it holds of a slot that is open, or that nobody owns; unknown where it was not counted.
+    pub fn keys_of(&self, slot: Slot) -> Option<u64> {
+        if self.server.keys == 0 {
+            return Some(0);
+        }
+        self.keys_in_slot.get(&slot).copied()
     }
 
     /// True for a node that never was in a cluster, or was reset: no peer, no slot, no key.

@@ -138,8 +138,13 @@ pub enum ViolationKind {
         /// The server.
         server: ServerName,
     },
-    /// It gives out slots of a living cluster, whose data would be given up, without consent.
+    /// It gives out slots of a living cluster while it is not known who holds keys of them.
     GivesUpData {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// It gives out slots of which another node holds keys.
+    GivesPastHolder {
         /// Which.
         slots: SlotSet,
     },
@@ -231,7 +236,13 @@ impl fmt::Display for Violation {
             }
             Kind::TakesAway { server } => write!(f, "takes {server} away, which may be needed"),
             Kind::GivesUpData { slots } => {
-                write!(f, "gives up the data of slots {slots} without consent")
+                write!(
+                    f,
+                    "gives out slots {slots}, whose keys may be at a node that was not asked"
+                )
+            }
+            Kind::GivesPastHolder { slots } => {
+                write!(f, "gives out slots {slots}, whose keys another node holds")
             }
             Kind::BaresShard { primary } => {
                 write!(f, "takes the last replica in sync from {primary:?}")

@@ -77,7 +77,11 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     if let Some(replica) = asked {
         return p.wait(Waiting::Promotion { replica });
     }
-    let Some(dead) = Dead::prove(p.o, primary) else {
+    let given_up = || Dead::given_up(p.d, p.o, primary);
+    let dead = Dead::prove(p.o, primary).or_else(given_up);
+    // One that speaks where it does not belong lives all the same.
+    let dead = dead.filter(|_| !p.strangers.contains(&primary));
+    let Some(dead) = dead else {
         let why = format!(
             "primary {} is not proved dead; a switchover keeps every write",
             primary.short()

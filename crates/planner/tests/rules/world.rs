@@ -286,6 +286,15 @@ impl World {
             .push(Box::new(edit));
     }
 
+    /// Every node counted its keys of these slots: so many at these, none at the others.
+    pub(crate) fn counted(&mut self, slots: &SlotSet, held: &[(&str, u64)]) {
+        for node in &mut self.nodes {
+            let keys = held.iter().find(|(name, _)| *name == node.name);
+            let keys = keys.map_or(0, |(_, keys)| *keys);
+            node.keys_in_slot.extend(slots.slots().map(|s| (s, keys)));
+        }
+    }
+
     pub(crate) fn asked(&mut self, name: &str, kind: AttemptKind, ms_ago: u64) {
         self.attempts.push(Attempt {
             node: id(name),
