@@ -346,14 +346,24 @@ pub enum Reason {
     WrongPrimary,
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
+    /// The node lost its table of nodes: its server has its data, and speaks under another id.
+    Returned,
+    /// It has failed without a replica, and a person gave up what it held.
+    DataGivenUp,
+    /// It owns slots, and has no epoch of its own.
+    NoEpoch,
     /// The slot's move was broken off before a key had moved.
     NothingMoved,
     /// The slot's keys have all moved.
     AllMoved,
     /// The slot's move was broken off halfway.
     HalfMoved,
-    /// Nobody owns the slots, and a person agreed that what they held is lost.
-    LossAccepted,
+    /// Nobody owns the slots, and it holds their keys.
+    HoldsKeys,
+    /// Nobody owns the slots, several nodes hold keys of them, and a person agreed that it is the one that holds most.
+    HoldsMostKeys,
+    /// Nobody owns the slots, and no node holds a key of them.
+    NoKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
@@ -414,10 +424,21 @@ impl fmt::Display for Reason {
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::WrongPrimary => "it follows a node that owns no slots",
             Self::NodeGone => "its directory was lost, and its server now runs another node",
+            Self::Returned => {
+                "it lost its table of nodes; its server has its data, and is taken in under its new id"
+            }
+            Self::DataGivenUp => {
+                "it has failed, nobody has a copy of its data, and a person gave that up"
+            }
+            Self::NoEpoch => "it owns slots, and has no epoch of its own yet",
             Self::NothingMoved => "the slot's move was broken off before a key had moved",
             Self::AllMoved => "all keys of the slot have moved",
             Self::HalfMoved => "the slot's move was broken off halfway",
-            Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
+            Self::HoldsKeys => "nobody owns the slots, and it holds their keys",
+            Self::HoldsMostKeys => {
+                "nobody owns the slots, and of several nodes it holds most keys of them"
+            }
+            Self::NoKeys => "nobody owns the slots, and no node holds a key of them",
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }

@@ -9,7 +9,10 @@ use shardwright_topology::{
     SlotSet,
 };
 
+mod given;
 mod moves;
+mod old_ids;
+mod place;
 mod violation;
 
 pub use violation::{Severity, Violation, ViolationKind};
@@ -22,12 +25,14 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
     // Strangers' tables say nothing about this cluster.
     let standings = standings(d, o);
     let ours = without_strangers(o, &standings);
-    let o = ours.as_ref().unwrap_or(o);
+    let (all, o) = (o, ours.as_ref().unwrap_or(o));
     let mut lint = Lint {
         d,
         o,
+        all,
         found: Vec::new(),
         given: SlotSet::empty(),
+        comes: BTreeMap::new(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
         moved: plan.steps.iter().filter_map(moved).collect(),
@@ -69,8 +74,12 @@ fn started(step: &Step) -> Option<ServerName> {
 struct Lint<'a> {
     d: &'a Desired,
     o: &'a Observed,
+    /// The observation with what strangers say.
+    all: &'a Observed,
     found: Vec<Violation>,
     given: SlotSet,
+    /// How many bytes the steps so far bring to each receiver with a memory limit.
+    comes: BTreeMap<NodeId, u64>,
     heirs: BTreeMap<NodeId, NodeId>,
     primaries: BTreeMap<NodeId, NodeId>,
     /// The nodes that the plan makes replicas.
@@ -109,7 +118,7 @@ impl Lint<'_> {
                 }
             }
             Action::SetConfigEpoch { blank, .. } => self.must_be_blank(i, blank.node()),
-            Action::AddSlots { slots, .. } => self.adds(i, slots),
+            Action::AddSlots { node, slots } => self.adds(i, *node, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
             Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
@@ -132,12 +141,17 @@ impl Lint<'_> {
                     .view_of(*node)
                     .and_then(|v| v.keys_in_slot.get(slot))
                     .copied();
-                if node != owner && keys != Some(0) {
+                if node == owner {
+                    self.takes(i, *node, *slot);
+                } else if keys != Some(0) {
                     self.fatal(i, ViolationKind::AssignsAwayKeys { slot: *slot });
                 }
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
-            Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+            Action::MoveKeys { from, to, slot, .. } => {
+                self.meets(i, to.node(), to.address());
+                self.has_room(i, *from, to.node(), &[*slot].into_iter().collect());
+            }
             Action::CopyFunctions { from, to } => {
                 let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
                 let primary = self.copies(*to).is_none();
@@ -148,12 +162,16 @@ impl Lint<'_> {
             Action::MoveSlots { from, to, slots } => {
                 self.meets(i, to.node(), to.address());
                 self.moves(i, *from, to.node(), slots);
+                self.has_room(i, *from, to.node(), slots);
             }
         }
     }
 
     fn starts(&mut self, i: usize, name: &ServerName) {
         let server = self.o.servers().get(name);
+        if server.is_some_and(|s| s.disk == Seen::Known(Disk::Blank)) {
+            self.takes_place(i, name);
+        }
         if !server.is_some_and(|s| matches!(s.process, Process::Dead(_))) {
             let server = name.clone();
             self.fatal(i, ViolationKind::StartsRunning { server });
@@ -190,6 +208,7 @@ impl Lint<'_> {
     /// A directory is set aside only when its server refused it, or would lead others astray with it, and the living
     /// own every slot.
     fn starts_afresh(&mut self, i: usize, name: &ServerName) {
+        self.takes_place(i, name);
         let useless = self.o.servers().get(name).is_some_and(|s| {
             let harms = match s.disk.known() {
                 Some(Disk::TableRefused) => true,
@@ -430,28 +449,6 @@ impl Lint<'_> {
         }
     }
 
-    fn adds(&mut self, i: usize, slots: &SlotSet) {
-        let owned: SlotSet = slots
-            .slots()
-            .filter(|s| self.o.owner(*s).is_some())
-            .collect();
-        if !owned.is_empty() {
-            self.fatal(i, ViolationKind::SlotsOwned { slots: owned });
-        }
-        let twice = self.given.intersection(slots);
-        if !twice.is_empty() {
-            self.fatal(i, ViolationKind::SlotsTwice { slots: twice });
-        }
-        self.given = self.given.union(slots);
-        let forming = self.o.formed.is_none()
-            && (self.d.authority == Authority::Managed
-                || matches!(self.d.request, Some(Request::Form { .. })));
-        if !forming && !self.d.consent.lose_data {
-            let slots = slots.clone();
-            self.fatal(i, ViolationKind::GivesUpData { slots });
-        }
-    }
-
     fn meets(&mut self, i: usize, node: NodeId, address: &shardwright_topology::Address) {
         let heard = self.o.servers().values().any(|s| {
             s.view.known().is_some_and(|v| v.id == node)
@@ -493,13 +490,14 @@ impl Lint<'_> {
 
     fn past(&mut self, i: usize, replica: NodeId, primary: NodeId) {
         self.heir(i, replica, primary);
+        // A stranger, too, proves that no other node lives at its server.
         let speaks = self
-            .o
+            .all
             .servers()
             .values()
             .any(|s| s.view.known().is_some_and(|v| v.id == primary));
         let seat = self
-            .o
+            .all
             .servers()
             .values()
             .find(|s| s.recorded_id == Some(primary));
@@ -514,9 +512,10 @@ impl Lint<'_> {
             let gone = |s: &Server| s.process.death().is_some() || another(s);
             self.o.formed.is_some() && self.o.servers().values().all(gone)
         };
+        let gone = gone && !self.lives_on_the_bus(found, primary);
         // The same plan may start it again.
         let starts = found.is_some_and(|s| self.starts.contains(&s.name));
-        if speaks || !gone || starts {
+        if speaks || !(gone || self.may_be_passed(replica, primary)) || starts {
             self.fatal(i, ViolationKind::PrimaryNotDead { primary });
         }
     }
@@ -531,7 +530,10 @@ impl Lint<'_> {
             });
         let owns =
             self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
-        if (lives && !asked) || owns {
+        if ((lives && !asked) || owns)
+            && !self.came_back_as_another(node)
+            && !self.is_given_up(node)
+        {
             self.fatal(i, ViolationKind::ForgetsTheLiving { node });
         }
     }

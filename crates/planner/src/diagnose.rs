@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role, Seen,
-    ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role,
+    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
+mod there;
+
 use crate::evidence::Dead;
+use crate::returned::has_lost_id;
+use crate::safety::{Held, someone_unheard};
 use crate::{Severity, Unspread};
 
 /// One problem.
@@ -25,6 +29,15 @@ pub struct Problem {
 pub enum ProblemKind {
     /// Slots without an owner.
     Uncovered(SlotSet),
+    /// Slots without an owner, of which it is known who holds keys.
+    Unowned {
+        /// Which.
+        slots: SlotSet,
+        /// Who holds keys of them, replicas included.
+        nodes: BTreeSet<NodeId>,
+        /// Whether it is clear who is to own them.
+        clear: bool,
+    },
     /// Slots that two nodes claim.
     Contested(SlotSet),
     /// A primary with slots that is dead (`true`: proved) or silent.
@@ -37,6 +50,42 @@ pub enum ProblemKind {
         proved: bool,
         /// Whether a replica lives that could take over.
         replica: bool,
+        /// Whether its process lives all the same: it answered something, or answers other nodes.
+        lives: bool,
+    },
+    /// A server's address refuses clients, though other nodes have bus links to its node.
+    Refuses {
+        /// Which.
+        server: ServerName,
+        /// How many have.
+        by: usize,
+        /// Of how many.
+        of: usize,
+        /// The address that refuses.
+        address: Address,
+        /// The bus port at which others reach it.
+        bus_port: Option<u16>,
+    },
+    /// A server that answers other nodes on the bus, and no client.
+    Unanswered {
+        /// Which.
+        server: ServerName,
+    },
+    /// A server that runs a script or a function for too long.
+    Busy {
+        /// Which.
+        server: ServerName,
+        /// Where.
+        address: Address,
+    },
+    /// A primary whose id has no address any more, and that nobody holds to have failed.
+    IdLost {
+        /// Which.
+        node: NodeId,
+        /// Its slots.
+        slots: SlotSet,
+        /// A replica of it that was heard.
+        replica: Option<NodeId>,
     },
     /// A server that was not heard.
     Unheard {
@@ -120,13 +169,35 @@ impl ProblemKind {
             Self::Uncovered(_) => format!(
                 "start the node that owned them; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
-            Self::PrimaryDown { proved: true, replica: true, .. }
+            Self::Unowned { clear: false, .. } => format!(
+                "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
+            ),
+            Self::Unowned { clear: true, .. }
+            | Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlot { .. }
             | Self::ReplicaAstray { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
+            Self::PrimaryDown { lives: true, .. } => {
+                "leave it running: mend what keeps it from being heard".to_owned()
+            }
+            Self::Refuses { address, bus_port, .. } => there::open_port(address, *bus_port),
+            Self::Unanswered { .. } => {
+                "wait: its clients are paused (CLIENT PAUSE), or a long command runs; do not start it again".to_owned()
+            }
+            Self::Busy { address, .. } => there::end_script(address),
+            Self::Unheard { why: Why::Loading, .. } => "wait while it loads its data".to_owned(),
+            Self::PrimaryDown { replica: false, .. } => format!(
+                "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
+            ),
             Self::PrimaryDown { .. } => {
                 "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
             }
+            Self::IdLost { replica: Some(replica), .. } => {
+                format!("shardwright failover {target} {replica} --takeover")
+            }
+            Self::IdLost { replica: None, .. } => format!(
+                "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
+            ),
             Self::Unheard { why: Why::Denied(_), .. } => "give other credentials: --user, --askpass".to_owned(),
             Self::Unheard { .. } => "start it, or see why it does not answer".to_owned(),
             Self::Lost { node } => format!("start it again, or take it out: shardwright remove-node {target} {node}"),
@@ -154,17 +225,29 @@ impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uncovered(slots) => write!(f, "{} slots have no owner: {slots}", slots.count()),
+            Self::Unowned { slots, nodes, .. } => f.write_str(&unowned(slots, nodes)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
             Self::PrimaryDown {
                 node,
                 slots,
                 proved,
+                lives,
                 ..
             } => {
-                let how = if *proved { "dead" } else { "silent" };
+                let how = there::state(*proved, *lives);
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
+            Self::IdLost { node, slots, .. } => f.write_str(&id_lost(*node, slots)),
             Self::Unheard { server, why } => write!(f, "{server} is not heard: {why}"),
+            Self::Refuses {
+                server,
+                by,
+                of,
+                address,
+                ..
+            } => f.write_str(&there::refuses(server, *by, *of, address)),
+            Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
+            Self::Busy { server, .. } => f.write_str(&there::busy(server)),
             Self::Lost { node } => write!(
                 f,
                 "node {} is listed, but it is not known where it lives",
@@ -175,15 +258,7 @@ impl fmt::Display for ProblemKind {
                 speakers,
                 about,
             } => {
-                let what = match dissent {
-                    Dissent::NotListed => "do not know",
-                    Dissent::Handshake => "are still greeting",
-                    Dissent::Address => "have a wrong address of",
-                    Dissent::Role => "believe another role of",
-                    Dissent::Slots => "believe other slots of",
-                    Dissent::Health => "hold to have failed, though it lives:",
-                    Dissent::Link => "have no bus link to",
-                };
+                let what = believed(*dissent);
                 write!(f, "{} {what} {}", list(speakers), list(about))
             }
             Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
@@ -228,6 +303,35 @@ impl fmt::Display for ProblemKind {
     }
 }
 
+fn unowned(slots: &SlotSet, nodes: &BTreeSet<NodeId>) -> String {
+    let count = slots.count();
+    if nodes.is_empty() {
+        format!("{count} slots have no owner, and no node has a key of them: {slots}")
+    } else {
+        let nodes = list(nodes);
+        format!("{count} slots have no owner, and {nodes} hold keys of them: {slots}")
+    }
+}
+
+fn id_lost(node: NodeId, slots: &SlotSet) -> String {
+    let node = node.short();
+    format!(
+        "primary {node} of slots {slots} is listed without an address, and not as failed: the engine will promote nobody; its server lost its nodes.conf or was reset"
+    )
+}
+
+fn believed(dissent: Dissent) -> &'static str {
+    match dissent {
+        Dissent::NotListed => "do not know",
+        Dissent::Handshake => "are still greeting",
+        Dissent::Address => "have a wrong address of",
+        Dissent::Role => "believe another role of",
+        Dissent::Slots => "believe other slots of",
+        Dissent::Health => "hold to have failed, though it lives:",
+        Dissent::Link => "have no bus link to",
+    }
+}
+
 fn list(nodes: &BTreeSet<NodeId>) -> String {
     let names: Vec<String> = nodes.iter().take(6).map(NodeId::short).collect();
     let more = nodes.len().saturating_sub(6);
@@ -261,10 +365,7 @@ fn add(found: &mut Found, severity: Severity, kind: ProblemKind) {
 }
 
 fn slots(o: &Observed, found: &mut Found) {
-    let uncovered = o.uncovered();
-    if !uncovered.is_empty() {
-        add(found, Severity::Fatal, ProblemKind::Uncovered(uncovered));
-    }
+    uncovered(o, found);
     if !o.contested().is_empty() {
         add(
             found,
@@ -295,17 +396,38 @@ fn slots(o: &Observed, found: &mut Found) {
     }
 }
 
+/// Slots without an owner. Where everyone was heard and counted, it is known who holds their keys.
+fn uncovered(o: &Observed, found: &mut Found) {
+    let uncovered = o.uncovered();
+    let mut unknown = uncovered.clone();
+    if !uncovered.is_empty() && !someone_unheard(o) {
+        let held = Held::of(o, &uncovered);
+        let one = held.by_one.into_iter();
+        let one = one.map(|(node, slots)| (BTreeSet::from([node]), slots, true));
+        let several = held.unclear.into_iter();
+        let several = several.map(|(nodes, slots)| (nodes, slots, false));
+        let nobody = (BTreeSet::new(), held.by_nobody, true);
+        for (nodes, slots, clear) in one.chain(several).chain([nobody]) {
+            unknown = unknown.difference(&slots);
+            if !slots.is_empty() {
+                let kind = ProblemKind::Unowned {
+                    slots,
+                    nodes,
+                    clear,
+                };
+                add(found, Severity::Fatal, kind);
+            }
+        }
+    }
+    if !unknown.is_empty() {
+        add(found, Severity::Fatal, ProblemKind::Uncovered(unknown));
+    }
+}
+
 fn silence(o: &Observed, found: &mut Found) {
     for server in o.servers().values() {
         if let Seen::Unknown(why) = &server.view {
-            add(
-                found,
-                Severity::Fatal,
-                ProblemKind::Unheard {
-                    server: server.name.clone(),
-                    why: why.clone(),
-                },
-            );
+            add(found, Severity::Fatal, there::unheard(o, server, why));
         }
     }
     for (_, first, second) in o.twins() {
@@ -319,6 +441,18 @@ fn silence(o: &Observed, found: &mut Found) {
         );
     }
     for m in o.members().values().filter(|m| m.source == Source::Others) {
+        if m.role == Role::Primary && !m.slots.is_empty() && has_lost_id(o, m.id) {
+            let mut replicas = o.replicas_of(m.id).filter(|r| r.source == Source::Itself);
+            let (node, slots) = (m.id, m.slots.clone());
+            let replica = replicas.next().map(|r| r.id);
+            let kind = ProblemKind::IdLost {
+                node,
+                slots,
+                replica,
+            };
+            add(found, Severity::Fatal, kind);
+            continue;
+        }
         if m.role == Role::Primary && !m.slots.is_empty() {
             let proved = Dead::prove(o, m.id).is_some();
             let replica = o.replicas_of(m.id).any(|r| r.source == Source::Itself);
@@ -327,6 +461,7 @@ fn silence(o: &Observed, found: &mut Found) {
                 slots: m.slots.clone(),
                 proved,
                 replica,
+                lives: there::lives(o, m.id),
             };
             add(found, Severity::Fatal, kind);
         }

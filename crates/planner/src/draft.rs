@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{Attempt, AttemptKind, NodeId, Observed, Server, ServerName, Timestamp};
 
+use crate::evidence::Dead;
 use crate::ours::Standing;
 use crate::shape::{Reshaping, reshaping};
 use crate::surplus::surplus;
@@ -21,6 +22,10 @@ pub(crate) struct Draft<'a> {
     surplus: BTreeSet<ServerName>,
     /// How the shards differ from those that are declared.
     pub(crate) reshaping: Reshaping,
+    /// Primaries whose server now speaks as a node that does not belong here, with the proof.
+    pub(crate) replaced: BTreeMap<NodeId, Dead>,
+    /// Nodes that speak at servers that do not belong here.
+    pub(crate) strangers: BTreeSet<NodeId>,
     pub(crate) steps: Vec<Step>,
     pub(crate) waiting: BTreeSet<Waiting>,
 }
@@ -50,6 +55,8 @@ impl<'a> Draft<'a> {
             ours,
             surplus,
             reshaping,
+            replaced: BTreeMap::new(),
+            strangers: BTreeSet::new(),
             steps: Vec::new(),
             waiting: BTreeSet::new(),
         }

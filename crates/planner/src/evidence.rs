@@ -1,12 +1,23 @@
 //! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
 //! so that a time-out cannot be passed to it.
 
+mod place;
+
+use std::collections::BTreeMap;
+
+pub use place::{EmptyPlace, Follower, Follows, Who};
+
 use shardwright_topology::{
-    Address, Death, Disk, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
+    Address, Death, DeathProof, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server,
+    ServerName, Source,
 };
 
+use crate::ours::Standing;
+use crate::refused::{answers_others, linked_by};
+use crate::returned::given_up;
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
+use crate::waiting::Foreign;
 use crate::{Authority, Desired};
 
 /// Proof that a node's process is gone.
@@ -26,6 +37,9 @@ pub enum HowDead {
         /// The node that now lives there.
         by: NodeId,
     },
+    /// Nobody has an address of it or a link to it, every other primary was heard, and a person gave it up by asking for
+    /// one of its replicas in its place.
+    GivenUp,
     /// The cluster is one that we formed, and every server of it is dead, or known to be another node's.
     Nowhere,
 }
@@ -37,7 +51,15 @@ impl Dead {
             return None;
         }
         let how = if let Some(server) = o.server_of(node) {
-            HowDead::Proved(server.process.death()?.clone())
+            let death = server.process.death()?;
+            // What refuses clients and answers other nodes lives.
+            if death.proof == DeathProof::Refused && linked_by(o, node) > 0 {
+                return None;
+            }
+            HowDead::Proved(death.clone())
+        } else if answers_others(o, node) {
+            // Its old process may live on where we do not look, as a pod does behind a silent kubelet.
+            return None;
         } else if let Some(seat) = o.servers().values().find(|s| s.recorded_id == Some(node)) {
             HowDead::Replaced {
                 by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,
@@ -49,6 +71,12 @@ impl Dead {
             return None;
         };
         Some(Self { node, how })
+    }
+
+    /// The proof by a person's word, where a node's id has no address any more: see [`HowDead::GivenUp`].
+    pub fn given_up(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let how = HowDead::GivenUp;
+        given_up(d, o, node).then_some(Self { node, how })
     }
 
     /// Who is dead.
@@ -181,6 +209,30 @@ impl Gone {
         let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
         let member = o.member(node)?;
         (asked && member.slots.is_empty()).then_some(Self { node })
+    }
+
+    /// The proof by a person's word, among servers that others run: what a primary held is given up. It has failed by
+    /// the word of everyone who lists it, nobody has a link to it, nobody copies it, and everyone else was heard.
+    pub fn given_up(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let asked = d.consent.lose_data && d.authority == Authority::Guest;
+        let member = o.member(node).filter(|m| m.source == Source::Others)?;
+        let failed = |row: &Row| row.health == Health::Failed && !row.link_up;
+        let lost = member.role == Role::Primary
+            && o.beliefs(node).all(|(_, row)| failed(row))
+            && o.replicas_of(node).next().is_none();
+        let mut others = o.members().values().filter(|m| m.id != node);
+        let heard = others.all(|m| m.source == Source::Itself);
+        (asked && lost && heard).then_some(Self { node })
+    }
+
+    /// The proof for the id that a server had before it lost its table of nodes.
+    pub(crate) fn returned(
+        standings: &BTreeMap<ServerName, Standing>,
+        node: NodeId,
+    ) -> Option<Self> {
+        let was = Standing::Foreign(Foreign::Returned { was: node });
+        let returned = standings.values().any(|standing| *standing == was);
+        returned.then_some(Self { node })
     }
 
     /// The proof for a node that is not wanted any more: its server goes next, and nothing of it is needed.

@@ -7,6 +7,7 @@ use shardwright_topology::{
 };
 
 use crate::draft::is_twin;
+use crate::returned::{Returned, returned};
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
 use crate::waiting::Foreign;
@@ -127,6 +128,7 @@ pub(crate) fn without_strangers(
     clean.steady_since = o.steady_since;
     clean.down_since.clone_from(&o.down_since);
     clean.took_in.clone_from(&o.took_in);
+    clean.slot_sizes.clone_from(&o.slot_sizes);
     Some(clean)
 }
 
@@ -216,6 +218,11 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
     }
     if recorded && !overlaps(o, view) {
         return Standing::Member;
+    }
+    match returned(d, o, server) {
+        Some(Returned::Free) => return Standing::MayJoin,
+        Some(Returned::As(was)) => return Standing::Foreign(Foreign::Returned { was }),
+        None => {}
     }
     match foreign(d, o, main, view) {
         Some(what) => Standing::Foreign(what),

@@ -1,12 +1,15 @@
 //! The plan: the rules in their order.
 
-use shardwright_topology::{Observed, Timestamp};
+use std::collections::BTreeMap;
+
+use shardwright_topology::{NodeId, Observed, SlotSet, Source, Timestamp};
 
 use crate::draft::Draft;
+use crate::evidence::Dead;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
     forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
-    shape, spread, start, uncovered,
+    shape, spread, start, take_in, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -33,6 +36,23 @@ impl Plan {
             Waiting::Moves { slots_left, why } => Some((*slots_left, why.as_slice())),
             _ => None,
         })
+    }
+
+    /// What must be measured before it can be decided whether it may move: slots, by the nodes that hold keys of them.
+    pub fn unmeasured(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut by_node: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for wait in &self.waiting {
+            let (Waiting::Moves { why, .. } | Waiting::OpenSlotHeld { why, .. }) = wait else {
+                continue;
+            };
+            for why in why {
+                if let NoMove::SizeUnknown { node, slots } = why {
+                    let all = by_node.entry(*node).or_insert_with(SlotSet::empty);
+                    *all = all.union(slots);
+                }
+            }
+        }
+        by_node
     }
 
     /// True when slots have to move, and a person paused that.
@@ -65,6 +85,14 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     let standings = standings(d, o);
     let ours = without_strangers(o, &standings);
     let mut p = Draft::new(d, ours.as_ref().unwrap_or(o), l, now, standings);
+    // What a stranger says of itself still proves that no other node lives there.
+    if ours.is_some() {
+        let silent = o.voters().filter(|m| m.source == Source::Others);
+        let dead = silent.filter_map(|m| Dead::prove(o, m.id));
+        p.replaced = dead.map(|dead| (dead.node(), dead)).collect();
+        let speak = o.views().map(|(_, v)| v.id);
+        p.strangers = speak.filter(|id| p.o.view_of(*id).is_none()).collect();
+    }
     settle::strangers(&mut p);
     promote::dead_primaries(&mut p);
     start::dead_servers(&mut p);
@@ -75,6 +103,8 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
             leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
             meet::raise_the_disbelieved(&mut p);
+            take_in::forget_old_ids(&mut p);
+            take_in::give_epoch(&mut p);
             uncovered::cover(&mut p);
             if !p.coverage_at_work() {
                 replicas::attach(&mut p);

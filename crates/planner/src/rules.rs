@@ -14,4 +14,5 @@ pub(crate) mod settle;
 pub(crate) mod shape;
 pub(crate) mod spread;
 pub(crate) mod start;
+pub(crate) mod take_in;
 pub(crate) mod uncovered;

@@ -1,11 +1,13 @@
 //! What a plan waits for, typed: the same value feeds the status, the exit code and the metrics.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
-use crate::Shared;
+use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
+use crate::{NoDeath, Shared};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -25,6 +27,12 @@ pub enum Foreign {
         /// Which.
         slots: SlotSet,
     },
+    /// It was this node, and has its data: it lost its table of nodes, and speaks under another id. It is taken in once
+    /// everyone has forgotten the old one.
+    Returned {
+        /// The id that it had.
+        was: NodeId,
+    },
     /// It is blank, but nobody asked for it.
     NotAsked,
 }
@@ -35,6 +43,13 @@ impl fmt::Display for Foreign {
             Self::KnowsOthers { nodes } => write!(f, "it already knows {nodes} other node(s)"),
             Self::HoldsKeys { keys } => write!(f, "it already holds {keys} key(s)"),
             Self::OwnsSlots { slots } => write!(f, "it already owns slots {slots}"),
+            Self::Returned { was } => {
+                write!(
+                    f,
+                    "it was node {}, lost its table of nodes, and has its data: it is taken in once the old id is forgotten",
+                    was.short()
+                )
+            }
             Self::NotAsked => f.write_str("it is a new node, and nobody asked to let it join"),
         }
     }
@@ -91,6 +106,20 @@ pub enum Waiting {
         /// Which.
         slots: SlotSet,
     },
+    /// Nobody owns these slots, and a node that has keys did not count those of them.
+    KeysUncounted {
+        /// Which node.
+        node: NodeId,
+        /// Which slots.
+        slots: SlotSet,
+    },
+    /// Nobody owns these slots, these nodes hold keys of them, and nothing proves which is to own them.
+    KeysUnclaimed {
+        /// Which nodes.
+        nodes: BTreeSet<NodeId>,
+        /// Which slots.
+        slots: SlotSet,
+    },
     /// Two nodes claim these slots with one epoch; the engines settle this themselves.
     Contested {
         /// Which.
@@ -145,10 +174,24 @@ pub enum Waiting {
         /// Which.
         server: ServerName,
     },
+    /// A server without data is not started at its address: who follows that address would be emptied.
+    PlaceFollowed {
+        /// Which.
+        server: ServerName,
+        /// Who may follow it.
+        by: Follower,
+    },
     /// A primary is silent, and nothing proves it dead: the engine's own failover, or a person, decides.
     PrimarySilent {
         /// Which.
         node: NodeId,
+    },
+    /// A primary refuses connections, and that does not prove its process to be gone.
+    DeathUnproved {
+        /// Which.
+        node: NodeId,
+        /// Why not.
+        why: NoDeath,
     },
     /// A dead primary has no replica that could be promoted.
     NoCandidate {
@@ -227,6 +270,13 @@ pub enum Waiting {
         /// The node that shows it open.
         node: NodeId,
     },
+    /// A slot is half moved, and the rest of its keys can't go on to the node that is to have them.
+    OpenSlotHeld {
+        /// The slot.
+        slot: Slot,
+        /// Every reason.
+        why: Vec<NoMove>,
+    },
     /// There are more or fewer shards than declared.
     ShardsDiffer {
         /// How many there are.
@@ -269,6 +319,7 @@ impl Waiting {
             Self::DataLost
             | Self::ShardLost { .. }
             | Self::Uncovered { .. }
+            | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
             | Self::Twins { .. }
             | Self::StartHeld { .. }
@@ -277,11 +328,16 @@ impl Waiting {
             | Self::ServersMissing { .. }
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
-            Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
+            Self::DeathUnproved { why, .. } => why.needs_a_person(),
+            Self::Moves { why, .. } | Self::OpenSlotHeld { why, .. } => {
+                why.iter().any(NoMove::needs_a_person)
+            }
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
+            | Self::KeysUncounted { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
+            | Self::PlaceFollowed { .. }
             | Self::PrimarySilent { .. }
             | Self::NoCandidate { .. }
             | Self::SiblingUnheard { .. }
@@ -310,14 +366,11 @@ impl fmt::Display for Waiting {
                 write!(f, "the last copy of slots {slots} is gone with node {id:?}")
             }
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
+            Self::KeysUncounted { node, slots } => f.write_str(&uncounted(*node, slots)),
+            Self::KeysUnclaimed { nodes, slots } => f.write_str(&unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::Twins { id, first, second } => {
-                write!(
-                    f,
-                    "{first} and {second} both say they are node {id:?}: a directory was copied"
-                )
-            }
+            Self::Twins { id, first, second } => f.write_str(&twins(*id, first, second)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
@@ -328,18 +381,18 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
+            Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
             Self::PrimarySilent { node } => {
                 write!(
                     f,
                     "primary {node:?} is silent, and nothing proves it dead: the engine decides"
                 )
             }
+            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
             Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
             Self::SiblingUnheard { sibling: id } => {
-                write!(
-                    f,
-                    "replica {id:?} is not heard, and may have the fresher copy"
-                )
+                let may = "may have the fresher copy";
+                write!(f, "replica {id:?} is not heard, and {may}")
             }
             Self::RoleNotSeen {
                 replica,
@@ -373,6 +426,7 @@ impl fmt::Display for Waiting {
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
+            Self::OpenSlotHeld { slot, why } => f.write_str(&open_slot_held(*slot, why)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
@@ -380,6 +434,30 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
+}
+
+fn twins(id: NodeId, first: &ServerName, second: &ServerName) -> String {
+    format!("{first} and {second} both say they are node {id:?}: a directory was copied")
+}
+
+fn uncounted(node: NodeId, slots: &SlotSet) -> String {
+    format!("{node:?} did not say how many keys it has of slots {slots}, which nobody owns")
+}
+
+fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
+    let nodes: Vec<String> = nodes.iter().map(NodeId::short).collect();
+    let nodes = nodes.join(" and ");
+    format!(
+        "nobody owns slots {slots}, {nodes} hold keys of them, and nothing proves which of them is to own them"
+    )
+}
+
+fn place_followed(server: &ServerName, by: &Follower) -> String {
+    format!("{server} has no data, and starts once nobody copies it: {by}")
+}
+
+fn death_unproved(node: NodeId, why: &NoDeath) -> String {
+    format!("primary {node:?} refuses connections, which proves no death: {why}")
 }
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
@@ -415,6 +493,11 @@ fn nodes_missing(have: usize, want: usize) -> String {
 
 fn open_slot(slot: Slot, node: NodeId) -> String {
     format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
+}
+
+fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    format!("slot {slot} stays half moved: {}", why.join("; "))
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -148,10 +148,14 @@ pub(crate) struct Node {
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
     pub(crate) data: BTreeSet<Key>,
+    /// How many keys it has deleted for lack of memory since it was started.
+    pub(crate) evicted: u64,
     /// Libraries of functions.
     pub(crate) libraries: u64,
     /// Its table on disk is one that it refuses to load: it can't be started any more.
     pub(crate) torn: bool,
+    /// Its table on disk is gone: it will start under an id that nobody knows, with its data.
+    pub(crate) table_lost: bool,
     pub(crate) replid: u64,
     /// The stream it continued when it was promoted, and up to where.
     pub(crate) replid2: Option<(u64, u64)>,
@@ -182,8 +186,10 @@ impl Node {
             manual: None,
             paused: None,
             data: BTreeSet::new(),
+            evicted: 0,
             libraries: 0,
             torn: false,
+            table_lost: false,
             replid: run,
             replid2: None,
             offset: 0,
@@ -353,7 +359,9 @@ impl Node {
     /// A start of the process from its files.
     pub(crate) fn start(&mut self, at: At, run: u64, now: u64) {
         self.run = run;
+        self.table_lost = false;
         self.started = now;
+        self.evicted = 0;
         self.replid = run;
         self.replid2 = None;
         self.copying = Copying {

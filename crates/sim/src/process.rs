@@ -1,6 +1,6 @@
 //! Processes: started, killed, frozen, and what each leaves on its disk.
 
-use shardwright_topology::Place;
+use shardwright_topology::{Place, Slot, SlotSet};
 
 use crate::facts;
 use crate::model::{Event, Inbound, Model, Persistence};
@@ -93,6 +93,32 @@ impl Model {
         let name = self.seats[seat].name.clone();
         self.trace
             .note(self.now, format_args!("{name} loses its directory"));
+    }
+
+    /// A server loses its table of nodes, and keeps its data: it will start under another id, and claim, as the engines
+    /// do (`verifyClusterConfigWithData`), the slots that it has keys of. Without a file it loses all.
+    pub(crate) fn lose_table(&mut self, seat: usize) {
+        self.kill(seat);
+        let (now, at, profile) = (self.now, self.seats[seat].at, self.profile);
+        let Some(old) = self.seats[seat].node.take() else {
+            return;
+        };
+        if !old.data.is_empty() {
+            let id = self.born(seat);
+            let mut node = Node::blank(id, at, profile, old.run, now);
+            let slots = old.data.iter().map(|key| key.0);
+            let slots: SlotSet = slots
+                .filter_map(|slot| Slot::new(u64::from(slot)).ok())
+                .collect();
+            node.own(id, &slots);
+            node.data = old.data;
+            node.libraries = old.libraries;
+            node.table_lost = true;
+            self.seats[seat].node = Some(node);
+        }
+        let name = self.seats[seat].name.clone();
+        self.trace
+            .note(now, format_args!("{name} loses its table of nodes"));
     }
 
     /// A server is made anew, with nothing, on a host that is not away. Whoever deletes its pod has it ended wherever it

@@ -7,6 +7,7 @@
 //! write N                  N keys over all slots, acknowledged, and at the replicas too where there are any
 //! kill NAME|all            the process is gone
 //! freeze NAME, thaw NAME   the process stands still, and goes on
+//! lose-table NAME          the process is gone, and its table of nodes too, but not its data
 //! wipe NAME                the process is gone, and its directory is empty
 //! move all                 all processes are gone, and all addresses are others from now on
 //! accept data-loss         a person agrees
@@ -35,6 +36,8 @@ pub trait World {
     fn freeze(&mut self, name: &str) -> Result<(), String>;
     /// Lets a process go on.
     fn thaw(&mut self, name: &str) -> Result<(), String>;
+    /// Ends a process and takes its table of nodes away.
+    fn lose_table(&mut self, name: &str) -> Result<(), String>;
     /// Ends a process and empties its directory.
     fn wipe(&mut self, name: &str) -> Result<(), String>;
     /// Ends all processes; all addresses are others from now on.
@@ -126,6 +129,7 @@ fn step(words: &[&str], world: &mut dyn World) -> Result<String, String> {
         ["kill", name] => world.kill(name)?,
         ["freeze", name] => world.freeze(name)?,
         ["thaw", name] => world.thaw(name)?,
+        ["lose-table", name] => world.lose_table(name)?,
         ["wipe", name] => world.wipe(name)?,
         ["move", "all"] => world.move_all()?,
         ["accept", "data-loss"] => world.accept_data_loss()?,

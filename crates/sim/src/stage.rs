@@ -199,6 +199,12 @@ impl World for ModelWorld {
         Ok(())
     }
 
+    fn lose_table(&mut self, name: &str) -> Result<(), String> {
+        let seat = self.seat(name)?;
+        self.strike(&Fault::LoseTable(seat));
+        Ok(())
+    }
+
     fn wipe(&mut self, name: &str) -> Result<(), String> {
         let seat = self.seat(name)?;
         self.strike(&Fault::Wipe(vec![seat]));

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView,
-    OpenSlot, ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
+    Address, AtLimit, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId,
+    NodeView, OpenSlot, ReplicaLink, Replication, Role, Row, Rows, Seen, ServerInfo, SizedBy, Slot,
+    SlotSet, SlotSize, Version, Why, unowned,
 };
 
-use crate::facts::Profile;
+use crate::facts::{self, Profile};
 use crate::model::{Model, Persistence};
 use crate::node::{At, Belief, Node, Peer};
 
@@ -48,14 +49,13 @@ impl Model {
             },
             server: self.server_info(seat, node),
             keys_in_slot: BTreeMap::new(),
+            stray_keys: stray_keys(node),
         })
     }
 
-    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them.
-    pub(crate) fn count_open_slots<'a>(
-        &self,
-        heard: impl Iterator<Item = (usize, &'a mut NodeView)>,
-    ) {
+    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them; and every node that
+    /// has keys, how many it holds of slots that nobody owns.
+    pub(crate) fn count_keys<'a>(&self, heard: impl Iterator<Item = (usize, &'a mut NodeView)>) {
         let mut heard: Vec<(usize, &mut NodeView)> = heard.collect();
         let mut wanted: BTreeSet<(NodeId, Slot)> = BTreeSet::new();
         for (_, view) in &heard {
@@ -72,15 +72,36 @@ impl Model {
                 );
             }
         }
+        let nobodys = unowned(heard.iter().map(|(_, v)| &**v));
         for (seat, view) in &mut heard {
             let Some(node) = self.seats[*seat].node.as_ref() else {
                 continue;
             };
             let mine = wanted.iter().filter(|(id, _)| *id == view.id);
-            view.keys_in_slot = mine
-                .map(|(_, slot)| (*slot, node.keys_in(*slot).count() as u64))
+            let open = mine.map(|(_, slot)| *slot);
+            let nobodys = nobodys.slots().filter(|_| view.server.keys > 0);
+            view.keys_in_slot = open
+                .chain(nobodys)
+                .map(|slot| (slot, node.keys_in(slot).count() as u64))
                 .collect();
         }
+    }
+
+    /// What a node that answers holds of these slots; nothing where it does not.
+    pub(crate) fn slot_sizes(&self, seat: usize, slots: &SlotSet) -> BTreeMap<Slot, SlotSize> {
+        let Some(node) = self.seats[seat].node.as_ref() else {
+            return BTreeMap::new();
+        };
+        let size = |slot: Slot| {
+            let keys = node.keys_in(slot).count() as u64;
+            SlotSize {
+                keys,
+                bytes: keys * facts::KEY_BYTES,
+                largest: facts::KEY_BYTES.min(keys * facts::KEY_BYTES),
+                by: SizedBy::Keys,
+            }
+        };
+        slots.slots().map(|slot| (slot, size(slot))).collect()
     }
 
     fn row(node: &Node, id: NodeId, peer: &Peer) -> Row {
@@ -142,11 +163,14 @@ impl Model {
             replication,
             loading: false,
             aof_enabled: Some(self.seats[seat].persistence != Persistence::Off),
-            used_memory_bytes: None,
-            maxmemory_bytes: None,
+            used_memory_bytes: Some(node.data.len() as u64 * facts::KEY_BYTES),
+            maxmemory_bytes: Some(self.seats[seat].keys_max.unwrap_or(0) * facts::KEY_BYTES),
+            at_limit: Some(AtLimit::Evicts),
+            evicted_keys: Some(node.evicted),
             ops_per_s: None,
             libraries: Some(node.libraries),
             keys: node.data.len() as u64,
+            databases: BTreeMap::from([(0, node.data.len() as u64)]),
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
         }
     }
@@ -174,6 +198,9 @@ impl Model {
         let Some(node) = s.node.as_ref() else {
             return Disk::Blank;
         };
+        if node.table_lost {
+            return Disk::Blank;
+        }
         if node.torn {
             return Disk::TableRefused;
         }
@@ -192,6 +219,21 @@ impl Model {
             },
         }
     }
+}
+
+/// What a primary holds of slots that it does not own.
+fn stray_keys(node: &Node) -> Seen<BTreeMap<Slot, u64>> {
+    if !node.is_primary() {
+        return Seen::Unknown(Why::NotAsked);
+    }
+    let mut keys: BTreeMap<Slot, u64> = BTreeMap::new();
+    for (number, _) in &node.data {
+        let slot = Slot::new(u64::from(*number)).expect("a key is of a slot");
+        if !node.me().slots.contains(slot) {
+            *keys.entry(slot).or_default() += 1;
+        }
+    }
+    Seen::Known(keys)
 }
 
 fn flags(node: &Node, id: NodeId, peer: &Peer) -> Flags {

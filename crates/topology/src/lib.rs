@@ -12,17 +12,20 @@
 mod address;
 mod find;
 mod id;
+mod memory;
 mod observed;
 mod place;
 mod seen;
 mod server;
 mod slot;
+mod unowned;
 mod view;
 pub mod wire;
 
 pub use address::{Address, Host};
 pub use find::{FindError, find_node};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
+pub use memory::{AtLimit, SizedBy, SlotSize};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::{Place, Tied};
 pub use seen::{Seen, Why};
@@ -31,6 +34,7 @@ pub use server::{
     Starter, Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
+pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,
     Row, Rows, ServerInfo, Version,

@@ -4,7 +4,7 @@ use shardwright_topology::Source;
 
 use crate::draft::Draft;
 use crate::evidence::Gone;
-use crate::{Action, Reason, safety};
+use crate::{Action, Authority, Reason, safety};
 
 /// Makes every node that lists a gone one forget it. All in one pass: FORGET must reach everyone within 60 s.
 pub(crate) fn the_gone(p: &mut Draft<'_>) {
@@ -15,12 +15,18 @@ pub(crate) fn the_gone(p: &mut Draft<'_>) {
             .map(|m| m.id)
             .collect();
     for node in silent {
+        let given_up = || Gone::given_up(p.d, p.o, node);
         let Some(gone) = Gone::prove(p.d, p.o, node)
+            .or_else(given_up)
             .filter(|_| safety::why_not_forget(p.d, p.o, node).is_none())
         else {
             continue;
         };
-        forget_everywhere(p, &gone, &Reason::NodeGone);
+        let because = match p.d.authority {
+            Authority::Managed => Reason::NodeGone,
+            Authority::Guest => Reason::DataGivenUp,
+        };
+        forget_everywhere(p, &gone, &because);
     }
 }
 

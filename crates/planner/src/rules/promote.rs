@@ -7,6 +7,8 @@ use shardwright_topology::{
 
 use crate::draft::{Draft, is_twin};
 use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
+use crate::refused::unproved;
+use crate::rules::take_in::is_returned;
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
 /// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
@@ -20,8 +22,14 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
             .filter(|m| m.source == Source::Others)
             .collect();
     for primary in silent {
-        match Dead::prove(p.o, primary.id) {
-            None => p.wait(Waiting::PrimarySilent { node: primary.id }),
+        if is_returned(p, primary.id) {
+            continue;
+        }
+        let replaced = || p.replaced.get(&primary.id).cloned();
+        let dead = Dead::prove(p.o, primary.id).or_else(replaced);
+        // One that speaks where it does not belong lives all the same.
+        match dead.filter(|_| !p.strangers.contains(&primary.id)) {
+            None => p.wait(unproved(p.d, p.o, primary.id)),
             Some(dead) if restart_comes_first(p, &dead) => {}
             Some(dead) => promote_one(p, primary, &dead),
         }
@@ -100,7 +108,7 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     // Of a node that is nowhere it is not known when it died; but whoever looks for it has looked everywhere.
     let since = match dead.how() {
         HowDead::Proved(_) | HowDead::Replaced { .. } => died_at(p.o, dead),
-        HowDead::Nowhere => Timestamp(0),
+        HowDead::Nowhere | HowDead::GivenUp => Timestamp(0),
     };
     let waited = p.now.since_ms(since);
     let sibling = safety::unheard_sibling(p.o, primary.id);
@@ -183,7 +191,7 @@ fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
             Some(seconds) => Timestamp(o.at.0.saturating_sub(seconds.saturating_mul(1_000))),
             None => o.at,
         },
-        HowDead::Nowhere => o.at,
+        HowDead::Nowhere | HowDead::GivenUp => o.at,
     }
 }
 

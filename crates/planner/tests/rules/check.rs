@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use shardwright_planner::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
 use shardwright_planner::{
-    Action, Desired, Plan, Reason, Request, Severity, Step, ViolationKind, check,
+    Action, Desired, Limits, Plan, Reason, Request, Severity, Step, ViolationKind, check, plan,
 };
 use shardwright_topology::{
-    Address, ConfigEpoch, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
+    Address, ConfigEpoch, Flags, NodeId, Observed, Seen, ServerName, SlotSet, Tied, Timestamp,
 };
 
 mod moves;
@@ -39,13 +39,13 @@ fn found(actions: Vec<Action>, d: &Desired, o: &Observed) -> BTreeSet<ViolationK
 
 /// Just this is found.
 #[track_caller]
-fn finds(actions: Vec<Action>, d: &Desired, w: &World, kind: ViolationKind) {
+pub(crate) fn finds(actions: Vec<Action>, d: &Desired, w: &World, kind: ViolationKind) {
     assert_eq!(found(actions, d, &w.observe()), BTreeSet::from([kind]));
 }
 
 /// Nothing is found.
 #[track_caller]
-fn passes(actions: Vec<Action>, d: &Desired, w: &World) {
+pub(crate) fn passes(actions: Vec<Action>, d: &Desired, w: &World) {
     assert_eq!(found(actions, d, &w.observe()), BTreeSet::new());
 }
 
@@ -125,15 +125,96 @@ fn slots_owned_and_twice_and_given_up() {
     let mut w = healthy();
     w.node("a").slots = slots(10, 5460);
     let one = vec![add_slots("b", slots(0, 9))];
-    passes(one.clone(), &consenting(three()), &w);
-    let given_up = ViolationKind::GivesUpData { slots: slots(0, 9) };
-    finds(one.clone(), &three(), &w, given_up);
+    let given_up = |set| ViolationKind::GivesUpData { slots: set };
+    finds(one.clone(), &consenting(three()), &w, given_up(slots(0, 9)));
+    w.counted(&slots(0, 9), &[]);
+    passes(one.clone(), &three(), &w);
+    w.node("c1").keys_in_slot.remove(&slot(9));
+    finds(one.clone(), &three(), &w, given_up(slots(9, 9)));
+    w.counted(&slots(0, 9), &[]);
+    w.hush("c1");
+    finds(one.clone(), &three(), &w, given_up(slots(0, 9)));
+    w.node("c1").silent = None;
     let two = vec![add_slots("b", slots(0, 9)), add_slots("c", slots(5, 9))];
     let twice = ViolationKind::SlotsTwice { slots: slots(5, 9) };
     finds(two, &consenting(three()), &w, twice);
     w.node("a").slots = slots(5, 5460);
     let owned = ViolationKind::SlotsOwned { slots: slots(5, 9) };
     finds(one, &consenting(three()), &w, owned);
+}
+
+/// The old id of a server that speaks as another, with its data.
+#[test]
+fn forgets_an_old_id_only_when_its_server_is_there() {
+    let mut before = World::formed(3, 0);
+    for speaker in ["b", "c"] {
+        before.believes(speaker, "a", |row| {
+            row.flags = row.flags.with(Flags::NOADDR)
+        });
+    }
+    before.lose_directory("a", "x").keys = 5;
+    let d = Desired::managed(3, 0);
+    let limits = Limits::default();
+    let plan = plan(&d, &before.observe(), &limits, Timestamp(NOW));
+    let step: Vec<Action> = plan.steps.into_iter().map(|s| s.action).collect();
+    assert_eq!(step.len(), 2, "b and c forget it: {step:?}");
+    passes(step.clone(), &d, &before);
+    let living = || ViolationKind::ForgetsTheLiving { node: id("a") };
+    let changes: [fn(&mut World); 5] = [
+        |w| w.node("x").keys = 0,
+        |w| w.node("x").recorded = Some(id("b")),
+        |w| w.node("x").slots = slots(5461, 5461),
+        |w| w.node("x").island = Some(0),
+        |w| w.add_replica("a1", "a").slots = SlotSet::empty(),
+    ];
+    for change in changes {
+        let mut w = World::formed(3, 0);
+        for speaker in ["b", "c"] {
+            w.believes(speaker, "a", |row| {
+                row.flags = row.flags.with(Flags::NOADDR)
+            });
+        }
+        w.lose_directory("a", "x").keys = 5;
+        change(&mut w);
+        finds(step.clone(), &d, &w, living());
+    }
+}
+
+#[test]
+fn slots_of_which_another_holds_keys() {
+    let mut w = healthy();
+    w.node("a").slots = slots(10, 5460);
+    let past = || ViolationKind::GivesPastHolder { slots: slots(7, 7) };
+    let takes = |node: &str| Action::AssignSlot {
+        node: id(node),
+        slot: slot(7),
+        owner: id(node),
+    };
+    let add = |node: &str| vec![add_slots(node, slots(0, 9))];
+    for (held, d, allowed) in [
+        (vec![("b", 1), ("b1", 1)], three(), vec!["b"]),
+        (vec![("b", 1), ("c1", 1)], three(), vec![]),
+        (
+            vec![("b", 1), ("c", 1)],
+            consenting(three()),
+            vec!["b", "c"],
+        ),
+        // A copy whose primary has nothing proves nothing.
+        (vec![("b1", 1)], three(), vec![]),
+        (vec![("b1", 1)], consenting(three()), vec![]),
+    ] {
+        w.counted(&slots(0, 9), &[]);
+        w.counted(&slots(7, 7), &held);
+        for node in ["a", "b", "c"] {
+            if allowed.contains(&node) {
+                passes(add(node), &d, &w);
+                passes(vec![takes(node)], &d, &w);
+            } else {
+                finds(add(node), &d, &w, past());
+                finds(vec![takes(node)], &d, &w, past());
+            }
+        }
+    }
 }
 
 #[test]

@@ -38,11 +38,21 @@ fn uncovered_and_open_slots() {
         slot: slot(7),
         from: id("a"),
     }];
-    let told = told(&w);
+    let unknown = told(&w);
     assert!(says(
-        &told,
+        &unknown,
         "fatal: 1 slots have no owner: 0 | start the node that owned them"
     ));
+    w.counted(&slots(0, 0), &[]);
+    let nobody = "1 slots have no owner, and no node has a key of them: 0 | shardwright fix local";
+    assert!(says(&told(&w), nobody), "{:?}", told(&w));
+    w.counted(&slots(0, 0), &[("b", 2), ("b1", 2)]);
+    let one = "1 slots have no owner, and b hold keys of them: 0 | shardwright fix local";
+    assert!(says(&told(&w), one), "{:?}", told(&w));
+    w.counted(&slots(0, 0), &[("b", 2), ("c", 1)]);
+    let several = "1 slots have no owner, and b, c hold keys of them: 0 | compare the keys";
+    assert!(says(&told(&w), several), "{:?}", told(&w));
+    let told = told(&w);
     assert!(says(&told, "fatal: cluster_state is fail at a"));
     assert!(says(
         &told,
@@ -56,6 +66,7 @@ fn a_dead_and_a_silent_primary() {
     w.kill("a", 0);
     w.hush("b");
     w.hush("b1");
+    w.cut_off("b", 0);
     let told = told(&w);
     assert!(
         says(

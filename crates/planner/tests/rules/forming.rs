@@ -212,11 +212,17 @@ fn forming_anew_by_consent_goes_on_by_the_layout() {
     let steps = w.steps(&consenting(three()));
     assert!(says(&steps, "give slots 5461-10922 to b"), "{steps:?}");
     assert!(says(&steps, "give slots 10923-16383 to c"));
-    // Not without consent, and not once there are keys.
-    assert!(!says(&w.steps(&three()), "give slots"));
-    w.node("a").keys = 1;
-    let steps = w.steps(&consenting(three()));
+    // Without consent it is no forming: what nobody has a key of is given out, but no epochs.
+    let steps = w.steps(&three());
+    assert!(says(&steps, "give slots 5461-10922 to"), "{steps:?}");
     assert!(!says(&steps, "config epoch"), "{steps:?}");
+    // Not once there are keys that were not counted.
+    w.node("a").keys = 1;
+    for d in [three(), consenting(three())] {
+        let steps = w.steps(&d);
+        assert!(!says(&steps, "config epoch"), "{steps:?}");
+        assert!(!says(&steps, "give slots"), "{steps:?}");
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! `add-node`: let an empty node join.
 
 use anyhow::Context;
-use shardwright_planner::{Request, Standing, standings};
+use shardwright_planner::{Foreign, Request, Standing, standings, unserved};
 use shardwright_runtime::{Guest, refuse_second_pen};
-use shardwright_topology::{Role, Seen};
+use shardwright_topology::{Observed, Role, Seen, ServerName};
 
 use super::change;
 use crate::cli::{AddNode, Login};
@@ -59,10 +59,12 @@ pub(super) async fn run(
         .get(&server)
         .context("the new node was lost")?
     {
+        Standing::Foreign(Foreign::Returned { was }) => out.say(&format!(
+            "{joiner} was node {}, and is taken in with its data",
+            was.short()
+        )),
         Standing::Foreign(what) => {
-            let text = format!(
-                "{joiner} can't join: {what}; empty it first (FLUSHALL, CLUSTER RESET HARD)"
-            );
+            let text = cannot_join(&joiner.to_string(), &server, what, &observed, &args.target);
             return Err(Refusal(text).into());
         }
         Standing::Member => out.say(&format!("{joiner} is a member already")),
@@ -80,4 +82,25 @@ pub(super) async fn run(
         out,
     )
     .await
+}
+
+/// Why a server can't join. What it holds of slots that nobody serves may be all that is left of them.
+fn cannot_join(
+    joiner: &str,
+    server: &ServerName,
+    what: &Foreign,
+    o: &Observed,
+    target: &str,
+) -> String {
+    let view = o.servers().get(server).and_then(|s| s.view.known());
+    let has_keys = view.is_some_and(|v| v.server.keys > 0);
+    let unserved = unserved(o);
+    if has_keys && !unserved.is_empty() {
+        return format!(
+            "{joiner} can't join: {what}. Do not empty it: nobody serves slots {unserved}, and it may have the only copy of their keys; see: shardwright check {target}"
+        );
+    }
+    format!(
+        "{joiner} can't join: {what}; if nobody needs that, empty it first (FLUSHALL, CLUSTER RESET HARD)"
+    )
 }

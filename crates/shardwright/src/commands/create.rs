@@ -203,7 +203,7 @@ async fn all_usable(
         })
         .collect();
     if !foreign.is_empty() {
-        let text = "not every node is empty; empty it first (FLUSHALL, CLUSTER RESET HARD), or leave it out:";
+        let text = "not every node is empty; leave it out or, if nobody needs what it holds, empty it first (FLUSHALL, CLUSTER RESET HARD):";
         return Err(Refusal(format!("{text}\n  {}", foreign.join("\n  "))).into());
     }
     Ok(())

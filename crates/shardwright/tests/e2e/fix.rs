@@ -9,7 +9,7 @@ use shardwright_testkit::{
 
 use shardwright_topology::Role;
 
-use crate::rig::{Home, Ran, cli_check, replicas_of, standing, states_of};
+use crate::rig::{Home, Ran, cli_check, replicas_of, standing};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -26,11 +26,15 @@ struct Broken {
 
 impl Broken {
     async fn new(engine: &Engine) -> Outcome<Self> {
+        Self::with_replicas(engine, 1).await
+    }
+
+    async fn with_replicas(engine: &Engine, replicas: usize) -> Outcome<Self> {
         let home = Home::new()?;
         let keep = |builder: shardwright_testkit::ServerBuilder| {
             builder.persistence(Persistence::AofAlways)
         };
-        let cluster = Cluster::formed(engine, 3, 1, keep).await?;
+        let cluster = Cluster::formed(engine, 3, replicas, keep).await?;
         let load = Load::start(&cluster.addresses(), LoadOptions::default());
         load.until_more(180, LIMIT).await?;
         let written = load.stop().await;
@@ -66,9 +70,13 @@ impl Broken {
             }
         };
         until("check finds it", Duration::from_secs(10), found).await?;
-        self.home
-            .run(&["fix", &self.target(), "--dry-run"])
-            .must(0, &["because"]);
+        // What rests on a death waits until a majority of the primaries holds the node to have failed.
+        let planned = || async {
+            let ran = self.home.run(&["fix", &self.target(), "--dry-run"]);
+            let planned = ran.code == Some(0) && ran.out.contains("because");
+            if planned { Ok(()) } else { Err(ran.out + &ran.err) }
+        };
+        until("fix has steps", Duration::from_secs(20), planned).await?;
         self.check().must(code, words);
         self.home
             .run(&["plan", &self.target()])
@@ -105,6 +113,35 @@ impl Broken {
                 .ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to])
                 .await?;
         }
+        Ok(())
+    }
+
+    /// Every node is told that nobody owns a slot.
+    async fn disown(&self, slot: &str) -> Outcome<()> {
+        for server in &self.cluster.servers {
+            server.ask::<()>(&["CLUSTER", "DELSLOTS", slot]).await?;
+        }
+        Ok(())
+    }
+
+    /// The first primary loses its table of nodes, and comes back with its data under another id; the others notice.
+    async fn lose_id(&mut self) -> Outcome<()> {
+        self.cluster[0].kill9()?;
+        std::fs::remove_file(self.cluster[0].dir().join("nodes.conf"))?;
+        self.cluster[0].restart()?;
+        let noticed = || async {
+            for server in &self.cluster.servers[1..3] {
+                let nodes = server
+                    .ask::<String>(&["CLUSTER", "NODES"])
+                    .await
+                    .map_err(|e| e.to_string())?;
+                if !nodes.contains("noaddr") {
+                    return Err(nodes);
+                }
+            }
+            Ok(())
+        };
+        until("the old id has no address", LIMIT, noticed).await?;
         Ok(())
     }
 
@@ -258,24 +295,56 @@ each_engine! {
 }
 
 each_engine! {
-    [redis_7_0, valkey_9_1]
-    async fn slots_without_owner_are_given_away_only_with_consent(engine) {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn slots_without_owner_go_to_the_one_that_has_their_keys(engine) {
         let broken = Broken::new(&engine).await?;
-        // No lane of the load writes to it.
-        let slot = "100";
-        for server in &broken.cluster.servers {
-            server.ask::<()>(&["CLUSTER", "DELSLOTS", slot]).await?;
+        // No lane of the load writes to the first; the second has keys.
+        for slot in ["100", "7"] {
+            broken.disown(slot).await?;
         }
-        broken.check().must(1, &["[ERR]", "1 slots have no owner: 100", "--accept-data-loss"]);
-        let before = states_of(&broken.cluster.servers).await?;
-        broken.fix().must(3, &["a person has to decide", "nobody owns slots 100", "--accept-data-loss"]);
-        assert_eq!(states_of(&broken.cluster.servers).await?, before, "a refusal changes nothing");
-        broken.home.run(&["fix", &broken.target(), "--accept-data-loss"]).must(0, &["[OK]"]);
+        broken.check().must(1, &["[ERR]", "no node has a key of them: 100", "hold keys of them: 7"])
+            .without(&["--accept-data-loss"]);
+        broken.fix().must(0, &["[OK] the cluster is healthy"]);
         broken.well().await?;
         let key = format!("{{{}}}", tag_for(100));
         let load = Load::start(&broken.cluster.addresses(), LoadOptions { slots: vec![100], prefix: key, ..LoadOptions::default() });
         load.until_more(5, LIMIT).await?;
         load.stop().await;
+
+        // Only one node gives it away: everyone's table has an owner, and nobody claims it.
+        let other = broken.cluster[1].id().await?;
+        let lost = ["CLUSTER", "SETSLOT", "101", "NODE", &other];
+        broken.cluster[0].ask::<()>(&lost).await?;
+        broken.check().must(1, &["[ERR]", "no node has a key of them: 101"]);
+        broken.fix().must(0, &["[OK] the cluster is healthy"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_slot_whose_keys_are_at_two_is_for_a_person(engine) {
+        let broken = Broken::new(&engine).await?;
+        broken.open(true, true).await?;
+        broken.move_keys(1).await?;
+        let slot = SLOT.to_string();
+        for server in &broken.cluster.servers[..2] {
+            server.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).await?;
+        }
+        broken.disown(&slot).await?;
+        let keys = || async { Ok::<_, Box<dyn std::error::Error + Send + Sync>>((broken.keys_in_slot(0).await?, broken.keys_in_slot(1).await?)) };
+        let before = keys().await?;
+        assert!(before.0 > before.1 && before.1 == 1, "{before:?}");
+        let names = [broken.cluster[0].address(), broken.cluster[1].address()];
+        broken.check().must(1, &["[ERR]", "hold keys of them: 7", "--accept-data-loss"]);
+        broken.fix().must(3, &["nobody owns slots 7", "hold keys of them", "--accept-data-loss"]);
+        assert_eq!(keys().await?, before, "a refusal touches nothing: {names:?}");
+        broken.home.run(&["fix", &broken.target(), "--accept-data-loss"]);
+        let lost = broken.written.lost(&broken.cluster.addresses()).await?;
+        assert!(lost.len() <= 1, "the node with most keys serves the slot: {lost:?}");
+        let after = keys().await?;
+        assert_eq!(after.0 + after.1, before.0 + before.1, "and no key is deleted");
         Ok(())
     }
 }
@@ -295,6 +364,66 @@ each_engine! {
         broken.fix().must(0, &["[OK] the cluster is healthy"]);
         broken.well().await?;
         assert_eq!(standing(&broken.cluster[0]).await?.role, Role::Replica, "the old primary is a replica");
+        Ok(())
+    }
+}
+
+// Valkey 9.1 holds the old id to have failed, and promotes by itself.
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0]
+    async fn a_primary_that_lost_its_id_is_taken_in_with_its_data(engine) {
+        let mut broken = Broken::with_replicas(&engine, 0).await?;
+        broken.lose_id().await?;
+        let (target, back) = (broken.target(), broken.cluster[0].address());
+        broken.check().must(1, &["[ERR]", "is listed without an address", "do not empty", "shardwright add-node"])
+            .without(&["FLUSHALL"]);
+        // Nobody named it: nothing is given away.
+        broken.home.run(&["fix", &target, "--timeout", "5"]).without(&["give slots"]);
+        broken.home.run(&["add-node", &target, &back, "--dry-run"]).must(0, &["forget"]);
+        broken.home.run(&["add-node", &target, &back]).must(0, &["is taken in with its data", "[OK]"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+// Valkey 9.1 holds the old id to have failed, and promotes by itself.
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0]
+    async fn a_replica_of_a_primary_that_lost_its_id_takes_its_place_when_asked(engine) {
+        let mut broken = Broken::new(&engine).await?;
+        broken.lose_id().await?;
+        let (target, back) = (broken.target(), broken.cluster[0].address());
+        let replica = broken.cluster[3].id().await?;
+        broken.check().must(1, &["[ERR]", "is listed without an address", &replica, "--takeover"]);
+        // It would be emptied by no advice of ours.
+        broken.home.run(&["add-node", &target, &back]).must(3, &["Do not empty it"]).without(&["FLUSHALL"]);
+        broken.home.run(&["failover", &target, &replica, "--takeover"]).must(0, &["is the primary"]);
+        assert_eq!(standing(&broken.cluster[3]).await?.role, Role::Primary);
+        let lost = broken.written.lost(&broken.cluster.addresses()[1..]).await?;
+        assert_eq!(lost, []);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn slots_of_a_dead_primary_without_a_copy_are_covered_by_a_persons_word(engine) {
+        let mut broken = Broken::with_replicas(&engine, 0).await?;
+        broken.cluster[0].kill9()?;
+        let failed = || async {
+            for server in &broken.cluster.servers[1..] {
+                let nodes = server.ask::<String>(&["CLUSTER", "NODES"]).await.map_err(|e| e.to_string())?;
+                if !nodes.contains(",fail ") {
+                    return Err(nodes);
+                }
+            }
+            Ok(())
+        };
+        until("it has failed", LIMIT, failed).await?;
+        broken.check().must(1, &["[ERR]", "--accept-data-loss"]);
+        broken.home.run(&["fix", &broken.target(), "--timeout", "5"]).without(&["forget"]);
+        broken.home.run(&["fix", &broken.target(), "--accept-data-loss"]).must(0, &["[OK] the cluster is healthy"]);
+        broken.check().must(0, &["[OK] 2 nodes agree"]);
         Ok(())
     }
 }

@@ -282,6 +282,13 @@ impl World for Real {
         self.signal(name, rustix::process::Signal::CONT).map(|_| ())
     }
 
+    fn lose_table(&mut self, name: &str) -> Result<(), String> {
+        self.kill(name)?;
+        let nodes = self.dir.path().join("cluster/nodes");
+        let table = nodes.join(real_name(name)).join("data/nodes.conf");
+        std::fs::remove_file(table).map_err(text)
+    }
+
     fn wipe(&mut self, name: &str) -> Result<(), String> {
         self.kill(name)?;
         let data = self

@@ -1,0 +1,115 @@
+//! A primary that lost its table of nodes: its server has its data still, and speaks under another id. The others list
+//! the old id without an address, and not as failed: the engine will promote nobody in its place, ever.
+
+use shardwright_topology::{
+    Flags, Health, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
+};
+
+use crate::{Authority, Desired, Manner, Request};
+
+/// How far a server that has data, and no place in the cluster, may be taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Returned {
+    /// It was this node, which the others still list: they forget it first, or the server would be told that its slots
+    /// are another's, and delete its keys.
+    As(NodeId),
+    /// Nobody lists an old id any more.
+    Free,
+}
+
+/// Whether a node's id is lost for good: everyone who lists it has no address for it, and nobody holds it to have
+/// failed, so that the engine does nothing about it.
+pub(crate) fn has_lost_id(o: &Observed, node: NodeId) -> bool {
+    let mut rows = o.beliefs(node).map(|(_, row)| row);
+    is_unaddressed(o, node) && rows.all(|row| row.health != Health::Failed)
+}
+
+/// Whether everyone who lists a silent node has no address for it.
+fn is_unaddressed(o: &Observed, node: NodeId) -> bool {
+    let silent = o.member(node).is_some_and(|m| m.source == Source::Others);
+    let mut rows = o.beliefs(node).map(|(_, row)| row);
+    silent && rows.all(|row| row.flags.has(Flags::NOADDR))
+}
+
+/// Whether a person asked for a replica of this primary in its place, and the primary has no address and no link
+/// anywhere, by the word of every other primary with slots.
+pub(crate) fn given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
+    let Some(Request::Promote { node, manner }) = &d.request else {
+        return false;
+    };
+    let past = matches!(manner, Manner::Force | Manner::Takeover);
+    let replica = o.member(*node).is_some_and(|m| m.primary == Some(primary));
+    let silent = o
+        .member(primary)
+        .is_some_and(|m| m.source == Source::Others);
+    let mut voters = o.voters().filter(|m| m.id != primary);
+    let heard = voters.all(|m| {
+        o.view_of(m.id)
+            .is_some_and(|v| v.rows.get(primary).is_some())
+    });
+    let mut rows = o.beliefs(primary).map(|(_, row)| row);
+    let unlinked = rows.all(|row| row.flags.has(Flags::NOADDR) && !row.link_up);
+    past && replica && silent && heard && unlinked
+}
+
+/// Whether this server's node is one of the cluster that lost its id, with its data: a primary that holds keys, knows
+/// nobody, claims nothing that others own, and is recorded, or named by a person, as one that belongs here. Everyone
+/// else must be heard, and no replica of the old node be left that could take its place.
+pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Returned> {
+    let view = server.view.known()?;
+    let own = view.own()?;
+    if own.role != Role::Primary || view.server.keys == 0 || view.peers().next().is_some() {
+        return None;
+    }
+    let recorded = server.recorded_id.filter(|id| *id != view.id);
+    let belongs = match d.authority {
+        Authority::Managed => o.formed.is_some() && recorded.is_some(),
+        Authority::Guest => named(d, &server.name),
+    };
+    if !belongs || o.servers().values().any(|s| s.view.known().is_none()) {
+        return None;
+    }
+    let old: Vec<NodeId> = o
+        .members()
+        .values()
+        .filter(|m| m.source == Source::Others)
+        .map(|m| m.id)
+        .collect();
+    match old.as_slice() {
+        [] => {
+            let mut slots = own.slots.slots();
+            slots
+                .all(|s| o.owner(s) == Some(view.id))
+                .then_some(Returned::Free)
+        }
+        [was] => {
+            let member = o.member(*was)?;
+            let same = d.authority == Authority::Guest || recorded == Some(*was);
+            let mut slots = own.slots.slots();
+            let theirs = |id| id == view.id || id == *was;
+            let fits = slots.all(|s| o.owner(s).is_none_or(theirs));
+            let alone = o.replicas_of(*was).next().is_none();
+            let lost = member.role == Role::Primary && !member.slots.is_empty();
+            let takes = same && fits && alone && lost && is_unaddressed(o, *was);
+            takes.then_some(Returned::As(*was))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a person named this server as one that is to join.
+fn named(d: &Desired, name: &ServerName) -> bool {
+    matches!(&d.request, Some(Request::Join { server, .. }) if server == name)
+}
+
+/// Slots that no node serves that was heard: what a node holds of them may be all that is left.
+pub fn unserved(o: &Observed) -> shardwright_topology::SlotSet {
+    let heard = |id: NodeId| o.view_of(id).and_then(NodeView::own);
+    let served = |s: shardwright_topology::Slot| {
+        let owner = o.owner(s).and_then(heard);
+        owner.is_some_and(|own| own.slots.contains(s))
+    };
+    shardwright_topology::Slot::all()
+        .filter(|s| !served(*s))
+        .collect()
+}

@@ -1,0 +1,185 @@
+//! A primary that lost its table of nodes speaks under another id, with its data: it is taken in, and nothing is emptied.
+
+use shardwright_planner::{Desired, Manner, Request, Severity, diagnose};
+use shardwright_topology::{Flags, Health, ServerName};
+
+use crate::world::{World, consenting, id, says, slots};
+
+/// Everyone lists `a` without an address; `x` has its place, and its data.
+fn lost(replicas: u16) -> World {
+    let mut w = World::formed(3, replicas);
+    let speakers: Vec<String> = w.nodes.iter().map(|n| n.name.clone()).collect();
+    for speaker in speakers.iter().filter(|name| *name != "a") {
+        w.believes(speaker, "a", |row| {
+            row.flags = row.flags.with(Flags::NOADDR);
+            row.link_up = false;
+        });
+    }
+    let x = w.lose_directory("a", "x");
+    x.keys = 100;
+    // An engine claims at its start what it has keys of.
+    x.slots = slots(0, 99);
+    w
+}
+
+fn join() -> Desired {
+    Desired::guest().with(Request::Join {
+        server: ServerName("x".to_owned()),
+        replica: true,
+        of: None,
+    })
+}
+
+#[test]
+fn the_old_id_is_forgotten_before_the_new_is_met_and_gets_its_slots() {
+    for d in [Desired::managed(3, 0), join()] {
+        let mut w = lost(0);
+        assert_eq!(w.steps(&d), ["make b forget a", "make c forget a"]);
+        assert!(says(&w.waits(&d), "x does not belong here: it was node a"));
+        assert!(!says(&w.waits(&d), "is silent"), "{:?}", w.waits(&d));
+
+        w.nodes.retain(|n| n.name != "a");
+        w.counted(&slots(100, 5460), &[("x", 1)]);
+        let steps = w.steps(&d);
+        for step in [
+            "tell b that x is at 127.0.0.1:7000",
+            "give slots 100-5460 to x",
+        ] {
+            assert!(says(&steps, step), "{steps:?}");
+        }
+
+        let x = w.node("x");
+        x.slots = slots(0, 5460);
+        x.island = Some(0);
+        assert_eq!(w.steps(&d), ["let x raise its epoch"]);
+    }
+}
+
+#[test]
+fn nobody_is_taken_in_whom_nobody_named_or_while_it_may_be_wrong() {
+    let cases: [(&str, fn(&mut World)); 5] = [
+        ("someone is silent", |w| {
+            w.hush("c");
+        }),
+        ("it claims what another owns", |w| {
+            w.node("x").slots = slots(5461, 5461)
+        }),
+        ("it knows others", |w| {
+            w.node("x").island = Some(1);
+            w.add("y").island = Some(1);
+        }),
+        ("the old one has an address somewhere", |w| {
+            w.believes("b", "a", |row| row.flags = Flags::default());
+        }),
+        ("it has nothing", |w| {
+            let x = w.node("x");
+            x.keys = 0;
+            x.slots = slots(0, 0).difference(&slots(0, 0));
+        }),
+    ];
+    for (what, change) in cases {
+        let mut w = lost(0);
+        change(&mut w);
+        let steps = w.steps(&join());
+        assert!(!says(&steps, "forget a"), "{what}: {steps:?}");
+    }
+    assert!(
+        lost(0).steps(&Desired::guest()).is_empty(),
+        "nobody named it"
+    );
+}
+
+#[test]
+fn a_replica_takes_the_place_by_proof_or_by_a_persons_word() {
+    let w = lost(1);
+    let steps = w.steps(&Desired::managed(3, 1));
+    assert_eq!(
+        steps[0], "fail over from dead a to its replica a1",
+        "{steps:?}"
+    );
+    assert!(!says(&steps, "forget"), "{steps:?}");
+
+    // Where others run it, nothing proves it.
+    let mut w = lost(1);
+    w.formed = false;
+    w.nodes.retain(|n| n.name != "x");
+    assert!(w.steps(&Desired::guest()).is_empty());
+    let asked = |manner| {
+        Desired::guest().with(Request::Promote {
+            node: id("a1"),
+            manner,
+        })
+    };
+    assert_eq!(
+        w.steps(&asked(Manner::Takeover)),
+        ["let a1 take over from dead a without votes"]
+    );
+    assert_eq!(
+        w.steps(&asked(Manner::Force)),
+        ["fail over from dead a to its replica a1"]
+    );
+    assert!(w.steps(&asked(Manner::Switchover)).is_empty());
+    w.hush("c");
+    assert!(
+        w.steps(&asked(Manner::Takeover)).is_empty(),
+        "c may have a link to it"
+    );
+    w.node("c").silent = None;
+    w.believes("c", "a", |row| row.link_up = true);
+    assert!(w.steps(&asked(Manner::Takeover)).is_empty(), "it lives");
+}
+
+#[test]
+fn people_are_told_what_to_do_and_never_to_empty_it() {
+    for (replicas, remedy) in [(0, "add-node local HOST:PORT"), (1, "--takeover")] {
+        let mut w = lost(replicas);
+        w.nodes.retain(|n| n.name != "x");
+        let found = diagnose(&w.observe());
+        let fatal = found.iter().filter(|p| p.severity == Severity::Fatal);
+        let told: Vec<String> = fatal
+            .map(|p| w.name_all(&format!("{} | {}", p.kind, p.kind.mend("local"))))
+            .collect();
+        let lost = "primary a of slots 0-5460 is listed without an address";
+        let line = told.iter().find(|line| line.contains(lost));
+        assert!(line.is_some_and(|line| line.contains(remedy)), "{told:?}");
+        assert!(
+            !says(&told, "FLUSHALL") && !says(&told, "remove-node"),
+            "{told:?}"
+        );
+    }
+}
+
+/// Others run it: a primary without a replica has failed, and a person gives up what it held.
+#[test]
+fn what_a_failed_primary_held_is_given_up_only_by_a_persons_word() {
+    let failed = || {
+        let mut w = World::formed(3, 0);
+        w.formed = false;
+        w.hush("a");
+        for speaker in ["b", "c"] {
+            w.believes(speaker, "a", |row| {
+                row.health = Health::Failed;
+                row.link_up = false;
+            });
+        }
+        w
+    };
+    let given_up = consenting(Desired::guest());
+    let mut w = failed();
+    assert!(w.steps(&Desired::guest()).is_empty());
+    assert_eq!(w.steps(&given_up), ["make b forget a", "make c forget a"]);
+    w.hush("c");
+    assert!(w.steps(&given_up).is_empty(), "c may have a link to it");
+    let mut w = failed();
+    w.add_replica("a1", "a");
+    assert!(!says(&w.steps(&given_up), "forget"), "a copy of it lives");
+    let mut w = failed();
+    w.believes("b", "a", |row| row.link_up = true);
+    assert!(w.steps(&given_up).is_empty(), "it lives");
+    // Then its slots go to the others.
+    let mut w = failed();
+    w.nodes.retain(|n| n.name != "a");
+    w.counted(&slots(0, 5460), &[]);
+    let steps = w.steps(&given_up);
+    assert!(says(&steps, "to b") && says(&steps, "to c"), "{steps:?}");
+}
