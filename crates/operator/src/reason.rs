@@ -40,6 +40,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::RestartGrace { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::OpenSlot { .. } => Effect::Weaker,
@@ -76,6 +77,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Views { .. } => "ViewsDiffer",
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
+        Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
@@ -132,6 +134,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::ReplicaCatchUp {
             lag_bytes: None, ..
         }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

@@ -344,6 +344,11 @@ pub enum Reason {
     ReplicaMissing,
     /// A replica follows a node that owns no slots.
     WrongPrimary,
+    /// A replica copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// From where.
+        from: Address,
+    },
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
     /// The slot's move was broken off before a key had moved.
@@ -413,6 +418,12 @@ impl fmt::Display for Reason {
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::WrongPrimary => "it follows a node that owns no slots",
+            Self::CopiesElsewhere { from } => {
+                return write!(
+                    f,
+                    "it copies from {from}, which is not its primary's address"
+                );
+            }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
             Self::NothingMoved => "the slot's move was broken off before a key had moved",
             Self::AllMoved => "all keys of the slot have moved",

@@ -9,6 +9,7 @@ use shardwright_topology::{
     SlotSet,
 };
 
+mod copy;
 mod moves;
 mod violation;
 
@@ -112,7 +113,13 @@ impl Lint<'_> {
             Action::AddSlots { slots, .. } => self.adds(i, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
-            Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
+            Action::Switchover { replica, primary } => {
+                self.heir(i, *replica, *primary);
+                if self.copies(*replica) != Some(*primary) {
+                    let replica = *replica;
+                    self.fatal(i, ViolationKind::NoCopy { replica });
+                }
+            }
             Action::Failover { dead, seen } => {
                 self.past(i, seen.replica(), dead.node());
                 self.majority(i, seen.replica(), dead.node());
@@ -266,12 +273,19 @@ impl Lint<'_> {
     /// The primary that a node has a copy of, and whose stream it follows, by its own word.
     fn copies(&self, node: NodeId) -> Option<NodeId> {
         let view = self.o.view_of(node)?;
-        match view.server.replication {
+        match &view.server.replication {
             Replication::Replica {
                 link_up: true,
                 syncing: false,
+                primary: from,
                 ..
-            } => view.own()?.primary,
+            } => {
+                let primary = view.own()?.primary?;
+                let stream = |v: &NodeView| v.server.stream.as_ref().map(|s| s.id.clone());
+                let of = self.o.view_of(primary).and_then(stream);
+                let other = of.zip(stream(view)).is_some_and(|(of, it)| of != it);
+                (!other && !self.strange_source(view, primary, from)).then_some(primary)
+            }
             Replication::Replica { .. } | Replication::Primary { .. } => None,
         }
     }
@@ -493,6 +507,7 @@ impl Lint<'_> {
 
     fn past(&mut self, i: usize, replica: NodeId, primary: NodeId) {
         self.heir(i, replica, primary);
+        self.must_hold_copy(i, replica, primary);
         let speaks = self
             .o
             .servers()

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role, Seen,
-    ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role,
+    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
-use crate::evidence::Dead;
+use crate::evidence::{Dead, copies_elsewhere};
 use crate::{Severity, Unspread};
 
 /// One problem.
@@ -73,6 +73,13 @@ pub enum ProblemKind {
         /// Which.
         node: NodeId,
     },
+    /// A replica that copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// From where.
+        from: Address,
+    },
     /// A replica that follows a node without slots.
     ReplicaAstray {
         /// Which.
@@ -123,6 +130,7 @@ impl ProblemKind {
             Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlot { .. }
             | Self::ReplicaAstray { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
             Self::PrimaryDown { .. } => {
                 "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
@@ -188,6 +196,11 @@ impl fmt::Display for ProblemKind {
             }
             Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
             Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
+            Self::CopiesElsewhere { node, from } => write!(
+                f,
+                "replica {} copies from {from}, which is not its primary's address: it has no copy of its primary's data",
+                node.short()
+            ),
             Self::ReplicaLinkDown { node } => write!(
                 f,
                 "replica {} has no copy or no link to its primary",
@@ -432,6 +445,15 @@ fn replica(
             Severity::Fatal,
             ProblemKind::ReplicaAstray { node: m.id },
         );
+    }
+    if let Some(from) = copies_elsewhere(o, m.id) {
+        let node = m.id;
+        add(
+            found,
+            Severity::Fatal,
+            ProblemKind::CopiesElsewhere { node, from },
+        );
+        return;
     }
     let up = o.view_of(m.id).map(|v| {
         matches!(

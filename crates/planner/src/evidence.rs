@@ -5,6 +5,11 @@ use shardwright_topology::{
     Address, Death, Disk, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
 };
 
+mod copy;
+
+pub use copy::{Copy, Target, copies_elsewhere, target};
+pub(crate) use copy::{in_sync, last_heard, read};
+
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
 use crate::{Authority, Desired};

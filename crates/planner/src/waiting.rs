@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{Address, NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::Shared;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
@@ -202,6 +202,15 @@ pub enum Waiting {
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
     },
+    /// A replica copies from an address that is not its primary's, and can't be told better yet.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// Its primary.
+        primary: NodeId,
+        /// From where.
+        from: Address,
+    },
     /// A shard has fewer replicas than wanted, and there is no free node.
     ReplicaMissing {
         /// Its primary.
@@ -291,6 +300,7 @@ impl Waiting {
             | Self::Views { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
@@ -334,7 +344,10 @@ impl fmt::Display for Waiting {
                     "primary {node:?} is silent, and nothing proves it dead: the engine decides"
                 )
             }
-            Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
+            Self::NoCandidate { primary } => write!(
+                f,
+                "no replica of {primary:?} is proved to have a copy of its data: start it again"
+            ),
             Self::SiblingUnheard { sibling: id } => {
                 write!(
                     f,
@@ -362,6 +375,14 @@ impl fmt::Display for Waiting {
             Self::ReplicaCatchUp { node, lag_bytes } => {
                 write!(f, "replica {node:?} {}", behind(*lag_bytes))
             }
+            Self::CopiesElsewhere {
+                node,
+                primary,
+                from,
+            } => write!(
+                f,
+                "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
+            ),
             Self::ReplicaMissing {
                 primary,
                 have,

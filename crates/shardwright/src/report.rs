@@ -239,6 +239,7 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::Views { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

@@ -2,6 +2,7 @@
 
 use crate::facts;
 use crate::model::Model;
+use crate::node::{At, Node};
 
 impl Model {
     /// A replica's (and a primary's) replication timer.
@@ -18,17 +19,21 @@ impl Model {
             }
             return;
         };
-        let at = node.peers.get(&primary).map(|p| p.at);
-        let source = at.and_then(|at| self.listener(at)).filter(|i| {
-            self.seats[*i]
-                .node
-                .as_ref()
-                .is_some_and(|n| n.id == primary && n.is_primary())
+        if node.copying.target == At::NONE {
+            node.copying.target = node.peers.get(&primary).map_or(At::NONE, |p| p.at);
+        }
+        // Whoever listens there is copied: replication asks for no id.
+        let at = node.copying.target;
+        let source = self.listener(at).filter(|i| {
+            self.seats[*i].node.as_ref().is_some_and(Node::is_primary)
                 && self.passes(*i, seat)
                 && self.passes(seat, *i)
         });
         let Some(source) = source else {
             let node = self.seats[seat].node.as_mut().expect("it just ticked");
+            if node.copying.up {
+                node.copying.lost = Some(now);
+            }
             if node.copying.up || node.copying.busy.is_some() {
                 node.copying.up = false;
                 node.copying.busy = None;
@@ -69,7 +74,9 @@ impl Model {
                 };
                 let ms = self.draw_disk(range);
                 let node = self.seats[seat].node.as_mut().expect("it just ticked");
-                node.copying.up = false;
+                if std::mem::replace(&mut node.copying.up, false) {
+                    node.copying.lost = Some(now);
+                }
                 node.copying.link += 1;
                 node.copying.from = Some((id, run));
                 node.copying.busy = Some((now + ms, !goes_on));

@@ -96,6 +96,8 @@ pub struct Observed {
     pub down_since: BTreeMap<ServerName, Timestamp>,
     /// When each node was last told to take slots or keys in. Kept in memory only.
     pub took_in: BTreeMap<NodeId, Timestamp>,
+    /// The primary to which each replica was seen with its link up, in the run that it is in. Kept in memory only.
+    pub linked: BTreeMap<NodeId, NodeId>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -132,6 +134,7 @@ impl Observed {
             steady_since: None,
             down_since: BTreeMap::new(),
             took_in: BTreeMap::new(),
+            linked: BTreeMap::new(),
             servers,
             members,
             owners,

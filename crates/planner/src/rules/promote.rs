@@ -6,7 +6,10 @@ use shardwright_topology::{
 };
 
 use crate::draft::{Draft, is_twin};
-use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
+use crate::evidence::{
+    Copy, Dead, HowDead, LiveAt, RoleSeen, copies_elsewhere, is_nowhere, last_heard, read,
+    sees_role,
+};
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
 /// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
@@ -170,8 +173,8 @@ pub(crate) fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId)
 
 /// Whether a silent replica had more of the stream, when it was last heard, than this one has now.
 fn was_fresher(o: &Observed, silent: NodeId, replica: NodeId) -> bool {
-    let before = last_heard(o, silent).and_then(copied);
-    before.is_some() && before > o.view_of(replica).and_then(copied)
+    let before = last_heard(o, silent).and_then(read);
+    before.is_some() && before > o.view_of(replica).and_then(read)
 }
 
 /// When it died at the latest.
@@ -247,14 +250,15 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
         .collect();
     let freshest = |fit: &dyn Fn(&NodeView) -> bool| {
         let fit = live.iter().filter(|(_, v)| fit(v));
-        let copies = fit.filter_map(|(m, v)| Some((copied(v)?, std::cmp::Reverse(m.id))));
+        let copies = fit.filter_map(|(m, v)| Some((read(v)?, std::cmp::Reverse(m.id))));
         copies.max().map(|(_, id)| id.0)
     };
     let best = freshest(&|v| has_copy(o, primary, v));
     if best.is_some() || !is_lost(o, primary) {
         return best;
     }
-    freshest(&|v| v.server.keys > 0).or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
+    let of_its_own = |v: &NodeView| v.server.keys > 0 && copies_elsewhere(o, v.id).is_none();
+    freshest(&of_its_own).or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
 }
 
 /// Whether nothing of a dead primary will return: its directory is lost, and every replica of it was heard.
@@ -272,30 +276,18 @@ fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
     }
 }
 
-/// How far a replica has read its primary's stream; nothing for a node that is taking a full copy, or is no replica.
-pub(crate) fn copied(view: &NodeView) -> Option<u64> {
-    match view.server.replication {
-        Replication::Replica {
-            offset,
-            syncing: false,
-            ..
-        } => Some(offset),
-        Replication::Replica { .. } | Replication::Primary { .. } => None,
-    }
-}
-
-/// Whether a replica holds in memory what it copied from its primary. An offset above 1 shows it (servers show 0 or 1
-/// before); else what the primary said when it was last heard: that the replica was online, or that there was nothing
-/// to copy. A process that began after the primary died has only what its disk had.
+/// Whether a replica holds in memory what it copied from its primary: by its stream or its link, else by what the
+/// primary said when it was last heard: that the replica was online, or that there was nothing to copy. A process that
+/// began after the primary died has only what its disk had.
 fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
-    let Some(offset) = copied(replica) else {
+    if read(replica).is_none() || copies_elsewhere(o, replica.id).is_some() {
         return false;
-    };
+    }
     if began_after(o, primary, replica) {
         return false;
     }
     let Some(last) = last_heard(o, primary) else {
-        return offset > 1;
+        return Copy::prove(o, replica.id, primary).is_some();
     };
     let online = match &last.server.replication {
         Replication::Primary { replicas, .. } => replicas.iter().any(|r| {
@@ -304,7 +296,9 @@ fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
         }),
         Replication::Replica { .. } => false,
     };
-    offset > 1 || last.server.keys == 0 || (online && replica.server.keys > 0)
+    Copy::prove(o, replica.id, primary).is_some()
+        || last.server.keys == 0
+        || (online && replica.server.keys > 0)
 }
 
 /// Whether the replica's process is certainly younger than the primary's death. Its age is told in whole seconds.
@@ -317,16 +311,10 @@ fn began_after(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
     replica.server.uptime_s.is_some_and(|s| age(s) <= dead_ms)
 }
 
-fn last_heard(o: &Observed, node: NodeId) -> Option<&NodeView> {
-    o.servers()
-        .values()
-        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node))
-}
-
 /// How much of the dead primary's stream the replica lacks at most, by what the primary said last. What it took in
 /// after that is not in the figure: it is known only when the primary was heard.
 fn tail(o: &Observed, primary: NodeId, replica: NodeId) -> Option<u64> {
-    let has = copied(o.view_of(replica)?)?;
+    let has = read(o.view_of(replica)?)?;
     match last_heard(o, primary)?.server.replication {
         Replication::Primary { offset: end, .. } => Some(end.saturating_sub(has)),
         Replication::Replica { .. } => None,

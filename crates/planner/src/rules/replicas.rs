@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, Unburdened};
+use crate::evidence::{Dead, Gone, Unburdened, copies_elsewhere, in_sync};
 use crate::pairing::{Seat, fill};
 use crate::placement::Cost;
 use crate::shape::ours_to_reshape;
-use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting, safety};
+use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting};
 
 /// Gives replicas to the shards that lack them, from free nodes, else from a shard with more than it needs.
 pub(crate) fn attach(p: &mut Draft<'_>) {
@@ -47,6 +47,34 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
                 primary: seat.primary,
                 have,
                 want: seat.want,
+            });
+        }
+    }
+}
+
+/// A replica that copies from another address than its primary's is told anew whom it follows: the engine then takes
+/// the address from the replica's table. What it copied there is nothing of its primary's.
+pub(crate) fn follow_anew(p: &mut Draft<'_>) {
+    let replicas: Vec<&Member> =
+        p.o.members()
+            .values()
+            .filter(|m| m.role == Role::Replica && m.source == Source::Itself && p.is_ours(m.id))
+            .collect();
+    for m in replicas {
+        let (Some(primary), Some(from)) = (m.primary, copies_elsewhere(p.o, m.id)) else {
+            continue;
+        };
+        // While its table is wrong too, it would copy from there again: it is introduced first.
+        let row = p.o.view_of(m.id).and_then(|v| v.rows.get(primary));
+        let knows_better = row.is_some_and(|row| !row.address.same_socket(&from));
+        let lives = p.o.member(primary).is_some_and(|m| m.role == Role::Primary);
+        if knows_better && lives && p.o.view_of(primary).is_some() {
+            replicate(p, m.id, primary, Reason::CopiesElsewhere { from });
+        } else {
+            p.wait(Waiting::CopiesElsewhere {
+                node: m.id,
+                primary,
+                from,
             });
         }
     }
@@ -304,7 +332,7 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
         }
         for spare in nodes {
             let stay = || nodes.iter().filter(|id| *id != spare);
-            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(safety::in_sync));
+            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(|v| in_sync(p.o, v)));
             let at = place_or_unknown(p.o, *spare);
             let beside: Vec<Place> = stay().map(|id| place_or_unknown(p.o, *id)).collect();
             let cost = Cost::of_one(&at, &lacks.place, &lacks.replicas)

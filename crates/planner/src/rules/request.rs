@@ -3,10 +3,10 @@
 use shardwright_topology::{AttemptKind, NodeId, NodeView, Role};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
+use crate::evidence::{Dead, Gone, RoleSeen, Unburdened, in_sync, read};
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
-use crate::rules::promote::{believes_too_much, candidate, copied};
+use crate::rules::promote::{believes_too_much, candidate};
 use crate::rules::shape;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
@@ -62,7 +62,7 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
 /// A replica whose copy of the dead primary is fresher than this one's.
 fn fresher(p: &Draft<'_>, node: NodeId, primary: NodeId) -> Option<NodeId> {
     let best = candidate(p.d, p.o, primary).filter(|best| *best != node)?;
-    let offset = |id| p.o.view_of(id).and_then(copied);
+    let offset = |id| p.o.view_of(id).and_then(read);
     (offset(best) > offset(node)).then_some(best)
 }
 
@@ -142,7 +142,7 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
     // What it has beyond its primary is the last of it, until it has taken that one's copy.
-    let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
+    let behind = |v: &NodeView| !in_sync(p.o, v) && v.server.keys > 0;
     if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {
         let why = format!("{} can't leave: it is not in sync yet", node.short());
         return refuse(p, why);

@@ -2,6 +2,7 @@
 
 mod balance;
 mod check;
+mod copying;
 mod diagnose;
 mod forget;
 mod forming;

@@ -1,0 +1,210 @@
+//! Evidence that a replica holds what its primary has: whom it copies, and whose stream its offset belongs to.
+
+use shardwright_topology::{
+    Address, Host, Member, NodeId, NodeView, Observed, Replication, Role, Stream,
+};
+
+/// The greatest offset that servers show before they have copied anything.
+const NO_COPY: u64 = 1;
+
+/// Proof that a replica holds a copy of its primary's data: what it has read is a part of *this primary's* stream.
+///
+/// An offset alone proves nothing. A node that begins to follow keeps its own stream and offset until its first copy is
+/// done, and one that follows a stranger has the stranger's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copy {
+    of: NodeId,
+    replication_id: Option<String>,
+    offset: u64,
+}
+
+impl Copy {
+    /// The proof, if there is one, for a replica of a primary that is heard or not.
+    ///
+    /// With its link up, a replica has its first copy. Without, its stream has to be the one that the primary had when it
+    /// was last heard, or its link was seen up in this run. Where nobody remembers either, it must have lost a link in this
+    /// run (before its first copy a replica has none to lose), and what it holds may not be of another shard's stream.
+    pub fn prove(o: &Observed, replica: NodeId, primary: NodeId) -> Option<Self> {
+        let view = o.view_of(replica)?;
+        let own = view.own()?;
+        let offset = read(view)?;
+        if own.primary != Some(primary) || matches!(target(o, view), Target::Elsewhere(_)) {
+            return None;
+        }
+        let stream = view.server.stream.as_ref();
+        let is_of_it = match last_stream(o, primary).zip(stream) {
+            Some((of, stream)) if of.has(stream, offset) => link_up(view) || offset > NO_COPY,
+            // Two of one shard whose streams differ: the link is young, or is to somebody else.
+            Some(_) => was_linked(o, replica, primary) && offset > NO_COPY && !link_up(view),
+            None if link_up(view) => true,
+            None if was_linked(o, replica, primary) => offset > NO_COPY,
+            None => offset > NO_COPY && view.server.link_lost_s.is_some() && !is_of_others(o, view),
+        };
+        is_of_it.then(|| Self {
+            of: primary,
+            replication_id: stream.map(|s| s.id.clone()),
+            offset,
+        })
+    }
+
+    /// Whose data it is.
+    pub fn of(&self) -> NodeId {
+        self.of
+    }
+
+    /// The stream that was read, where the engine told it.
+    pub fn replication_id(&self) -> Option<&str> {
+        self.replication_id.as_deref()
+    }
+
+    /// How far it was read, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+/// From where a replica copies, against the addresses of the primary that it follows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// From its primary.
+    Primary,
+    /// From an address that is not its primary's.
+    Elsewhere(Address),
+    /// It can't be told: the two are not comparable (a host name and an IP address), or no address is known.
+    Unknown,
+}
+
+/// From where a replica copies.
+///
+/// Redis 7 sets a replica's target when it is made to follow, and when its primary itself tells of a new address; an
+/// address that it learns from others goes into its table, but not into its target.
+pub fn target(o: &Observed, view: &NodeView) -> Target {
+    let (Some(own), Replication::Replica { primary: from, .. }) =
+        (view.own(), &view.server.replication)
+    else {
+        return Target::Unknown;
+    };
+    let Some(primary) = own.primary.filter(|_| from.host != Host::Unstated) else {
+        return Target::Unknown;
+    };
+    let proved = proved_addresses(o, primary);
+    if proved.iter().any(|at| at.same_socket(from)) || is_connected(o, primary, view.id) {
+        return Target::Primary;
+    }
+    let listed = view.rows.get(primary).map(|row| &row.address);
+    let addresses = || proved.iter().copied().chain(listed);
+    // A primary that can't be asked may be where its replica believes it to be.
+    let believed = listed.is_some_and(|at| at.same_socket(from));
+    if believed && o.view_of(primary).is_none() {
+        return Target::Primary;
+    }
+    if addresses().any(|at| differs(at, from)) {
+        Target::Elsewhere(from.clone())
+    } else {
+        Target::Unknown
+    }
+}
+
+/// Where the primary itself answers, and what it announces; while it is silent, what it announced last.
+fn proved_addresses(o: &Observed, primary: NodeId) -> Vec<&Address> {
+    let heard = o.view_of(primary);
+    let reached = heard
+        .and(o.server_of(primary))
+        .and_then(|s| s.address.known());
+    let said = heard.or_else(|| last_heard(o, primary));
+    let announced = said.and_then(NodeView::own).map(|row| &row.address);
+    let known = |at: &&Address| at.port != 0 && at.host != Host::Unstated;
+    reached.into_iter().chain(announced).filter(known).collect()
+}
+
+/// Whether two addresses are certainly not one: a host name and an IP address may be, and a name that differs may be
+/// another name of it.
+fn differs(one: &Address, other: &Address) -> bool {
+    let both = one.host.ip().zip(other.host.ip());
+    one.port != 0 && both.is_some_and(|_| !one.same_socket(other))
+}
+
+/// Whether the primary lists this replica as connected to it: then it copies from it, by whatever address it calls it.
+fn is_connected(o: &Observed, primary: NodeId, replica: NodeId) -> bool {
+    let at = o.member(replica).map(|m| &m.address);
+    match o.view_of(primary).map(|v| &v.server.replication) {
+        Some(Replication::Primary { replicas, .. }) => replicas
+            .iter()
+            .any(|link| at.is_some_and(|at| at.same_socket(&link.address))),
+        Some(Replication::Replica { .. }) | None => false,
+    }
+}
+
+/// The address that a replica copies from, where that is not its primary's.
+pub fn copies_elsewhere(o: &Observed, replica: NodeId) -> Option<Address> {
+    match target(o, o.view_of(replica)?) {
+        Target::Elsewhere(from) => Some(from),
+        Target::Primary | Target::Unknown => None,
+    }
+}
+
+/// Whether a node is a primary, or a replica that has its copy and follows its primary's stream.
+pub(crate) fn in_sync(o: &Observed, view: &NodeView) -> bool {
+    let Some(own) = view.own() else {
+        return false;
+    };
+    match (own.role, &view.server.replication) {
+        (Role::Primary, Replication::Primary { .. }) => true,
+        (Role::Replica, Replication::Replica { .. }) => {
+            let primary = own.primary;
+            link_up(view) && primary.is_some_and(|id| Copy::prove(o, view.id, id).is_some())
+        }
+        (Role::Primary | Role::Replica, _) => false,
+    }
+}
+
+/// How far a replica has read a stream; nothing while it takes a full copy, loads, or is no replica.
+pub(crate) fn read(view: &NodeView) -> Option<u64> {
+    match view.server.replication {
+        Replication::Replica {
+            offset,
+            syncing: false,
+            ..
+        } if !view.server.loading => Some(offset),
+        Replication::Replica { .. } | Replication::Primary { .. } => None,
+    }
+}
+
+fn link_up(view: &NodeView) -> bool {
+    matches!(
+        view.server.replication,
+        Replication::Replica { link_up: true, .. }
+    )
+}
+
+/// Whether this replica was seen with its link to this primary up, in the run that it is in.
+fn was_linked(o: &Observed, replica: NodeId, primary: NodeId) -> bool {
+    o.linked.get(&replica) == Some(&primary)
+}
+
+/// The stream that a node had when it was last heard.
+fn last_stream(o: &Observed, node: NodeId) -> Option<&Stream> {
+    let view = o.view_of(node).or_else(|| last_heard(o, node))?;
+    view.server.stream.as_ref()
+}
+
+/// Whether a replica's stream is one that a node of another shard has: then it is not its primary's.
+fn is_of_others(o: &Observed, replica: &NodeView) -> bool {
+    let head = |m: &Member| m.primary.unwrap_or(m.id);
+    let own = o.member(replica.id).map(head);
+    let Some(stream) = &replica.server.stream else {
+        return true;
+    };
+    o.members().values().any(|m| {
+        let same = |s: &Stream| {
+            s.id == stream.id || s.before.as_ref().is_some_and(|(id, _)| *id == stream.id)
+        };
+        Some(head(m)) != own && last_stream(o, m.id).is_some_and(same)
+    })
+}
+
+pub(crate) fn last_heard(o: &Observed, node: NodeId) -> Option<&NodeView> {
+    o.servers()
+        .values()
+        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node))
+}
