@@ -26,7 +26,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::Uncovered { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
-        | Waiting::Twins { .. }
+        | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
@@ -40,6 +40,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::RestartGrace { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CannotCopy { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::OpenSlot { .. } => Effect::Weaker,
@@ -61,7 +62,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Uncovered { .. } => "SlotsUncovered",
         Waiting::Contested { .. } => "SlotsContested",
         Waiting::Foreign { .. } => "ForeignNode",
-        Waiting::Twins { .. } => "TwinNodes",
+        Waiting::DuplicateId(_) => "DuplicateNodeId",
         Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } => "PodUnheard",
         Waiting::Stranded { .. } => "HostAway",
@@ -76,6 +77,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Views { .. } => "ViewsDiffer",
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
+        Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
@@ -116,7 +118,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Uncovered { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
-        | Waiting::Twins { .. }
+        | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
@@ -132,6 +134,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::ReplicaCatchUp {
             lag_bytes: None, ..
         }
+        | Waiting::CannotCopy { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

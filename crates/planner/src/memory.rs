@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use shardwright_topology::{
-    Address, Attempt, AttemptKind, Death, DeathProof, Disk, NodeId, NodeView, Observed, Place,
-    Process, Role, Seen, Server, ServerName, Starter, Timestamp, Why,
+    Address, Attempt, AttemptKind, Death, DeathProof, Disk, DuplicateId, NodeId, NodeView,
+    Observed, Place, Process, Role, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
 use crate::Action;
+use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
 use crate::safety::in_sync;
 
@@ -57,6 +58,8 @@ pub struct Memory {
     down_since: BTreeMap<ServerName, Timestamp>,
     /// When each node was last told to take slots or keys in.
     took_in: BTreeMap<NodeId, Timestamp>,
+    /// The processes that answered as each node, and which two did so at one time.
+    identities: Identities,
 }
 
 /// One run of a node, whose copy it is, and where.
@@ -122,6 +125,7 @@ impl Memory {
         self.note_wins(o);
         self.note_places(o);
         self.note_downs(o);
+        self.identities.recall(o);
         o.down_since.clone_from(&self.down_since);
         self.took_in
             .retain(|_, at| o.at.since_ms(*at) < ATTEMPT_KEPT_MS);
@@ -141,6 +145,16 @@ impl Memory {
         self.disbelieved = disbelieved(o).into_iter().map(since).collect();
         o.disbelieved.clone_from(&self.disbelieved);
         o.steady_since = self.steady_since;
+    }
+
+    /// The node ids as which two processes answered a short while ago.
+    pub fn duplicates(&self) -> Vec<DuplicateId> {
+        self.identities.duplicates()
+    }
+
+    /// Remembers that two processes answered as one node.
+    pub fn note_duplicates(&mut self, found: Vec<DuplicateId>, at: Timestamp) {
+        self.identities.note(found, at);
     }
 
     /// A server is down from its first death until it is heard again, however often it was started meanwhile.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::Shared;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
@@ -103,15 +103,8 @@ pub enum Waiting {
         /// Why.
         what: Foreign,
     },
-    /// Two servers give one node id as theirs: a directory was copied.
-    Twins {
-        /// The id.
-        id: NodeId,
-        /// One server.
-        first: ServerName,
-        /// The other.
-        second: ServerName,
-    },
+    /// Two processes give one node id as theirs: a disk was copied.
+    DuplicateId(Box<DuplicateId>),
     /// There are fewer servers than the shape needs.
     ServersMissing {
         /// How many there are.
@@ -202,6 +195,13 @@ pub enum Waiting {
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
     },
+    /// A node's version can't read what its primary's writes: it never takes a copy.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
+        /// Its primary, or the one it was to copy.
+        primary: NodeId,
+    },
     /// A shard has fewer replicas than wanted, and there is no free node.
     ReplicaMissing {
         /// Its primary.
@@ -270,9 +270,10 @@ impl Waiting {
             | Self::ShardLost { .. }
             | Self::Uncovered { .. }
             | Self::Foreign { .. }
-            | Self::Twins { .. }
+            | Self::DuplicateId(_)
             | Self::StartHeld { .. }
             | Self::TableRefused { .. }
+            | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::NodesMissing { .. }
@@ -312,12 +313,7 @@ impl fmt::Display for Waiting {
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::Twins { id, first, second } => {
-                write!(
-                    f,
-                    "{first} and {second} both say they are node {id:?}: a directory was copied"
-                )
-            }
+            Self::DuplicateId(duplicate) => f.write_str(&doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
@@ -362,6 +358,7 @@ impl fmt::Display for Waiting {
             Self::ReplicaCatchUp { node, lag_bytes } => {
                 write!(f, "replica {node:?} {}", behind(*lag_bytes))
             }
+            Self::CannotCopy { node, primary } => f.write_str(&cannot_copy(*node, *primary)),
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -380,6 +377,18 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
+}
+
+fn doubled(duplicate: &DuplicateId) -> String {
+    format!(
+        "{duplicate}: a disk was copied; nothing is done about this node until one of them is stopped"
+    )
+}
+
+fn cannot_copy(node: NodeId, primary: NodeId) -> String {
+    format!(
+        "{node:?} runs a version that can't read what that of {primary:?} writes: it never takes a copy"
+    )
 }
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {

@@ -12,6 +12,7 @@ use shardwright_topology::{
     Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
 };
 
+use crate::duplicates::{Search, at_their_addresses};
 use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
 use crate::hear::Look;
 use crate::moving::{self, Total};
@@ -62,6 +63,8 @@ pub struct Keeper<R> {
     desired: Desired,
     limits: Limits,
     memory: Memory,
+    /// Looks for second processes with one node id.
+    search: Search,
     /// Whether nothing was to be done or waited for at the last look: then the next one is a glance.
     rests: bool,
 }
@@ -75,6 +78,7 @@ impl<R: Runtime> Keeper<R> {
             desired,
             limits,
             memory: Memory::default(),
+            search: Search::default(),
             rests: false,
         }
     }
@@ -120,7 +124,20 @@ impl<R: Runtime> Keeper<R> {
                 .collect();
             self.runtime.learn(&views).await?;
         }
+        let known = self.memory.duplicates();
+        let found = self.search.look(&self.links, &heard, &known).await;
+        self.memory.note_duplicates(found, now());
         self.merge(heard).await
+    }
+
+    /// Asks everyone that was heard once more, by connections of their own: an address that leads to two processes in
+    /// turn shows it so. What is found is added to the observation, and remembered.
+    pub async fn confirm_identities(&mut self, observed: &mut Observed) {
+        let found = at_their_addresses(&self.links, observed).await;
+        for duplicate in &found {
+            observed.note_duplicate(duplicate.clone());
+        }
+        self.memory.note_duplicates(found, now());
     }
 
     async fn hear(&self, seats: Vec<Seat>) -> Vec<(Seat, Seen<NodeView>)> {

@@ -3,6 +3,7 @@
 //! Nothing is decided here. A [`Runtime`] says which servers there are and starts them; the [`Keeper`] looks at
 //! them all, asks the planner, has the plan checked, and carries out its steps.
 
+mod duplicates;
 mod execute;
 mod guest;
 mod hear;

@@ -225,7 +225,13 @@ fn hint(wait: &Waiting) -> &'static str {
             "; let them go on: shardwright resume"
         }
         Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
-        Waiting::Foreign { .. } | Waiting::Twins { .. } => "; empty that server, or take it away",
+        Waiting::Foreign { .. } => "; empty that server, or take it away",
+        Waiting::CannotCopy { .. } => {
+            "; start it with its primary's engine and version or a newer one, or take it out"
+        }
+        Waiting::DuplicateId(_) => {
+            "; stop the copy, and remove its nodes.conf before it starts again"
+        }
         Waiting::Contested { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }

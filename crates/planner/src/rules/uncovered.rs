@@ -22,7 +22,8 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     // Whoever is not heard may own them.
     let unheard = p.o.members().values().any(|m| m.source == Source::Others)
         || p.o.servers().values().any(|s| s.view.known().is_none());
-    if unheard || !p.d.consent.lose_data {
+    // And so may the other of two processes with one id.
+    if unheard || !p.o.duplicates().is_empty() || !p.d.consent.lose_data {
         return;
     }
     let Some((node, slots)) = share(p, &slots) else {

@@ -3,6 +3,7 @@
 mod balance;
 mod check;
 mod diagnose;
+mod duplicates;
 mod forget;
 mod forming;
 mod leaving;
@@ -25,4 +26,5 @@ mod starting;
 mod strangers;
 mod turns;
 mod uncovered;
+mod versions;
 mod world;

@@ -3,6 +3,7 @@
 mod asking;
 mod bad_input;
 mod by_load;
+mod clones;
 mod create;
 mod fix;
 mod kills;
@@ -13,3 +14,4 @@ mod members;
 mod moving;
 mod rig;
 mod streams;
+mod versions;
