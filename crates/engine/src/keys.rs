@@ -101,7 +101,7 @@ impl Client {
     pub async fn migrate(&self, what: &Migrate<'_>) -> Result<Migrated, Error> {
         // The server bounds its own waiting; ours must be longer, or its answer is lost.
         let limit = what.limit * 2 + self.command_limit();
-        let reply = self.ask_within(order(what), limit).await?;
+        let reply = self.ask_within(self.order(what), limit).await?;
         self.expect_migrated(&reply)
     }
 
@@ -111,13 +111,18 @@ impl Client {
         moves: &[Migrate<'_>],
     ) -> Result<Vec<Result<Migrated, Error>>, Error> {
         let waits: Duration = moves.iter().map(|what| what.limit * 2).sum();
-        let requests = moves.iter().map(order).collect();
+        let requests = moves.iter().map(|what| self.order(what)).collect();
         let limit = waits + self.command_limit();
         let replies = self.ask_all_within("MIGRATE", requests, limit).await?;
         let each = replies
             .into_iter()
             .map(|reply| self.expect_migrated(&reply?));
         Ok(each.collect())
+    }
+
+    /// The receiver's database is the one that this connection works on.
+    fn order(&self, what: &Migrate<'_>) -> Request {
+        order_to(what, self.database(), false)
     }
 
     pub(crate) fn expect_migrated(&self, value: &Value) -> Result<Migrated, Error> {
@@ -135,17 +140,13 @@ fn list(slot: Slot, limit: u32) -> Request {
     Request::new(LIST).arg(slot.number()).arg(limit)
 }
 
-fn order(what: &Migrate<'_>) -> Request {
-    order_to(what, false)
-}
-
 /// The command that moves keys, or copies them.
-pub(crate) fn order_to(what: &Migrate<'_>, copy: bool) -> Request {
+pub(crate) fn order_to(what: &Migrate<'_>, database: u32, copy: bool) -> Request {
     let mut request = Request::new("MIGRATE")
         .arg(&what.to.host)
         .arg(what.to.port)
         .arg("")
-        .arg(0)
+        .arg(database)
         .arg(what.limit.as_millis().max(1).to_string());
     if copy {
         request = request.arg("COPY");

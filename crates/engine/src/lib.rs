@@ -36,6 +36,6 @@ pub use error::{Error, Retry, Unreachable};
 pub use import::Keyspace;
 pub use keys::{Migrate, Migrated};
 pub use migrations::{MigrationState, SlotMigration, Way};
-pub use observe::RawView;
+pub use observe::{DatabaseSizes, RawView};
 pub use socket::probe;
 pub use tls::{Tls, TlsError, TlsOptions};

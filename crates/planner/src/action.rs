@@ -303,6 +303,11 @@ pub enum Precondition {
         /// The slot.
         slot: Slot,
     },
+    /// The node holds no key of any slot that it does not own.
+    HoldsNoStrayKey {
+        /// The node.
+        node: NodeId,
+    },
     /// The node's table gives none of these slots to anyone else.
     SlotsFree {
         /// The node.
@@ -352,6 +357,8 @@ pub enum Reason {
     AllMoved,
     /// The slot's move was broken off halfway.
     HalfMoved,
+    /// The node holds keys of a slot that it does not own, where nobody reaches them.
+    StrayKeys,
     /// Nobody owns the slots, and a person agreed that what they held is lost.
     LossAccepted,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
@@ -417,6 +424,9 @@ impl fmt::Display for Reason {
             Self::NothingMoved => "the slot's move was broken off before a key had moved",
             Self::AllMoved => "all keys of the slot have moved",
             Self::HalfMoved => "the slot's move was broken off halfway",
+            Self::StrayKeys => {
+                "it holds keys of a slot that is not its own, and nobody reaches them there"
+            }
             Self::LossAccepted => "nobody owns the slots, and the loss was accepted",
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"

@@ -137,7 +137,16 @@ impl Lint<'_> {
                 }
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
-            Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+            Action::MoveKeys {
+                from,
+                to,
+                slot,
+                replace,
+                ..
+            } => {
+                self.meets(i, to.node(), to.address());
+                self.moves_keys(i, (*from, to.node()), *slot, *replace);
+            }
             Action::CopyFunctions { from, to } => {
                 let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
                 let primary = self.copies(*to).is_none();
@@ -529,8 +538,13 @@ impl Lint<'_> {
                 Some(view) => view.id == node,
                 None => s.recorded_id.is_none_or(|id| id == node),
             });
-        let owns =
-            self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
+        let view = self.o.view_of(node);
+        let holds = view.is_some_and(|v| {
+            let replica = v.own().is_some_and(|own| own.role == Role::Replica);
+            v.server.keys > 0 && !replica
+        });
+        let owns = self.o.member(node).is_some_and(|m| !m.slots.is_empty());
+        let owns = (owns || holds) && !self.d.consent.lose_data;
         if (lives && !asked) || owns {
             self.fatal(i, ViolationKind::ForgetsTheLiving { node });
         }

@@ -6,7 +6,7 @@ use crate::draft::Draft;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
     forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
-    shape, spread, start, uncovered,
+    shape, spread, start, strays, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -74,6 +74,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
             meet::the_cluster(&mut p);
             leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
+            strays::carry(&mut p);
             meet::raise_the_disbelieved(&mut p);
             uncovered::cover(&mut p);
             if !p.coverage_at_work() {

@@ -14,4 +14,5 @@ pub(crate) mod settle;
 pub(crate) mod shape;
 pub(crate) mod spread;
 pub(crate) mod start;
+pub(crate) mod strays;
 pub(crate) mod uncovered;

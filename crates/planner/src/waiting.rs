@@ -227,6 +227,15 @@ pub enum Waiting {
         /// The node that shows it open.
         node: NodeId,
     },
+    /// A primary holds keys of slots that it does not own: they go to the owners, as far as those are there.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many, of all databases.
+        keys: u64,
+        /// Of which slots.
+        slots: SlotSet,
+    },
     /// There are more or fewer shards than declared.
     ShardsDiffer {
         /// How many there are.
@@ -294,6 +303,7 @@ impl Waiting {
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
+            | Self::StrayKeys { .. }
             | Self::Request { .. } => false,
         }
     }
@@ -373,6 +383,12 @@ impl fmt::Display for Waiting {
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
+            Self::StrayKeys { node, keys, slots } => {
+                write!(
+                    f,
+                    "{node:?} holds {keys} keys of slots {slots}, which it does not own"
+                )
+            }
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),

@@ -15,7 +15,7 @@ use shardwright_topology::{
 use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
 use crate::hear::Look;
 use crate::moving::{self, Total};
-use crate::{Links, Runtime, RuntimeError, Seat, hear};
+use crate::{Links, Runtime, RuntimeError, Seat, counts, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
 const BUSY: Duration = Duration::from_millis(30);
@@ -120,7 +120,10 @@ impl<R: Runtime> Keeper<R> {
                 .collect();
             self.runtime.learn(&views).await?;
         }
-        self.merge(heard).await
+        // Which slots are open or nobody's is known once all were heard.
+        let (seats, mut views): (Vec<Seat>, Vec<Seen<NodeView>>) = heard.into_iter().unzip();
+        counts::count(&self.links, &seats, &mut views).await;
+        self.merge(seats.into_iter().zip(views).collect()).await
     }
 
     async fn hear(&self, seats: Vec<Seat>) -> Vec<(Seat, Seen<NodeView>)> {
@@ -490,7 +493,12 @@ fn only_moved(outcomes: &[Outcome]) -> bool {
 /// Whether another pass can't do what this one could not. What a person has to decide about one slot keeps nothing else
 /// from being done first.
 fn is_hopeless(outcomes: &[Outcome]) -> bool {
-    let undecided = |o: &Outcome| matches!(o.result, Err(StepError::BothSides { .. }));
+    let undecided = |o: &Outcome| {
+        matches!(
+            o.result,
+            Err(StepError::BothSides { .. } | StepError::NoDatabase { .. })
+        )
+    };
     let progress = outcomes.iter().any(|o| o.result.is_ok());
     outcomes.iter().any(|o| will_not_pass(&o.result))
         || (!progress && outcomes.iter().any(undecided))
@@ -505,6 +513,7 @@ fn will_not_pass(result: &Result<(), StepError>) -> bool {
             StepError::Moved(_)
             | StepError::Untold(_)
             | StepError::Skipped
+            | StepError::NoDatabase { .. }
             | StepError::BothSides { .. },
         )
         | Ok(()) => false,

@@ -3,10 +3,12 @@
 //! Nothing is decided here. A [`Runtime`] says which servers there are and starts them; the [`Keeper`] looks at
 //! them all, asks the planner, has the plan checked, and carries out its steps.
 
+mod counts;
 mod execute;
 mod guest;
 mod hear;
 mod keeper;
+mod keys;
 mod links;
 mod loads;
 mod moving;
@@ -17,6 +19,7 @@ mod runtime;
 pub use execute::{Outcome, StepError};
 pub use guest::{Guest, GuestError};
 pub use keeper::{End, Keeper, Report};
+pub use keys::KeyAt;
 pub use links::Links;
 pub use loads::{Held, SlotLoads, slot_loads};
 pub use moving::Total;

@@ -209,6 +209,7 @@ pub(crate) fn will_not_pass(error: &MoveError) -> bool {
         | MoveError::TargetFull { .. }
         | MoveError::Denied { .. }
         | MoveError::Refused { .. }
+        | MoveError::SeveralDatabases { .. }
         | MoveError::Stuck { .. } => true,
         // The next look sees what is there, and who knows whom; a failed job is not tried again.
         MoveError::NotOwner { .. }
@@ -230,7 +231,7 @@ fn went(burst: &Burst) -> Went {
 
 async fn apart(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
     let (_, address) = place_of(o, node)?;
-    Ok(links.apart(address).await?)
+    Ok(links.apart(address, 0).await?)
 }
 
 /// A number or a set is whole whatever panicked while it was held.

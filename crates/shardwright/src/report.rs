@@ -243,6 +243,7 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
+        | Waiting::StrayKeys { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }

@@ -149,6 +149,9 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         Precondition::HoldsNoKeyOf { node: id, slot } => {
             node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
         }
+        Precondition::HoldsNoStrayKey { node: id } => {
+            node(id).is_some_and(|n| n.is_primary() && crate::faults::stray_keys(n) == 0)
+        }
         Precondition::SlotsFree { node: id, slots } => {
             node(id).is_some_and(|n| n.owned().intersection(slots).is_empty())
         }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
     Address, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView,
-    OpenSlot, ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
+    OpenSlot, ReplicaLink, Replication, Role, Row, Rows, Seen, ServerInfo, Slot, SlotSet, Version,
+    Why,
 };
 
 use crate::facts::Profile;
@@ -48,10 +49,12 @@ impl Model {
             },
             server: self.server_info(seat, node),
             keys_in_slot: BTreeMap::new(),
+            stray_keys: stray_keys(node),
         })
     }
 
-    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them.
+    /// Where slots are open, both ends and all primaries are asked how many keys they hold of them. Of slots that
+    /// nobody owns every node is asked.
     pub(crate) fn count_open_slots<'a>(
         &self,
         heard: impl Iterator<Item = (usize, &'a mut NodeView)>,
@@ -71,6 +74,17 @@ impl Model {
                         .map(|id| (id, slot)),
                 );
             }
+        }
+        let mut unowned: SlotSet = Slot::all().collect();
+        let speakers: BTreeSet<NodeId> = heard.iter().map(|(_, view)| view.id).collect();
+        for (_, view) in &heard {
+            let rows = view.rows.iter();
+            for row in rows.filter(|row| row.id == view.id || !speakers.contains(&row.id)) {
+                unowned = unowned.difference(&row.slots);
+            }
+        }
+        for (_, view) in heard.iter().filter(|(_, view)| view.server.keys > 0) {
+            wanted.extend(unowned.slots().map(|slot| (view.id, slot)));
         }
         for (seat, view) in &mut heard {
             let Some(node) = self.seats[*seat].node.as_ref() else {
@@ -147,6 +161,7 @@ impl Model {
             ops_per_s: None,
             libraries: Some(node.libraries),
             keys: node.data.len() as u64,
+            databases: BTreeMap::from([(0, node.data.len() as u64)]),
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
         }
     }
@@ -192,6 +207,21 @@ impl Model {
             },
         }
     }
+}
+
+/// What a primary holds of slots that it does not own.
+fn stray_keys(node: &Node) -> Seen<BTreeMap<Slot, u64>> {
+    if !node.is_primary() {
+        return Seen::Unknown(Why::NotAsked);
+    }
+    let mut keys: BTreeMap<Slot, u64> = BTreeMap::new();
+    for (number, _) in &node.data {
+        let slot = Slot::new(u64::from(*number)).expect("a key is of a slot");
+        if !node.me().slots.contains(slot) {
+            *keys.entry(slot).or_default() += 1;
+        }
+    }
+    Seen::Known(keys)
 }
 
 fn flags(node: &Node, id: NodeId, peer: &Peer) -> Flags {

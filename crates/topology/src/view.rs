@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Address, ConfigEpoch, NodeId, ShardId, Slot, SlotSet};
+use crate::{Address, ConfigEpoch, NodeId, Seen, ShardId, Slot, SlotSet};
 
 /// What a node is in its shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -300,8 +300,10 @@ pub struct ServerInfo {
     pub maxmemory_bytes: Option<u64>,
     /// Commands per second, lately.
     pub ops_per_s: Option<u64>,
-    /// Keys in database 0 (a cluster has only this one, but for Valkey 9 and later).
+    /// Keys of all databases together.
     pub keys: u64,
+    /// Keys of each database that has some. A cluster has database 0 only, but for Valkey 9 and later.
+    pub databases: BTreeMap<u32, u64>,
     /// Libraries of functions that it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
     pub libraries: Option<u64>,
     /// Seconds since the process began.
@@ -319,8 +321,12 @@ pub struct NodeView {
     pub cluster: ClusterInfo,
     /// What it says of itself.
     pub server: ServerInfo,
-    /// Keys it holds of slots that are open, or that it holds without owning them.
+    /// Keys, of all databases, that it holds of the slots that were counted: those that are open somewhere, and those
+    /// that nobody owns, unless it holds no key at all. A slot that is not here was not counted.
     pub keys_in_slot: BTreeMap<Slot, u64>,
+    /// Keys, of all databases, that it holds as a primary of slots that it does not own: every such slot with how many,
+    /// open ones too. Unknown where nobody counted, or counting failed, and of replicas.
+    pub stray_keys: Seen<BTreeMap<Slot, u64>>,
 }
 
 impl NodeView {

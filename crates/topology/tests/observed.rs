@@ -100,9 +100,11 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             ops_per_s: None,
             libraries: None,
             keys: 0,
+            databases: BTreeMap::new(),
             uptime_s: None,
         },
         keys_in_slot: BTreeMap::new(),
+        stray_keys: Seen::Known(BTreeMap::new()),
     };
     Server {
         view: Seen::Known(view),

@@ -9,7 +9,7 @@ use super::bursts::{Batch, Feed};
 use super::ends::{self, Finished};
 use super::traffic::Traffic;
 use super::{Burst, End, MoveError, Moved, Outcome, Pace, Pair};
-use crate::{Error, Migrated};
+use crate::{Error, Migrate, Migrated};
 
 /// How many slots are open at the same time at most.
 const WINDOW_SLOTS: usize = 64;
@@ -241,6 +241,7 @@ where
         };
         let next = &rest[..rest.len().min(most)];
         let next = ahead.as_ref().map_or(next, |ahead| &ahead.slots);
+        ends::must_have_one_database(self.pair.source).await?;
         let (source, target) = ends::look_at_clean(self.pair, next).await?;
         self.traffic
             .note(Instant::now(), [source.served, target.served]);
@@ -254,7 +255,12 @@ where
             run_id: source.run_id,
             reopened: BTreeSet::new(),
         };
-        if let Err(error) = ends::open(self.pair, &window.slots).await {
+        let opened = match ends::open(self.pair, &window.slots).await {
+            // From here on the source takes no new key of these slots, in whatever database.
+            Ok(()) => ends::must_have_one_database(self.pair.source).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened {
             if !matches!(ends::close(self.pair, &window.slots).await, Ok(held) if held.is_empty()) {
                 self.out.leave_open(&window.slots);
             }
@@ -362,7 +368,7 @@ where
             let replace = match self.trouble(&error) {
                 Trouble::Fatal(why) => return Err(why),
                 Trouble::Busy if self.is_newest(window, batch.slot).await? => true,
-                Trouble::Busy => return Err(MoveError::BothSides { slot: batch.slot }),
+                Trouble::Busy => return self.one_by_one(batch).await,
                 Trouble::Passing => {
                     tokio::time::sleep(TRY_PAUSE * attempt).await;
                     // A target that does not answer us must not block the source again.
@@ -386,6 +392,38 @@ where
             }
         }
         Err(error.into())
+    }
+
+    /// Moves each key of a batch by itself: one that is at both ends keeps only itself from moving.
+    async fn one_by_one(&mut self, batch: &Batch) -> Result<(), MoveError> {
+        let orders: Vec<_> = batch
+            .keys
+            .chunks(1)
+            .map(|keys| Migrate {
+                keys,
+                ..batch.order(self.pair, false)
+            })
+            .collect();
+        let mut keys = Vec::new();
+        for (key, reply) in batch
+            .keys
+            .iter()
+            .zip(self.pair.source.migrate_all(&orders).await?)
+        {
+            match reply {
+                Ok(Migrated::Moved) => self.out.moved.keys += 1,
+                Ok(Migrated::NoKeys) => {}
+                Err(error) if error.is_busy_key() => {
+                    keys.push(String::from_utf8_lossy(key).into_owned());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let slot = batch.slot;
+        Err(MoveError::BothSides { slot, keys })
     }
 
     /// Whether what the source holds of a slot is at least as new as what the target holds: the

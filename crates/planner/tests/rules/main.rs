@@ -23,6 +23,7 @@ mod shape;
 mod spread;
 mod starting;
 mod strangers;
+mod strays;
 mod turns;
 mod uncovered;
 mod world;

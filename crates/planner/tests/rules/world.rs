@@ -65,6 +65,7 @@ pub(crate) struct Node {
     /// How many libraries of functions it has, if it tells.
     pub(crate) libraries: Option<u64>,
     pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
+    pub(crate) stray_keys: Seen<BTreeMap<Slot, u64>>,
     pub(crate) offset: u64,
     pub(crate) link_up: bool,
     pub(crate) syncing: bool,
@@ -189,6 +190,7 @@ impl World {
             memory: None,
             libraries: Some(0),
             keys_in_slot: BTreeMap::new(),
+            stray_keys: Seen::Known(BTreeMap::new()),
             offset: 0,
             link_up: true,
             syncing: false,
@@ -351,6 +353,7 @@ impl World {
             },
             server: self.info(node),
             keys_in_slot: node.keys_in_slot.clone(),
+            stray_keys: node.stray_keys.clone(),
         }
     }
 
@@ -392,6 +395,10 @@ impl World {
             ops_per_s: None,
             libraries: node.libraries,
             keys: node.keys,
+            databases: (node.keys > 0)
+                .then_some((0, node.keys))
+                .into_iter()
+                .collect(),
             uptime_s: node.uptime_s,
         }
     }

@@ -12,4 +12,5 @@ mod local_verbs;
 mod members;
 mod moving;
 mod rig;
+mod strays;
 mod streams;
