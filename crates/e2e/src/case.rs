@@ -53,10 +53,11 @@ pub struct Ended {
     pub figures: Vec<Figure>,
 }
 
-/// No case takes longer than this; one that does has stuck.
-const CASE_LIMIT: Duration = Duration::from_secs(300);
+/// A case that takes longer has stuck. The longest took 260 s on two cores: this says when to give up, not how fast a
+/// case should be.
+const CASE_LIMIT: Duration = Duration::from_secs(900);
 /// Cases side by side: six servers each, on two cores.
-const BESIDE: usize = 3;
+const BESIDE: usize = 2;
 
 /// Runs the cases and returns how each ended. `say` hears of each end at once.
 pub async fn run_all(
