@@ -34,7 +34,9 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
+        | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
+        | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
         | Waiting::RoleNotSeen { .. }
@@ -44,7 +46,8 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
-        | Waiting::OpenSlot { .. } => Effect::Weaker,
+        | Waiting::OpenSlot { .. }
+        | Waiting::OpenSlotHeld { .. } => Effect::Weaker,
         Waiting::Views { .. }
         | Waiting::Spread { .. }
         | Waiting::ShardsDiffer { .. }
@@ -71,7 +74,9 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Stranded { .. } => "HostAway",
         Waiting::StartHeld { .. } => "StartHeld",
         Waiting::TableRefused { .. } => "TableRefused",
+        Waiting::PlaceFollowed { .. } => "PlaceFollowed",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
+        Waiting::DeathUnproved { .. } => "DeathUnproved",
         Waiting::NoCandidate { .. } => "NoCandidate",
         Waiting::SiblingUnheard { .. } => "SiblingUnheard",
         Waiting::RoleNotSeen { .. } => "RoleNotSeen",
@@ -83,7 +88,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
-        Waiting::OpenSlot { .. } => "OpenSlot",
+        Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "OpenSlot",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
         Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
         Waiting::Moves { .. } => SLOTS_MOVE,
@@ -128,7 +133,9 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
+        | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
+        | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
         | Waiting::RoleNotSeen { .. }
@@ -142,6 +149,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
+        | Waiting::OpenSlotHeld { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
@@ -154,6 +162,9 @@ pub(crate) fn stable_why(why: &NoMove) -> String {
     match why {
         NoMove::Memory { node, .. } => {
             format!("{node:?} has less memory than about what would come needs")
+        }
+        NoMove::SizeUnknown { node, .. } => {
+            format!("how much memory slots take at {node:?} could not be measured")
         }
         _ => why.to_string(),
     }

@@ -12,6 +12,7 @@ use shardwright_topology::{
 mod given;
 mod moves;
 mod old_ids;
+mod place;
 mod violation;
 
 pub use violation::{Severity, Violation, ViolationKind};
@@ -31,6 +32,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         all,
         found: Vec::new(),
         given: SlotSet::empty(),
+        comes: BTreeMap::new(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
         moved: plan.steps.iter().filter_map(moved).collect(),
@@ -76,6 +78,8 @@ struct Lint<'a> {
     all: &'a Observed,
     found: Vec<Violation>,
     given: SlotSet,
+    /// How many bytes the steps so far bring to each receiver with a memory limit.
+    comes: BTreeMap<NodeId, u64>,
     heirs: BTreeMap<NodeId, NodeId>,
     primaries: BTreeMap<NodeId, NodeId>,
     /// The nodes that the plan makes replicas.
@@ -144,7 +148,10 @@ impl Lint<'_> {
                 }
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
-            Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+            Action::MoveKeys { from, to, slot, .. } => {
+                self.meets(i, to.node(), to.address());
+                self.has_room(i, *from, to.node(), &[*slot].into_iter().collect());
+            }
             Action::CopyFunctions { from, to } => {
                 let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
                 let primary = self.copies(*to).is_none();
@@ -155,12 +162,16 @@ impl Lint<'_> {
             Action::MoveSlots { from, to, slots } => {
                 self.meets(i, to.node(), to.address());
                 self.moves(i, *from, to.node(), slots);
+                self.has_room(i, *from, to.node(), slots);
             }
         }
     }
 
     fn starts(&mut self, i: usize, name: &ServerName) {
         let server = self.o.servers().get(name);
+        if server.is_some_and(|s| s.disk == Seen::Known(Disk::Blank)) {
+            self.takes_place(i, name);
+        }
         if !server.is_some_and(|s| matches!(s.process, Process::Dead(_))) {
             let server = name.clone();
             self.fatal(i, ViolationKind::StartsRunning { server });
@@ -197,6 +208,7 @@ impl Lint<'_> {
     /// A directory is set aside only when its server refused it, or would lead others astray with it, and the living
     /// own every slot.
     fn starts_afresh(&mut self, i: usize, name: &ServerName) {
+        self.takes_place(i, name);
         let useless = self.o.servers().get(name).is_some_and(|s| {
             let harms = match s.disk.known() {
                 Some(Disk::TableRefused) => true,
@@ -500,6 +512,7 @@ impl Lint<'_> {
             let gone = |s: &Server| s.process.death().is_some() || another(s);
             self.o.formed.is_some() && self.o.servers().values().all(gone)
         };
+        let gone = gone && !self.lives_on_the_bus(found, primary);
         // The same plan may start it again.
         let starts = found.is_some_and(|s| self.starts.contains(&s.name));
         if speaks || !(gone || self.may_be_passed(replica, primary)) || starts {

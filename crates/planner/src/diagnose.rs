@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role, Seen,
-    ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role,
+    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
+
+mod there;
 
 use crate::evidence::Dead;
 use crate::returned::has_lost_id;
@@ -48,6 +50,33 @@ pub enum ProblemKind {
         proved: bool,
         /// Whether a replica lives that could take over.
         replica: bool,
+        /// Whether its process lives all the same: it answered something, or answers other nodes.
+        lives: bool,
+    },
+    /// A server's address refuses clients, though other nodes have bus links to its node.
+    Refuses {
+        /// Which.
+        server: ServerName,
+        /// How many have.
+        by: usize,
+        /// Of how many.
+        of: usize,
+        /// The address that refuses.
+        address: Address,
+        /// The bus port at which others reach it.
+        bus_port: Option<u16>,
+    },
+    /// A server that answers other nodes on the bus, and no client.
+    Unanswered {
+        /// Which.
+        server: ServerName,
+    },
+    /// A server that runs a script or a function for too long.
+    Busy {
+        /// Which.
+        server: ServerName,
+        /// Where.
+        address: Address,
     },
     /// A primary whose id has no address any more, and that nobody holds to have failed.
     IdLost {
@@ -148,6 +177,15 @@ impl ProblemKind {
             | Self::OpenSlot { .. }
             | Self::ReplicaAstray { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
+            Self::PrimaryDown { lives: true, .. } => {
+                "leave it running: mend what keeps it from being heard".to_owned()
+            }
+            Self::Refuses { address, bus_port, .. } => there::open_port(address, *bus_port),
+            Self::Unanswered { .. } => {
+                "wait: its clients are paused (CLIENT PAUSE), or a long command runs; do not start it again".to_owned()
+            }
+            Self::Busy { address, .. } => there::end_script(address),
+            Self::Unheard { why: Why::Loading, .. } => "wait while it loads its data".to_owned(),
             Self::PrimaryDown { replica: false, .. } => format!(
                 "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
@@ -193,13 +231,23 @@ impl fmt::Display for ProblemKind {
                 node,
                 slots,
                 proved,
+                lives,
                 ..
             } => {
-                let how = if *proved { "dead" } else { "silent" };
+                let how = there::state(*proved, *lives);
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
             Self::IdLost { node, slots, .. } => f.write_str(&id_lost(*node, slots)),
             Self::Unheard { server, why } => write!(f, "{server} is not heard: {why}"),
+            Self::Refuses {
+                server,
+                by,
+                of,
+                address,
+                ..
+            } => f.write_str(&there::refuses(server, *by, *of, address)),
+            Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
+            Self::Busy { server, .. } => f.write_str(&there::busy(server)),
             Self::Lost { node } => write!(
                 f,
                 "node {} is listed, but it is not known where it lives",
@@ -209,7 +257,10 @@ impl fmt::Display for ProblemKind {
                 dissent,
                 speakers,
                 about,
-            } => write!(f, "{} {} {}", list(speakers), differ(*dissent), list(about)),
+            } => {
+                let what = believed(*dissent);
+                write!(f, "{} {what} {}", list(speakers), list(about))
+            }
             Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
             Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
             Self::ReplicaLinkDown { node } => write!(
@@ -269,7 +320,7 @@ fn id_lost(node: NodeId, slots: &SlotSet) -> String {
     )
 }
 
-fn differ(dissent: Dissent) -> &'static str {
+fn believed(dissent: Dissent) -> &'static str {
     match dissent {
         Dissent::NotListed => "do not know",
         Dissent::Handshake => "are still greeting",
@@ -376,14 +427,7 @@ fn uncovered(o: &Observed, found: &mut Found) {
 fn silence(o: &Observed, found: &mut Found) {
     for server in o.servers().values() {
         if let Seen::Unknown(why) = &server.view {
-            add(
-                found,
-                Severity::Fatal,
-                ProblemKind::Unheard {
-                    server: server.name.clone(),
-                    why: why.clone(),
-                },
-            );
+            add(found, Severity::Fatal, there::unheard(o, server, why));
         }
     }
     for (_, first, second) in o.twins() {
@@ -417,6 +461,7 @@ fn silence(o: &Observed, found: &mut Found) {
                 slots: m.slots.clone(),
                 proved,
                 replica,
+                lives: there::lives(o, m.id),
             };
             add(found, Severity::Fatal, kind);
         }

@@ -1,13 +1,19 @@
 //! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
 //! so that a time-out cannot be passed to it.
 
+mod place;
+
 use std::collections::BTreeMap;
 
+pub use place::{EmptyPlace, Follower, Follows, Who};
+
 use shardwright_topology::{
-    Address, Death, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server, ServerName, Source,
+    Address, Death, DeathProof, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server,
+    ServerName, Source,
 };
 
 use crate::ours::Standing;
+use crate::refused::{answers_others, linked_by};
 use crate::returned::given_up;
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
@@ -45,7 +51,15 @@ impl Dead {
             return None;
         }
         let how = if let Some(server) = o.server_of(node) {
-            HowDead::Proved(server.process.death()?.clone())
+            let death = server.process.death()?;
+            // What refuses clients and answers other nodes lives.
+            if death.proof == DeathProof::Refused && linked_by(o, node) > 0 {
+                return None;
+            }
+            HowDead::Proved(death.clone())
+        } else if answers_others(o, node) {
+            // Its old process may live on where we do not look, as a pod does behind a silent kubelet.
+            return None;
         } else if let Some(seat) = o.servers().values().find(|s| s.recorded_id == Some(node)) {
             HowDead::Replaced {
                 by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,

@@ -128,6 +128,7 @@ pub(crate) fn without_strangers(
     clean.steady_since = o.steady_since;
     clean.down_since.clone_from(&o.down_since);
     clean.took_in.clone_from(&o.took_in);
+    clean.slot_sizes.clone_from(&o.slot_sizes);
     Some(clean)
 }
 

@@ -1,6 +1,8 @@
 //! The plan: the rules in their order.
 
-use shardwright_topology::{Observed, Source, Timestamp};
+use std::collections::BTreeMap;
+
+use shardwright_topology::{NodeId, Observed, SlotSet, Source, Timestamp};
 
 use crate::draft::Draft;
 use crate::evidence::Dead;
@@ -34,6 +36,23 @@ impl Plan {
             Waiting::Moves { slots_left, why } => Some((*slots_left, why.as_slice())),
             _ => None,
         })
+    }
+
+    /// What must be measured before it can be decided whether it may move: slots, by the nodes that hold keys of them.
+    pub fn unmeasured(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut by_node: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for wait in &self.waiting {
+            let (Waiting::Moves { why, .. } | Waiting::OpenSlotHeld { why, .. }) = wait else {
+                continue;
+            };
+            for why in why {
+                if let NoMove::SizeUnknown { node, slots } = why {
+                    let all = by_node.entry(*node).or_insert_with(SlotSet::empty);
+                    *all = all.union(slots);
+                }
+            }
+        }
+        by_node
     }
 
     /// True when slots have to move, and a person paused that.

@@ -5,26 +5,25 @@ use std::fmt;
 mod held;
 mod moves;
 mod remove;
+mod room;
 
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
-pub(crate) use moves::{
-    why_functions_lack, why_no_memory, why_no_moves, why_not_between, why_replicas_lack,
-};
+pub(crate) use moves::{why_functions_lack, why_no_moves, why_not_between, why_replicas_lack};
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
+pub(crate) use room::why_no_room;
 
 use shardwright_topology::{
     Claim, Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
     ServerName, Source, Timestamp,
 };
 
-use crate::evidence::Dead;
-use crate::evidence::{RoleSeen, sees_role};
+use crate::evidence::{Dead, EmptyPlace, Follower, RoleSeen, sees_role};
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
 
 /// Why a dead server is not started.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum NoStart {
     /// Its node owns slots, and a live replica is about to take them: it would come back as an old primary.
     SuccessorFirst,
@@ -37,6 +36,11 @@ pub enum NoStart {
     DiskUnknown,
     /// It would end again at once.
     TableRefused,
+    /// It has no data, and who follows its address would copy that.
+    PlaceFollowed {
+        /// Who may.
+        by: Follower,
+    },
 }
 
 /// Why this dead server may not be started, if it may not.
@@ -59,8 +63,10 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
-        // A blank directory makes a new node: it takes nobody's place by itself.
-        Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
+        // A blank directory makes a new node, at an address that others may follow.
+        Some(Disk::Blank) if d.consent.lose_data => None,
+        Some(Disk::Blank) => why_not_blank(o, server),
+        Some(Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { claim }) => {
             let owns_slots = *claim != Claim::Nothing;
             let never_formed = o.formed.is_none() && !owns_slots;
@@ -74,6 +80,12 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
             }
         }
     }
+}
+
+/// Why nothing without data may start at this server's address, if it may not.
+pub fn why_not_blank(o: &Observed, server: &Server) -> Option<NoStart> {
+    let by = EmptyPlace::prove(o, server).err()?;
+    Some(NoStart::PlaceFollowed { by })
 }
 
 /// Whether a dead server's directory is needed by nobody: its node owns nothing, and the living serve every slot.

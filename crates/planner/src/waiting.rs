@@ -5,8 +5,9 @@ use std::fmt;
 
 use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
 
-use crate::Shared;
+use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
+use crate::{NoDeath, Shared};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -173,10 +174,24 @@ pub enum Waiting {
         /// Which.
         server: ServerName,
     },
+    /// A server without data is not started at its address: who follows that address would be emptied.
+    PlaceFollowed {
+        /// Which.
+        server: ServerName,
+        /// Who may follow it.
+        by: Follower,
+    },
     /// A primary is silent, and nothing proves it dead: the engine's own failover, or a person, decides.
     PrimarySilent {
         /// Which.
         node: NodeId,
+    },
+    /// A primary refuses connections, and that does not prove its process to be gone.
+    DeathUnproved {
+        /// Which.
+        node: NodeId,
+        /// Why not.
+        why: NoDeath,
     },
     /// A dead primary has no replica that could be promoted.
     NoCandidate {
@@ -255,6 +270,13 @@ pub enum Waiting {
         /// The node that shows it open.
         node: NodeId,
     },
+    /// A slot is half moved, and the rest of its keys can't go on to the node that is to have them.
+    OpenSlotHeld {
+        /// The slot.
+        slot: Slot,
+        /// Every reason.
+        why: Vec<NoMove>,
+    },
     /// There are more or fewer shards than declared.
     ShardsDiffer {
         /// How many there are.
@@ -306,12 +328,16 @@ impl Waiting {
             | Self::ServersMissing { .. }
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
-            Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
+            Self::DeathUnproved { why, .. } => why.needs_a_person(),
+            Self::Moves { why, .. } | Self::OpenSlotHeld { why, .. } => {
+                why.iter().any(NoMove::needs_a_person)
+            }
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::KeysUncounted { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
+            | Self::PlaceFollowed { .. }
             | Self::PrimarySilent { .. }
             | Self::NoCandidate { .. }
             | Self::SiblingUnheard { .. }
@@ -355,18 +381,18 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
+            Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
             Self::PrimarySilent { node } => {
                 write!(
                     f,
                     "primary {node:?} is silent, and nothing proves it dead: the engine decides"
                 )
             }
+            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
             Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
             Self::SiblingUnheard { sibling: id } => {
-                write!(
-                    f,
-                    "replica {id:?} is not heard, and may have the fresher copy"
-                )
+                let may = "may have the fresher copy";
+                write!(f, "replica {id:?} is not heard, and {may}")
             }
             Self::RoleNotSeen {
                 replica,
@@ -400,6 +426,7 @@ impl fmt::Display for Waiting {
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
+            Self::OpenSlotHeld { slot, why } => f.write_str(&open_slot_held(*slot, why)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
@@ -423,6 +450,14 @@ fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
     format!(
         "nobody owns slots {slots}, {nodes} hold keys of them, and nothing proves which of them is to own them"
     )
+}
+
+fn place_followed(server: &ServerName, by: &Follower) -> String {
+    format!("{server} has no data, and starts once nobody copies it: {by}")
+}
+
+fn death_unproved(node: NodeId, why: &NoDeath) -> String {
+    format!("primary {node:?} refuses connections, which proves no death: {why}")
 }
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
@@ -458,6 +493,11 @@ fn nodes_missing(have: usize, want: usize) -> String {
 
 fn open_slot(slot: Slot, node: NodeId) -> String {
     format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
+}
+
+fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    format!("slot {slot} stays half moved: {}", why.join("; "))
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -2,20 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use shardwright_engine::{Client, Endpoint, Error, Failover, Migrate, Reset, SetSlot};
-use shardwright_planner::evidence::LiveAt;
+use shardwright_engine::{Client, Error, Failover, Reset, SetSlot};
 use shardwright_planner::{Action, Plan, Precondition, Step};
 use shardwright_topology::{
     Address, NodeId, NodeView, Observed, OpenSlot, Role, Seen, ServerName, Slot,
 };
 
-use crate::{Links, RuntimeError, hear};
-
-/// How long a source may wait for a target while it moves keys. It blocks meanwhile, so this is short.
-const MIGRATE_LIMIT: Duration = Duration::from_secs(1);
+use crate::slot_keys::SomeKeys;
+use crate::{Links, RuntimeError, counts, hear};
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -290,8 +286,15 @@ async fn perform(
             } else {
                 ends.open_leftover(o, *slot).await?;
             }
-            let moved = move_keys(links, client, to, *slot, *keys_max, *replace).await;
-            moved.map_err(|error| match error {
+            let some = SomeKeys {
+                slot: *slot,
+                most: *keys_max,
+                replace: *replace,
+                keeps_limit: links.moves().keeps_limit(o, to.node()),
+                to: to.address().into(),
+                credentials: links.access().credentials.as_ref(),
+            };
+            some.go(client, &there).await.map_err(|error| match error {
                 StepError::Server(error) if error.is_busy_key() => StepError::BothSides {
                     slot: *slot,
                     from: *from,
@@ -389,31 +392,6 @@ fn shows(o: &Observed, node: NodeId, end: OpenSlot) -> bool {
     open_at(o, node).contains(&end)
 }
 
-async fn move_keys(
-    links: &Links,
-    client: &Client,
-    to: &LiveAt,
-    slot: Slot,
-    keys_max: u32,
-    replace: bool,
-) -> Result<(), StepError> {
-    let keys = client.keys_in_slot(slot, keys_max).await?;
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let endpoint = Endpoint::from(to.address());
-    let credentials = links.access().credentials.as_ref();
-    let what = Migrate {
-        to: &endpoint,
-        keys: &keys,
-        replace,
-        limit: MIGRATE_LIMIT,
-        credentials,
-    };
-    client.migrate(&what).await?;
-    Ok(())
-}
-
 /// Reads again what a step assumed.
 async fn require(
     links: &Links,
@@ -427,8 +405,9 @@ async fn require(
             (*node, proved.contains(&(*node, address.clone())))
         }
         Precondition::HoldsNoKeyOf { node, slot } => {
-            let there = client_of(links, o, *node).await?;
-            (*node, there.count_keys(*slot).await? == 0)
+            let (server, address) = place_of(o, *node)?;
+            let keys = counts::keys_in_all_databases(links, server, address, *slot).await?;
+            (*node, keys == 0)
         }
         Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
         Precondition::IsUnburdened { node } => (*node, unburdened(&look(links, o, *node).await?)),

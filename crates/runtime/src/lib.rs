@@ -3,6 +3,7 @@
 //! Nothing is decided here. A [`Runtime`] says which servers there are and starts them; the [`Keeper`] looks at
 //! them all, asks the planner, has the plan checked, and carries out its steps.
 
+mod counts;
 mod execute;
 mod guest;
 mod hear;
@@ -12,7 +13,9 @@ mod loads;
 mod moving;
 mod pen;
 mod progress;
+mod refusals;
 mod runtime;
+mod slot_keys;
 
 pub use execute::{Outcome, StepError};
 pub use guest::{Guest, GuestError};

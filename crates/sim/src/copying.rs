@@ -24,6 +24,7 @@ impl Model {
                 .node
                 .as_ref()
                 .is_some_and(|n| n.id == primary && n.is_primary())
+                && !self.refusing.contains(i)
                 && self.passes(*i, seat)
                 && self.passes(seat, *i)
         });

@@ -139,6 +139,31 @@ impl History {
         if self.setting.hosts > 1 {
             self.draw_faults_of_hosts(span);
         }
+        // Of servers of ours more is known than what their address says.
+        if !self.setting.managed && self.hosts.chance(50) {
+            let seat = self.hosts.index(self.model.seats.len());
+            let at = self.hosts.below(span);
+            let until = at + self.hosts.within((1_000, 15_000));
+            self.plan_fault(at, Fault::Refuse(seat));
+            self.plan_fault(until, Fault::Listen(seat));
+        }
+        self.draw_limits(span);
+    }
+
+    /// Servers that are nearly full for a while: drawn apart, so that the rest of a seed's history stays what it is.
+    fn draw_limits(&mut self, span: u64) {
+        if !self.room.chance(15) {
+            return;
+        }
+        for seat in 0..self.model.seats.len() {
+            if self.room.chance(50) {
+                let at = self.room.below(span);
+                let lasts = self.room.within((1_000, 15_000));
+                let more = self.room.below(40);
+                self.plan_fault(at, Fault::Limit(seat, more));
+                self.plan_fault(at + lasts, Fault::Unlimit(seat));
+            }
+        }
     }
 
     /// Servers that come back elsewhere, and hosts that are away for a while.

@@ -10,11 +10,12 @@ use crate::model::Persistence;
 use crate::node::Node;
 
 /// Faults that end no process and cut nobody off.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 11] = [
     "operator cut off",
     "slow bus",
     "slow replication",
     "open slot",
+    "memory limit",
     "asked: switchover",
     "asked: assign",
     "more shards",

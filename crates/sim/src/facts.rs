@@ -131,3 +131,6 @@ impl Profile {
         self == Self::Valkey9
     }
 }
+
+/// What a key takes. Not measured: only how many of them fit below a limit matters.
+pub(crate) const KEY_BYTES: u64 = 100;

@@ -34,6 +34,9 @@ pub(crate) enum Fault {
     MendNet,
     OperatorCut(BTreeSet<usize>),
     OperatorMend,
+    /// Its announced address refuses clients, though it lives: a wrong port, or a firewall.
+    Refuse(usize),
+    Listen(usize),
     Freeze(usize),
     Thaw(usize),
     SlowBus(u64),
@@ -46,6 +49,10 @@ pub(crate) enum Fault {
     Estrange(BTreeSet<usize>),
     /// A slot's move was broken off, with so many of four keys moved.
     OpenSlot(u16, usize),
+    /// A server's memory limit lets it hold so many keys more than it has.
+    Limit(usize, u64),
+    /// Somebody gives it more memory.
+    Unlimit(usize),
     /// Someone else than the planner starts a dead server again.
     Restart(usize),
     /// A person asks for something.
@@ -53,7 +60,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 33] = [
+pub(crate) const KINDS: [&str; 35] = [
     "kill",
     "kill several",
     "new address",
@@ -68,6 +75,7 @@ pub(crate) const KINDS: [&str; 33] = [
     "isolated one way",
     "split",
     "operator cut off",
+    "address refuses",
     "frozen",
     "slow bus",
     "slow replication",
@@ -77,6 +85,7 @@ pub(crate) const KINDS: [&str; 33] = [
     "stranger",
     "two islands",
     "open slot",
+    "memory limit",
     "started by others",
     "asked: switchover",
     "asked: force",
@@ -130,6 +139,7 @@ impl Fault {
             Self::Isolate(..) => Some("isolated one way"),
             Self::Split(_) => Some("split"),
             Self::OperatorCut(_) => Some("operator cut off"),
+            Self::Refuse(_) => Some("address refuses"),
             Self::Freeze(_) => Some("frozen"),
             Self::SlowBus(ms) if *ms > 0 => Some("slow bus"),
             Self::SlowStream(ms) if *ms > 0 => Some("slow replication"),
@@ -137,6 +147,7 @@ impl Fault {
             Self::Stranger(_) => Some("stranger"),
             Self::Estrange(_) => Some("two islands"),
             Self::OpenSlot(..) => Some("open slot"),
+            Self::Limit(..) => Some("memory limit"),
             Self::Restart(_) => Some("started by others"),
             Self::Ask(Ask::Switchover(_)) => Some("asked: switchover"),
             Self::Ask(Ask::Force(_)) => Some("asked: force"),
@@ -148,9 +159,11 @@ impl Fault {
             | Self::OperatorMend
             | Self::HostBack(_)
             | Self::Thaw(_)
+            | Self::Listen(_)
             | Self::SlowBus(_)
             | Self::SlowStream(_)
             | Self::StrangerLeaves(_)
+            | Self::Unlimit(_)
             | Self::Ask(Ask::Nothing) => None,
         }
     }
@@ -195,12 +208,7 @@ impl Fault {
                     }
                 }
             }
-            Self::LoseTable(seat) => {
-                kill(&[*seat], model, operator);
-                if !model.seats[*seat].foreign {
-                    model.lose_table(*seat);
-                }
-            }
+            Self::LoseTable(seat) => lose_table(*seat, model, operator),
             Self::Isolate(seat, direction) => isolate(*seat, *direction, model),
             Self::Split(group) => split(group, model),
             Self::MendNet => model.cut.clear(),
@@ -216,6 +224,8 @@ impl Fault {
                     model.disturb(seat);
                 }
             }
+            Self::Refuse(seat) => refuse(*seat, true, model),
+            Self::Listen(seat) => refuse(*seat, false, model),
             Self::Freeze(seat) => {
                 model.freeze(*seat);
                 model.disturb(*seat);
@@ -231,10 +241,29 @@ impl Fault {
             Self::StrangerLeaves(seat) => stranger_leaves(*seat, model),
             Self::Estrange(group) => estrange(group, model),
             Self::OpenSlot(slot, moved) => open_slot(*slot, *moved, model),
+            Self::Limit(seat, more) => limit(*seat, *more, model),
+            Self::Unlimit(seat) => model.seats[*seat].keys_max = None,
             Self::Restart(seat) => restart(*seat, model, operator),
             Self::Ask(_) => {}
         }
     }
+}
+
+/// A process ends, and finds no table of nodes when it starts again.
+fn lose_table(seat: usize, model: &mut Model, operator: &mut Operator) {
+    kill(&[seat], model, operator);
+    if !model.seats[seat].foreign {
+        model.lose_table(seat);
+    }
+}
+
+fn refuse(seat: usize, refuses: bool, model: &mut Model) {
+    if refuses {
+        model.refusing.insert(seat);
+    } else {
+        model.refusing.remove(&seat);
+    }
+    model.disturb(seat);
 }
 
 fn kill(seats: &[usize], model: &mut Model, operator: &mut Operator) {
@@ -452,6 +481,10 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
         u32::try_from(moved).unwrap_or(u32::MAX)
     };
     let done = opened.and_then(|()| model.move_keys(owner, target, slot, most));
+    for seat in [owner, target] {
+        let evicted = model.evict(seat);
+        model.oracle.evicted.extend(evicted);
+    }
     let (a, b) = (
         model.seats[owner].name.clone(),
         model.seats[target].name.clone(),
@@ -460,6 +493,20 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
         model.now,
         format_args!("slot {slot} is left open between {a} and {b}: {done:?}"),
     );
+}
+
+/// `CONFIG SET maxmemory`, at a cache that is nearly full.
+fn limit(seat: usize, more: u64, model: &mut Model) {
+    let held = model.seats[seat]
+        .node
+        .as_ref()
+        .map_or(0, |n| n.data.len() as u64);
+    model.seats[seat].keys_max = Some(held + more);
+    let name = model.seats[seat].name.clone();
+    let (now, most) = (model.now, held + more);
+    model
+        .trace
+        .note(now, format_args!("{name} may hold {most} keys"));
 }
 
 /// The slots a node shows open, for the end of a history.

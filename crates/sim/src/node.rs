@@ -148,6 +148,8 @@ pub(crate) struct Node {
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
     pub(crate) data: BTreeSet<Key>,
+    /// How many keys it has deleted for lack of memory since it was started.
+    pub(crate) evicted: u64,
     /// Libraries of functions.
     pub(crate) libraries: u64,
     /// Its table on disk is one that it refuses to load: it can't be started any more.
@@ -184,6 +186,7 @@ impl Node {
             manual: None,
             paused: None,
             data: BTreeSet::new(),
+            evicted: 0,
             libraries: 0,
             torn: false,
             table_lost: false,
@@ -358,6 +361,7 @@ impl Node {
         self.run = run;
         self.table_lost = false;
         self.started = now;
+        self.evicted = 0;
         self.replid = run;
         self.replid2 = None;
         self.copying = Copying {

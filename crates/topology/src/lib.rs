@@ -12,6 +12,7 @@
 mod address;
 mod find;
 mod id;
+mod memory;
 mod observed;
 mod place;
 mod seen;
@@ -24,6 +25,7 @@ pub mod wire;
 pub use address::{Address, Host};
 pub use find::{FindError, find_node};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
+pub use memory::{AtLimit, SizedBy, SlotSize};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::{Place, Tied};
 pub use seen::{Seen, Why};

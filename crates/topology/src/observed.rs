@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::view::Health;
 use crate::{
     Address, Attempt, ConfigEpoch, Flags, Formed, Host, NodeId, NodeView, Process, Role, Row,
-    SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, Timestamp,
+    SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, SlotSize, Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -96,6 +96,8 @@ pub struct Observed {
     pub down_since: BTreeMap<ServerName, Timestamp>,
     /// When each node was last told to take slots or keys in. Kept in memory only.
     pub took_in: BTreeMap<NodeId, Timestamp>,
+    /// What nodes hold of slots, as far as it was measured lately. Kept in memory only.
+    pub slot_sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -132,6 +134,7 @@ impl Observed {
             steady_since: None,
             down_since: BTreeMap::new(),
             took_in: BTreeMap::new(),
+            slot_sizes: BTreeMap::new(),
             servers,
             members,
             owners,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Address, ConfigEpoch, NodeId, ShardId, Slot, SlotSet};
+use crate::{Address, AtLimit, ConfigEpoch, NodeId, Seen, ShardId, Slot, SlotSet};
 
 /// What a node is in its shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -298,10 +298,16 @@ pub struct ServerInfo {
     pub used_memory_bytes: Option<u64>,
     /// The memory limit, in bytes; 0 is no limit.
     pub maxmemory_bytes: Option<u64>,
+    /// What it does at that limit.
+    pub at_limit: Option<AtLimit>,
+    /// How many keys it has deleted for lack of memory since it began (`evicted_keys`).
+    pub evicted_keys: Option<u64>,
     /// Commands per second, lately.
     pub ops_per_s: Option<u64>,
-    /// Keys in database 0 (a cluster has only this one, but for Valkey 9 and later).
+    /// Keys of all databases together.
     pub keys: u64,
+    /// Keys of each database that has some. A cluster has database 0 only, but for Valkey 9 and later.
+    pub databases: BTreeMap<u32, u64>,
     /// Libraries of functions that it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
     pub libraries: Option<u64>,
     /// Seconds since the process began.
@@ -319,8 +325,12 @@ pub struct NodeView {
     pub cluster: ClusterInfo,
     /// What it says of itself.
     pub server: ServerInfo,
-    /// Keys it holds of slots that are open, and of slots that nobody owns. A slot that is missing was not counted.
+    /// Keys, of all databases, that it holds of the slots that were counted: those that are open somewhere, and those
+    /// that nobody owns, unless it holds no key at all. A slot that is not here was not counted.
     pub keys_in_slot: BTreeMap<Slot, u64>,
+    /// Keys, of all databases, that it holds as a primary of slots that it does not own: every such slot with how many,
+    /// open ones too. Unknown where nobody counted, or counting failed, and of replicas.
+    pub stray_keys: Seen<BTreeMap<Slot, u64>>,
 }
 
 impl NodeView {

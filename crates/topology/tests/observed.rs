@@ -97,12 +97,16 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             aof_enabled: None,
             used_memory_bytes: None,
             maxmemory_bytes: None,
+            at_limit: None,
+            evicted_keys: None,
             ops_per_s: None,
             libraries: None,
             keys: 0,
+            databases: BTreeMap::new(),
             uptime_s: None,
         },
         keys_in_slot: BTreeMap::new(),
+        stray_keys: Seen::Known(BTreeMap::new()),
     };
     Server {
         view: Seen::Known(view),

@@ -49,6 +49,44 @@ impl Lint<'_> {
         }
     }
 
+    /// Keys go to a receiver with a memory limit only where what they take was measured and fits below it, together with
+    /// what the steps before bring there; or where a person agreed to exceed it.
+    pub(super) fn has_room(&mut self, i: usize, from: NodeId, to: NodeId, slots: &SlotSet) {
+        let Some(server) = self.o.view_of(to).map(|v| &v.server) else {
+            return;
+        };
+        let limit = match server.maxmemory_bytes {
+            None | Some(0) => return,
+            Some(_) if self.d.consent.force_memory => return,
+            Some(limit) => limit,
+        };
+        let sizes = self.o.slot_sizes.get(&from);
+        let (mut unknown, mut bytes) = (Vec::new(), 0_u64);
+        for slot in slots.slots() {
+            match sizes.and_then(|sizes| sizes.get(&slot)) {
+                Some(size) => bytes = bytes.saturating_add(size.bytes),
+                None => unknown.push(slot),
+            }
+        }
+        let (true, Some(used)) = (unknown.is_empty(), server.used_memory_bytes) else {
+            let slots = unknown.into_iter().collect();
+            return self.fatal(i, ViolationKind::MovesUnmeasured { node: to, slots });
+        };
+        let comes = self.comes.entry(to).or_default();
+        *comes = comes.saturating_add(bytes);
+        let (comes, left) = (*comes, limit.saturating_sub(used));
+        if bytes > 0 && comes > left {
+            self.fatal(
+                i,
+                ViolationKind::MovesWithoutRoom {
+                    node: to,
+                    comes,
+                    left,
+                },
+            );
+        }
+    }
+
     /// Whether a replica may become a new node, so that it can be the head of a shard: shards are missing, and its own
     /// keeps the replicas that it should have. One at a time.
     pub(super) fn may_be_freed(&self, node: NodeId) -> bool {

@@ -84,6 +84,22 @@ pub enum ViolationKind {
     },
     /// It moves slots though a person paused that.
     MovesPaused,
+    /// It moves keys to a node with a memory limit, and nobody measured what they take.
+    MovesUnmeasured {
+        /// The receiver.
+        node: NodeId,
+        /// The slots that have no size.
+        slots: SlotSet,
+    },
+    /// It moves keys to a node that has no room for them below its memory limit, in bytes.
+    MovesWithoutRoom {
+        /// The receiver.
+        node: NodeId,
+        /// What this plan brings there.
+        comes: u64,
+        /// What it has left.
+        left: u64,
+    },
     /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
     MovesToUnfit {
         /// The node.
@@ -120,6 +136,11 @@ pub enum ViolationKind {
     },
     /// It starts a server that would come back as a primary without its newest data, or with who knows what.
     StartsOldPrimary {
+        /// The server.
+        server: ServerName,
+    },
+    /// It starts a server without data at an address that others may copy from.
+    TakesPlace {
         /// The server.
         server: ServerName,
     },
@@ -199,16 +220,15 @@ impl fmt::Display for Violation {
                 f,
                 "gives slot {slot} away from a node that holds keys of it"
             ),
-            Kind::MovesUnowned { from, slots } => {
-                write!(
-                    f,
-                    "moves slots {slots} from {from:?}, which may not own them"
-                )
-            }
+            Kind::MovesUnowned { from, slots } => f.write_str(&unowned(*from, slots)),
             Kind::MovesPaused => f.write_str("moves slots though that is paused"),
             Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
             Kind::FunctionsToUnfit { node } => {
                 write!(f, "it copies functions to {}, which serves", node.short())
+            }
+            Kind::MovesUnmeasured { node, slots } => f.write_str(&unmeasured(*node, slots)),
+            Kind::MovesWithoutRoom { node, comes, left } => {
+                f.write_str(&without_room(*node, *comes, *left))
             }
             Kind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
@@ -228,6 +248,9 @@ impl fmt::Display for Violation {
             Kind::StartsOldPrimary { server } => {
                 write!(f, "starts {server} as a primary without its newest data")
             }
+            Kind::TakesPlace { server } => {
+                write!(f, "starts {server} without data where others may copy it")
+            }
             Kind::SetsDataAside { server } => {
                 write!(f, "sets the data of {server} aside, which may be needed")
             }
@@ -235,12 +258,7 @@ impl fmt::Display for Violation {
                 write!(f, "gives up the volume of {server}, which may be needed")
             }
             Kind::TakesAway { server } => write!(f, "takes {server} away, which may be needed"),
-            Kind::GivesUpData { slots } => {
-                write!(
-                    f,
-                    "gives out slots {slots}, whose keys may be at a node that was not asked"
-                )
-            }
+            Kind::GivesUpData { slots } => f.write_str(&unasked(slots)),
             Kind::GivesPastHolder { slots } => {
                 write!(f, "gives out slots {slots}, whose keys another node holds")
             }
@@ -252,4 +270,22 @@ impl fmt::Display for Violation {
             }
         }
     }
+}
+
+fn unmeasured(node: NodeId, slots: &SlotSet) -> String {
+    format!(
+        "moves keys of slots {slots} to {node:?}, which has a memory limit, and their size is not known"
+    )
+}
+
+fn without_room(node: NodeId, comes: u64, left: u64) -> String {
+    format!("moves {comes} bytes to {node:?}, which has {left} left below its memory limit")
+}
+
+fn unasked(slots: &SlotSet) -> String {
+    format!("gives out slots {slots}, whose keys may be at a node that was not asked")
+}
+
+fn unowned(from: NodeId, slots: &SlotSet) -> String {
+    format!("moves slots {slots} from {from:?}, which may not own them")
 }

@@ -8,6 +8,7 @@ use shardwright_topology::{
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
+use crate::safety::why_no_room;
 use crate::{Action, Precondition, Reason, Waiting};
 
 /// Who shows a slot open, and towards whom.
@@ -256,7 +257,13 @@ fn leftover(p: &mut Draft<'_>, slot: Slot, node: NodeId, owner: NodeId, which: L
     }
 }
 
+/// Moves some keys of a slot that is half moved, where the receiver has room for all that are left.
 fn move_keys(p: &mut Draft<'_>, slot: Slot, from: NodeId, to: NodeId, replace: bool) {
+    let left: SlotSet = [slot].into_iter().collect();
+    let why = why_no_room(p.d, p.o, to, &[(from, left)]);
+    if !why.is_empty() {
+        return p.wait(Waiting::OpenSlotHeld { slot, why });
+    }
     let Some(to) = LiveAt::prove(p.o, to) else {
         return;
     };

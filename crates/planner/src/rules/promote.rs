@@ -7,6 +7,7 @@ use shardwright_topology::{
 
 use crate::draft::{Draft, is_twin};
 use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
+use crate::refused::unproved;
 use crate::rules::take_in::is_returned;
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
@@ -28,7 +29,7 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
         let dead = Dead::prove(p.o, primary.id).or_else(replaced);
         // One that speaks where it does not belong lives all the same.
         match dead.filter(|_| !p.strangers.contains(&primary.id)) {
-            None => p.wait(Waiting::PrimarySilent { node: primary.id }),
+            None => p.wait(unproved(p.d, p.o, primary.id)),
             Some(dead) if restart_comes_first(p, &dead) => {}
             Some(dead) => promote_one(p, primary, &dead),
         }

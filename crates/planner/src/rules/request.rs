@@ -4,6 +4,7 @@ use shardwright_topology::{AttemptKind, NodeId, NodeView, Role};
 
 use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
+use crate::refused::why_not_dead;
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
 use crate::rules::promote::{believes_too_much, candidate, copied};
@@ -82,10 +83,18 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     // One that speaks where it does not belong lives all the same.
     let dead = dead.filter(|_| !p.strangers.contains(&primary));
     let Some(dead) = dead else {
-        let why = format!(
-            "primary {} is not proved dead; a switchover keeps every write",
-            primary.short()
-        );
+        let server = p.o.server_of(primary);
+        let why = match server.and_then(|s| why_not_dead(p.d, p.o, s)) {
+            // The others find out by themselves within node-timeout.
+            Some(why) if !why.needs_a_person() => {
+                return p.wait(Waiting::DeathUnproved { node: primary, why });
+            }
+            Some(why) => format!("primary {} is not proved dead: {why}", primary.short()),
+            None => format!(
+                "primary {} is not proved dead; a switchover keeps every write",
+                primary.short()
+            ),
+        };
         return refuse(p, why);
     };
     // It may be started in this very pass: then it is no longer dead.

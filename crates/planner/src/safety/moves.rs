@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use shardwright_topology::{
-    Dissent, EngineKind, NodeId, Observed, Role, ServerInfo, ServerName, Slot, SlotSet, Source,
-    Version,
+    AtLimit, Dissent, EngineKind, NodeId, Observed, Role, ServerInfo, ServerName, Slot, SlotSet,
+    Source, Version,
 };
 
 use super::in_sync;
+use super::room::why_no_room;
 use crate::{Authority, Desired, Shape};
 
 /// Why slots are not moved from one primary to another.
@@ -106,16 +107,31 @@ pub enum NoMove {
         /// Which.
         server: ServerName,
     },
-    /// The target would exceed its memory limit. In bytes.
+    /// The target would exceed its memory limit, or come so near to it that it may. In bytes.
     Memory {
         /// The target.
         node: NodeId,
         /// What it uses.
         used: u64,
-        /// What would come, by the source's use and its part of its slots.
+        /// What the slots take at their source.
         moves: u64,
         /// Its limit.
         limit: u64,
+        /// What it does at its limit; `None` where it does not say.
+        at_limit: Option<AtLimit>,
+    },
+    /// The target has a memory limit, and does not say what it uses.
+    RoomUnknown {
+        /// The target.
+        node: NodeId,
+    },
+    /// The target has a memory limit, and what these slots take was not measured. Whoever makes observations does that
+    /// next: [`Plan::unmeasured`](crate::Plan::unmeasured).
+    SizeUnknown {
+        /// Who has them.
+        node: NodeId,
+        /// The slots.
+        slots: SlotSet,
     },
 }
 
@@ -123,7 +139,11 @@ impl NoMove {
     /// Whether this ends only when a person does something.
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
-            Self::Paused | Self::Memory { .. } | Self::CannotRead { .. } => true,
+            Self::Paused
+            | Self::Memory { .. }
+            | Self::RoomUnknown { .. }
+            | Self::SizeUnknown { .. }
+            | Self::CannotRead { .. } => true,
             Self::NotItsTurn
             | Self::SlotsUnserved
             | Self::Contested { .. }
@@ -185,9 +205,25 @@ impl fmt::Display for NoMove {
                 used,
                 moves,
                 limit,
-            } => write!(
+                at_limit,
+            } => {
+                write!(
+                    f,
+                    "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
+                )?;
+                match at_limit {
+                    Some(AtLimit::Evicts) => f.write_str(", at which it deletes keys"),
+                    Some(AtLimit::Refuses) => f.write_str(", at which it refuses writes"),
+                    None => Ok(()),
+                }
+            }
+            Self::RoomUnknown { node } => write!(
                 f,
-                "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
+                "{node:?} has a memory limit, and does not say how much it uses"
+            ),
+            Self::SizeUnknown { node, slots } => write!(
+                f,
+                "how much memory slots {slots} take at {node:?} could not be measured"
             ),
         }
     }
@@ -203,7 +239,7 @@ pub fn why_not_move(
 ) -> Vec<NoMove> {
     let mut why = why_no_moves(d, o);
     why.extend(why_not_between(d, o, from, to, slots));
-    why.extend(why_no_memory(d, o, to, &[(from, slots.count())]));
+    why.extend(why_no_room(d, o, to, &[(from, slots.clone())]));
     why
 }
 
@@ -358,32 +394,5 @@ pub(crate) fn why_replicas_lack(d: &Desired, o: &Observed, primary: NodeId) -> O
         primary,
         have,
         want,
-    })
-}
-
-/// Whether a target has no memory for all that is to come, as far as the figures are known. A source's memory is taken
-/// to be spread evenly over its slots.
-pub(crate) fn why_no_memory(
-    d: &Desired,
-    o: &Observed,
-    to: NodeId,
-    coming: &[(NodeId, u16)],
-) -> Option<NoMove> {
-    let used = |id| o.view_of(id).and_then(|v| v.server.used_memory_bytes);
-    let target = &o.view_of(to)?.server;
-    let limit = target.maxmemory_bytes.filter(|limit| *limit > 0)?;
-    let used_there = target.used_memory_bytes?;
-    let part = |(from, slots): &(NodeId, u16)| {
-        let owned = o.member(*from).map_or(0, |m| m.slots.count());
-        let part = u128::from(used(*from)?) * u128::from(*slots) / u128::from(owned.max(1));
-        u64::try_from(part).ok()
-    };
-    let moves = coming.iter().filter_map(part).fold(0, u64::saturating_add);
-    let exceeds = used_there.saturating_add(moves) > limit && !d.consent.force_memory;
-    exceeds.then_some(NoMove::Memory {
-        node: to,
-        used: used_there,
-        moves,
-        limit,
     })
 }

@@ -66,6 +66,7 @@ fn a_dead_and_a_silent_primary() {
     w.kill("a", 0);
     w.hush("b");
     w.hush("b1");
+    w.cut_off("b", 0);
     let told = told(&w);
     assert!(
         says(

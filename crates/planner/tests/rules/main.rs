@@ -2,6 +2,7 @@
 
 mod balance;
 mod check;
+mod deaths;
 mod diagnose;
 mod forget;
 mod forming;
@@ -10,6 +11,7 @@ mod loads;
 mod meeting;
 mod open_slots;
 mod pairing;
+mod places;
 mod promoting;
 mod properties;
 mod recording;
@@ -18,6 +20,7 @@ mod remembering;
 mod remove;
 mod replicas;
 mod requests;
+mod room;
 mod safety;
 mod shape;
 mod spread;

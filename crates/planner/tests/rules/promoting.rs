@@ -65,7 +65,13 @@ fn a_time_out_never_promotes() {
             Desired::guest(),
         ] {
             assert!(w.steps(&d).is_empty(), "{why}: {:?}", w.steps(&d));
-            assert!(says(&w.waits(&d), "nothing proves it dead"));
+            let waits = w.waits(&d);
+            let words = match why {
+                Why::Refused => "which proves no death",
+                _ if why.is_an_answer() => "a is not heard",
+                _ => "nothing proves it dead",
+            };
+            assert!(says(&waits, words), "{why}: {waits:?}");
         }
     }
 }

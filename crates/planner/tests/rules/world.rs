@@ -6,10 +6,10 @@ use shardwright_planner::{
     Action, Desired, Limits, Plan, Severity, Shape, Step, check, layout, plan,
 };
 use shardwright_topology::{
-    Address, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk,
-    EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
+    Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
+    Disk, EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
     ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
-    SlotRange, SlotSet, Starter, Timestamp, Version, Why,
+    SlotRange, SlotSet, SlotSize, Starter, Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -65,6 +65,7 @@ pub(crate) struct Node {
     /// How many libraries of functions it has, if it tells.
     pub(crate) libraries: Option<u64>,
     pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
+    pub(crate) stray_keys: Seen<BTreeMap<Slot, u64>>,
     pub(crate) offset: u64,
     pub(crate) link_up: bool,
     pub(crate) syncing: bool,
@@ -99,6 +100,8 @@ pub(crate) struct World {
     /// Who was told to take slots in, and which server was first found dead: so many ms ago.
     pub(crate) took_in: Vec<(NodeId, u64)>,
     pub(crate) down: Vec<(&'static str, u64)>,
+    /// What nodes hold of slots, as far as it was measured.
+    pub(crate) sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
     /// For how long all was at rest, if that is remembered.
     pub(crate) steady_ms: Option<u64>,
     /// What some believe of others, against the truth.
@@ -116,6 +119,7 @@ impl World {
             votes: Vec::new(),
             took_in: Vec::new(),
             down: Vec::new(),
+            sizes: BTreeMap::new(),
             steady_ms: Some(60_000),
             edits: BTreeMap::new(),
         }
@@ -189,6 +193,7 @@ impl World {
             memory: None,
             libraries: Some(0),
             keys_in_slot: BTreeMap::new(),
+            stray_keys: Seen::Known(BTreeMap::new()),
             offset: 0,
             link_up: true,
             syncing: false,
@@ -250,6 +255,31 @@ impl World {
         node.silent = Some(Why::Refused);
         node.last_heard = Some(Box::new(view));
         node
+    }
+
+    /// It refuses connections, at a process that is not known to us.
+    pub(crate) fn refuse(&mut self, name: &str) -> &mut Node {
+        let view = self.view(self.get(name));
+        let node = self.node(name);
+        node.process = Process::Unknown;
+        node.silent = Some(Why::Refused);
+        node.last_heard = Some(Box::new(view));
+        node
+    }
+
+    /// So many of the others, in their order, hold it to have failed; nobody has a link to it.
+    pub(crate) fn cut_off(&mut self, name: &str, failed_by: usize) {
+        let others: Vec<String> = self.nodes.iter().map(|n| n.name.clone()).collect();
+        for (i, other) in others.iter().filter(|o| *o != name).enumerate() {
+            self.believes(other, name, move |row| {
+                row.link_up = false;
+                row.health = if i < failed_by {
+                    Health::Failed
+                } else {
+                    Health::Suspected
+                };
+            });
+        }
     }
 
     /// It does not answer in time: that proves nothing.
@@ -337,6 +367,8 @@ impl World {
                 continue;
             }
             let mut row = Self::row(other);
+            // A node whose place another has answers nobody.
+            row.link_up &= other.housed;
             if own {
                 row.flags = row.flags.with(Flags::MYSELF);
                 row.open.clone_from(&node.open);
@@ -360,6 +392,7 @@ impl World {
             },
             server: self.info(node),
             keys_in_slot: node.keys_in_slot.clone(),
+            stray_keys: node.stray_keys.clone(),
         }
     }
 
@@ -398,9 +431,15 @@ impl World {
             aof_enabled: Some(true),
             used_memory_bytes: node.memory.map(|(used, _)| used),
             maxmemory_bytes: node.memory.map(|(_, limit)| limit),
+            at_limit: node.memory.map(|_| AtLimit::Evicts),
+            evicted_keys: node.memory.map(|_| 0),
             ops_per_s: None,
             libraries: node.libraries,
             keys: node.keys,
+            databases: (node.keys > 0)
+                .then_some((0, node.keys))
+                .into_iter()
+                .collect(),
             uptime_s: node.uptime_s,
         }
     }
@@ -446,6 +485,7 @@ impl World {
         observed.took_in = self.took_in.iter().map(ago).collect();
         let down = |(name, ms): &(&str, u64)| (ServerName((*name).to_owned()), Timestamp(NOW - ms));
         observed.down_since = self.down.iter().map(down).collect();
+        observed.slot_sizes.clone_from(&self.sizes);
         observed.steady_since = self.steady_ms.map(|ms| Timestamp(NOW - ms));
         observed
     }
