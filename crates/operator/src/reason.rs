@@ -28,7 +28,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
-        | Waiting::Twins { .. }
+        | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
@@ -44,6 +44,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::RestartGrace { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CannotCopy { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::OpenSlot { .. }
@@ -68,7 +69,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
         Waiting::Contested { .. } => "SlotsContested",
         Waiting::Foreign { .. } => "ForeignNode",
-        Waiting::Twins { .. } => "TwinNodes",
+        Waiting::DuplicateId(_) => "DuplicateNodeId",
         Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } => "PodUnheard",
         Waiting::Stranded { .. } => "HostAway",
@@ -85,6 +86,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Views { .. } => "ViewsDiffer",
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
+        Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
@@ -127,7 +129,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
-        | Waiting::Twins { .. }
+        | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
@@ -145,6 +147,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::ReplicaCatchUp {
             lag_bytes: None, ..
         }
+        | Waiting::CannotCopy { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

@@ -148,6 +148,42 @@ pub enum Action {
 }
 
 impl Action {
+    /// The server that this is about, where it is done at no node.
+    pub fn server(&self) -> Option<&ServerName> {
+        let (Self::StartServer { server }
+        | Self::StartAfresh { server }
+        | Self::Recreate { server, .. }
+        | Self::RemoveServer { server }) = self
+        else {
+            return None;
+        };
+        Some(server)
+    }
+
+    /// Every node that this names: at which it is done, and about which.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let about = match self {
+            Self::StartServer { .. }
+            | Self::StartAfresh { .. }
+            | Self::Recreate { .. }
+            | Self::RemoveServer { .. }
+            | Self::RecordFormed
+            | Self::SetConfigEpoch { .. }
+            | Self::AddSlots { .. }
+            | Self::Reset { .. }
+            | Self::CloseSlot { .. }
+            | Self::RaiseEpoch { .. } => None,
+            Self::Meet { target, .. } => Some(target.node()),
+            Self::Replicate { primary, .. } | Self::Switchover { primary, .. } => Some(*primary),
+            Self::Failover { dead, .. } | Self::Takeover { dead, .. } => Some(dead.node()),
+            Self::Forget { gone, .. } => Some(gone.node()),
+            Self::AssignSlot { owner, .. } => Some(*owner),
+            Self::CopyFunctions { from, .. } => Some(*from),
+            Self::MoveKeys { to, .. } | Self::MoveSlots { to, .. } => Some(to.node()),
+        };
+        self.at().into_iter().chain(about).collect()
+    }
+
     /// The node at which this is done, if it is done at a node.
     pub fn at(&self) -> Option<NodeId> {
         match self {

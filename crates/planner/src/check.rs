@@ -9,6 +9,7 @@ use shardwright_topology::{
     SlotSet,
 };
 
+mod duplicates;
 mod given;
 mod moves;
 mod old_ids;
@@ -48,10 +49,8 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
             if o.view_of(node).is_none() {
                 lint.fatal(i, ViolationKind::ActsUnheard);
             }
-            if o.twins().iter().any(|(twin, _, _)| *twin == node) {
-                lint.fatal(i, ViolationKind::ActsAtTwin { node });
-            }
         }
+        lint.one_process_each(i, &step.action);
         lint.action(i, &step.action);
     }
     lint.found
@@ -260,7 +259,9 @@ impl Lint<'_> {
 
     /// Whether the nodes that were heard own every slot.
     fn all_owned(&self) -> bool {
-        let heard = self.o.views().filter_map(|(_, v)| self.o.member(v.id));
+        let one = |v: &NodeView| !self.is_doubled(v.id);
+        let heard = self.o.views().filter(|(_, v)| one(v));
+        let heard = heard.filter_map(|(_, v)| self.o.member(v.id));
         let owned: u32 = heard.map(|m| u32::from(m.slots.count())).sum();
         owned == u32::from(shardwright_topology::SLOT_COUNT)
     }
@@ -272,6 +273,12 @@ impl Lint<'_> {
             .view_of(primary)
             .and_then(|v| v.own())
             .is_some_and(|own| own.role == Role::Primary);
+        let server = |id| self.o.view_of(id).map(|v| &v.server);
+        if let (Some(reads), Some(writes)) = (server(node), server(primary))
+            && !reads.reads(writes)
+        {
+            self.fatal(i, ViolationKind::CannotCopy { node, primary });
+        }
         if !copied || primary == node {
             self.fatal(i, ViolationKind::BadPrimary { primary });
         }

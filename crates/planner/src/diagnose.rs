@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Address, Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role,
-    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, DuplicateId, EngineKind, Health, NodeId, Observed, OpenSlot, Process,
+    Replication, Role, Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
 mod there;
@@ -122,6 +122,13 @@ pub enum ProblemKind {
         /// Which.
         node: NodeId,
     },
+    /// A replica whose version can't read what its primary's writes.
+    CannotCopy {
+        /// The replica, and its version.
+        replica: (NodeId, EngineKind, Version),
+        /// Its primary, and its version.
+        primary: (NodeId, EngineKind, Version),
+    },
     /// A replica that follows a node without slots.
     ReplicaAstray {
         /// Which.
@@ -131,6 +138,15 @@ pub enum ProblemKind {
     NoReplica {
         /// Its primary.
         primary: NodeId,
+    },
+    /// Two shards of which one has at least two replicas more.
+    UnevenReplicas {
+        /// The primary that has most, and how many.
+        most: (NodeId, usize),
+        /// The primary that has fewest, and how many.
+        least: (NodeId, usize),
+        /// A replica of the one that has most, and its address.
+        spare: (NodeId, Address),
     },
     /// A primary without slots.
     EmptyPrimary {
@@ -151,13 +167,8 @@ pub enum ProblemKind {
         /// How large each is.
         sizes: Vec<usize>,
     },
-    /// Two servers with one id.
-    Twins {
-        /// One.
-        first: ServerName,
-        /// The other.
-        second: ServerName,
-    },
+    /// Two processes with one id.
+    DuplicateId(Box<DuplicateId>),
     /// Several major versions or engines.
     MixedVersions(BTreeSet<(EngineKind, Version)>),
 }
@@ -210,12 +221,22 @@ impl ProblemKind {
             Self::ReplicaLinkDown { .. } => {
                 "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
             }
+            Self::CannotCopy { replica: (node, ..), .. } => format!(
+                "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
+            ),
             Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
+            Self::UnevenReplicas { spare: (node, address), .. } => format!(
+                "let one change its shard: shardwright remove-node {target} {node}, then: shardwright add-node {target} {address}"
+            ),
             Self::EmptyPrimary { node } => {
                 format!("give it slots, or make it leave: shardwright remove-node {target} {node}")
             }
             Self::SameHost(_) => "move one of them to another host".to_owned(),
-            Self::Twins { .. } => "stop one of them and empty its directory: nodes.conf was copied".to_owned(),
+            Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),
+            Self::DuplicateId(_) => {
+                "a disk was copied: stop the process that is the copy (the younger one, unless you know better) and remove \
+                 its nodes.conf before it starts again; nothing is done about this node until then".to_owned()
+            }
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }
     }
@@ -268,6 +289,7 @@ impl fmt::Display for ProblemKind {
                 "replica {} has no copy or no link to its primary",
                 node.short()
             ),
+            Self::CannotCopy { replica, primary } => f.write_str(&too_old(*replica, *primary)),
             Self::ReplicaAstray { node } => write!(
                 f,
                 "replica {} follows a node that owns no slots",
@@ -276,6 +298,7 @@ impl fmt::Display for ProblemKind {
             Self::NoReplica { primary } => {
                 write!(f, "primary {} has no live replica", primary.short())
             }
+            Self::UnevenReplicas { most, least, .. } => f.write_str(&divided(*most, *least)),
             Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
             Self::SameHost(u) => {
                 write!(
@@ -294,7 +317,7 @@ impl fmt::Display for ProblemKind {
                 "the nodes are in {} groups that do not know one another",
                 sizes.len()
             ),
-            Self::Twins { first, second } => write!(f, "{first} and {second} have one node id"),
+            Self::DuplicateId(duplicate) => write!(f, "{duplicate}"),
             Self::MixedVersions(versions) => {
                 let names: Vec<String> = versions.iter().map(|(e, v)| format!("{e} {v}")).collect();
                 write!(f, "several major versions: {}", names.join(", "))
@@ -330,6 +353,21 @@ fn believed(dissent: Dissent) -> &'static str {
         Dissent::Health => "hold to have failed, though it lives:",
         Dissent::Link => "have no bus link to",
     }
+}
+
+type Runs = (NodeId, EngineKind, Version);
+
+fn too_old((replica, reads, by): Runs, (primary, writes, version): Runs) -> String {
+    format!(
+        "replica {} runs {reads} {by}, which can't read what its primary {} ({writes} {version}) writes: it can never take a copy",
+        replica.short(),
+        primary.short()
+    )
+}
+
+fn divided((most, many): (NodeId, usize), (least, few): (NodeId, usize)) -> String {
+    let (most, least) = (most.short(), least.short());
+    format!("primary {most} has {many} replicas, and primary {least} has {few}")
 }
 
 fn list(nodes: &BTreeSet<NodeId>) -> String {
@@ -430,15 +468,9 @@ fn silence(o: &Observed, found: &mut Found) {
             add(found, Severity::Fatal, there::unheard(o, server, why));
         }
     }
-    for (_, first, second) in o.twins() {
-        add(
-            found,
-            Severity::Fatal,
-            ProblemKind::Twins {
-                first: first.clone(),
-                second: second.clone(),
-            },
-        );
+    for duplicate in o.duplicates() {
+        let kind = ProblemKind::DuplicateId(Box::new(duplicate.clone()));
+        add(found, Severity::Fatal, kind);
     }
     for m in o.members().values().filter(|m| m.source == Source::Others) {
         if m.role == Role::Primary && !m.slots.is_empty() && has_lost_id(o, m.id) {
@@ -473,7 +505,13 @@ fn silence(o: &Observed, found: &mut Found) {
 
 fn views(o: &Observed, found: &mut Found) {
     let mut by_kind: BTreeMap<Dissent, (BTreeSet<NodeId>, BTreeSet<NodeId>)> = BTreeMap::new();
-    for g in o.disagreements() {
+    // What is believed of two processes with one id changes with whichever was heard last.
+    let one = |id: NodeId| !o.has_duplicate(id);
+    for g in o
+        .disagreements()
+        .iter()
+        .filter(|g| one(g.speaker) && one(g.about))
+    {
         let (speakers, about) = by_kind.entry(g.dissent).or_default();
         speakers.insert(g.speaker);
         about.insert(g.about);
@@ -523,6 +561,7 @@ fn shards(o: &Observed, found: &mut Found) {
         .values()
         .filter_map(|s| s.place.host.as_ref())
         .collect();
+    uneven(o, found);
     for m in o.members().values() {
         match m.role {
             Role::Primary if m.slots.is_empty() && m.source == Source::Itself => {
@@ -574,7 +613,17 @@ fn replica(
             Replication::Replica { link_up: true, .. }
         )
     });
-    if up == Some(false) {
+    let older = m.primary.and_then(|id| cannot_copy(o, m.id, id));
+    let found_older = older.is_some();
+    if let Some(kind) = older {
+        // What a link brings that is still up it may read for a while: the next whole copy it can't.
+        let severity = match up {
+            Some(true) => Severity::Note,
+            Some(false) | None => Severity::Fatal,
+        };
+        add(found, severity, kind);
+    }
+    if up == Some(false) && !found_older {
         add(
             found,
             Severity::Fatal,
@@ -595,5 +644,33 @@ fn replica(
             host,
         };
         add(found, Severity::Note, ProblemKind::SameHost(unspread));
+    }
+}
+
+/// A replica that can't read what its primary writes.
+fn cannot_copy(o: &Observed, replica: NodeId, primary: NodeId) -> Option<ProblemKind> {
+    let (reader, writer) = (&o.view_of(replica)?.server, &o.view_of(primary)?.server);
+    (!reader.reads(writer)).then_some(ProblemKind::CannotCopy {
+        replica: (replica, reader.engine, reader.version),
+        primary: (primary, writer.engine, writer.version),
+    })
+}
+
+/// Replicas that are divided so that a shard has two more than another.
+fn uneven(o: &Observed, found: &mut Found) {
+    let live = |id: NodeId| o.replicas_of(id).filter(|r| r.source == Source::Itself);
+    let counted = || o.voters().map(|m| (live(m.id).count(), m.id));
+    let (Some((many, most)), Some((few, least))) = (counted().max(), counted().min()) else {
+        return;
+    };
+    // A shard without any is told by itself.
+    let spare = live(most).last().map(|r| (r.id, r.address.clone()));
+    if let Some(spare) = spare.filter(|_| few > 0 && many >= few + 2) {
+        let (most, least) = ((most, many), (least, few));
+        add(
+            found,
+            Severity::Note,
+            ProblemKind::UnevenReplicas { most, least, spare },
+        );
     }
 }

@@ -47,7 +47,8 @@ pub enum HowDead {
 impl Dead {
     /// The proof, if there is one. A node that is merely silent has none.
     pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
-        if o.view_of(node).is_some() {
+        // Of two processes with one id the other may live.
+        if o.view_of(node).is_some() || o.has_duplicate(node) {
             return None;
         }
         let how = if let Some(server) = o.server_of(node) {
@@ -100,7 +101,7 @@ pub struct LiveAt {
 impl LiveAt {
     /// The proof, if there is one.
     pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
-        let view = o.view_of(node)?;
+        let view = o.view_of(node).filter(|_| !o.has_duplicate(node))?;
         let address = o.server_of(node)?.address.known()?.clone();
         Some(Self {
             node: view.id,
@@ -153,6 +154,7 @@ impl RoleSeen {
 /// Whether this voter was heard, and lists the replica as this primary's.
 pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: NodeId) -> bool {
     o.view_of(voter)
+        .filter(|_| !o.has_duplicate(voter))
         .and_then(|v| v.rows.get(replica))
         .is_some_and(|row| row.role == Role::Replica && row.primary == Some(primary))
 }
@@ -207,7 +209,7 @@ impl Gone {
     /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.
     pub fn asked_to_leave(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
-        let member = o.member(node)?;
+        let member = o.member(node).filter(|_| !o.has_duplicate(node))?;
         (asked && member.slots.is_empty()).then_some(Self { node })
     }
 
@@ -291,7 +293,10 @@ impl Unburdened {
             .filter(|m| m.source == Source::Itself && m.slots.is_empty())?;
         let view: &NodeView = o.view_of(node)?;
         let claims = view.own()?.slots.is_empty();
-        let keys = member.role == Role::Replica || view.server.keys == 0;
+        // Which of two processes with its primary's id it has a copy of is not known.
+        let copies_one = !member.primary.is_some_and(|id| o.has_duplicate(id));
+        let copy = member.role == Role::Replica && copies_one && !o.has_duplicate(node);
+        let keys = copy || view.server.keys == 0;
         (claims && keys).then_some(Self { node })
     }
 

@@ -18,6 +18,7 @@ mod desired;
 mod diagnose;
 mod draft;
 pub mod evidence;
+mod identities;
 mod layout;
 mod limits;
 mod memory;

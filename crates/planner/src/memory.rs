@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, NodeId, NodeView, Observed, Place, Process, Role,
-    Seen, Server, ServerName, Slot, SlotSet, SlotSize, Starter, Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, DuplicateId, NodeId, NodeView, Observed, Place,
+    Process, Role, Seen, Server, ServerName, Slot, SlotSet, SlotSize, Starter, Timestamp, Why,
 };
 
 use crate::Action;
+use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
 use crate::safety::in_sync;
 
@@ -45,6 +46,8 @@ pub struct Memory {
     took_in: BTreeMap<NodeId, Timestamp>,
     /// What slots hold at a node, and when that was measured.
     sizes: BTreeMap<NodeId, BTreeMap<Slot, (Timestamp, SlotSize)>>,
+    /// The processes that answered as each node, and which two did so at one time.
+    identities: Identities,
 }
 
 /// One run of a node, whose copy it is, and where.
@@ -112,6 +115,7 @@ impl Memory {
         self.note_wins(o);
         self.note_places(o);
         self.note_downs(o);
+        self.identities.recall(o);
         o.down_since.clone_from(&self.down_since);
         self.took_in
             .retain(|_, at| o.at.since_ms(*at) < ATTEMPT_KEPT_MS);
@@ -166,6 +170,16 @@ impl Memory {
         for sizes in self.sizes.values_mut() {
             sizes.retain(|slot, _| !changes.contains(*slot));
         }
+    }
+
+    /// The node ids as which two processes answered a short while ago.
+    pub fn duplicates(&self) -> Vec<DuplicateId> {
+        self.identities.duplicates()
+    }
+
+    /// Remembers that two processes answered as one node.
+    pub fn note_duplicates(&mut self, found: Vec<DuplicateId>, at: Timestamp) {
+        self.identities.note(found, at);
     }
 
     /// A server is down from its first death until it is heard again, however often it was started meanwhile.

@@ -6,12 +6,14 @@ mod held;
 mod moves;
 mod remove;
 mod room;
+mod versions;
 
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
 pub(crate) use moves::{why_functions_lack, why_no_moves, why_not_between, why_replicas_lack};
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 pub(crate) use room::why_no_room;
+pub use versions::{can_copy, left_behind};
 
 use shardwright_topology::{
     Claim, Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
@@ -95,10 +97,10 @@ pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
     owns_nothing && all_served(o)
 }
 
-/// Whether every slot has an owner that was heard.
+/// Whether every slot has an owner that was heard, and is one process.
 fn all_served(o: &Observed) -> bool {
     let mut owners = o.members().values().filter(|m| !m.slots.is_empty());
-    o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself)
+    o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
 }
 
 /// Whether a node that comes back without its newest data is known to follow others: its slots have another owner,
@@ -204,6 +206,11 @@ pub enum NoSwitchover {
     RoleNotSeen,
     /// Its bus link to the primary is down for the moment, as after a greeting: the engine would refuse.
     LinkDown,
+    /// Two processes answer as it, or as its primary: it is not known which of them would be asked.
+    DuplicateId {
+        /// Which.
+        node: NodeId,
+    },
     /// It became a primary lately and its process was not restarted since: Redis would let it promote itself with
     /// its old votes and its old epoch, beside the primary, and what it then took in would be lost.
     WonLately {
@@ -220,6 +227,9 @@ impl fmt::Display for NoSwitchover {
             Self::NotInSync => "the replica is not in sync with its primary yet; wait until its link is up",
             Self::RoleNotSeen => "not enough primaries see it as a replica yet; try again in some seconds",
             Self::LinkDown => "its bus link to the primary is down; try again in a second",
+            Self::DuplicateId { node } => {
+                return write!(f, "two processes answer as node {node:?}; stop the copy first (shardwright check tells them apart)");
+            }
             Self::WonLately { left_ms } => {
                 let seconds = left_ms.div_ceil(1_000);
                 return write!(f, "it was a primary a moment ago, and Redis would reuse its old votes; try again in {seconds} s");
@@ -294,6 +304,11 @@ pub fn why_not_switch_over(
             }
         }
     }
+    let mut ends = [Some(replica), primary].into_iter().flatten();
+    why.extend(
+        ends.find(|id| o.has_duplicate(*id))
+            .map(|node| NoSwitchover::DuplicateId { node }),
+    );
     why.extend(won_lately(o, l, replica, now).map(|left_ms| NoSwitchover::WonLately { left_ms }));
     why
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
@@ -132,15 +132,8 @@ pub enum Waiting {
         /// Why.
         what: Foreign,
     },
-    /// Two servers give one node id as theirs: a directory was copied.
-    Twins {
-        /// The id.
-        id: NodeId,
-        /// One server.
-        first: ServerName,
-        /// The other.
-        second: ServerName,
-    },
+    /// Two processes give one node id as theirs: a disk was copied.
+    DuplicateId(Box<DuplicateId>),
     /// There are fewer servers than the shape needs.
     ServersMissing {
         /// How many there are.
@@ -245,6 +238,13 @@ pub enum Waiting {
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
     },
+    /// A node's version can't read what its primary's writes: it never takes a copy.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
+        /// Its primary, or the one it was to copy.
+        primary: NodeId,
+    },
     /// A shard has fewer replicas than wanted, and there is no free node.
     ReplicaMissing {
         /// Its primary.
@@ -321,9 +321,10 @@ impl Waiting {
             | Self::Uncovered { .. }
             | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
-            | Self::Twins { .. }
+            | Self::DuplicateId(_)
             | Self::StartHeld { .. }
             | Self::TableRefused { .. }
+            | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::NodesMissing { .. }
@@ -370,7 +371,7 @@ impl fmt::Display for Waiting {
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::Twins { id, first, second } => f.write_str(&twins(*id, first, second)),
+            Self::DuplicateId(duplicate) => f.write_str(&doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
@@ -415,6 +416,7 @@ impl fmt::Display for Waiting {
             Self::ReplicaCatchUp { node, lag_bytes } => {
                 write!(f, "replica {node:?} {}", behind(*lag_bytes))
             }
+            Self::CannotCopy { node, primary } => f.write_str(&cannot_copy(*node, *primary)),
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -436,10 +438,6 @@ impl fmt::Display for Waiting {
     }
 }
 
-fn twins(id: NodeId, first: &ServerName, second: &ServerName) -> String {
-    format!("{first} and {second} both say they are node {id:?}: a directory was copied")
-}
-
 fn uncounted(node: NodeId, slots: &SlotSet) -> String {
     format!("{node:?} did not say how many keys it has of slots {slots}, which nobody owns")
 }
@@ -458,6 +456,18 @@ fn place_followed(server: &ServerName, by: &Follower) -> String {
 
 fn death_unproved(node: NodeId, why: &NoDeath) -> String {
     format!("primary {node:?} refuses connections, which proves no death: {why}")
+}
+
+fn doubled(duplicate: &DuplicateId) -> String {
+    format!(
+        "{duplicate}: a disk was copied; nothing is done about this node until one of them is stopped"
+    )
+}
+
+fn cannot_copy(node: NodeId, primary: NodeId) -> String {
+    format!(
+        "{node:?} runs a version that can't read what that of {primary:?} writes: it never takes a copy"
+    )
 }
 
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {

@@ -13,6 +13,7 @@ use shardwright_topology::{
     Address, NodeId, NodeView, Observed, Seen, Server, ServerName, SlotSet, Starter, Timestamp, Why,
 };
 
+use crate::duplicates::{Search, at_their_addresses};
 use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
 use crate::hear::Look;
 use crate::loads::slot_sizes;
@@ -65,6 +66,8 @@ pub struct Keeper<R> {
     desired: Desired,
     limits: Limits,
     memory: Memory,
+    /// Looks for second processes with one node id.
+    search: Search,
     /// Whether nothing was to be done or waited for at the last look: then the next one is a glance.
     rests: bool,
 }
@@ -78,6 +81,7 @@ impl<R: Runtime> Keeper<R> {
             desired,
             limits,
             memory: Memory::default(),
+            search: Search::default(),
             rests: false,
         }
     }
@@ -126,7 +130,21 @@ impl<R: Runtime> Keeper<R> {
         // Which slots are open or nobody's is known once all were heard.
         let (seats, mut views): (Vec<Seat>, Vec<Seen<NodeView>>) = heard.into_iter().unzip();
         counts::count(&self.links, &seats, &mut views).await;
-        self.merge(seats.into_iter().zip(views).collect()).await
+        let heard: Vec<(Seat, Seen<NodeView>)> = seats.into_iter().zip(views).collect();
+        let known = self.memory.duplicates();
+        let found = self.search.look(&self.links, &heard, &known).await;
+        self.memory.note_duplicates(found, now());
+        self.merge(heard).await
+    }
+
+    /// Asks everyone that was heard once more, by connections of their own: an address that leads to two processes in
+    /// turn shows it so. What is found is added to the observation, and remembered.
+    pub async fn confirm_identities(&mut self, observed: &mut Observed) {
+        let found = at_their_addresses(&self.links, observed).await;
+        for duplicate in &found {
+            observed.note_duplicate(duplicate.clone());
+        }
+        self.memory.note_duplicates(found, now());
     }
 
     async fn hear(&self, seats: Vec<Seat>) -> Vec<(Seat, Seen<NodeView>)> {

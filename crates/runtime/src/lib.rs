@@ -4,6 +4,7 @@
 //! them all, asks the planner, has the plan checked, and carries out its steps.
 
 mod counts;
+mod duplicates;
 mod execute;
 mod guest;
 mod hear;

@@ -275,8 +275,13 @@ fn hint(wait: &Waiting) -> &'static str {
         Waiting::Foreign {
             what: Foreign::KnowsOthers { .. } | Foreign::NotAsked,
             ..
+        } => "; empty that server, or take it away",
+        Waiting::CannotCopy { .. } => {
+            "; start it with its primary's engine and version or a newer one, or take it out"
         }
-        | Waiting::Twins { .. } => "; empty that server, or take it away",
+        Waiting::DuplicateId(_) => {
+            "; stop the copy, and remove its nodes.conf before it starts again"
+        }
         Waiting::Foreign {
             what: Foreign::Returned { .. },
             ..

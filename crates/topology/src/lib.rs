@@ -6,10 +6,12 @@
 //! * [`Slot`], [`SlotRange`], [`SlotSet`], [`NodeId`], [`ShardId`], [`ConfigEpoch`], [`Role`]: the words.
 //! * [`Row`] and [`NodeView`]: what one node says of itself and of the others.
 //! * [`Server`]: one server process as its runtime knows it: where, how, dead or alive.
+//! * [`DuplicateId`]: two processes that answer as one node.
 //! * [`Observed`]: all of these merged; it keeps who believes what.
 //! * [`wire`]: parsers of the engines' replies; they never panic, whatever the bytes.
 
 mod address;
+mod duplicate;
 mod find;
 mod id;
 mod memory;
@@ -23,6 +25,7 @@ mod view;
 pub mod wire;
 
 pub use address::{Address, Host};
+pub use duplicate::{DuplicateId, Instance};
 pub use find::{FindError, find_node};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
 pub use memory::{AtLimit, SizedBy, SlotSize};

@@ -53,6 +53,13 @@ pub enum ViolationKind {
         /// The node that would be copied.
         primary: NodeId,
     },
+    /// It makes a node a replica of one whose copy its version can't read.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
+        /// The node that would be copied.
+        primary: NodeId,
+    },
     /// It makes nodes forget one that lives and was not asked to leave, or that owns slots.
     ForgetsTheLiving {
         /// The node.
@@ -119,8 +126,9 @@ pub enum ViolationKind {
     },
     /// It records as formed what has uncovered slots.
     FormedUncovered,
-    /// It acts at a node whose id two servers give: it is not known which of the two would be reached.
-    ActsAtTwin {
+    /// It is about a node whose id two processes give: it is not known which of the two would be reached, copied,
+    /// promoted past or forgotten.
+    ActsOnDuplicate {
         /// The id.
         node: NodeId,
     },
@@ -209,6 +217,9 @@ impl fmt::Display for Violation {
             Kind::TwoHeirs { primary } => write!(f, "promotes two replicas of {}", primary.short()),
             Kind::WouldLoseData { node } => write!(f, "would drop data of {}", node.short()),
             Kind::BadPrimary { primary } => write!(f, "{} can't be copied", primary.short()),
+            Kind::CannotCopy { node, primary } => {
+                write!(f, "{node:?} can't read what {primary:?} writes")
+            }
             Kind::ForgetsTheLiving { node } => {
                 write!(f, "forgets {}, which lives or owns slots", node.short())
             }
@@ -238,8 +249,8 @@ impl fmt::Display for Violation {
                 "moves slots at {node:?}, whose place {by:?} may be taking"
             ),
             Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
-            Kind::ActsAtTwin { node } => {
-                write!(f, "acts at {node:?}, which two servers say they are")
+            Kind::ActsOnDuplicate { node } => {
+                write!(f, "is about {node:?}, as which two processes answer")
             }
             Kind::NoMajority { replica } => {
                 write!(f, "asks for votes for {replica:?}, which would be denied")

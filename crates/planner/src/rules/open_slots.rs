@@ -31,6 +31,14 @@ pub(crate) fn close(p: &mut Draft<'_>) {
         }
     }
     for (slot, ends) in open {
+        // Of two processes with one id either may hold keys of it.
+        if let Some(two) = p.o.duplicates().first() {
+            p.wait(Waiting::OpenSlot {
+                slot,
+                node: two.node,
+            });
+            continue;
+        }
         close_one(p, slot, &ends);
     }
     outdated_epochs(p);

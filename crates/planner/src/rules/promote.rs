@@ -5,7 +5,7 @@ use shardwright_topology::{
     Timestamp,
 };
 
-use crate::draft::{Draft, is_twin};
+use crate::draft::Draft;
 use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
 use crate::refused::unproved;
 use crate::rules::take_in::is_returned;
@@ -246,7 +246,7 @@ fn show_role(p: &mut Draft<'_>, primary: NodeId, replica: NodeId) {
 pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<NodeId> {
     let live: Vec<(&Member, &NodeView)> = o
         .replicas_of(primary)
-        .filter(|m| m.source == Source::Itself && !is_twin(o, m.id))
+        .filter(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
         .filter(|m| {
             o.server_of(m.id)
                 .is_some_and(|s| s.process.death().is_none())

@@ -25,7 +25,7 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
         (astray, Reason::WrongPrimary),
         (free, Reason::ReplicaMissing),
     ] {
-        for (replica, primary) in fill(&seats, &nodes).pairs {
+        for (replica, primary) in fill_readable(p.o, &seats, &nodes) {
             replicate(p, replica, primary, because.clone());
             if let Some(seat) = seats.iter_mut().find(|s| s.primary == primary) {
                 seat.replicas.push(place_or_unknown(p.o, replica));
@@ -50,6 +50,34 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
             });
         }
     }
+}
+
+/// Fills the seats with nodes that can read what the seat's primary writes. Nodes of the oldest version choose first: the
+/// newer can go anywhere they can.
+fn fill_readable(o: &Observed, seats: &[Seat], nodes: &[(NodeId, Place)]) -> Vec<(NodeId, NodeId)> {
+    let mut by_version: BTreeMap<_, Vec<(NodeId, Place)>> = BTreeMap::new();
+    for (id, place) in nodes {
+        let version = o.view_of(*id).map(|v| (v.server.engine, v.server.version));
+        let of_it = by_version.entry(version).or_default();
+        of_it.push((*id, place.clone()));
+    }
+    let mut seats = seats.to_vec();
+    let mut pairs = Vec::new();
+    for nodes in by_version.values() {
+        let reads = |s: &&Seat| {
+            nodes
+                .iter()
+                .all(|(id, _)| safety::can_copy(o, *id, s.primary))
+        };
+        let open: Vec<Seat> = seats.iter().filter(reads).cloned().collect();
+        for (replica, primary) in fill(&open, nodes).pairs {
+            if let Some(seat) = seats.iter_mut().find(|s| s.primary == primary) {
+                seat.replicas.push(place_or_unknown(o, replica));
+            }
+            pairs.push((replica, primary));
+        }
+    }
+    pairs
 }
 
 /// How many replicas it has beside those that hold a seat, on servers that are too many.
@@ -191,9 +219,13 @@ fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
     if !joined.is_some_and(|m| m.role == Role::Primary && m.slots.is_empty()) {
         return;
     }
+    let fits = |s: &&mut Seat| joined.is_some_and(|m| safety::can_copy(p.o, m.id, s.primary));
     let seat = match of {
         Some(primary) => seats.iter_mut().find(|s| s.primary == *primary),
-        None => seats.iter_mut().min_by_key(|s| s.replicas.len()),
+        None => seats
+            .iter_mut()
+            .filter(fits)
+            .min_by_key(|s| s.replicas.len()),
     };
     if let Some(seat) = seat {
         seat.want = seat.want.max(count(&seat.replicas).saturating_add(1));
@@ -302,7 +334,8 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
         if (have > 0 || new) && !(declared && rich) {
             continue;
         }
-        for spare in nodes {
+        let fits = |id: &&NodeId| safety::can_copy(p.o, **id, lacks.primary);
+        for spare in nodes.iter().filter(fits) {
             let stay = || nodes.iter().filter(|id| *id != spare);
             let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(safety::in_sync));
             let at = place_or_unknown(p.o, *spare);
@@ -331,6 +364,9 @@ fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) 
             .and_then(|v| v.rows.get(primary))
             .is_some_and(shardwright_topology::Row::is_member);
     let lives = p.o.view_of(primary).is_some();
+    if !safety::can_copy(p.o, node, primary) {
+        return p.wait(Waiting::CannotCopy { node, primary });
+    }
     match Unburdened::prove(p.o, node) {
         Some(proof) if knows && lives => {
             let requires = vec![Precondition::IsUnburdened { node }];

@@ -3,7 +3,7 @@
 use shardwright_topology::{Health, NodeView, Replication, Role};
 
 use crate::draft::Draft;
-use crate::{Action, Authority, Request, Shape, Standing, Waiting};
+use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
     /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
@@ -40,12 +40,8 @@ pub(crate) fn strangers(p: &mut Draft<'_>) {
             p.wait(Waiting::Foreign { server, what });
         }
     }
-    for (id, first, second) in p.o.twins() {
-        p.wait(Waiting::Twins {
-            id: *id,
-            first: first.clone(),
-            second: second.clone(),
-        });
+    for duplicate in p.o.duplicates() {
+        p.wait(Waiting::DuplicateId(Box::new(duplicate.clone())));
     }
 }
 
@@ -126,6 +122,13 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
     };
     if *link_up && !*syncing {
         return;
+    }
+    if let Some(primary) = own
+        .primary
+        .filter(|id| !safety::can_copy(p.o, view.id, *id))
+    {
+        let node = view.id;
+        return p.wait(Waiting::CannotCopy { node, primary });
     }
     let end =
         own.primary

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use shardwright_topology::{
-    AtLimit, Dissent, EngineKind, NodeId, Observed, Role, ServerInfo, ServerName, Slot, SlotSet,
-    Source, Version,
+    AtLimit, Dissent, EngineKind, NodeId, Observed, Role, ServerName, Slot, SlotSet, Source,
+    Version,
 };
 
 use super::in_sync;
@@ -19,6 +19,11 @@ pub enum NoMove {
     Paused,
     /// Something more urgent is done first.
     NotItsTurn,
+    /// Two processes answer as one node: who owns what is not known until one of them is stopped.
+    DuplicateId {
+        /// The node.
+        node: NodeId,
+    },
     /// Not every slot has one owner that was heard.
     SlotsUnserved,
     /// Two nodes claim these slots.
@@ -143,6 +148,7 @@ impl NoMove {
             | Self::Memory { .. }
             | Self::RoomUnknown { .. }
             | Self::SizeUnknown { .. }
+            | Self::DuplicateId { .. }
             | Self::CannotRead { .. } => true,
             Self::NotItsTurn
             | Self::SlotsUnserved
@@ -168,6 +174,10 @@ impl fmt::Display for NoMove {
         match self {
             Self::Paused => f.write_str("they are paused until a person resumes them"),
             Self::NotItsTurn => f.write_str("something else is done first"),
+            Self::DuplicateId { node } => write!(
+                f,
+                "two processes answer as node {node:?}; stop the copy first"
+            ),
             Self::SlotsUnserved => f.write_str("not every slot is served"),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::SlotOpen { slot, node } => write!(f, "slot {slot} is open at {node:?}"),
@@ -249,6 +259,8 @@ pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
     if d.moves_paused {
         why.push(NoMove::Paused);
     }
+    let duplicates = o.duplicates().iter();
+    why.extend(duplicates.map(|d| NoMove::DuplicateId { node: d.node }));
     if !super::all_served(o) {
         why.push(NoMove::SlotsUnserved);
     }
@@ -312,7 +324,7 @@ pub(crate) fn why_not_between(
     }
     if let (Some(source), Some(target)) = (o.view_of(from), o.view_of(to)) {
         let (source, target) = (&source.server, &target.server);
-        if !reads(target, source) {
+        if !target.reads(source) {
             why.push(NoMove::CannotRead {
                 to: (to, target.engine, target.version),
                 from: (from, source.engine, source.version),
@@ -334,20 +346,6 @@ pub(crate) fn may_be_passed(o: &Observed, primary: NodeId) -> Option<NodeId> {
     let mut open = o.attempts.iter().filter(|a| !a.ended);
     open.find(|a| o.replicas_of(primary).any(|m| m.id == a.node))
         .map(|a| a.node)
-}
-
-/// Whether a server can load keys as another sends them. Each reads its own format and older ones (10 of Redis 7.0, 11
-/// of Redis 7.2 and of Valkey before 9, 12 of Redis 7.4, 80 of Valkey 9), and none of the other engine's after they
-/// parted. Measured by `fact_keys_are_read_by_their_format`.
-fn reads(target: &ServerInfo, source: &ServerInfo) -> bool {
-    let (to, from) = (target.version, source.version);
-    let minor = |v: Version| (v.major, v.minor);
-    match (source.engine, target.engine) {
-        (EngineKind::Redis, EngineKind::Redis) => minor(from) <= minor(to),
-        (EngineKind::Redis, EngineKind::Valkey) => minor(from) <= (7, 2),
-        (EngineKind::Valkey, EngineKind::Valkey) => from.major < 9 || from.major <= to.major,
-        (EngineKind::Valkey, EngineKind::Redis) => from.major < 9 && minor(to) >= (7, 2),
-    }
 }
 
 /// Whether a primary that has no slots yet lacks libraries of functions, and who has them: of those with slots the one

@@ -5,7 +5,6 @@ use std::fmt;
 use shardwright_topology::{Member, NodeId, Observed, Role, Server, ServerName, Source};
 
 use super::{all_served, in_sync};
-use crate::draft::is_twin;
 use crate::surplus::{surplus, wanted};
 use crate::{Desired, Shape};
 
@@ -216,7 +215,7 @@ fn why_not_its_turn(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemove>
     }
     match server.view.known() {
         None => why.push(NoRemove::Unheard),
-        Some(view) if is_twin(o, view.id) => why.push(NoRemove::Twin),
+        Some(view) if o.has_duplicate(view.id) => why.push(NoRemove::Twin),
         Some(_) => {}
     }
     why

@@ -376,7 +376,7 @@ fn a_twin_is_no_candidate() {
     w.node("copy").primary = Some(id("a"));
     w.node("copy").island = Some(0);
     assert!(!says(&w.steps(&three()), "fail over"));
-    assert!(says(&w.waits(&three()), "both say they are node a1"));
+    assert!(says(&w.waits(&three()), "two processes answer as node a1"));
 }
 
 #[test]

@@ -110,7 +110,8 @@ pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, 
         let problems = diagnose(o);
         fatal(&problems).next().is_none() || !fatal(&problems).all(passes)
     };
-    let observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
+    let mut observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
+    keeper.confirm_identities(&mut observed).await;
     let problems = diagnose(&observed);
     Ok((observed, problems))
 }

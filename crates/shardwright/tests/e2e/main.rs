@@ -3,6 +3,7 @@
 mod asking;
 mod bad_input;
 mod by_load;
+mod clones;
 mod create;
 mod deaths;
 mod fix;
@@ -16,3 +17,4 @@ mod refusals;
 mod rig;
 mod room;
 mod streams;
+mod versions;

@@ -98,16 +98,20 @@ each_engine! {
     }
 }
 
+/// Who reads what, by the versions of sender and receiver.
+const READS: [(&str, [&str; 4]); 4] = [
+    (
+        "redis-7.0",
+        ["redis-7.0", "redis-7.4", "valkey-8.0", "valkey-9.1"],
+    ),
+    ("redis-7.4", ["redis-7.4", "", "", ""]),
+    ("valkey-8.0", ["redis-7.4", "valkey-8.0", "valkey-9.1", ""]),
+    ("valkey-9.1", ["valkey-9.1", "", "", ""]),
+];
+
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn fact_keys_are_read_by_their_format(engine) {
-        // Who reads what, by the versions of sender and receiver.
-        const READS: [(&str, [&str; 4]); 4] = [
-            ("redis-7.0", ["redis-7.0", "redis-7.4", "valkey-8.0", "valkey-9.1"]),
-            ("redis-7.4", ["redis-7.4", "", "", ""]),
-            ("valkey-8.0", ["redis-7.4", "valkey-8.0", "valkey-9.1", ""]),
-            ("valkey-9.1", ["valkey-9.1", "", "", ""]),
-        ];
         let source = Server::builder(&engine).start()?;
         source.ask::<()>(&["SET", "k", "v"]).await?;
         let mut connection = source.connection().await?;
@@ -122,6 +126,34 @@ each_engine! {
                 let loaded: Result<(), redis::RedisError> = restore.query_async(&mut connection).await;
                 let reads = receivers.contains(&other);
                 assert_eq!(loaded.is_ok(), reads, "{} → {other}: {loaded:?}", engine.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_a_copy_is_read_by_its_format(engine) {
+        // A whole copy as a replica takes it: what can't be read is asked for again and again, and never there.
+        let primary = Server::builder(&engine).config("repl-diskless-sync-delay", "0").start()?;
+        primary.ask::<()>(&["SET", "k", "v"]).await?;
+        let (host, port) = (primary.host().to_owned(), primary.port().to_string());
+        for (_, receivers) in READS.iter().filter(|(sender, _)| *sender == engine.name) {
+            for (other, _) in READS {
+                let Ok(found) = shardwright_testkit::engine(other) else { continue };
+                let replica = Server::builder(&found).start()?;
+                replica.ask::<()>(&["REPLICAOF", &host, &port]).await?;
+                let reads = receivers.contains(&other);
+                let ended = || async {
+                    let link = replica.field(&["INFO", "replication"], "master_link_status").await;
+                    let up = link.is_ok_and(|link| link.as_deref() == Some("up"));
+                    let log = replica.log();
+                    let refused = log.contains("Can't handle RDB format version") || log.contains("RDB version");
+                    if up || refused { Ok(up) } else { Err(log) }
+                };
+                let (up, _) = shardwright_testkit::until("the copy is taken or refused", std::time::Duration::from_secs(20), ended).await?;
+                assert_eq!(up, reads, "{} → {other}", engine.name);
             }
         }
         Ok(())
