@@ -163,6 +163,11 @@ impl Error {
         matches!(self, Self::Server { message, .. } if message.contains("BUSYKEY"))
     }
 
+    /// Whether the server has fewer databases than the one that was asked for.
+    pub fn is_no_database(&self) -> bool {
+        matches!(self, Self::Server { message, .. } if message.contains("DB index is out of range"))
+    }
+
     /// What may be done after this error.
     pub fn retry(&self) -> Retry {
         match self {

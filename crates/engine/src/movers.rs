@@ -213,11 +213,13 @@ pub enum MoveError {
     /// A key of the slot is at both ends, and it cannot be proved that the source's is the
     /// newer one. Nothing was overwritten.
     #[error(
-        "a key of slot {slot} is at both ends, and the source may have been failed over or started again since; look which value is the right one"
+        "keys {keys:?} of slot {slot} are at both ends, and the source may have been failed over or started again since; look which values are the right ones"
     )]
     BothSides {
         /// The slot.
         slot: Slot,
+        /// The keys.
+        keys: Vec<String>,
     },
     /// The target has no memory left. The keys that did not fit are still at the source.
     #[error("{target} takes no more keys ({said}); give it more memory, then move on")]
@@ -299,6 +301,18 @@ pub enum MoveError {
         keys: u64,
         /// The source.
         at: Endpoint,
+    },
+    /// The source has keys in other databases than the first, of which keys move one by one. Nothing was moved.
+    #[error(
+        "{at} holds {keys} keys in database {database}, and slots that move key by key would leave them behind; only the engine's own move takes all databases: see why it failed (cluster-databases of the target, the rights of the replication user)"
+    )]
+    SeveralDatabases {
+        /// The source.
+        at: Endpoint,
+        /// The first of those databases.
+        database: u32,
+        /// How many keys that one holds.
+        keys: u64,
     },
     /// The engine's own move failed. The slots are where they were.
     #[error("{at} could not move its slots: {said}")]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use shardwright_engine::movers::{
     Allowance, Burst, End, MoveError, Moved, Outcome, Pair, Unclean, key_wise,
 };
-use shardwright_engine::{ACL_RULES, Access, Client, Credentials, Error, Secret, SetSlot};
+use shardwright_engine::{
+    ACL_RULES, Access, Client, Credentials, Endpoint, Error, Secret, SetSlot,
+};
 use shardwright_testkit::{Cluster, Load, LoadOptions, Server, TestResult, each_engine};
 use shardwright_topology::{Role, Slot, SlotSet};
 
@@ -290,7 +292,9 @@ each_engine! {
         };
         let out = key_wise(&stage.pair(), &range(12, 12), &mut pace, &|| false, &mut unheard).await;
         assert_eq!(out.left_open, range(12, 12));
-        assert!(matches!(why(out), MoveError::BothSides { .. }));
+        // Only that key is held up: all others of its slot have moved.
+        assert!(matches!(why(out), MoveError::BothSides { keys, .. } if keys == [two.clone()]));
+        assert_eq!(stage.keys(0, &range(12, 12)).await?, 1);
         let mut connection = stage.cluster[1].connection().await?;
         let (value,): (String,) = redis::pipe().cmd("ASKING").ignore().cmd("GET").arg(&two).query_async(&mut connection).await?;
         assert_eq!(value, "new");
@@ -417,5 +421,24 @@ each_engine! {
         assert_eq!(report.lost(&stage.cluster.addresses()).await?, []);
         assert!(stage.keys(1, &near.union(&far)).await? >= 12_000);
         stage.is_given(&near.union(&far)).await
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn keys_of_another_database_are_not_left_behind(engine) {
+        let stage = Stage::set(&engine, 2, 0, |b| b.config("cluster-databases", "2")).await?;
+        fill(&stage.cluster[0], &range(11, 11), 10, 20).await?;
+        let there = Endpoint::new(stage.cluster[0].host(), stage.cluster[0].port());
+        let client = Client::connect_to_database(&there, &Access::default(), 1).await?;
+        client.call(&[b"SET".to_vec(), key(11, 5).into_bytes(), b"v".to_vec()]).await?;
+        let mut pace = usual;
+        let out = key_wise(&stage.pair(), &range(11, 11), &mut pace, &|| false, &mut unheard).await;
+        assert!(out.left_open.is_empty());
+        assert!(matches!(why(out), MoveError::SeveralDatabases { database: 1, keys: 1, .. }));
+        assert_eq!((stage.keys(0, &range(11, 11)).await?, stage.keys(1, &range(11, 11)).await?), (10, 0));
+        let none = Client::connect_to_database(&there, &Access::default(), 2).await;
+        assert!(none.expect_err("there are two").is_no_database());
+        Ok(())
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::CannotCopy { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
+        | Waiting::StrayKeys { .. }
         | Waiting::OpenSlot { .. }
         | Waiting::OpenSlotHeld { .. } => Effect::Weaker,
         Waiting::Views { .. }
@@ -91,6 +92,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
         Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "OpenSlot",
+        Waiting::StrayKeys { .. } => "StrayKeys",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
         Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
         Waiting::Moves { .. } => SLOTS_MOVE,
@@ -121,6 +123,9 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         Waiting::Moves { why, .. } => {
             let why: Vec<String> = why.iter().map(stable_why).collect();
             format!("slots wait to move: {}", why.join("; "))
+        }
+        Waiting::StrayKeys { node, .. } => {
+            format!("{node:?} holds keys of slots that it does not own")
         }
         Waiting::DataLost
         | Waiting::ShardLost { .. }

@@ -339,6 +339,11 @@ pub enum Precondition {
         /// The slot.
         slot: Slot,
     },
+    /// The node holds no key of any slot that it does not own.
+    HoldsNoStrayKey {
+        /// The node.
+        node: NodeId,
+    },
     /// The node's table gives none of these slots to anyone else.
     SlotsFree {
         /// The node.
@@ -400,6 +405,8 @@ pub enum Reason {
     HoldsMostKeys,
     /// Nobody owns the slots, and no node holds a key of them.
     NoKeys,
+    /// The node holds keys of a slot that it does not own, where nobody reaches them.
+    StrayKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
@@ -475,6 +482,9 @@ impl fmt::Display for Reason {
                 "nobody owns the slots, and of several nodes it holds most keys of them"
             }
             Self::NoKeys => "nobody owns the slots, and no node holds a key of them",
+            Self::StrayKeys => {
+                "it holds keys of a slot that is not its own, and nobody reaches them there"
+            }
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }

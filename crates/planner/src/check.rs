@@ -147,9 +147,16 @@ impl Lint<'_> {
                 }
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
-            Action::MoveKeys { from, to, slot, .. } => {
+            Action::MoveKeys {
+                from,
+                to,
+                slot,
+                replace,
+                ..
+            } => {
                 self.meets(i, to.node(), to.address());
                 self.has_room(i, *from, to.node(), &[*slot].into_iter().collect());
+                self.moves_keys(i, (*from, to.node()), *slot, *replace);
             }
             Action::CopyFunctions { from, to } => {
                 let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
@@ -535,9 +542,14 @@ impl Lint<'_> {
                 Some(view) => view.id == node,
                 None => s.recorded_id.is_none_or(|id| id == node),
             });
-        let owns =
-            self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
-        if ((lives && !asked) || owns)
+        let view = self.o.view_of(node);
+        let holds = view.is_some_and(|v| {
+            let replica = v.own().is_some_and(|own| own.role == Role::Replica);
+            v.server.keys > 0 && !replica
+        });
+        let owns = self.o.member(node).is_some_and(|m| !m.slots.is_empty());
+        let loses = (owns || holds) && !self.d.consent.lose_data;
+        if ((lives && !asked) || loses)
             && !self.came_back_as_another(node)
             && !self.is_given_up(node)
         {

@@ -115,6 +115,24 @@ pub enum ProblemKind {
         /// Who shows it open.
         node: NodeId,
     },
+    /// A primary holds keys of slots that it does not own: nobody reaches them there.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many, of all databases.
+        keys: u64,
+        /// Of which slots.
+        slots: SlotSet,
+        /// The owners of those slots.
+        owners: BTreeSet<NodeId>,
+    },
+    /// It could not be counted whether a primary holds keys of slots that it does not own.
+    StrayKeysUnknown {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: Why,
+    },
     /// A node does not serve.
     StateFail(BTreeSet<NodeId>),
     /// A replica without its copy or link.
@@ -186,6 +204,7 @@ impl ProblemKind {
             Self::Unowned { clear: true, .. }
             | Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlot { .. }
+            | Self::StrayKeys { .. }
             | Self::ReplicaAstray { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
             Self::PrimaryDown { lives: true, .. } => {
@@ -224,6 +243,9 @@ impl ProblemKind {
             Self::CannotCopy { replica: (node, ..), .. } => format!(
                 "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
             ),
+            Self::StrayKeysUnknown { .. } => {
+                "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
+            }
             Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
             Self::UnevenReplicas { spare: (node, address), .. } => format!(
                 "let one change its shard: shardwright remove-node {target} {node}, then: shardwright add-node {target} {address}"
@@ -283,6 +305,22 @@ impl fmt::Display for ProblemKind {
                 write!(f, "{} {what} {}", list(speakers), list(about))
             }
             Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
+            Self::StrayKeys {
+                node,
+                keys,
+                slots,
+                owners,
+            } => write!(
+                f,
+                "{} holds {keys} key(s) of slots {slots}, which it does not own: nobody reaches them there (owned by {})",
+                node.short(),
+                list(owners)
+            ),
+            Self::StrayKeysUnknown { node, why } => write!(
+                f,
+                "it is not known whether {} holds keys of slots that it does not own: {why}",
+                node.short()
+            ),
             Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
             Self::ReplicaLinkDown { node } => write!(
                 f,
@@ -424,6 +462,7 @@ fn slots(o: &Observed, found: &mut Found) {
             );
         }
     }
+    stray_keys(o, found);
     let down: BTreeSet<NodeId> = o
         .views()
         .filter(|(_, v)| !v.cluster.state_ok)
@@ -459,6 +498,45 @@ fn uncovered(o: &Observed, found: &mut Found) {
     }
     if !unknown.is_empty() {
         add(found, Severity::Fatal, ProblemKind::Uncovered(unknown));
+    }
+}
+
+/// Keys that a primary holds of others' slots. Slots that are open, or nobody's, are named as such.
+fn stray_keys(o: &Observed, found: &mut Found) {
+    let open: SlotSet = o
+        .views()
+        .flat_map(|(_, v)| v.open_slots().iter().map(|end| end.slot()))
+        .collect();
+    for (_, view) in o.views() {
+        let node = view.id;
+        match &view.stray_keys {
+            Seen::Known(strays) => {
+                let owned = |slot| o.owner(slot).is_some_and(|owner| owner != node);
+                let strays = strays
+                    .iter()
+                    .filter(|(slot, _)| !open.contains(**slot) && owned(**slot));
+                let slots: SlotSet = strays.clone().map(|(slot, _)| *slot).collect();
+                let owners = slots.slots().filter_map(|slot| o.owner(slot)).collect();
+                let keys = strays.map(|(_, n)| *n).sum();
+                if !slots.is_empty() {
+                    let kind = ProblemKind::StrayKeys {
+                        node,
+                        keys,
+                        slots,
+                        owners,
+                    };
+                    add(found, Severity::Fatal, kind);
+                }
+            }
+            Seen::Unknown(why) => {
+                let primary = view.own().is_some_and(|own| own.role == Role::Primary);
+                if primary {
+                    let why = why.clone();
+                    let kind = ProblemKind::StrayKeysUnknown { node, why };
+                    add(found, Severity::Note, kind);
+                }
+            }
+        }
     }
 }
 

@@ -206,11 +206,14 @@ impl Gone {
         (managed && is_nowhere(o, node)).then_some(Self { node })
     }
 
-    /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.
+    /// The proof by a person's request: the node was asked to leave, owns nothing, and holds no key that is no copy.
     pub fn asked_to_leave(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
         let member = o.member(node).filter(|_| !o.has_duplicate(node))?;
-        (asked && member.slots.is_empty()).then_some(Self { node })
+        let held = o.view_of(node).filter(|v| v.server.keys > 0);
+        let no_copy = held.is_some_and(|v| v.own().is_some_and(|own| own.role == Role::Primary));
+        let may = !no_copy || d.consent.lose_data;
+        (asked && may && member.slots.is_empty()).then_some(Self { node })
     }
 
     /// The proof by a person's word, among servers that others run: what a primary held is given up. It has failed by

@@ -9,7 +9,7 @@ use crate::evidence::Dead;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
     forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
-    shape, spread, start, take_in, uncovered,
+    shape, spread, start, strays, take_in, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -42,7 +42,10 @@ impl Plan {
     pub fn unmeasured(&self) -> BTreeMap<NodeId, SlotSet> {
         let mut by_node: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
         for wait in &self.waiting {
-            let (Waiting::Moves { why, .. } | Waiting::OpenSlotHeld { why, .. }) = wait else {
+            let (Waiting::Moves { why, .. }
+            | Waiting::OpenSlotHeld { why, .. }
+            | Waiting::StrayKeys { why, .. }) = wait
+            else {
                 continue;
             };
             for why in why {
@@ -102,6 +105,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
             meet::the_cluster(&mut p);
             leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
+            strays::carry(&mut p);
             meet::raise_the_disbelieved(&mut p);
             take_in::forget_old_ids(&mut p);
             take_in::give_epoch(&mut p);

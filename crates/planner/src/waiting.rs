@@ -277,6 +277,17 @@ pub enum Waiting {
         /// Every reason.
         why: Vec<NoMove>,
     },
+    /// A primary holds keys of slots that it does not own: they go to the owners, as far as those are there.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many, of all databases.
+        keys: u64,
+        /// Of which slots.
+        slots: SlotSet,
+        /// Every reason why some of them can't go now.
+        why: Vec<NoMove>,
+    },
     /// There are more or fewer shards than declared.
     ShardsDiffer {
         /// How many there are.
@@ -330,9 +341,9 @@ impl Waiting {
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
             Self::DeathUnproved { why, .. } => why.needs_a_person(),
-            Self::Moves { why, .. } | Self::OpenSlotHeld { why, .. } => {
-                why.iter().any(NoMove::needs_a_person)
-            }
+            Self::Moves { why, .. }
+            | Self::OpenSlotHeld { why, .. }
+            | Self::StrayKeys { why, .. } => why.iter().any(NoMove::needs_a_person),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::KeysUncounted { .. }
@@ -429,6 +440,12 @@ impl fmt::Display for Waiting {
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
             Self::OpenSlotHeld { slot, why } => f.write_str(&open_slot_held(*slot, why)),
+            Self::StrayKeys {
+                node,
+                keys,
+                slots,
+                why,
+            } => f.write_str(&stray_keys(*node, *keys, slots, why)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
@@ -508,6 +525,15 @@ fn open_slot(slot: Slot, node: NodeId) -> String {
 fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
     let why: Vec<String> = why.iter().map(ToString::to_string).collect();
     format!("slot {slot} stays half moved: {}", why.join("; "))
+}
+
+fn stray_keys(node: NodeId, keys: u64, slots: &SlotSet, why: &[NoMove]) -> String {
+    let text = format!("{node:?} holds {keys} keys of slots {slots}, which it does not own");
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    match why.is_empty() {
+        true => text,
+        false => format!("{text}, and they stay there: {}", why.join("; ")),
+    }
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -230,6 +230,32 @@ impl Asked<'_> {
     }
 }
 
+/// Whether a server holds no key of a slot that is not its own, asked anew: its view was read just now.
+pub(crate) async fn has_no_stray_key(
+    links: &Links,
+    name: &ServerName,
+    address: &Address,
+    view: &NodeView,
+) -> Result<bool, Error> {
+    let Some(own) = view.own().filter(|own| own.role == Role::Primary) else {
+        return Ok(false);
+    };
+    let asked = Asked {
+        links,
+        name,
+        address,
+        view,
+    };
+    let client = links.client(name, address).await?;
+    if view.server.keys == 0 || asked.adds_up(&client, &own.slots).await? {
+        return Ok(true);
+    }
+    Ok(asked
+        .count_all_others(&client, &own.slots)
+        .await?
+        .is_empty())
+}
+
 /// Those slots that have keys.
 fn held(counts: BTreeMap<Slot, u64>) -> BTreeMap<Slot, u64> {
     counts.into_iter().filter(|(_, keys)| *keys > 0).collect()

@@ -565,7 +565,7 @@ fn is_hopeless(outcomes: &[Outcome]) -> bool {
 fn will_not_pass(result: &Result<(), StepError>) -> bool {
     match result {
         Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
-        Err(StepError::Runtime(_)) => true,
+        Err(StepError::Runtime(_) | StepError::NoDatabase { .. }) => true,
         Err(StepError::Move(error)) => moving::will_not_pass(error),
         Err(
             StepError::Moved(_)

@@ -27,3 +27,4 @@ pub use moving::Total;
 pub use pen::{PenError, new_pen, refuse_second_pen};
 pub use progress::{MoveProgress, Moving};
 pub use runtime::{Runtime, RuntimeError, Seat};
+pub use slot_keys::KeyAt;

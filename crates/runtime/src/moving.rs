@@ -280,6 +280,7 @@ pub(crate) fn will_not_pass(error: &MoveError) -> bool {
         | MoveError::TooGreat { .. }
         | MoveError::Denied { .. }
         | MoveError::Refused { .. }
+        | MoveError::SeveralDatabases { .. }
         | MoveError::Stuck { .. } => true,
         // The next look sees what is there, and who knows whom; a failed job is not tried again.
         MoveError::NotOwner { .. }

@@ -64,6 +64,7 @@ fn words(error: &StepError) -> Option<String> {
         StepError::Runtime(_)
         | StepError::Moved(_)
         | StepError::BothSides { .. }
+        | StepError::NoDatabase { .. }
         | StepError::Untold(_)
         | StepError::Skipped => None,
     }

@@ -1,16 +1,18 @@
 //! What a look counts: keys that a primary holds of slots that are not its own, and keys of slots that nobody owns.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shardwright_engine::{Access, Client, Endpoint};
 use shardwright_planner::{Desired, Limits};
-use shardwright_runtime::{Guest, Keeper, Links};
+use shardwright_runtime::{End, Guest, Keeper, Links};
 use shardwright_testkit::slots::tag_for;
 use shardwright_testkit::{Cluster, Engine, Server, each_engine};
 use shardwright_topology::{NodeView, Observed, Seen, Slot};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+const SOON: Duration = Duration::from_secs(20);
 /// A slot of the first of three primaries.
 const SLOT: u16 = 7;
 
@@ -118,6 +120,36 @@ async fn stray_keys_are_seen(engine: &Engine, databases: &[u32]) -> Outcome<()> 
         matches!(view(&o, &cluster[3])?.stray_keys, Seen::Unknown(_)),
         "a replica copies"
     );
+
+    // They go home. One that is there already stays where it is, and keeps no other.
+    ask_in(&cluster[0], databases[0], &["SET", keys[0], "newer"]).await?;
+    let mut fixing = keeper(&cluster).await?;
+    let End::Failed(report) = fixing.settle(SOON, |_| {}).await? else {
+        return Err("a key at both ends is for a person".into());
+    };
+    let failed = report
+        .outcomes
+        .iter()
+        .filter_map(|o| o.result.as_ref().err());
+    let failed: Vec<String> = failed.map(ToString::to_string).collect();
+    assert!(failed[0].contains(&format!("{:?}", keys[0])), "{failed:?}");
+    let o = keeper(&cluster).await?.observe().await?;
+    assert_eq!(
+        view(&o, &cluster[1])?.stray_keys,
+        Seen::Known([(slot, 1)].into())
+    );
+    assert_eq!(view(&o, &cluster[0])?.server.keys, all);
+    ask_in(&cluster[0], databases[0], &["DEL", keys[0]]).await?;
+    let mut fixing = keeper(&cluster).await?;
+    let End::Settled(_) = fixing.settle(SOON, |_| {}).await? else {
+        return Err("they are not carried".into());
+    };
+    let o = keeper(&cluster).await?.observe().await?;
+    assert_eq!(view(&o, &cluster[1])?.server.keys, 0);
+    assert_eq!(view(&o, &cluster[0])?.server.keys, all);
+    for database in databases {
+        leave_behind(&cluster, *database, &keys[..2]).await?;
+    }
 
     for server in &cluster.servers[..3] {
         server

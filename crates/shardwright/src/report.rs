@@ -228,6 +228,7 @@ fn tells_why(error: &StepError) -> bool {
         | StepError::Runtime(_)
         | StepError::Move(_)
         | StepError::BothSides { .. }
+        | StepError::NoDatabase { .. }
         | StepError::Untold(_) => true,
         StepError::Moved(_) | StepError::Skipped => false,
     }
@@ -265,7 +266,8 @@ fn hint(wait: &Waiting) -> &'static str {
             "; let them go on: shardwright resume"
         }
         Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
-        Waiting::OpenSlotHeld { .. } => {
+        Waiting::StrayKeys { why, .. } if why.is_empty() => "",
+        Waiting::OpenSlotHeld { .. } | Waiting::StrayKeys { .. } => {
             "; raise its maxmemory (CONFIG SET maxmemory), then run this again"
         }
         Waiting::Foreign {

@@ -275,7 +275,13 @@ impl History {
             23 | 24 => {
                 let slot = u16::try_from(self.dice.below(16_384)).expect("below 16384");
                 let moved = [0, 2, 4][self.dice.index(3)];
-                self.plan_fault(at, Fault::OpenSlot(slot, moved));
+                // By the slot's own number, so that every other draw of a seed stays as it is.
+                let fault = if slot % 3 == 0 {
+                    Fault::StrayKeys(slot, moved)
+                } else {
+                    Fault::OpenSlot(slot, moved)
+                };
+                self.plan_fault(at, fault);
             }
             _ => self.draw_request(at, seat),
         }

@@ -125,6 +125,12 @@ impl Profile {
         self == Self::Valkey9
     }
 
+    /// Whether a primary that starts deletes keys of slots that its table gives to others; else it shows those slots as
+    /// taken in (`fact_keys_of_others_slots_end_with_a_restart`).
+    pub fn deletes_stray_keys(self) -> bool {
+        self == Self::Valkey9
+    }
+
     /// Whether a FORCE begins a new election at once, voters vote again about one primary, and the votes of an
     /// election that was won are forgotten (`fact_recent_winner_promotes_itself_with_old_votes`).
     pub fn votes_again(self) -> bool {

@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     Estrange(BTreeSet<usize>),
     /// A slot's move was broken off, with so many of four keys moved.
     OpenSlot(u16, usize),
+    /// The same, and then a person closed it at both ends: the keys that moved are in a slot that their node does not own.
+    StrayKeys(u16, usize),
     /// A server's memory limit lets it hold so many keys more than it has.
     Limit(usize, u64),
     /// Somebody gives it more memory.
@@ -60,7 +62,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 35] = [
+pub(crate) const KINDS: [&str; 36] = [
     "kill",
     "kill several",
     "new address",
@@ -86,6 +88,7 @@ pub(crate) const KINDS: [&str; 35] = [
     "two islands",
     "open slot",
     "memory limit",
+    "stray keys",
     "started by others",
     "asked: switchover",
     "asked: force",
@@ -148,6 +151,7 @@ impl Fault {
             Self::Estrange(_) => Some("two islands"),
             Self::OpenSlot(..) => Some("open slot"),
             Self::Limit(..) => Some("memory limit"),
+            Self::StrayKeys(..) => Some("stray keys"),
             Self::Restart(_) => Some("started by others"),
             Self::Ask(Ask::Switchover(_)) => Some("asked: switchover"),
             Self::Ask(Ask::Force(_)) => Some("asked: force"),
@@ -240,7 +244,20 @@ impl Fault {
             Self::Stranger(seat) => stranger(*seat, model),
             Self::StrangerLeaves(seat) => stranger_leaves(*seat, model),
             Self::Estrange(group) => estrange(group, model),
-            Self::OpenSlot(slot, moved) => open_slot(*slot, *moved, model),
+            Self::OpenSlot(slot, moved) => {
+                open_slot(*slot, *moved, model);
+            }
+            Self::StrayKeys(slot, moved) => {
+                if let Some((slot, ends)) = open_slot(*slot, *moved, model) {
+                    for seat in ends {
+                        // One that refuses shows it open: then that is what is left.
+                        let closed = model.command(seat, &Command::Close(slot));
+                        let name = model.seats[seat].name.clone();
+                        let what = format_args!("slot {slot} is closed at {name}: {closed:?}");
+                        model.trace.note(model.now, what);
+                    }
+                }
+            }
             Self::Limit(seat, more) => limit(*seat, *more, model),
             Self::Unlimit(seat) => model.seats[*seat].keys_max = None,
             Self::Restart(seat) => restart(*seat, model, operator),
@@ -441,11 +458,9 @@ fn estrange(group: &BTreeSet<usize>, model: &mut Model) {
         .note(model.now, format_args!("servers {group:?} are estranged"));
 }
 
-/// Somebody began to move a slot, and was broken off.
-fn open_slot(slot: u16, moved: usize, model: &mut Model) {
-    let Ok(slot) = Slot::new(u64::from(slot)) else {
-        return;
-    };
+/// Somebody began to move a slot, and was broken off. Returns the slot and the two servers.
+fn open_slot(slot: u16, moved: usize, model: &mut Model) -> Option<(Slot, [usize; 2])> {
+    let slot = Slot::new(u64::from(slot)).ok()?;
     let primaries: Vec<usize> = (0..model.seats.len())
         .filter(|i| model.answers(*i) && !model.seats[*i].foreign)
         .filter(|i| {
@@ -461,13 +476,9 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
     };
     let owner = primaries.iter().copied().find(takes);
     let target = owner.and_then(|o| primaries.iter().copied().find(|i| *i != o));
-    let (Some(owner), Some(target)) = (owner, target) else {
-        return;
-    };
+    let (owner, target) = (owner?, target?);
     let id = |i: usize, m: &Model| m.seats[i].node.as_ref().map(|n| n.id);
-    let (Some(from), Some(to)) = (id(owner, model), id(target, model)) else {
-        return;
-    };
+    let (from, to) = (id(owner, model)?, id(target, model)?);
     for _ in 0..4 {
         let key = model.new_key(slot);
         model.change(owner, key, true);
@@ -493,6 +504,17 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
         model.now,
         format_args!("slot {slot} is left open between {a} and {b}: {done:?}"),
     );
+    Some((slot, [owner, target]))
+}
+
+/// Keys that a primary holds of slots that it does not own, for the end of a history.
+pub(crate) fn stray_keys(node: &Node) -> usize {
+    let own = |number: u16| {
+        let slot = Slot::new(u64::from(number));
+        slot.is_ok_and(|slot| node.me().slots.contains(slot))
+    };
+    let strays = node.data.iter().filter(|(number, _)| !own(*number));
+    if node.is_primary() { strays.count() } else { 0 }
 }
 
 /// `CONFIG SET maxmemory`, at a cache that is nearly full.

@@ -38,7 +38,8 @@ pub(crate) struct Oracle {
     pub(crate) deaf_until: u64,
     /// How often two primaries took writes for one slot by the engines' doing.
     pub(crate) engine_duals: u64,
-    /// Keys that servers deleted for lack of memory by what clients, or other people, wrote.
+    /// Keys that servers deleted by themselves: for lack of memory by what clients, or other people, wrote, or because
+    /// they started with keys of others' slots.
     pub(crate) evicted: BTreeSet<Key>,
 }
 
@@ -74,7 +75,7 @@ impl Model {
         self.oracle.disturbed.insert(seat, now);
     }
 
-    /// Whether somebody else has a key, or nobody is to: a full cache has deleted it, and a copy of it is an old one.
+    /// Whether somebody else has a key, or nobody is to: its server has deleted it by itself, and a copy of it is an old one.
     fn held_elsewhere(&self, key: Key, except: usize) -> bool {
         let gone = self.oracle.evicted.contains(&key);
         gone || self.seats.iter().enumerate().any(|(i, s)| {

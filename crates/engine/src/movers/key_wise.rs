@@ -10,7 +10,7 @@ use super::ends::{self, Finished};
 use super::room::Room;
 use super::traffic::Traffic;
 use super::{Bounds, Burst, End, MoveError, Moved, Outcome, Pace, Pair};
-use crate::{Endpoint, Error, Migrated};
+use crate::{Endpoint, Error, Migrate, Migrated};
 
 /// How many slots are open at the same time at most.
 const WINDOW_SLOTS: usize = 64;
@@ -286,6 +286,7 @@ where
         };
         let next = &rest[..rest.len().min(most)];
         let next = ahead.as_ref().map_or(next, |ahead| &ahead.slots);
+        ends::must_have_one_database(self.pair.source).await?;
         let (source, target) = ends::look_at_clean(self.pair, next).await?;
         self.traffic
             .note(Instant::now(), [source.served, target.served]);
@@ -303,7 +304,12 @@ where
         // What can be known before is a reason not to open them.
         feed.fill(self.pair, self.pair.source, self.alone).await?;
         self.refuse_great(&feed).await?;
-        if let Err(error) = ends::open(self.pair, &window.slots).await {
+        let opened = match ends::open(self.pair, &window.slots).await {
+            // From here on the source takes no new key of these slots, in whatever database.
+            Ok(()) => ends::must_have_one_database(self.pair.source).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened {
             if !matches!(ends::close(self.pair, &window.slots).await, Ok(held) if held.is_empty()) {
                 self.out.leave_open(&window.slots);
             }
@@ -431,7 +437,7 @@ where
             let replace = match self.trouble(&error) {
                 Trouble::Fatal(why) => return Err(why),
                 Trouble::Busy if self.is_newest(window, batch.slot).await? => true,
-                Trouble::Busy => return Err(MoveError::BothSides { slot: batch.slot }),
+                Trouble::Busy => return self.one_by_one(batch).await,
                 Trouble::Passing => {
                     tokio::time::sleep(TRY_PAUSE * attempt).await;
                     // A target that does not answer us must not block the source again.
@@ -455,6 +461,38 @@ where
             }
         }
         Err(error.into())
+    }
+
+    /// Moves each key of a batch by itself: one that is at both ends keeps only itself from moving.
+    async fn one_by_one(&mut self, batch: &Batch) -> Result<(), MoveError> {
+        let orders: Vec<_> = batch
+            .keys
+            .chunks(1)
+            .map(|keys| Migrate {
+                keys,
+                ..batch.order(self.pair, false)
+            })
+            .collect();
+        let mut keys = Vec::new();
+        for (key, reply) in batch
+            .keys
+            .iter()
+            .zip(self.pair.source.migrate_all(&orders).await?)
+        {
+            match reply {
+                // One that is no longer there went by the first command, which sent all that could go.
+                Ok(Migrated::Moved | Migrated::NoKeys) => self.out.moved.keys += 1,
+                Err(error) if error.is_busy_key() => {
+                    keys.push(String::from_utf8_lossy(key).into_owned());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let slot = batch.slot;
+        Err(MoveError::BothSides { slot, keys })
     }
 
     /// Whether what the source holds of a slot is at least as new as what the target holds: the

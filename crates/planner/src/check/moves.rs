@@ -1,6 +1,8 @@
 //! What the linter asks of slots that move.
 
-use shardwright_topology::{NodeId, NodeView, Role, SlotSet};
+use std::collections::BTreeMap;
+
+use shardwright_topology::{NodeId, NodeView, OpenSlot, Role, Seen, Slot, SlotSet};
 
 use super::{Lint, ViolationKind};
 use crate::{Action, Authority, Plan, Shape, Standing};
@@ -39,6 +41,14 @@ impl Lint<'_> {
         let both = self.ends.iter().any(|(giver, _)| *giver == to);
         if both || !self.may_receive(to) {
             self.fatal(i, ViolationKind::MovesToUnfit { node: to });
+        }
+        let strays = |node: NodeId| self.o.view_of(node).map(|v| &v.stray_keys);
+        let has_none = matches!(strays(from), Some(Seen::Known(held)) if held.is_empty());
+        let takes = |held: &BTreeMap<Slot, u64>| held.keys().any(|slot| slots.contains(*slot));
+        let clean = matches!(strays(to), Some(Seen::Known(held)) if !takes(held));
+        if !has_none || !clean {
+            let node = if has_none { to } else { from };
+            self.fatal(i, ViolationKind::MovesBesideStrayKeys { node });
         }
         for attempt in self.o.attempts.iter().filter(|a| !a.ended) {
             let primary = self.o.member(attempt.node).and_then(|m| m.primary);
@@ -84,6 +94,33 @@ impl Lint<'_> {
                     left,
                 },
             );
+        }
+    }
+
+    /// Keys that overwrite others come from the owner, of a slot that it shows to give away; all others go to a node that
+    /// says that it owns the slot, or takes it in.
+    pub(super) fn moves_keys(
+        &mut self,
+        i: usize,
+        (from, to): (NodeId, NodeId),
+        slot: Slot,
+        replace: bool,
+    ) {
+        if self.o.view_of(to).is_none() {
+            return; // that it was not heard is told of every step that relies on it
+        }
+        let own = |id: NodeId| self.o.view_of(id).and_then(NodeView::own);
+        let primary = |id: NodeId| own(id).filter(|own| own.role == Role::Primary);
+        let safe = if replace {
+            let gives =
+                |end: &OpenSlot| matches!(end, OpenSlot::Migrating { slot: s, .. } if *s == slot);
+            let given = primary(from).is_some_and(|own| own.open.iter().any(gives));
+            given && self.o.owner(slot) == Some(from)
+        } else {
+            primary(to).is_some_and(|own| own.slots.contains(slot)) && from != to
+        };
+        if !safe {
+            self.fatal(i, ViolationKind::MovesKeysAstray { slot, to });
         }
     }
 

@@ -119,6 +119,18 @@ pub enum ViolationKind {
         /// The replica.
         by: NodeId,
     },
+    /// It moves slots from a primary that holds, or may hold, keys of others' slots, or to one that holds keys of them.
+    MovesBesideStrayKeys {
+        /// Which.
+        node: NodeId,
+    },
+    /// It moves keys to a node that does not own their slot, or overwrites keys of one that is not being given away.
+    MovesKeysAstray {
+        /// The slot.
+        slot: Slot,
+        /// The receiver.
+        to: NodeId,
+    },
     /// It tells a source of a new owner while the source holds keys of the slot.
     AssignsAwayKeys {
         /// The slot.
@@ -248,6 +260,16 @@ impl fmt::Display for Violation {
                 f,
                 "moves slots at {node:?}, whose place {by:?} may be taking"
             ),
+            Kind::MovesBesideStrayKeys { node } => write!(
+                f,
+                "moves slots at {node:?}, which may hold keys of slots that it does not own"
+            ),
+            Kind::MovesKeysAstray { slot, to } => {
+                write!(
+                    f,
+                    "moves keys of slot {slot} to {to:?}, which may not take them"
+                )
+            }
             Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
             Kind::ActsOnDuplicate { node } => {
                 write!(f, "is about {node:?}, as which two processes answer")

@@ -161,6 +161,17 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let alone =
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
+    // Keys of a primary without slots are keys of others' slots: they are carried to their owners first.
+    let keys = p.o.view_of(node).map_or(0, |v| v.server.keys);
+    if member.role == Role::Primary && keys > 0 && !p.d.consent.lose_data {
+        let carried = |w: &Waiting| matches!(w, Waiting::StrayKeys { node: n, .. } if *n == node);
+        if !p.waiting.iter().any(carried) {
+            let id = node.short();
+            let why = format!("{id} can't leave yet: it holds {keys} keys that are no copy");
+            refuse(p, why);
+        }
+        return;
+    }
     // What it has beyond its primary is the last of it, until it has taken that one's copy.
     let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
     if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {

@@ -197,14 +197,20 @@ fn move_slots(p: &mut Draft<'_>, from: NodeId, to: NodeId, slots: SlotSet, becau
     let Some(to) = LiveAt::prove(p.o, to) else {
         return;
     };
-    let requires = vec![
+    // Once it has given its last slot away it copies another, and drops what it holds.
+    let all =
+        p.o.member(from)
+            .is_none_or(|m| m.slots.difference(&slots).is_empty());
+    let mut requires = Vec::new();
+    requires.extend(all.then_some(Precondition::HoldsNoStrayKey { node: from }));
+    requires.extend([
         Precondition::OwnsSlots { node: from },
         Precondition::IsPrimary { node: to.node() },
         Precondition::LivesAt {
             node: to.node(),
             address: to.address().clone(),
         },
-    ];
+    ]);
     p.act_if(Action::MoveSlots { from, to, slots }, because, requires);
 }
 

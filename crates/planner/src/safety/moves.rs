@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use shardwright_topology::{
-    AtLimit, Dissent, EngineKind, NodeId, Observed, Role, ServerName, Slot, SlotSet, Source,
-    Version,
+    AtLimit, Dissent, EngineKind, NodeId, NodeView, Observed, Role, Seen, ServerInfo, ServerName, Slot, SlotSet, Source, Version,
 };
 
 use super::in_sync;
@@ -112,6 +111,14 @@ pub enum NoMove {
         /// Which.
         server: ServerName,
     },
+    /// The source holds keys of slots that it does not own, or the target some of what is to come: they go to their
+    /// owners first. A source that has given its last slot away drops all its keys.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many; `None` where that was not counted.
+        keys: Option<u64>,
+    },
     /// The target would exceed its memory limit, or come so near to it that it may. In bytes.
     Memory {
         /// The target.
@@ -164,6 +171,7 @@ impl NoMove {
             | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
             | Self::FunctionsLack { .. }
+            | Self::StrayKeys { .. }
             | Self::Leaving { .. } => false,
         }
     }
@@ -210,6 +218,17 @@ impl fmt::Display for NoMove {
                 "{to:?} runs {reads} {by}, which can't read the keys of {sends} {as_}, as {from:?} would send them"
             ),
             Self::Leaving { server } => write!(f, "{server} is being stopped"),
+            Self::StrayKeys {
+                node,
+                keys: Some(keys),
+            } => write!(
+                f,
+                "{node:?} holds {keys} keys of slots that it does not own, which go to their owners first"
+            ),
+            Self::StrayKeys { node, keys: None } => write!(
+                f,
+                "it is not known whether {node:?} holds keys of slots that it does not own"
+            ),
             Self::Memory {
                 node,
                 used,
@@ -306,6 +325,7 @@ pub(crate) fn why_not_between(
                 if !view.cluster.state_ok {
                     why.push(NoMove::NotServing { node });
                 }
+                why.extend(stray_keys(view, |slot| slots.contains(slot)));
                 why.extend(epoch_unknown(o, view));
             }
             Some(view) => {
@@ -314,6 +334,7 @@ pub(crate) fn why_not_between(
                 if !owns || slots.slots().any(|s| o.owner(s) != Some(from)) {
                     why.push(NoMove::NotTheOwner { node });
                 }
+                why.extend(stray_keys(view, |_| true));
             }
         }
         if let Some(server) = o.server_of(node).filter(|s| s.leaving) {
@@ -339,6 +360,19 @@ pub(crate) fn why_not_between(
         why.extend(why_functions_lack(o, to).map(|(_, why)| why));
     }
     why
+}
+
+/// Whether a primary holds, or may hold, keys of such slots without owning them.
+fn stray_keys(view: &NodeView, such: impl Fn(Slot) -> bool) -> Option<NoMove> {
+    let node = view.id;
+    let Seen::Known(strays) = &view.stray_keys else {
+        let primary = view.own().is_some_and(|own| own.role == Role::Primary);
+        return primary.then_some(NoMove::StrayKeys { node, keys: None });
+    };
+    let keys = strays.iter().filter(|(slot, _)| such(**slot));
+    let keys = keys.map(|(_, n)| *n).sum();
+    let keys = Some(keys);
+    (keys > Some(0)).then_some(NoMove::StrayKeys { node, keys })
 }
 
 /// The replica that was told to take this primary's place, while it is not known how that ended.

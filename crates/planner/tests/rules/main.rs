@@ -27,6 +27,7 @@ mod shape;
 mod spread;
 mod starting;
 mod strangers;
+mod strays;
 mod take_in;
 mod turns;
 mod uncovered;

@@ -138,7 +138,7 @@ fn must_be_alone(from: &Endpoint, held: &Keyspace) -> anyhow::Result<()> {
         format!("{from} is a replica, which gives no keys away; name its primary")
     } else if let Some((number, keys)) = held.databases.iter().find(|(number, _)| *number != 0) {
         format!(
-            "{from} holds {keys} keys in database {number}, and a cluster has only database 0; move them there first"
+            "{from} holds {keys} keys in database {number}, and only those of database 0 are imported; move them there first"
         )
     } else {
         return Ok(());

@@ -16,5 +16,6 @@ mod moving;
 mod refusals;
 mod rig;
 mod room;
+mod strays;
 mod streams;
 mod versions;

@@ -1,7 +1,7 @@
 //! Who owns a slot, and what is refused.
 
 use shardwright_testkit::slots::tag_for;
-use shardwright_testkit::{Cluster, Server, each_engine};
+use shardwright_testkit::{Cluster, Server, each_engine, until};
 
 use crate::scene::{never_role, refusal, until_role};
 
@@ -29,6 +29,39 @@ each_engine! {
             let said = refusal(&cluster[0], &["CLUSTER", "SETSLOT", "7", state, stranger]).await;
             assert!(said.to_lowercase().contains("know"), "{said}");
         }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_keys_of_others_slots_end_with_a_restart(engine) {
+        let mut cluster = Cluster::formed(&engine, 3, 0, |builder| builder.config("appendonly", "yes")).await?;
+        let (from, to) = (cluster[0].id().await?, cluster[1].id().await?);
+        let key = format!("{{{}}}:1", tag_for(7));
+        let port = cluster[1].port().to_string();
+        cluster[0].ask::<()>(&["SET", &key, "v"]).await?;
+        cluster[1].ask::<()>(&["CLUSTER", "SETSLOT", "7", "IMPORTING", &from]).await?;
+        cluster[0].ask::<()>(&["CLUSTER", "SETSLOT", "7", "MIGRATING", &to]).await?;
+        cluster[0].ask::<()>(&["MIGRATE", cluster[1].host(), &port, &key, "0", "5000"]).await?;
+        for server in &cluster.servers[..2] {
+            server.ask::<()>(&["CLUSTER", "SETSLOT", "7", "STABLE"]).await?;
+        }
+        assert_eq!(cluster[1].ask::<u64>(&["CLUSTER", "COUNTKEYSINSLOT", "7"]).await?, 1, "it stays");
+        cluster.servers[1].kill9()?;
+        cluster.servers[1].restart()?;
+        until("it has loaded its data", std::time::Duration::from_secs(10), || async {
+            let keys = cluster[1].ask::<u64>(&["CLUSTER", "COUNTKEYSINSLOT", "7"]).await;
+            let nodes = cluster[1].ask::<String>(&["CLUSTER", "NODES"]).await;
+            let shows = nodes.map_err(|e| e.to_string())?.contains(&format!("[7-<-{from}]"));
+            let valkey = engine.name().starts_with("valkey");
+            match keys.map_err(|e| e.to_string())? {
+                0 if valkey => Ok(()),
+                1 if !valkey && shows => Ok(()),
+                other => Err(format!("{other} keys, taken in: {shows}")),
+            }
+        })
+        .await?;
         Ok(())
     }
 }
