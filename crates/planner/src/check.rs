@@ -135,6 +135,7 @@ impl Lint<'_> {
             }
             Action::CloseSlot { .. } => {}
             Action::AssignSlot { node, slot, owner } => {
+                self.last_slot_goes(i, *slot, *owner);
                 let keys = self
                     .o
                     .view_of(*node)

@@ -8,11 +8,11 @@ use shardwright_topology::{
     Replication, Role, Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
+mod keys;
 mod there;
 
 use crate::evidence::Dead;
 use crate::returned::has_lost_id;
-use crate::safety::{Held, someone_unheard};
 use crate::{Severity, Unspread};
 
 /// One problem.
@@ -268,7 +268,7 @@ impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uncovered(slots) => write!(f, "{} slots have no owner: {slots}", slots.count()),
-            Self::Unowned { slots, nodes, .. } => f.write_str(&unowned(slots, nodes)),
+            Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
             Self::PrimaryDown {
                 node,
@@ -364,16 +364,6 @@ impl fmt::Display for ProblemKind {
     }
 }
 
-fn unowned(slots: &SlotSet, nodes: &BTreeSet<NodeId>) -> String {
-    let count = slots.count();
-    if nodes.is_empty() {
-        format!("{count} slots have no owner, and no node has a key of them: {slots}")
-    } else {
-        let nodes = list(nodes);
-        format!("{count} slots have no owner, and {nodes} hold keys of them: {slots}")
-    }
-}
-
 fn id_lost(node: NodeId, slots: &SlotSet) -> String {
     let node = node.short();
     format!(
@@ -441,7 +431,7 @@ fn add(found: &mut Found, severity: Severity, kind: ProblemKind) {
 }
 
 fn slots(o: &Observed, found: &mut Found) {
-    uncovered(o, found);
+    keys::uncovered(o, found);
     if !o.contested().is_empty() {
         add(
             found,
@@ -462,7 +452,7 @@ fn slots(o: &Observed, found: &mut Found) {
             );
         }
     }
-    stray_keys(o, found);
+    keys::stray_keys(o, found);
     let down: BTreeSet<NodeId> = o
         .views()
         .filter(|(_, v)| !v.cluster.state_ok)
@@ -470,73 +460,6 @@ fn slots(o: &Observed, found: &mut Found) {
         .collect();
     if !down.is_empty() {
         add(found, Severity::Fatal, ProblemKind::StateFail(down));
-    }
-}
-
-/// Slots without an owner. Where everyone was heard and counted, it is known who holds their keys.
-fn uncovered(o: &Observed, found: &mut Found) {
-    let uncovered = o.uncovered();
-    let mut unknown = uncovered.clone();
-    if !uncovered.is_empty() && !someone_unheard(o) {
-        let held = Held::of(o, &uncovered);
-        let one = held.by_one.into_iter();
-        let one = one.map(|(node, slots)| (BTreeSet::from([node]), slots, true));
-        let several = held.unclear.into_iter();
-        let several = several.map(|(nodes, slots)| (nodes, slots, false));
-        let nobody = (BTreeSet::new(), held.by_nobody, true);
-        for (nodes, slots, clear) in one.chain(several).chain([nobody]) {
-            unknown = unknown.difference(&slots);
-            if !slots.is_empty() {
-                let kind = ProblemKind::Unowned {
-                    slots,
-                    nodes,
-                    clear,
-                };
-                add(found, Severity::Fatal, kind);
-            }
-        }
-    }
-    if !unknown.is_empty() {
-        add(found, Severity::Fatal, ProblemKind::Uncovered(unknown));
-    }
-}
-
-/// Keys that a primary holds of others' slots. Slots that are open, or nobody's, are named as such.
-fn stray_keys(o: &Observed, found: &mut Found) {
-    let open: SlotSet = o
-        .views()
-        .flat_map(|(_, v)| v.open_slots().iter().map(|end| end.slot()))
-        .collect();
-    for (_, view) in o.views() {
-        let node = view.id;
-        match &view.stray_keys {
-            Seen::Known(strays) => {
-                let owned = |slot| o.owner(slot).is_some_and(|owner| owner != node);
-                let strays = strays
-                    .iter()
-                    .filter(|(slot, _)| !open.contains(**slot) && owned(**slot));
-                let slots: SlotSet = strays.clone().map(|(slot, _)| *slot).collect();
-                let owners = slots.slots().filter_map(|slot| o.owner(slot)).collect();
-                let keys = strays.map(|(_, n)| *n).sum();
-                if !slots.is_empty() {
-                    let kind = ProblemKind::StrayKeys {
-                        node,
-                        keys,
-                        slots,
-                        owners,
-                    };
-                    add(found, Severity::Fatal, kind);
-                }
-            }
-            Seen::Unknown(why) => {
-                let primary = view.own().is_some_and(|own| own.role == Role::Primary);
-                if primary {
-                    let why = why.clone();
-                    let kind = ProblemKind::StrayKeysUnknown { node, why };
-                    add(found, Severity::Note, kind);
-                }
-            }
-        }
     }
 }
 

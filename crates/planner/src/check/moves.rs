@@ -124,6 +124,21 @@ impl Lint<'_> {
         }
     }
 
+    /// A primary whose last slot becomes another's copies that one, and drops all that it holds.
+    pub(super) fn last_slot_goes(&mut self, i: usize, slot: Slot, owner: NodeId) {
+        let giver = self.o.owner(slot).filter(|giver| *giver != owner);
+        let Some(view) = giver.and_then(|giver| self.o.view_of(giver)) else {
+            return;
+        };
+        let others = |own: &SlotSet| own.slots().any(|s| s != slot);
+        let last = view.own().is_some_and(|own| !others(&own.slots));
+        let none = matches!(&view.stray_keys, Seen::Known(held) if held.is_empty());
+        if last && !none {
+            let node = view.id;
+            self.fatal(i, ViolationKind::MovesBesideStrayKeys { node });
+        }
+    }
+
     /// Whether a replica may become a new node, so that it can be the head of a shard: shards are missing, and its own
     /// keeps the replicas that it should have. One at a time.
     pub(super) fn may_be_freed(&self, node: NodeId) -> bool {

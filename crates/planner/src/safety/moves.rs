@@ -334,7 +334,7 @@ pub(crate) fn why_not_between(
                 if !owns || slots.slots().any(|s| o.owner(s) != Some(from)) {
                     why.push(NoMove::NotTheOwner { node });
                 }
-                why.extend(stray_keys(view, |_| true));
+                why.extend(holds_stray_keys(view));
             }
         }
         if let Some(server) = o.server_of(node).filter(|s| s.leaving) {
@@ -362,7 +362,12 @@ pub(crate) fn why_not_between(
     why
 }
 
-/// Whether a primary holds, or may hold, keys of such slots without owning them.
+/// Whether a primary holds, or may hold, keys of any slot without owning it.
+pub(crate) fn holds_stray_keys(view: &NodeView) -> Option<NoMove> {
+    stray_keys(view, |_| true)
+}
+
+/// The same of such slots.
 fn stray_keys(view: &NodeView, such: impl Fn(Slot) -> bool) -> Option<NoMove> {
     let node = view.id;
     let Seen::Known(strays) = &view.stray_keys else {

@@ -54,7 +54,7 @@ each_engine! {
             let keys = cluster[1].ask::<u64>(&["CLUSTER", "COUNTKEYSINSLOT", "7"]).await;
             let nodes = cluster[1].ask::<String>(&["CLUSTER", "NODES"]).await;
             let shows = nodes.map_err(|e| e.to_string())?.contains(&format!("[7-<-{from}]"));
-            let valkey = engine.name().starts_with("valkey");
+            let valkey = engine.name.starts_with("valkey");
             match keys.map_err(|e| e.to_string())? {
                 0 if valkey => Ok(()),
                 1 if !valkey && shows => Ok(()),

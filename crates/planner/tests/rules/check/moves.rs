@@ -172,6 +172,47 @@ fn moves_beside_stray_keys() {
 }
 
 #[test]
+fn gives_the_last_slot_of_one_that_holds_stray_keys() {
+    let mut w = World::formed(4, 0);
+    let x = w.add("x");
+    (x.island, x.epoch, x.slots) = (Some(0), 9, SlotSet::empty());
+    let rest = w.node("d").slots.difference(&slots(16_383, 16_383));
+    w.node("d").slots = rest;
+    let x = w.node("x");
+    x.slots = slots(16_383, 16_383);
+    x.open = vec![OpenSlot::Migrating {
+        slot: slot(16_383),
+        to: id("d"),
+    }];
+    let gives = || {
+        vec![Action::AssignSlot {
+            node: id("d"),
+            slot: slot(16_383),
+            owner: id("d"),
+        }]
+    };
+    w.node("d").open = vec![OpenSlot::Importing {
+        slot: slot(16_383),
+        from: id("x"),
+    }];
+    w.node("x").keys_in_slot = [(slot(16_383), 0)].into();
+    w.node("d").keys_in_slot = [(slot(16_383), 1)].into();
+    let kind = ViolationKind::MovesBesideStrayKeys { node: id("x") };
+    passes(gives(), &Desired::guest(), &w);
+    w.node("x").stray_keys = Seen::Known([(slot(7), 1)].into());
+    finds(gives(), &Desired::guest(), &w, kind.clone());
+    let waits = w.waits(&Desired::guest());
+    assert!(
+        waits
+            .iter()
+            .any(|w| w.contains("slot 16383 stays half moved: x holds 1 keys")),
+        "{waits:?}"
+    );
+    w.node("x").stray_keys = Seen::Unknown(Why::TimedOut);
+    finds(gives(), &Desired::guest(), &w, kind);
+}
+
+#[test]
 fn moves_keys_astray() {
     let keys = |from: &str, to: &str, replace| {
         vec![Action::MoveKeys {
