@@ -175,7 +175,7 @@ pub struct DatabaseSizes {
 }
 
 /// Replication as `ROLE` tells it, where it goes on as it was: the same primary or the same replicas, all in sync.
-/// `ROLE` tells less of what is not.
+/// `ROLE` tells less of what is not. A replica whose offset fell copies another stream.
 fn going_on(before: &Replication, role: &RoleReply) -> Option<Replication> {
     match (before, role) {
         (Replication::Primary { replicas: old, .. }, RoleReply::Primary { offset, replicas }) => {
@@ -198,14 +198,14 @@ fn going_on(before: &Replication, role: &RoleReply) -> Option<Replication> {
                 primary: old,
                 link_up: true,
                 syncing: false,
-                ..
+                offset: read,
             },
             RoleReply::Replica {
                 primary,
                 link: RoleLink::Connected,
                 offset: Some(offset),
             },
-        ) if primary.same_socket(old) => Some(Replication::Replica {
+        ) if primary.same_socket(old) && offset >= read => Some(Replication::Replica {
             primary: primary.clone(),
             link_up: true,
             syncing: false,

@@ -45,6 +45,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::CannotCopy { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::StrayKeys { .. }
@@ -88,6 +89,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
         Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
+        Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
@@ -153,6 +155,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             lag_bytes: None, ..
         }
         | Waiting::CannotCopy { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

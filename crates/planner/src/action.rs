@@ -385,6 +385,11 @@ pub enum Reason {
     ReplicaMissing,
     /// A replica follows a node that owns no slots.
     WrongPrimary,
+    /// A replica copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// From where.
+        from: Address,
+    },
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
@@ -466,6 +471,12 @@ impl fmt::Display for Reason {
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::WrongPrimary => "it follows a node that owns no slots",
+            Self::CopiesElsewhere { from } => {
+                return write!(
+                    f,
+                    "it copies from {from}, which is not its primary's address"
+                );
+            }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
             Self::Returned => {
                 "it lost its table of nodes; its server has its data, and is taken in under its new id"

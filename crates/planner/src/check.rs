@@ -9,6 +9,7 @@ use shardwright_topology::{
     SlotSet,
 };
 
+mod copy;
 mod duplicates;
 mod given;
 mod moves;
@@ -16,6 +17,7 @@ mod old_ids;
 mod place;
 mod violation;
 
+use copy::another_stream;
 pub use violation::{Severity, Violation, ViolationKind};
 
 use crate::ours::{standings, without_strangers};
@@ -120,7 +122,12 @@ impl Lint<'_> {
             Action::AddSlots { node, slots } => self.adds(i, *node, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
-            Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
+            Action::Switchover { replica, primary } => {
+                if self.heir(i, *replica, *primary) && self.copies(*replica) != Some(*primary) {
+                    let replica = *replica;
+                    self.fatal(i, ViolationKind::NoCopy { replica });
+                }
+            }
             Action::Failover { dead, seen } => {
                 self.past(i, seen.replica(), dead.node());
                 self.majority(i, seen.replica(), dead.node());
@@ -294,18 +301,27 @@ impl Lint<'_> {
         if other.is_some_and(|other| other != primary) {
             self.fatal(i, ViolationKind::TwoPrimaries { node });
         }
+        if self.empties_its_own(node, primary) {
+            self.fatal(i, ViolationKind::WouldLoseData { node });
+        }
         self.leaves(i, node, primary);
     }
 
     /// The primary that a node has a copy of, and whose stream it follows, by its own word.
     fn copies(&self, node: NodeId) -> Option<NodeId> {
         let view = self.o.view_of(node)?;
-        match view.server.replication {
+        match &view.server.replication {
             Replication::Replica {
                 link_up: true,
                 syncing: false,
+                primary: from,
                 ..
-            } => view.own()?.primary,
+            } => {
+                let primary = view.own()?.primary?;
+                let of = self.o.view_of(primary);
+                let other = of.is_some_and(|of| another_stream(of, view));
+                (!other && !self.strange_source(view, primary, from)).then_some(primary)
+            }
             Replication::Replica { .. } | Replication::Primary { .. } => None,
         }
     }
@@ -486,12 +502,13 @@ impl Lint<'_> {
         }
     }
 
-    fn heir(&mut self, i: usize, replica: NodeId, primary: NodeId) {
-        if !self
+    /// Whether it is its replica; if not, that is said.
+    fn heir(&mut self, i: usize, replica: NodeId, primary: NodeId) -> bool {
+        let its_own = self
             .o
             .member(replica)
-            .is_some_and(|m| m.role == Role::Replica && m.primary == Some(primary))
-        {
+            .is_some_and(|m| m.role == Role::Replica && m.primary == Some(primary));
+        if !its_own {
             self.fatal(i, ViolationKind::NotItsReplica { node: replica });
         }
         if self
@@ -501,10 +518,13 @@ impl Lint<'_> {
         {
             self.fatal(i, ViolationKind::TwoHeirs { primary });
         }
+        its_own
     }
 
     fn past(&mut self, i: usize, replica: NodeId, primary: NodeId) {
-        self.heir(i, replica, primary);
+        if self.heir(i, replica, primary) {
+            self.must_hold_copy(i, replica, primary);
+        }
         // A stranger, too, proves that no other node lives at its server.
         let speaks = self
             .all

@@ -11,7 +11,7 @@ use shardwright_topology::{
 mod keys;
 mod there;
 
-use crate::evidence::Dead;
+use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
 use crate::{Severity, Unspread};
 
@@ -147,6 +147,13 @@ pub enum ProblemKind {
         /// Its primary, and its version.
         primary: (NodeId, EngineKind, Version),
     },
+    /// A replica that copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// From where.
+        from: Address,
+    },
     /// A replica that follows a node without slots.
     ReplicaAstray {
         /// Which.
@@ -206,6 +213,7 @@ impl ProblemKind {
             | Self::OpenSlot { .. }
             | Self::StrayKeys { .. }
             | Self::ReplicaAstray { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
             Self::PrimaryDown { lives: true, .. } => {
                 "leave it running: mend what keeps it from being heard".to_owned()
@@ -322,6 +330,11 @@ impl fmt::Display for ProblemKind {
                 node.short()
             ),
             Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
+            Self::CopiesElsewhere { node, from } => write!(
+                f,
+                "replica {} copies from {from}, which is not its primary's address: it has no copy of its primary's data",
+                node.short()
+            ),
             Self::ReplicaLinkDown { node } => write!(
                 f,
                 "replica {} has no copy or no link to its primary",
@@ -608,6 +621,15 @@ fn replica(
             ProblemKind::ReplicaAstray { node: m.id },
         );
     }
+    if let Some(from) = copies_elsewhere(o, m.id) {
+        let node = m.id;
+        add(
+            found,
+            Severity::Fatal,
+            ProblemKind::CopiesElsewhere { node, from },
+        );
+        return;
+    }
     let up = o.view_of(m.id).map(|v| {
         matches!(
             v.server.replication,
@@ -624,7 +646,7 @@ fn replica(
         };
         add(found, severity, kind);
     }
-    if up == Some(false) && !found_older {
+    if !found_older && o.view_of(m.id).is_some_and(|v| !in_sync(o, v)) {
         add(
             found,
             Severity::Fatal,

@@ -1,10 +1,13 @@
 //! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
 //! so that a time-out cannot be passed to it.
 
+mod copy;
 mod place;
 
 use std::collections::BTreeMap;
 
+pub use copy::{Copy, Target, copies_elsewhere, target};
+pub(crate) use copy::{in_sync, last_heard, of_its_stream, read};
 pub use place::{EmptyPlace, Follower, Follows, Who};
 
 use shardwright_topology::{

@@ -8,9 +8,9 @@ use shardwright_topology::{
 };
 
 use crate::Action;
+use crate::evidence::{in_sync, read};
 use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
-use crate::safety::in_sync;
 
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
@@ -48,6 +48,8 @@ pub struct Memory {
     sizes: BTreeMap<NodeId, BTreeMap<Slot, (Timestamp, SlotSize)>>,
     /// The processes that answered as each node, and which two did so at one time.
     identities: Identities,
+    /// The run of each replica, and the primary to which its link was seen up in it.
+    linked: BTreeMap<NodeId, (String, NodeId)>,
 }
 
 /// One run of a node, whose copy it is, and where.
@@ -113,6 +115,8 @@ impl Memory {
     /// Adds to an observation what is remembered, and takes note of what it shows.
     pub fn recall(&mut self, o: &mut Observed) {
         self.note_wins(o);
+        self.note_links(o);
+        o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
         self.note_places(o);
         self.note_downs(o);
         self.identities.recall(o);
@@ -205,7 +209,7 @@ impl Memory {
         let mut rests = true;
         for (name, server) in o.servers() {
             let post = match server.view.known() {
-                Some(view) => post(server, view),
+                Some(view) => post(o, server, view),
                 None => self.posts.get(name).cloned(),
             };
             rests &= post.is_some() && !server.leaving && server.process.death().is_none();
@@ -214,6 +218,25 @@ impl Memory {
         let same = posts == self.posts;
         self.posts = posts;
         self.steady_since = rests.then(|| self.steady_since.filter(|_| same).unwrap_or(o.at));
+    }
+
+    /// Which replicas had their links up. That is forgotten with the run, with another primary, and while a new copy
+    /// takes the place of the old.
+    fn note_links(&mut self, o: &Observed) {
+        for (_, view) in o.views() {
+            let primary = view.own().and_then(|own| own.primary);
+            let kept = self.linked.get(&view.id).is_some_and(|(run, of)| {
+                *run == view.server.run_id && Some(*of) == primary && read(view).is_some()
+            });
+            if !kept {
+                self.linked.remove(&view.id);
+            }
+            if let Some(primary) = primary.filter(|_| in_sync(o, view)) {
+                let link = (view.server.run_id.clone(), primary);
+                self.linked.insert(view.id, link);
+            }
+        }
+        self.linked.retain(|id, _| o.member(*id).is_some());
     }
 
     /// When nodes became primaries, of those whose process was not restarted since.
@@ -284,11 +307,11 @@ impl Memory {
 }
 
 /// The post of a server that was heard; none while it is not in sync.
-fn post(server: &Server, view: &NodeView) -> Option<Post> {
+fn post(o: &Observed, server: &Server, view: &NodeView) -> Option<Post> {
     Some(Post {
         node: view.id,
         run: view.server.run_id.clone(),
-        primary: view.own().filter(|_| in_sync(view))?.primary,
+        primary: view.own().filter(|_| in_sync(o, view))?.primary,
         place: server.place.clone(),
     })
 }

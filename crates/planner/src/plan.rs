@@ -103,6 +103,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     match stage {
         form::Stage::Formed => {
             meet::the_cluster(&mut p);
+            replicas::follow_anew(&mut p);
             leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
             strays::carry(&mut p);

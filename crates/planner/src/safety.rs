@@ -18,11 +18,11 @@ pub(crate) use room::why_no_room;
 pub use versions::{can_copy, left_behind};
 
 use shardwright_topology::{
-    Claim, Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
+    Address, Claim, Disk, EngineKind, Member, NodeId, Observed, Place, Replication, Role, Server,
     ServerName, Source, Timestamp,
 };
 
-use crate::evidence::{Dead, EmptyPlace, Follower, RoleSeen, sees_role};
+use crate::evidence::{Dead, EmptyPlace, Follower, RoleSeen, copies_elsewhere, in_sync, sees_role};
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
 
@@ -204,6 +204,11 @@ pub enum NoSwitchover {
     ReplicaUnheard,
     /// Its link to the primary is down, or its first copy is not done.
     NotInSync,
+    /// It copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// From where.
+        from: Address,
+    },
     /// The primary, or a majority of all, does not yet see it as a replica: it would be asked in vain.
     RoleNotSeen,
     /// Its bus link to the primary is down for the moment, as after a greeting: the engine would refuse.
@@ -224,6 +229,9 @@ pub enum NoSwitchover {
 impl fmt::Display for NoSwitchover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::CopiesElsewhere { from } => {
+                return write!(f, "the replica copies from {from}, which is not its primary's address; make it follow its primary again: fix");
+            }
             Self::PrimaryUnheard => "its primary is not heard; if it is dead, use --force",
             Self::ReplicaUnheard => "the replica itself is not heard",
             Self::NotInSync => "the replica is not in sync with its primary yet; wait until its link is up",
@@ -282,14 +290,14 @@ pub fn why_not_switch_over(
     let mut why = Vec::new();
     match o.view_of(replica).map(|v| &v.server.replication) {
         None => why.push(NoSwitchover::ReplicaUnheard),
-        Some(Replication::Replica {
-            link_up: true,
-            syncing: false,
-            ..
-        }) => {}
-        Some(Replication::Replica { .. } | Replication::Primary { .. }) => {
-            why.push(NoSwitchover::NotInSync);
+        Some(Replication::Replica { .. }) => {
+            if let Some(from) = copies_elsewhere(o, replica) {
+                why.push(NoSwitchover::CopiesElsewhere { from });
+            } else if o.view_of(replica).is_none_or(|v| !in_sync(o, v)) {
+                why.push(NoSwitchover::NotInSync);
+            }
         }
+        Some(Replication::Primary { .. }) => why.push(NoSwitchover::NotInSync),
     }
     let primary = o.member(replica).and_then(|m| m.primary);
     match primary.filter(|id| o.view_of(*id).is_some()) {
@@ -407,27 +415,13 @@ pub fn why_not_spread(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> 
         if view.own().is_none() || !view.open_slots().is_empty() {
             return Some(NoSpread::SlotOpen { node });
         }
-        if !in_sync(view) {
+        if !in_sync(o, view) {
             return Some(NoSpread::NotInSync { node });
         }
     }
     let steady_ms = o.steady_since.map_or(0, |since| now.since_ms(since));
     let left_ms = l.spread_after_ms.saturating_sub(steady_ms);
     (left_ms > 0).then_some(NoSpread::NotSteady { left_ms })
-}
-
-/// Whether a node is a primary, or a replica that has its copy and follows its primary's stream.
-pub(crate) fn in_sync(view: &NodeView) -> bool {
-    match (view.own().map(|own| own.role), &view.server.replication) {
-        (Some(Role::Primary), Replication::Primary { .. }) => true,
-        (
-            Some(Role::Replica),
-            Replication::Replica {
-                link_up, syncing, ..
-            },
-        ) => *link_up && !syncing,
-        (None | Some(Role::Primary | Role::Replica), _) => false,
-    }
 }
 
 /// A host that is away, of those where the server runs or may run.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
@@ -245,6 +245,17 @@ pub enum Waiting {
         /// Its primary, or the one it was to copy.
         primary: NodeId,
     },
+    /// A replica copies from an address that is not its primary's, and can't be told better yet.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// Its primary.
+        primary: NodeId,
+        /// From where.
+        from: Address,
+        /// How many keys it holds, where its primary has none: following it again would drop them.
+        drops: Option<u64>,
+    },
     /// A shard has fewer replicas than wanted, and there is no free node.
     ReplicaMissing {
         /// Its primary.
@@ -359,6 +370,7 @@ impl Waiting {
             | Self::Views { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
@@ -401,7 +413,10 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
-            Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
+            Self::NoCandidate { primary } => write!(
+                f,
+                "no replica of {primary:?} is proved to have a copy of its data"
+            ),
             Self::SiblingUnheard { sibling: id } => {
                 let may = "may have the fresher copy";
                 write!(f, "replica {id:?} is not heard, and {may}")
@@ -428,6 +443,21 @@ impl fmt::Display for Waiting {
                 write!(f, "replica {node:?} {}", behind(*lag_bytes))
             }
             Self::CannotCopy { node, primary } => f.write_str(&cannot_copy(*node, *primary)),
+            Self::CopiesElsewhere {
+                node,
+                primary,
+                from,
+                drops,
+            } => {
+                write!(
+                    f,
+                    "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
+                )?;
+                match drops {
+                    Some(keys) => write!(f, ", and holds {keys} key(s) that its primary has lost"),
+                    None => Ok(()),
+                }
+            }
             Self::ReplicaMissing {
                 primary,
                 have,

@@ -253,7 +253,7 @@ fn hint(wait: &Waiting) -> &'static str {
         } => {
             "; open its port for clients, or set what it announces: CONFIG SET cluster-announce-port"
         }
-        Waiting::DeathUnproved { .. } => {
+        Waiting::NoCandidate { .. } | Waiting::DeathUnproved { .. } => {
             "; start it again, or if it is gone for good: --accept-data-loss"
         }
         Waiting::KeysUnclaimed { .. } => {
@@ -295,7 +295,6 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::Stranded { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
-        | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
@@ -303,6 +302,7 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::Views { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

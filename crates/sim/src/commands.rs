@@ -247,7 +247,8 @@ impl Node {
         if self.is_primary() && !(self.me().slots.is_empty() && self.data.is_empty()) {
             return Err("To set a primary the node must be empty and without assigned slots");
         }
-        if self.me().primary == Some(id) {
+        // Valkey does nothing then; Redis connects anew, to the address in its table.
+        if self.me().primary == Some(id) && self.profile.retargets_by_gossip() {
             return Ok(());
         }
         self.follow(id, true, cx.now);

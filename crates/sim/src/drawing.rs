@@ -148,6 +148,28 @@ impl History {
             self.plan_fault(until, Fault::Listen(seat));
         }
         self.draw_limits(span);
+        self.draw_copies(span);
+    }
+
+    /// Copies that are broken off, and primaries whose new address their replicas learn from others.
+    fn draw_copies(&mut self, span: u64) {
+        if self.copies.chance(20) {
+            let at = self.copies.below(span);
+            let lasts = self.copies.within((2_000, 15_000));
+            self.plan_fault(at, Fault::SlowCopy(lasts));
+            for _ in 0..3 {
+                let at = at + self.copies.below(lasts);
+                self.plan_fault(at, Fault::KillCopied);
+            }
+            self.plan_fault(at + lasts, Fault::SlowCopy(0));
+        }
+        if self.copies.chance(15) {
+            let seat = self.copies.index(self.model.seats.len());
+            let at = self.copies.below(span);
+            let lasts = self.copies.within((6_000, 15_000));
+            self.plan_fault(at, Fault::MoveUnseen(seat));
+            self.plan_fault(at + lasts, Fault::MendNet);
+        }
     }
 
     /// Servers that are nearly full for a while: drawn apart, so that the rest of a seed's history stays what it is.

@@ -131,6 +131,12 @@ impl Profile {
         self == Self::Valkey9
     }
 
+    /// Whether a replica whose primary's new address it learns from others copies from there
+    /// (`fact_replica_keeps_copying_from_the_address_that_gossip_replaced`).
+    pub fn retargets_by_gossip(self) -> bool {
+        self == Self::Valkey9
+    }
+
     /// Whether a FORCE begins a new election at once, voters vote again about one primary, and the votes of an
     /// election that was won are forgotten (`fact_recent_winner_promotes_itself_with_old_votes`).
     pub fn votes_again(self) -> bool {

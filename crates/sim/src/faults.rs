@@ -41,6 +41,12 @@ pub(crate) enum Fault {
     Thaw(usize),
     SlowBus(u64),
     SlowStream(u64),
+    /// Full copies take so much longer.
+    SlowCopy(u64),
+    /// Whoever is being copied in full just now is killed.
+    KillCopied,
+    /// Killed, and comes back at a new address that its replicas cannot reach for a while: they learn it from others.
+    MoveUnseen(usize),
     OperatorCrash,
     /// A process of another cluster listens where this server was.
     Stranger(usize),
@@ -62,7 +68,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 36] = [
+pub(crate) const KINDS: [&str; 39] = [
     "kill",
     "kill several",
     "new address",
@@ -81,6 +87,9 @@ pub(crate) const KINDS: [&str; 36] = [
     "frozen",
     "slow bus",
     "slow replication",
+    "slow copies",
+    "copied one killed",
+    "new address unseen",
     "operator crash",
     "lost reply",
     "doubled command",
@@ -146,6 +155,9 @@ impl Fault {
             Self::Freeze(_) => Some("frozen"),
             Self::SlowBus(ms) if *ms > 0 => Some("slow bus"),
             Self::SlowStream(ms) if *ms > 0 => Some("slow replication"),
+            Self::SlowCopy(ms) if *ms > 0 => Some("slow copies"),
+            Self::KillCopied => Some("copied one killed"),
+            Self::MoveUnseen(_) => Some("new address unseen"),
             Self::OperatorCrash => Some("operator crash"),
             Self::Stranger(_) => Some("stranger"),
             Self::Estrange(_) => Some("two islands"),
@@ -166,6 +178,7 @@ impl Fault {
             | Self::Listen(_)
             | Self::SlowBus(_)
             | Self::SlowStream(_)
+            | Self::SlowCopy(_)
             | Self::StrangerLeaves(_)
             | Self::Unlimit(_)
             | Self::Ask(Ask::Nothing) => None,
@@ -240,6 +253,9 @@ impl Fault {
             }
             Self::SlowBus(ms) => model.slow_bus_ms = *ms,
             Self::SlowStream(ms) => model.slow_stream_ms = *ms,
+            Self::SlowCopy(ms) => model.slow_copy_ms = *ms,
+            Self::KillCopied => kill(&copied(model), model, operator),
+            Self::MoveUnseen(seat) => move_unseen(*seat, model, operator),
             Self::OperatorCrash => operator.crash(model),
             Self::Stranger(seat) => stranger(*seat, model),
             Self::StrangerLeaves(seat) => stranger_leaves(*seat, model),
@@ -271,6 +287,35 @@ fn lose_table(seat: usize, model: &mut Model, operator: &mut Operator) {
     kill(&[seat], model, operator);
     if !model.seats[seat].foreign {
         model.lose_table(seat);
+    }
+}
+
+/// The servers of which somebody takes a full copy.
+fn copied(model: &Model) -> Vec<usize> {
+    let running = model.seats.iter().filter(|s| s.running && !s.foreign);
+    let takes = running.filter_map(|s| s.node.as_ref());
+    let of = takes.filter(|n| n.copying.busy.is_some_and(|(_, full)| full));
+    let of: BTreeSet<_> = of
+        .filter_map(|n| Some((n.copying.from?.0, n.me().primary?)))
+        .filter(|(from, primary)| from == primary)
+        .map(|(from, _)| from)
+        .collect();
+    let home = |id| model.home(id).filter(|i| model.seats[*i].running);
+    of.into_iter().filter_map(home).collect()
+}
+
+fn move_unseen(seat: usize, model: &mut Model, operator: &mut Operator) {
+    let Some(id) = model.seats[seat].node.as_ref().map(|n| n.id) else {
+        return;
+    };
+    kill(&[seat], model, operator);
+    model.seats[seat].at = model.fresh_address();
+    let follows = |s: &crate::model::Seat| {
+        let node = s.node.as_ref();
+        node.is_some_and(|n| n.me().primary == Some(id))
+    };
+    for other in (0..model.seats.len()).filter(|i| follows(&model.seats[*i])) {
+        model.cut.extend([(seat, other), (other, seat)]);
     }
 }
 

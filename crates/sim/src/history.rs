@@ -62,6 +62,7 @@ pub(crate) struct History {
     pub(crate) hosts: Dice,
     /// For servers that are nearly full.
     pub(crate) room: Dice,
+    pub(crate) copies: Dice,
     /// For what a person declares meanwhile.
     pub(crate) edits: Dice,
     /// Whether a person loads functions.
@@ -102,6 +103,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         hosts,
         edits: Dice::of(seed, 9),
         room: Dice::of(seed, 11),
+        copies: Dice::of(seed, 12),
         functions: Dice::of(seed, 10).chance(50),
         faults: Vec::new(),
         struck: BTreeMap::new(),
@@ -251,7 +253,7 @@ impl History {
         fault.strike(&mut self.model, &mut self.operator);
         let died: Vec<usize> = match &fault {
             Fault::Kill(seats) | Fault::Move(seats) | Fault::Wipe(seats) => seats.clone(),
-            Fault::Tear(seat) | Fault::Rehost(seat, _) => vec![*seat],
+            Fault::Tear(seat) | Fault::Rehost(seat, _) | Fault::MoveUnseen(seat) => vec![*seat],
             Fault::Swap(a, b) => vec![*a, *b],
             _ => Vec::new(),
         };
@@ -274,6 +276,7 @@ impl History {
         self.operator.trouble = Trouble::default();
         self.model.slow_bus_ms = 0;
         self.model.slow_stream_ms = 0;
+        self.model.slow_copy_ms = 0;
         self.model.write_every_ms = 0;
         let request = &mut self.operator.desired.request;
         if !matches!(request, Some(Request::Form { .. })) {

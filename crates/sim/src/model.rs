@@ -123,6 +123,8 @@ pub(crate) struct Model {
     pub(crate) slow_bus_ms: u64,
     /// Further delay of replication, at most, in milliseconds.
     pub(crate) slow_stream_ms: u64,
+    /// How much longer a full copy takes.
+    pub(crate) slow_copy_ms: u64,
     pub(crate) profile: Profile,
     pub(crate) writes: Vec<Write>,
     pub(crate) write_every_ms: u64,
@@ -153,6 +155,7 @@ impl Model {
             refusing: BTreeSet::new(),
             slow_bus_ms: 0,
             slow_stream_ms: 0,
+            slow_copy_ms: 0,
             profile,
             writes: Vec::new(),
             write_every_ms: 0,

@@ -1,5 +1,7 @@
 //! The judge: it knows the truth, and watches what our steps do to it. It shares nothing with the planner.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Action;
@@ -422,6 +424,7 @@ impl Model {
 
     fn judge_promotion(&mut self, dead: NodeId, heir: NodeId, o: &Observed) {
         self.judge_passing_an_importer(dead);
+        self.judge_copy(dead, heir);
         let Some(mine) = self.home(heir).and_then(|i| self.seats[i].node.as_ref()) else {
             return;
         };

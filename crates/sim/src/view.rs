@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shardwright_topology::{
     Address, AtLimit, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId,
     NodeView, OpenSlot, ReplicaLink, Replication, Role, Row, Rows, Seen, ServerInfo, SizedBy, Slot,
-    SlotSet, SlotSize, Version, Why, unowned,
+    SlotSet, SlotSize, Stream, Version, Why, unowned,
 };
 
 use crate::facts::{self, Profile};
@@ -138,14 +138,11 @@ impl Model {
                 offset: node.offset,
                 replicas: self.replicas_seen_by(node),
             },
-            Some(primary) => Replication::Replica {
-                primary: node
-                    .peers
-                    .get(&primary)
-                    .map_or_else(|| Self::address(At::NONE), |p| Self::address(p.at)),
+            Some(_) => Replication::Replica {
+                primary: Self::address(node.copying.target),
                 link_up: node.copying.up,
                 syncing: node.copying.busy.is_some_and(|(_, full)| full),
-                offset: node.offset,
+                offset: node.offset_shown(),
             },
         };
         let (engine, version) = match self.profile {
@@ -161,6 +158,17 @@ impl Model {
             },
             run_id: format!("run{}", node.run),
             replication,
+            stream: Some(Stream {
+                id: format!("stream{}", node.replid),
+                before: node
+                    .replid2
+                    .map(|(id, until)| (format!("stream{id}"), until)),
+            }),
+            link_lost_s: node
+                .copying
+                .lost
+                .filter(|_| !node.copying.up && !node.is_primary())
+                .map(|at| self.now.saturating_sub(at) / 1_000),
             loading: false,
             aof_enabled: Some(self.seats[seat].persistence != Persistence::Off),
             used_memory_bytes: Some(node.data.len() as u64 * facts::KEY_BYTES),

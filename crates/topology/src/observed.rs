@@ -99,6 +99,8 @@ pub struct Observed {
     pub took_in: BTreeMap<NodeId, Timestamp>,
     /// What nodes hold of slots, as far as it was measured lately. Kept in memory only.
     pub slot_sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
+    /// The primary to which each replica was seen with its link up, in the run that it is in. Kept in memory only.
+    pub linked: BTreeMap<NodeId, NodeId>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -136,6 +138,7 @@ impl Observed {
             down_since: BTreeMap::new(),
             took_in: BTreeMap::new(),
             slot_sizes: BTreeMap::new(),
+            linked: BTreeMap::new(),
             servers,
             members,
             owners,

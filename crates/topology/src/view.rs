@@ -279,6 +279,29 @@ pub enum Replication {
     },
 }
 
+/// The stream that a server writes, or has read: an offset means something only within one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Stream {
+    /// Its replication id. A replica takes over its primary's once the first copy is done, and not before.
+    pub id: String,
+    /// The stream that it continued when it was promoted, and the offset up to which the two are one.
+    pub before: Option<(String, u64)>,
+}
+
+impl Stream {
+    /// Whether a copy of `other`, read up to `offset`, is a copy of this stream.
+    pub fn has(&self, other: &Self, offset: u64) -> bool {
+        let earlier = |(id, until): &(String, u64)| *id == other.id && offset <= *until;
+        self.id == other.id || self.before.as_ref().is_some_and(earlier)
+    }
+
+    /// Whether this is the stream that came after `other`, which ended with a promotion.
+    pub fn continues(&self, other: &Self) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|(id, _)| *id == other.id)
+    }
+}
+
 /// What `INFO` tells of a server. A field the server does not report is `None`: unknown, not zero.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
@@ -290,6 +313,11 @@ pub struct ServerInfo {
     pub run_id: String,
     /// Replication.
     pub replication: Replication,
+    /// The stream that its data and its offset belong to.
+    pub stream: Option<Stream>,
+    /// For a replica without its link: seconds since it lost it. `None` if it had none since it became a replica in this
+    /// run, and where it has one.
+    pub link_lost_s: Option<u64>,
     /// True while it loads its data set.
     pub loading: bool,
     /// True when the append-only file is on.

@@ -93,6 +93,8 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
                 offset: 0,
                 replicas: Vec::new(),
             },
+            stream: None,
+            link_lost_s: None,
             loading: false,
             aof_enabled: None,
             used_memory_bytes: None,

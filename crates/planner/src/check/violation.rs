@@ -43,6 +43,11 @@ pub enum ViolationKind {
         /// The primary.
         primary: NodeId,
     },
+    /// It promotes a replica that is not known to hold its primary's data.
+    NoCopy {
+        /// The replica.
+        replica: NodeId,
+    },
     /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
     WouldLoseData {
         /// The node.
@@ -225,6 +230,10 @@ impl fmt::Display for Violation {
             }
             Kind::NotItsReplica { node } => {
                 write!(f, "promotes {}, no replica of that primary", node.short())
+            }
+            Kind::NoCopy { replica } => {
+                let id = replica.short();
+                write!(f, "promotes {id}, not known to hold its primary's data")
             }
             Kind::TwoHeirs { primary } => write!(f, "promotes two replicas of {}", primary.short()),
             Kind::WouldLoseData { node } => write!(f, "would drop data of {}", node.short()),

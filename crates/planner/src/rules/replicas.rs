@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, Unburdened};
+use crate::evidence::{Dead, Gone, Unburdened, copies_elsewhere, in_sync};
 use crate::pairing::{Seat, fill};
 use crate::placement::Cost;
 use crate::shape::ours_to_reshape;
@@ -78,6 +78,43 @@ fn fill_readable(o: &Observed, seats: &[Seat], nodes: &[(NodeId, Place)]) -> Vec
         }
     }
     pairs
+}
+
+/// A replica that copies from another address than its primary's is told anew whom it follows: the engine then takes
+/// the address from the replica's table. What it copied there is nothing of its primary's.
+pub(crate) fn follow_anew(p: &mut Draft<'_>) {
+    let replicas: Vec<&Member> =
+        p.o.members()
+            .values()
+            .filter(|m| m.role == Role::Replica && m.source == Source::Itself && p.is_ours(m.id))
+            .collect();
+    for m in replicas {
+        let (Some(primary), Some(from)) = (m.primary, copies_elsewhere(p.o, m.id)) else {
+            continue;
+        };
+        // While its table is wrong too, it would copy from there again: it is introduced first.
+        let row = p.o.view_of(m.id).and_then(|v| v.rows.get(primary));
+        let knows_better = row.is_some_and(|row| !row.address.same_socket(&from));
+        let lives = p.o.member(primary).is_some_and(|m| m.role == Role::Primary);
+        let drops = dropped(p, m.id, primary);
+        if knows_better && lives && p.o.view_of(primary).is_some() && drops.is_none() {
+            replicate(p, m.id, primary, Reason::CopiesElsewhere { from });
+        } else {
+            p.wait(Waiting::CopiesElsewhere {
+                node: m.id,
+                primary,
+                from,
+                drops,
+            });
+        }
+    }
+}
+
+/// How many keys a replica has, where its primary has none and may have lost them: they may be the last copy.
+fn dropped(p: &Draft<'_>, replica: NodeId, primary: NodeId) -> Option<u64> {
+    let keys = |id| p.o.view_of(id).map(|v| v.server.keys);
+    let empty = keys(primary) == Some(0) && !p.d.consent.lose_data;
+    keys(replica).filter(|keys| empty && *keys > 0)
 }
 
 /// How many replicas it has beside those that hold a seat, on servers that are too many.
@@ -337,7 +374,7 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
         let fits = |id: &&NodeId| safety::can_copy(p.o, **id, lacks.primary);
         for spare in nodes.iter().filter(fits) {
             let stay = || nodes.iter().filter(|id| *id != spare);
-            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(safety::in_sync));
+            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(|v| in_sync(p.o, v)));
             let at = place_or_unknown(p.o, *spare);
             let beside: Vec<Place> = stay().map(|id| place_or_unknown(p.o, *id)).collect();
             let cost = Cost::of_one(&at, &lacks.place, &lacks.replicas)
@@ -359,6 +396,10 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
 
 /// Makes a node a replica, once it knows its primary by name (else the engine says `Unknown node`).
 fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) {
+    let same = |a: &Action| matches!(a, Action::Replicate { node: n, .. } if n.node() == node);
+    if p.steps.iter().any(|s| same(&s.action)) {
+        return; // it copies from elsewhere, and is told anew whom it follows first
+    }
     let knows =
         p.o.view_of(node)
             .and_then(|v| v.rows.get(primary))

@@ -1,13 +1,13 @@
 //! What a person asked for, once coverage is at rest.
 
-use shardwright_topology::{AttemptKind, NodeId, NodeView, Role};
+use shardwright_topology::{AttemptKind, NodeId, NodeView, Observed, Role};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
+use crate::evidence::{Dead, Gone, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
 use crate::refused::why_not_dead;
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
-use crate::rules::promote::{believes_too_much, candidate, copied};
+use crate::rules::promote::{believes_too_much, candidate, may_step_in};
 use crate::rules::shape;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
@@ -63,8 +63,20 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
 /// A replica whose copy of the dead primary is fresher than this one's.
 fn fresher(p: &Draft<'_>, node: NodeId, primary: NodeId) -> Option<NodeId> {
     let best = candidate(p.d, p.o, primary).filter(|best| *best != node)?;
-    let offset = |id| p.o.view_of(id).and_then(copied);
+    let offset = |id| p.o.view_of(id).and_then(read);
     (offset(best) > offset(node)).then_some(best)
+}
+
+/// Why a replica may not step in for what it holds.
+fn no_copy(o: &Observed, node: NodeId, primary: NodeId) -> String {
+    let (replica, of) = (node.short(), primary.short());
+    let what = match copies_elsewhere(o, node) {
+        Some(from) => format!("it copies from {from}, which is not the address of {of}"),
+        None => format!("nothing proves that it has a copy of the data of {of}"),
+    };
+    format!(
+        "{replica} can't step in: {what}; start {of} again, or if it is gone for good: fix --accept-data-loss"
+    )
 }
 
 /// Without the old primary: only if that is proved dead.
@@ -110,8 +122,11 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     }
     let too_much = |m| believes_too_much(p.o, m, node);
     let requires = vec![Precondition::IsReplicaOf { node, primary }];
-    if p.o.view_of(node).is_none() {
-        refuse(p, format!("{} itself is not heard", node.short()));
+    let Some(view) = p.o.view_of(node) else {
+        return refuse(p, format!("{} itself is not heard", node.short()));
+    };
+    if !may_step_in(p.d, p.o, primary, view) {
+        refuse(p, no_copy(p.o, node, primary));
     } else if p.o.member(primary).is_some_and(too_much) {
         let why = format!(
             "{} does not know yet who took slots of {} since; try again in a second",
@@ -173,7 +188,7 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
         return;
     }
     // What it has beyond its primary is the last of it, until it has taken that one's copy.
-    let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
+    let behind = |v: &NodeView| !in_sync(p.o, v) && v.server.keys > 0;
     if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {
         let why = format!("{} can't leave: it is not in sync yet", node.short());
         return refuse(p, why);

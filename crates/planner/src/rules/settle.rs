@@ -3,6 +3,7 @@
 use shardwright_topology::{Health, NodeView, Replication, Role};
 
 use crate::draft::Draft;
+use crate::evidence::{copies_elsewhere, in_sync};
 use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
@@ -112,15 +113,12 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
         return;
     };
     let Replication::Replica {
-        link_up,
-        syncing,
-        offset,
-        ..
+        syncing, offset, ..
     } = &view.server.replication
     else {
         return;
     };
-    if *link_up && !*syncing {
+    if in_sync(p.o, view) || copies_elsewhere(p.o, view.id).is_some() {
         return;
     }
     if let Some(primary) = own

@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use shardwright_topology::{
-    AtLimit, Dissent, EngineKind, NodeId, NodeView, Observed, Role, Seen, ServerInfo, ServerName, Slot, SlotSet, Source, Version,
+    AtLimit, Dissent, EngineKind, NodeId, NodeView, Observed, Role, Seen, ServerName, Slot,
+    SlotSet, Source, Version,
 };
 
-use super::in_sync;
 use super::room::why_no_room;
+use crate::evidence::in_sync;
 use crate::{Authority, Desired, Shape};
 
 /// Why slots are not moved from one primary to another.
@@ -303,7 +304,7 @@ pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
         why.extend(silent.next().map(|s| NoMove::Unheard {
             server: s.name.clone(),
         }));
-        let mut behind = o.views().filter(|(_, v)| !in_sync(v));
+        let mut behind = o.views().filter(|(_, v)| !in_sync(o, v));
         why.extend(behind.next().map(|(_, v)| NoMove::NotInSync { node: v.id }));
     }
     why
@@ -424,7 +425,7 @@ pub(crate) fn why_replicas_lack(d: &Desired, o: &Observed, primary: NodeId) -> O
     else {
         return None;
     };
-    let copies = |id| o.view_of(id).is_some_and(in_sync);
+    let copies = |id| o.view_of(id).is_some_and(|v| in_sync(o, v));
     let have = o.replicas_of(primary).filter(|m| copies(m.id)).count();
     let have = u16::try_from(have).unwrap_or(u16::MAX);
     (have < want).then_some(NoMove::ReplicasLack {

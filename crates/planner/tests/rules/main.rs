@@ -2,6 +2,7 @@
 
 mod balance;
 mod check;
+mod copying;
 mod deaths;
 mod diagnose;
 mod duplicates;

@@ -289,7 +289,10 @@ fn a_replica_that_never_had_a_copy_is_not_promoted() {
     w.node("a1").keys = 0;
     w.kill("a", 0);
     assert_eq!(w.steps(&three()), ["start a"]);
-    assert!(says(&w.waits(&three()), "no replica of a can step in"));
+    assert!(says(
+        &w.waits(&three()),
+        "no replica of a is proved to have a copy"
+    ));
 }
 
 #[test]

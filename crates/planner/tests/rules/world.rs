@@ -9,7 +9,7 @@ use shardwright_topology::{
     Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
     Disk, EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
     ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
-    SlotRange, SlotSet, SlotSize, Starter, Timestamp, Version, Why,
+    SlotRange, SlotSet, SlotSize, Starter, Stream, Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -42,6 +42,14 @@ pub(crate) fn claims(epoch: u64) -> Disk {
     }
 }
 
+/// A stream of this id that continues no other.
+pub(crate) fn stream(id: &str) -> Stream {
+    Stream {
+        id: id.to_owned(),
+        before: None,
+    }
+}
+
 /// The truth about one node.
 #[expect(
     clippy::struct_excessive_bools,
@@ -67,6 +75,12 @@ pub(crate) struct Node {
     pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
     pub(crate) stray_keys: Seen<BTreeMap<Slot, u64>>,
     pub(crate) offset: u64,
+    /// The stream it has, where that is not its shard's.
+    pub(crate) stream: Option<Stream>,
+    /// Where it copies from, where that is not its primary's address.
+    pub(crate) target: Option<Address>,
+    /// A replica that has had no link since it began to follow.
+    pub(crate) never_linked: bool,
     pub(crate) link_up: bool,
     pub(crate) syncing: bool,
     pub(crate) uptime_s: Option<u64>,
@@ -102,6 +116,10 @@ pub(crate) struct World {
     pub(crate) down: Vec<(&'static str, u64)>,
     /// What nodes hold of slots, as far as it was measured.
     pub(crate) sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
+    /// Which replicas were seen with their link to which primary.
+    pub(crate) linked: Vec<(NodeId, NodeId)>,
+    /// Replicas that their primary does not list as connected.
+    pub(crate) unlisted: Vec<NodeId>,
     /// For how long all was at rest, if that is remembered.
     pub(crate) steady_ms: Option<u64>,
     /// What some believe of others, against the truth.
@@ -120,6 +138,8 @@ impl World {
             took_in: Vec::new(),
             down: Vec::new(),
             sizes: BTreeMap::new(),
+            linked: Vec::new(),
+            unlisted: Vec::new(),
             steady_ms: Some(60_000),
             edits: BTreeMap::new(),
         }
@@ -195,6 +215,9 @@ impl World {
             keys_in_slot: BTreeMap::new(),
             stray_keys: Seen::Known(BTreeMap::new()),
             offset: 0,
+            stream: None,
+            target: None,
+            never_linked: false,
             link_up: true,
             syncing: false,
             uptime_s: Some(600),
@@ -397,13 +420,14 @@ impl World {
     }
 
     fn info(&self, node: &Node) -> ServerInfo {
+        let head = node.primary.unwrap_or(node.id);
         let replication = match node.primary {
             None => Replication::Primary {
                 offset: node.offset,
                 replicas: self
                     .nodes
                     .iter()
-                    .filter(|r| r.primary == Some(node.id))
+                    .filter(|r| r.primary == Some(node.id) && !self.unlisted.contains(&r.id))
                     .map(|r| ReplicaLink {
                         address: r.address.clone(),
                         online: !r.syncing,
@@ -412,11 +436,10 @@ impl World {
                     .collect(),
             },
             Some(primary) => Replication::Replica {
-                primary: self
-                    .nodes
-                    .iter()
-                    .find(|n| n.id == primary)
-                    .map_or_else(|| Address::loopback(1), |n| n.address.clone()),
+                primary: node.target.clone().unwrap_or_else(|| {
+                    let from = self.nodes.iter().find(|n| n.id == primary);
+                    from.map_or_else(|| Address::loopback(1), |n| n.address.clone())
+                }),
                 link_up: node.link_up,
                 syncing: node.syncing,
                 offset: node.offset,
@@ -427,6 +450,12 @@ impl World {
             version: node.version,
             run_id: format!("run-{}", node.name),
             replication,
+            stream: Some(
+                node.stream
+                    .clone()
+                    .unwrap_or_else(|| stream(&head.to_string())),
+            ),
+            link_lost_s: (!node.link_up && !node.never_linked).then_some(5),
             loading: false,
             aof_enabled: Some(true),
             used_memory_bytes: node.memory.map(|(used, _)| used),
@@ -482,6 +511,7 @@ impl World {
         let ago = |(id, ms): &(NodeId, u64)| (*id, Timestamp(NOW - ms));
         observed.wins = self.wins.iter().map(ago).collect();
         observed.votes = self.votes.iter().map(ago).collect();
+        observed.linked = self.linked.iter().copied().collect();
         observed.took_in = self.took_in.iter().map(ago).collect();
         let down = |(name, ms): &(&str, u64)| (ServerName((*name).to_owned()), Timestamp(NOW - ms));
         observed.down_since = self.down.iter().map(down).collect();

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::error::{Command, Fault, WireError};
 use super::text::{host, lines, number, offset, port, split_once};
 use super::words;
-use crate::{Address, AtLimit, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Version};
+use crate::{
+    Address, AtLimit, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Stream, Version,
+};
 
 /// Reads the reply to `INFO` with at least the sections `server`, `replication`, `persistence` and `keyspace`
 /// (Redis documentation, "INFO"); `memory` and `stats` add what is optional in [`ServerInfo`].
@@ -24,6 +26,8 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         version,
         run_id: found.run_id()?,
         replication: found.replication()?,
+        stream: found.stream(),
+        link_lost_s: found.link_lost.and_then(|(_, v)| number(v)),
         loading: found.flag("loading", found.loading)?,
         aof_enabled: found.aof_enabled.and_then(|(_, v)| flag(v)),
         used_memory_bytes: found.used_memory.and_then(|(_, v)| number(v)),
@@ -70,6 +74,10 @@ struct Found<'a> {
     link_status: Option<At<'a>>,
     syncing: Option<At<'a>>,
     replica_offset: Option<At<'a>>,
+    stream_id: Option<At<'a>>,
+    stream_before: Option<At<'a>>,
+    stream_before_end: Option<At<'a>>,
+    link_lost: Option<At<'a>>,
     replicas: Vec<ReplicaLink>,
     loading: Option<At<'a>>,
     aof_enabled: Option<At<'a>>,
@@ -122,6 +130,10 @@ impl<'a> Found<'a> {
             words::LINK_STATUS => &mut self.link_status,
             words::SYNCING => &mut self.syncing,
             words::REPLICA_OFFSET => &mut self.replica_offset,
+            words::STREAM_ID => &mut self.stream_id,
+            words::STREAM_BEFORE => &mut self.stream_before,
+            words::STREAM_BEFORE_END => &mut self.stream_before_end,
+            words::LINK_LOST => &mut self.link_lost,
             "loading" => &mut self.loading,
             "aof_enabled" => &mut self.aof_enabled,
             "used_memory" => &mut self.used_memory,
@@ -201,6 +213,20 @@ impl<'a> Found<'a> {
                 })
             }
         }
+    }
+
+    /// The engine names the first offset that is *not* in the stream before (`masterTryPartialResynchronization` refuses
+    /// what is greater); its -1 is no number, so that there is none before.
+    fn stream(&self) -> Option<Stream> {
+        let id = |at: Option<At<'a>>| Some(std::str::from_utf8(at?.1).ok()?.to_owned());
+        let before =
+            id(self.stream_before).zip(self.stream_before_end.and_then(|(_, v)| number(v)));
+        Some(Stream {
+            id: id(self.stream_id).filter(|id| !id.is_empty())?,
+            before: before
+                .filter(|(_, end)| *end > 0)
+                .map(|(id, end)| (id, end - 1)),
+        })
     }
 
     fn databases(&self) -> Result<BTreeMap<u32, u64>, WireError> {

@@ -233,6 +233,10 @@ fn info_of_replicas_with_and_without_a_copy() -> Outcome {
             ),
             "{info:?}"
         );
+        assert!(
+            info.stream.is_some() && info.link_lost_s.is_none(),
+            "{info:?}"
+        );
         let never = parse_server_info(&sample(engine, "info-never")?)?;
         assert!(
             matches!(
@@ -244,6 +248,11 @@ fn info_of_replicas_with_and_without_a_copy() -> Outcome {
                     ..
                 }
             ),
+            "{never:?}"
+        );
+        // Its stream is its own, and it had no link that it could have lost.
+        assert!(
+            never.stream.is_some() && never.link_lost_s.is_none(),
             "{never:?}"
         );
         assert_eq!(parse_server_info(&sample(engine, "info-blank")?)?.keys, 0);
