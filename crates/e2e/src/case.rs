@@ -57,7 +57,7 @@ pub struct Ended {
 /// clients take a part of the time only, and a machine that is shared with others may be five times slower.
 const CASE_LIMIT: Duration = Duration::from_secs(900);
 /// Cases side by side: six servers each, on two cores.
-const BESIDE: usize = 3;
+const BESIDE: usize = 2;
 
 /// Runs the cases and returns how each ended. `say` hears of each end at once.
 pub async fn run_all(

@@ -149,7 +149,7 @@ fn forgets_an_old_id_only_when_its_server_is_there() {
     let mut before = World::formed(3, 0);
     for speaker in ["b", "c"] {
         before.believes(speaker, "a", |row| {
-            row.flags = row.flags.with(Flags::NOADDR)
+            row.flags = row.flags.with(Flags::NOADDR);
         });
     }
     before.lose_directory("a", "x").keys = 5;
@@ -171,7 +171,7 @@ fn forgets_an_old_id_only_when_its_server_is_there() {
         let mut w = World::formed(3, 0);
         for speaker in ["b", "c"] {
             w.believes(speaker, "a", |row| {
-                row.flags = row.flags.with(Flags::NOADDR)
+                row.flags = row.flags.with(Flags::NOADDR);
             });
         }
         w.lose_directory("a", "x").keys = 5;

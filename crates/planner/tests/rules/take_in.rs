@@ -57,12 +57,13 @@ fn the_old_id_is_forgotten_before_the_new_is_met_and_gets_its_slots() {
 
 #[test]
 fn nobody_is_taken_in_whom_nobody_named_or_while_it_may_be_wrong() {
-    let cases: [(&str, fn(&mut World)); 5] = [
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 5] = [
         ("someone is silent", |w| {
             w.hush("c");
         }),
         ("it claims what another owns", |w| {
-            w.node("x").slots = slots(5461, 5461)
+            w.node("x").slots = slots(5461, 5461);
         }),
         ("it knows others", |w| {
             w.node("x").island = Some(1);

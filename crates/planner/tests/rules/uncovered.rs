@@ -116,19 +116,19 @@ fn a_slot_that_only_one_view_gives_away_is_taken_back() {
         w.believes(speaker, "a", |row| row.slots = slots(0, 5460));
     }
     w.counted(&slots(0, 0), &[]);
-    let takes = Action::AssignSlot {
+    let given_back = Action::AssignSlot {
         node: id("a"),
         slot: slots(0, 0).slots().next().expect("there is one"),
         owner: id("a"),
     };
     for d in [three(), Desired::guest()] {
         let plan = w.plan(&d);
-        let taken: Vec<&Action> = plan.steps.iter().map(|s| &s.action).collect();
+        let actions: Vec<&Action> = plan.steps.iter().map(|s| &s.action).collect();
         assert!(
-            taken.contains(&&takes),
-            "its table gives the slot to b: {taken:?}"
+            actions.contains(&&given_back),
+            "its table gives the slot to b: {actions:?}"
         );
-        assert!(!taken.iter().any(|a| matches!(a, Action::AddSlots { .. })));
+        assert!(!actions.iter().any(|a| matches!(a, Action::AddSlots { .. })));
     }
     w.counted(&slots(0, 0), &[("c", 1)]);
     let plan = w.plan(&three());

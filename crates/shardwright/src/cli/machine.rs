@@ -37,7 +37,7 @@ pub(crate) struct Logs {
     shardwright connect local:cache -- GET k   one command"
 )]
 pub(crate) struct Connect {
-    /// The local cluster: local[:NAME]
+    /// The local cluster, where there are several: local:NAME
     #[arg(default_value = "local")]
     pub(crate) target: String,
     /// The directory of the local cluster
