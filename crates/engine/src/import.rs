@@ -122,7 +122,9 @@ impl Client {
     /// Moves keys as [`Client::migrate`] does, or copies them. They may be of many slots where this server is in no cluster.
     pub async fn hand_over(&self, what: &Migrate<'_>, copy: bool) -> Result<Migrated, Error> {
         let limit = what.limit * 2 + self.command_limit();
-        let reply = self.ask_within(order_to(what, copy), limit).await?;
+        let reply = self
+            .ask_within(order_to(what, self.database(), copy), limit)
+            .await?;
         self.expect_migrated(&reply)
     }
 }

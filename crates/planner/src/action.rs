@@ -148,6 +148,42 @@ pub enum Action {
 }
 
 impl Action {
+    /// The server that this is about, where it is done at no node.
+    pub fn server(&self) -> Option<&ServerName> {
+        let (Self::StartServer { server }
+        | Self::StartAfresh { server }
+        | Self::Recreate { server, .. }
+        | Self::RemoveServer { server }) = self
+        else {
+            return None;
+        };
+        Some(server)
+    }
+
+    /// Every node that this names: at which it is done, and about which.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let about = match self {
+            Self::StartServer { .. }
+            | Self::StartAfresh { .. }
+            | Self::Recreate { .. }
+            | Self::RemoveServer { .. }
+            | Self::RecordFormed
+            | Self::SetConfigEpoch { .. }
+            | Self::AddSlots { .. }
+            | Self::Reset { .. }
+            | Self::CloseSlot { .. }
+            | Self::RaiseEpoch { .. } => None,
+            Self::Meet { target, .. } => Some(target.node()),
+            Self::Replicate { primary, .. } | Self::Switchover { primary, .. } => Some(*primary),
+            Self::Failover { dead, .. } | Self::Takeover { dead, .. } => Some(dead.node()),
+            Self::Forget { gone, .. } => Some(gone.node()),
+            Self::AssignSlot { owner, .. } => Some(*owner),
+            Self::CopyFunctions { from, .. } => Some(*from),
+            Self::MoveKeys { to, .. } | Self::MoveSlots { to, .. } => Some(to.node()),
+        };
+        self.at().into_iter().chain(about).collect()
+    }
+
     /// The node at which this is done, if it is done at a node.
     pub fn at(&self) -> Option<NodeId> {
         match self {
@@ -303,6 +339,11 @@ pub enum Precondition {
         /// The slot.
         slot: Slot,
     },
+    /// The node holds no key of any slot that it does not own.
+    HoldsNoStrayKey {
+        /// The node.
+        node: NodeId,
+    },
     /// The node's table gives none of these slots to anyone else.
     SlotsFree {
         /// The node.
@@ -344,6 +385,11 @@ pub enum Reason {
     ReplicaMissing,
     /// A replica follows a node that owns no slots.
     WrongPrimary,
+    /// A replica copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// From where.
+        from: Address,
+    },
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
@@ -364,6 +410,8 @@ pub enum Reason {
     HoldsMostKeys,
     /// Nobody owns the slots, and no node holds a key of them.
     NoKeys,
+    /// The node holds keys of a slot that it does not own, where nobody reaches them.
+    StrayKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
@@ -423,6 +471,12 @@ impl fmt::Display for Reason {
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::WrongPrimary => "it follows a node that owns no slots",
+            Self::CopiesElsewhere { from } => {
+                return write!(
+                    f,
+                    "it copies from {from}, which is not its primary's address"
+                );
+            }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
             Self::Returned => {
                 "it lost its table of nodes; its server has its data, and is taken in under its new id"
@@ -439,6 +493,9 @@ impl fmt::Display for Reason {
                 "nobody owns the slots, and of several nodes it holds most keys of them"
             }
             Self::NoKeys => "nobody owns the slots, and no node holds a key of them",
+            Self::StrayKeys => {
+                "it holds keys of a slot that is not its own, and nobody reaches them there"
+            }
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }

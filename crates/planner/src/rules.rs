@@ -14,5 +14,6 @@ pub(crate) mod settle;
 pub(crate) mod shape;
 pub(crate) mod spread;
 pub(crate) mod start;
+pub(crate) mod strays;
 pub(crate) mod take_in;
 pub(crate) mod uncovered;

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
-use crate::Shared;
+use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
+use crate::{NoDeath, Shared};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -131,15 +132,8 @@ pub enum Waiting {
         /// Why.
         what: Foreign,
     },
-    /// Two servers give one node id as theirs: a directory was copied.
-    Twins {
-        /// The id.
-        id: NodeId,
-        /// One server.
-        first: ServerName,
-        /// The other.
-        second: ServerName,
-    },
+    /// Two processes give one node id as theirs: a disk was copied.
+    DuplicateId(Box<DuplicateId>),
     /// There are fewer servers than the shape needs.
     ServersMissing {
         /// How many there are.
@@ -173,10 +167,24 @@ pub enum Waiting {
         /// Which.
         server: ServerName,
     },
+    /// A server without data is not started at its address: who follows that address would be emptied.
+    PlaceFollowed {
+        /// Which.
+        server: ServerName,
+        /// Who may follow it.
+        by: Follower,
+    },
     /// A primary is silent, and nothing proves it dead: the engine's own failover, or a person, decides.
     PrimarySilent {
         /// Which.
         node: NodeId,
+    },
+    /// A primary refuses connections, and that does not prove its process to be gone.
+    DeathUnproved {
+        /// Which.
+        node: NodeId,
+        /// Why not.
+        why: NoDeath,
     },
     /// A dead primary has no replica that could be promoted.
     NoCandidate {
@@ -230,6 +238,24 @@ pub enum Waiting {
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
     },
+    /// A node's version can't read what its primary's writes: it never takes a copy.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
+        /// Its primary, or the one it was to copy.
+        primary: NodeId,
+    },
+    /// A replica copies from an address that is not its primary's, and can't be told better yet.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// Its primary.
+        primary: NodeId,
+        /// From where.
+        from: Address,
+        /// How many keys it holds, where its primary has none: following it again would drop them.
+        drops: Option<u64>,
+    },
     /// A shard has fewer replicas than wanted, and there is no free node.
     ReplicaMissing {
         /// Its primary.
@@ -254,6 +280,24 @@ pub enum Waiting {
         slot: Slot,
         /// The node that shows it open.
         node: NodeId,
+    },
+    /// A slot is half moved, and the rest of its keys can't go on to the node that is to have them.
+    OpenSlotHeld {
+        /// The slot.
+        slot: Slot,
+        /// Every reason.
+        why: Vec<NoMove>,
+    },
+    /// A primary holds keys of slots that it does not own: they go to the owners, as far as those are there.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many, of all databases.
+        keys: u64,
+        /// Of which slots.
+        slots: SlotSet,
+        /// Every reason why some of them can't go now.
+        why: Vec<NoMove>,
     },
     /// There are more or fewer shards than declared.
     ShardsDiffer {
@@ -299,19 +343,24 @@ impl Waiting {
             | Self::Uncovered { .. }
             | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
-            | Self::Twins { .. }
+            | Self::DuplicateId(_)
             | Self::StartHeld { .. }
             | Self::TableRefused { .. }
+            | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
-            Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
+            Self::DeathUnproved { why, .. } => why.needs_a_person(),
+            Self::Moves { why, .. }
+            | Self::OpenSlotHeld { why, .. }
+            | Self::StrayKeys { why, .. } => why.iter().any(NoMove::needs_a_person),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::KeysUncounted { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
+            | Self::PlaceFollowed { .. }
             | Self::PrimarySilent { .. }
             | Self::NoCandidate { .. }
             | Self::SiblingUnheard { .. }
@@ -321,6 +370,7 @@ impl Waiting {
             | Self::Views { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
@@ -344,7 +394,7 @@ impl fmt::Display for Waiting {
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::Twins { id, first, second } => f.write_str(&twins(*id, first, second)),
+            Self::DuplicateId(duplicate) => f.write_str(&doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
@@ -355,18 +405,21 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
+            Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
             Self::PrimarySilent { node } => {
                 write!(
                     f,
                     "primary {node:?} is silent, and nothing proves it dead: the engine decides"
                 )
             }
-            Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
+            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
+            Self::NoCandidate { primary } => write!(
+                f,
+                "no replica of {primary:?} is proved to have a copy of its data"
+            ),
             Self::SiblingUnheard { sibling: id } => {
-                write!(
-                    f,
-                    "replica {id:?} is not heard, and may have the fresher copy"
-                )
+                let may = "may have the fresher copy";
+                write!(f, "replica {id:?} is not heard, and {may}")
             }
             Self::RoleNotSeen {
                 replica,
@@ -389,6 +442,22 @@ impl fmt::Display for Waiting {
             Self::ReplicaCatchUp { node, lag_bytes } => {
                 write!(f, "replica {node:?} {}", behind(*lag_bytes))
             }
+            Self::CannotCopy { node, primary } => f.write_str(&cannot_copy(*node, *primary)),
+            Self::CopiesElsewhere {
+                node,
+                primary,
+                from,
+                drops,
+            } => {
+                write!(
+                    f,
+                    "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
+                )?;
+                match drops {
+                    Some(keys) => write!(f, ", and holds {keys} key(s) that its primary has lost"),
+                    None => Ok(()),
+                }
+            }
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -400,6 +469,13 @@ impl fmt::Display for Waiting {
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
+            Self::OpenSlotHeld { slot, why } => f.write_str(&open_slot_held(*slot, why)),
+            Self::StrayKeys {
+                node,
+                keys,
+                slots,
+                why,
+            } => f.write_str(&stray_keys(*node, *keys, slots, why)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
@@ -407,10 +483,6 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
-}
-
-fn twins(id: NodeId, first: &ServerName, second: &ServerName) -> String {
-    format!("{first} and {second} both say they are node {id:?}: a directory was copied")
 }
 
 fn uncounted(node: NodeId, slots: &SlotSet) -> String {
@@ -422,6 +494,26 @@ fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
     let nodes = nodes.join(" and ");
     format!(
         "nobody owns slots {slots}, {nodes} hold keys of them, and nothing proves which of them is to own them"
+    )
+}
+
+fn place_followed(server: &ServerName, by: &Follower) -> String {
+    format!("{server} has no data, and starts once nobody copies it: {by}")
+}
+
+fn death_unproved(node: NodeId, why: &NoDeath) -> String {
+    format!("primary {node:?} refuses connections, which proves no death: {why}")
+}
+
+fn doubled(duplicate: &DuplicateId) -> String {
+    format!(
+        "{duplicate}: a disk was copied; nothing is done about this node until one of them is stopped"
+    )
+}
+
+fn cannot_copy(node: NodeId, primary: NodeId) -> String {
+    format!(
+        "{node:?} runs a version that can't read what that of {primary:?} writes: it never takes a copy"
     )
 }
 
@@ -458,6 +550,20 @@ fn nodes_missing(have: usize, want: usize) -> String {
 
 fn open_slot(slot: Slot, node: NodeId) -> String {
     format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
+}
+
+fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    format!("slot {slot} stays half moved: {}", why.join("; "))
+}
+
+fn stray_keys(node: NodeId, keys: u64, slots: &SlotSet, why: &[NoMove]) -> String {
+    let text = format!("{node:?} holds {keys} keys of slots {slots}, which it does not own");
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    match why.is_empty() {
+        true => text,
+        false => format!("{text}, and they stay there: {}", why.join("; ")),
+    }
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use shardwright_planner::{Action, Precondition, Reason, Step};
-use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
+use shardwright_topology::{Formed, NodeId, ServerName, Slot, Timestamp};
 
 use crate::commands::Command;
 use crate::model::Model;
@@ -64,6 +64,9 @@ impl Operator {
                 if *replace {
                     model.command(target, &Command::Importing(*slot, *from))?;
                     model.command(source, &Command::Migrating(*slot, to.node()))?;
+                } else if !open_at(model, source, *slot) {
+                    // A server sends keys of a slot that is not its own only while it takes it in.
+                    model.command(source, &Command::Importing(*slot, to.node()))?;
                 }
                 model.move_keys_as_told(source, target, *slot, *keys_max)
             }
@@ -92,6 +95,11 @@ impl Operator {
             }
         }
     }
+}
+
+fn open_at(model: &Model, seat: usize, slot: Slot) -> bool {
+    let node = model.seats[seat].node.as_ref();
+    node.is_some_and(|n| n.open.iter().any(|o| o.slot() == slot))
 }
 
 pub(crate) fn seat_of(server: &ServerName, model: &Model) -> Option<usize> {
@@ -148,6 +156,9 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         }
         Precondition::HoldsNoKeyOf { node: id, slot } => {
             node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
+        }
+        Precondition::HoldsNoStrayKey { node: id } => {
+            node(id).is_some_and(|n| n.is_primary() && crate::faults::stray_keys(n) == 0)
         }
         Precondition::SlotsFree { node: id, slots } => {
             node(id).is_some_and(|n| n.owned().intersection(slots).is_empty())

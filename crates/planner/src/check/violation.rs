@@ -43,6 +43,11 @@ pub enum ViolationKind {
         /// The primary.
         primary: NodeId,
     },
+    /// It promotes a replica that is not known to hold its primary's data.
+    NoCopy {
+        /// The replica.
+        replica: NodeId,
+    },
     /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
     WouldLoseData {
         /// The node.
@@ -50,6 +55,13 @@ pub enum ViolationKind {
     },
     /// It makes a node a replica of itself or of a replica.
     BadPrimary {
+        /// The node that would be copied.
+        primary: NodeId,
+    },
+    /// It makes a node a replica of one whose copy its version can't read.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
         /// The node that would be copied.
         primary: NodeId,
     },
@@ -84,6 +96,22 @@ pub enum ViolationKind {
     },
     /// It moves slots though a person paused that.
     MovesPaused,
+    /// It moves keys to a node with a memory limit, and nobody measured what they take.
+    MovesUnmeasured {
+        /// The receiver.
+        node: NodeId,
+        /// The slots that have no size.
+        slots: SlotSet,
+    },
+    /// It moves keys to a node that has no room for them below its memory limit, in bytes.
+    MovesWithoutRoom {
+        /// The receiver.
+        node: NodeId,
+        /// What this plan brings there.
+        comes: u64,
+        /// What it has left.
+        left: u64,
+    },
     /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
     MovesToUnfit {
         /// The node.
@@ -96,6 +124,18 @@ pub enum ViolationKind {
         /// The replica.
         by: NodeId,
     },
+    /// It moves slots from a primary that holds, or may hold, keys of others' slots, or to one that holds keys of them.
+    MovesBesideStrayKeys {
+        /// Which.
+        node: NodeId,
+    },
+    /// It moves keys to a node that does not own their slot, or overwrites keys of one that is not being given away.
+    MovesKeysAstray {
+        /// The slot.
+        slot: Slot,
+        /// The receiver.
+        to: NodeId,
+    },
     /// It tells a source of a new owner while the source holds keys of the slot.
     AssignsAwayKeys {
         /// The slot.
@@ -103,8 +143,9 @@ pub enum ViolationKind {
     },
     /// It records as formed what has uncovered slots.
     FormedUncovered,
-    /// It acts at a node whose id two servers give: it is not known which of the two would be reached.
-    ActsAtTwin {
+    /// It is about a node whose id two processes give: it is not known which of the two would be reached, copied,
+    /// promoted past or forgotten.
+    ActsOnDuplicate {
         /// The id.
         node: NodeId,
     },
@@ -120,6 +161,11 @@ pub enum ViolationKind {
     },
     /// It starts a server that would come back as a primary without its newest data, or with who knows what.
     StartsOldPrimary {
+        /// The server.
+        server: ServerName,
+    },
+    /// It starts a server without data at an address that others may copy from.
+    TakesPlace {
         /// The server.
         server: ServerName,
     },
@@ -185,9 +231,16 @@ impl fmt::Display for Violation {
             Kind::NotItsReplica { node } => {
                 write!(f, "promotes {}, no replica of that primary", node.short())
             }
+            Kind::NoCopy { replica } => {
+                let id = replica.short();
+                write!(f, "promotes {id}, not known to hold its primary's data")
+            }
             Kind::TwoHeirs { primary } => write!(f, "promotes two replicas of {}", primary.short()),
             Kind::WouldLoseData { node } => write!(f, "would drop data of {}", node.short()),
             Kind::BadPrimary { primary } => write!(f, "{} can't be copied", primary.short()),
+            Kind::CannotCopy { node, primary } => {
+                write!(f, "{node:?} can't read what {primary:?} writes")
+            }
             Kind::ForgetsTheLiving { node } => {
                 write!(f, "forgets {}, which lives or owns slots", node.short())
             }
@@ -199,16 +252,15 @@ impl fmt::Display for Violation {
                 f,
                 "gives slot {slot} away from a node that holds keys of it"
             ),
-            Kind::MovesUnowned { from, slots } => {
-                write!(
-                    f,
-                    "moves slots {slots} from {from:?}, which may not own them"
-                )
-            }
+            Kind::MovesUnowned { from, slots } => f.write_str(&unowned(*from, slots)),
             Kind::MovesPaused => f.write_str("moves slots though that is paused"),
             Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
             Kind::FunctionsToUnfit { node } => {
                 write!(f, "it copies functions to {}, which serves", node.short())
+            }
+            Kind::MovesUnmeasured { node, slots } => f.write_str(&unmeasured(*node, slots)),
+            Kind::MovesWithoutRoom { node, comes, left } => {
+                f.write_str(&without_room(*node, *comes, *left))
             }
             Kind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
@@ -217,9 +269,19 @@ impl fmt::Display for Violation {
                 f,
                 "moves slots at {node:?}, whose place {by:?} may be taking"
             ),
+            Kind::MovesBesideStrayKeys { node } => write!(
+                f,
+                "moves slots at {node:?}, which may hold keys of slots that it does not own"
+            ),
+            Kind::MovesKeysAstray { slot, to } => {
+                write!(
+                    f,
+                    "moves keys of slot {slot} to {to:?}, which may not take them"
+                )
+            }
             Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
-            Kind::ActsAtTwin { node } => {
-                write!(f, "acts at {node:?}, which two servers say they are")
+            Kind::ActsOnDuplicate { node } => {
+                write!(f, "is about {node:?}, as which two processes answer")
             }
             Kind::NoMajority { replica } => {
                 write!(f, "asks for votes for {replica:?}, which would be denied")
@@ -228,6 +290,9 @@ impl fmt::Display for Violation {
             Kind::StartsOldPrimary { server } => {
                 write!(f, "starts {server} as a primary without its newest data")
             }
+            Kind::TakesPlace { server } => {
+                write!(f, "starts {server} without data where others may copy it")
+            }
             Kind::SetsDataAside { server } => {
                 write!(f, "sets the data of {server} aside, which may be needed")
             }
@@ -235,12 +300,7 @@ impl fmt::Display for Violation {
                 write!(f, "gives up the volume of {server}, which may be needed")
             }
             Kind::TakesAway { server } => write!(f, "takes {server} away, which may be needed"),
-            Kind::GivesUpData { slots } => {
-                write!(
-                    f,
-                    "gives out slots {slots}, whose keys may be at a node that was not asked"
-                )
-            }
+            Kind::GivesUpData { slots } => f.write_str(&unasked(slots)),
             Kind::GivesPastHolder { slots } => {
                 write!(f, "gives out slots {slots}, whose keys another node holds")
             }
@@ -252,4 +312,22 @@ impl fmt::Display for Violation {
             }
         }
     }
+}
+
+fn unmeasured(node: NodeId, slots: &SlotSet) -> String {
+    format!(
+        "moves keys of slots {slots} to {node:?}, which has a memory limit, and their size is not known"
+    )
+}
+
+fn without_room(node: NodeId, comes: u64, left: u64) -> String {
+    format!("moves {comes} bytes to {node:?}, which has {left} left below its memory limit")
+}
+
+fn unasked(slots: &SlotSet) -> String {
+    format!("gives out slots {slots}, whose keys may be at a node that was not asked")
+}
+
+fn unowned(from: NodeId, slots: &SlotSet) -> String {
+    format!("moves slots {slots} from {from:?}, which may not own them")
 }

@@ -5,8 +5,12 @@ use shardwright_topology::{
     Timestamp,
 };
 
-use crate::draft::{Draft, is_twin};
-use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
+use crate::draft::Draft;
+use crate::evidence::{
+    Copy, Dead, HowDead, LiveAt, RoleSeen, copies_elsewhere, is_nowhere, last_heard, of_its_stream,
+    read, sees_role,
+};
+use crate::refused::unproved;
 use crate::rules::take_in::is_returned;
 use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
 
@@ -28,7 +32,7 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
         let dead = Dead::prove(p.o, primary.id).or_else(replaced);
         // One that speaks where it does not belong lives all the same.
         match dead.filter(|_| !p.strangers.contains(&primary.id)) {
-            None => p.wait(Waiting::PrimarySilent { node: primary.id }),
+            None => p.wait(unproved(p.d, p.o, primary.id)),
             Some(dead) if restart_comes_first(p, &dead) => {}
             Some(dead) => promote_one(p, primary, &dead),
         }
@@ -177,8 +181,8 @@ pub(crate) fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId)
 
 /// Whether a silent replica had more of the stream, when it was last heard, than this one has now.
 fn was_fresher(o: &Observed, silent: NodeId, replica: NodeId) -> bool {
-    let before = last_heard(o, silent).and_then(copied);
-    before.is_some() && before > o.view_of(replica).and_then(copied)
+    let before = last_heard(o, silent).and_then(read);
+    before.is_some() && before > o.view_of(replica).and_then(read)
 }
 
 /// When it died at the latest.
@@ -245,7 +249,7 @@ fn show_role(p: &mut Draft<'_>, primary: NodeId, replica: NodeId) {
 pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<NodeId> {
     let live: Vec<(&Member, &NodeView)> = o
         .replicas_of(primary)
-        .filter(|m| m.source == Source::Itself && !is_twin(o, m.id))
+        .filter(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
         .filter(|m| {
             o.server_of(m.id)
                 .is_some_and(|s| s.process.death().is_none())
@@ -254,14 +258,15 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
         .collect();
     let freshest = |fit: &dyn Fn(&NodeView) -> bool| {
         let fit = live.iter().filter(|(_, v)| fit(v));
-        let copies = fit.filter_map(|(m, v)| Some((copied(v)?, std::cmp::Reverse(m.id))));
+        let copies = fit.filter_map(|(m, v)| Some((read(v)?, std::cmp::Reverse(m.id))));
         copies.max().map(|(_, id)| id.0)
     };
     let best = freshest(&|v| has_copy(o, primary, v));
-    if best.is_some() || !is_lost(o, primary) {
+    if best.is_some() || !is_lost(o, primary) && !is_given_up(d, o, primary) {
         return best;
     }
-    freshest(&|v| v.server.keys > 0).or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
+    let something = freshest(&|v| has_something(o, v));
+    something.or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
 }
 
 /// Whether nothing of a dead primary will return: its directory is lost, and every replica of it was heard.
@@ -269,6 +274,12 @@ fn is_lost(o: &Observed, primary: NodeId) -> bool {
     let known =
         |m: &Member| m.source == Source::Itself || o.formed.is_some() && is_nowhere(o, m.id);
     disk_is_lost(o, primary) && o.replicas_of(primary).all(known)
+}
+
+/// Whether a person gave up what can't be had any more, and nothing is known that the primary could bring back.
+fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
+    let disk = o.server_of(primary).and_then(|s| s.disk.known());
+    d.consent.lose_data && disk.is_none_or(|disk| *disk == Disk::Blank)
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.
@@ -279,30 +290,32 @@ fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
     }
 }
 
-/// How far a replica has read its primary's stream; nothing for a node that is taking a full copy, or is no replica.
-pub(crate) fn copied(view: &NodeView) -> Option<u64> {
-    match view.server.replication {
-        Replication::Replica {
-            offset,
-            syncing: false,
-            ..
-        } => Some(offset),
-        Replication::Replica { .. } | Replication::Primary { .. } => None,
-    }
+/// Whether a replica may be promoted for what it holds: a copy of its primary's data; or, where nothing better will
+/// return, what it read from its disk; or anything, with consent.
+pub(crate) fn may_step_in(d: &Desired, o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
+    let best_there_is = || is_lost(o, primary) && has_something(o, replica);
+    d.consent.lose_data || has_copy(o, primary, replica) || best_there_is()
 }
 
-/// Whether a replica holds in memory what it copied from its primary. An offset above 1 shows it (servers show 0 or 1
-/// before); else what the primary said when it was last heard: that the replica was online, or that there was nothing
-/// to copy. A process that began after the primary died has only what its disk had.
+/// Whether it holds keys, and they are not those of some other server that it copied.
+fn has_something(o: &Observed, replica: &NodeView) -> bool {
+    replica.server.keys > 0 && copies_elsewhere(o, replica.id).is_none()
+}
+
+/// Whether a replica holds in memory what it copied from its primary: by its stream or its link, else by what the
+/// primary said when it was last heard: that the replica was online, or that there was nothing to copy. A process that
+/// began after the primary died has only what its disk had.
 fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
-    let Some(offset) = copied(replica) else {
+    let Some(offset) = read(replica) else {
         return false;
     };
-    if began_after(o, primary, replica) {
+    if copies_elsewhere(o, replica.id).is_some() || began_after(o, primary, replica) {
         return false;
     }
+    // Servers show 0 or 1 before they have copied anything.
+    let proved = || offset > 1 && Copy::prove(o, replica.id, primary).is_some();
     let Some(last) = last_heard(o, primary) else {
-        return offset > 1;
+        return proved();
     };
     let online = match &last.server.replication {
         Replication::Primary { replicas, .. } => replicas.iter().any(|r| {
@@ -311,7 +324,9 @@ fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
         }),
         Replication::Replica { .. } => false,
     };
-    offset > 1 || last.server.keys == 0 || (online && replica.server.keys > 0)
+    let had = online && replica.server.keys > 0;
+    let other = of_its_stream(o, replica, primary) == Some(false);
+    proved() || last.server.keys == 0 || (had && !other)
 }
 
 /// Whether the replica's process is certainly younger than the primary's death. Its age is told in whole seconds.
@@ -324,16 +339,10 @@ fn began_after(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
     replica.server.uptime_s.is_some_and(|s| age(s) <= dead_ms)
 }
 
-fn last_heard(o: &Observed, node: NodeId) -> Option<&NodeView> {
-    o.servers()
-        .values()
-        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node))
-}
-
 /// How much of the dead primary's stream the replica lacks at most, by what the primary said last. What it took in
 /// after that is not in the figure: it is known only when the primary was heard.
 fn tail(o: &Observed, primary: NodeId, replica: NodeId) -> Option<u64> {
-    let has = copied(o.view_of(replica)?)?;
+    let has = read(o.view_of(replica)?)?;
     match last_heard(o, primary)?.server.replication {
         Replication::Primary { offset: end, .. } => Some(end.saturating_sub(has)),
         Replication::Replica { .. } => None,

@@ -3,7 +3,8 @@
 use shardwright_topology::{Health, NodeView, Replication, Role};
 
 use crate::draft::Draft;
-use crate::{Action, Authority, Request, Shape, Standing, Waiting};
+use crate::evidence::{copies_elsewhere, in_sync};
+use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
     /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
@@ -40,12 +41,8 @@ pub(crate) fn strangers(p: &mut Draft<'_>) {
             p.wait(Waiting::Foreign { server, what });
         }
     }
-    for (id, first, second) in p.o.twins() {
-        p.wait(Waiting::Twins {
-            id: *id,
-            first: first.clone(),
-            second: second.clone(),
-        });
+    for duplicate in p.o.duplicates() {
+        p.wait(Waiting::DuplicateId(Box::new(duplicate.clone())));
     }
 }
 
@@ -116,16 +113,20 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
         return;
     };
     let Replication::Replica {
-        link_up,
-        syncing,
-        offset,
-        ..
+        syncing, offset, ..
     } = &view.server.replication
     else {
         return;
     };
-    if *link_up && !*syncing {
+    if in_sync(p.o, view) || copies_elsewhere(p.o, view.id).is_some() {
         return;
+    }
+    if let Some(primary) = own
+        .primary
+        .filter(|id| !safety::can_copy(p.o, view.id, *id))
+    {
+        let node = view.id;
+        return p.wait(Waiting::CannotCopy { node, primary });
     }
     let end =
         own.primary

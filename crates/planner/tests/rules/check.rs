@@ -39,13 +39,13 @@ fn found(actions: Vec<Action>, d: &Desired, o: &Observed) -> BTreeSet<ViolationK
 
 /// Just this is found.
 #[track_caller]
-fn finds(actions: Vec<Action>, d: &Desired, w: &World, kind: ViolationKind) {
+pub(crate) fn finds(actions: Vec<Action>, d: &Desired, w: &World, kind: ViolationKind) {
     assert_eq!(found(actions, d, &w.observe()), BTreeSet::from([kind]));
 }
 
 /// Nothing is found.
 #[track_caller]
-fn passes(actions: Vec<Action>, d: &Desired, w: &World) {
+pub(crate) fn passes(actions: Vec<Action>, d: &Desired, w: &World) {
     assert_eq!(found(actions, d, &w.observe()), BTreeSet::new());
 }
 
@@ -580,7 +580,7 @@ fn formed_uncovered() {
 }
 
 #[test]
-fn acts_at_a_twin() {
+fn acts_on_a_duplicate() {
     let mut w = World::formed(3, 2);
     let step = vec![replicate(&w, "c1", "a")];
     passes(step.clone(), &three(), &w);
@@ -589,7 +589,7 @@ fn acts_at_a_twin() {
     copy.island = Some(0);
     copy.primary = Some(id("c"));
     let node: NodeId = id("c1");
-    finds(step, &three(), &w, ViolationKind::ActsAtTwin { node });
+    finds(step, &three(), &w, ViolationKind::ActsOnDuplicate { node });
 }
 
 #[test]

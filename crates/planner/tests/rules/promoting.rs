@@ -65,7 +65,13 @@ fn a_time_out_never_promotes() {
             Desired::guest(),
         ] {
             assert!(w.steps(&d).is_empty(), "{why}: {:?}", w.steps(&d));
-            assert!(says(&w.waits(&d), "nothing proves it dead"));
+            let waits = w.waits(&d);
+            let words = match why {
+                Why::Refused => "which proves no death",
+                _ if why.is_an_answer() => "a is not heard",
+                _ => "nothing proves it dead",
+            };
+            assert!(says(&waits, words), "{why}: {waits:?}");
         }
     }
 }
@@ -283,7 +289,10 @@ fn a_replica_that_never_had_a_copy_is_not_promoted() {
     w.node("a1").keys = 0;
     w.kill("a", 0);
     assert_eq!(w.steps(&three()), ["start a"]);
-    assert!(says(&w.waits(&three()), "no replica of a can step in"));
+    assert!(says(
+        &w.waits(&three()),
+        "no replica of a is proved to have a copy"
+    ));
 }
 
 #[test]
@@ -370,7 +379,7 @@ fn a_twin_is_no_candidate() {
     w.node("copy").primary = Some(id("a"));
     w.node("copy").island = Some(0);
     assert!(!says(&w.steps(&three()), "fail over"));
-    assert!(says(&w.waits(&three()), "both say they are node a1"));
+    assert!(says(&w.waits(&three()), "two processes answer as node a1"));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::FutureExt;
 use serde::Serialize;
 use shardwright_engine::{
     Access, Client, Credentials, Endpoint, Error, Keyspace, Migrate, Migrated, Secret,
@@ -139,7 +138,7 @@ fn must_be_alone(from: &Endpoint, held: &Keyspace) -> anyhow::Result<()> {
         format!("{from} is a replica, which gives no keys away; name its primary")
     } else if let Some((number, keys)) = held.databases.iter().find(|(number, _)| *number != 0) {
         format!(
-            "{from} holds {keys} keys in database {number}, and a cluster has only database 0; move them there first"
+            "{from} holds {keys} keys in database {number}, and only those of database 0 are imported; move them there first"
         )
     } else {
         return Ok(());
@@ -169,19 +168,23 @@ struct Work<'a> {
 impl Work<'_> {
     /// Brings all keys in, until a person stops it.
     async fn all(&mut self, keys: u64, out: &mut Printer) -> anyhow::Result<()> {
-        let mut stop = Box::pin(stop().context("cannot listen to signals")?.fuse());
+        let mut stop = Box::pin(stop().context("cannot listen to signals")?);
         let (begun, mut told) = (Instant::now(), Instant::now());
         let mut cursor = 0;
         loop {
             let (next, page) = self.source.scan(cursor, PAGE).await?;
             let mut items = self.items(page).await?;
             while !items.is_empty() {
-                if (&mut stop).now_or_never().is_some() {
-                    self.tally.left_at_source = Some(self.source.key_count().await?);
-                    return Ok(());
+                let (allowed, batch) = self.take(&mut items);
+                tokio::select! {
+                    biased;
+                    () = &mut stop => {
+                        self.tally.left_at_source = Some(self.source.key_count().await?);
+                        return Ok(());
+                    }
+                    () = tokio::time::sleep(allowed.rest) => {}
                 }
-                let batch = self.take(&mut items);
-                self.bring(batch).await?;
+                self.bring((allowed, batch)).await?;
                 if told.elapsed() > TOLD_EVERY {
                     told = Instant::now();
                     let done =
@@ -209,6 +212,13 @@ impl Work<'_> {
             .source
             .memory_usage_of(keys.iter().map(Vec::as_slice))
             .await?;
+        // Where the source does not tell them, keys are paced by what they take on average.
+        let average = if sizes.contains(&None) {
+            self.source.average_key_bytes().await?
+        } else {
+            0
+        };
+        let sizes = sizes.into_iter().map(|bytes| bytes.unwrap_or(average));
         let any = self.observed.voters().next().map(|m| m.id);
         let any = self.shard(any.context("no primary was seen")?).await?;
         let slots = any.slots_of(&keys).await?;
@@ -242,9 +252,6 @@ impl Work<'_> {
 
     /// Brings a batch in: first what the cluster has already is set aside.
     async fn bring(&mut self, (allowed, batch): (Batch, Vec<Item>)) -> anyhow::Result<()> {
-        if !allowed.rest.is_zero() {
-            tokio::time::sleep(allowed.rest).await;
-        }
         let mut left = batch;
         for attempt in 1..=TRIES {
             match self.attempt(allowed, &left).await {
