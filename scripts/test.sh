@@ -33,6 +33,10 @@ if [ -s .engines/skipped ] || [ -s "$skipped" ]; then
 else
     echo "skipped: nothing; every engine and a Kubernetes are here"
 fi
-[ "$failed" -eq 0 ] || die "tests failed: see above"
+if [ "$failed" -ne 0 ]; then
+    # By name once more: what is above is long.
+    grep -E '^test .* FAILED|^failed: |^Error: |panicked at' "$log" | cut -c1-400 | sort -u || true
+    die "tests failed: see above"
+fi
 # A run that tested nothing is no success.
 grep -q '^test result: ok\. [1-9]' "$log"

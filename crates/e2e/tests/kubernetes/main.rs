@@ -178,9 +178,9 @@ async fn nobody_elses(kube: &Kube) -> Result<()> {
 fn say(ended: &Ended) {
     let seconds = ended.took.as_secs_f64();
     match &ended.failure {
-        None => println!("case {} ... ok ({seconds:.1} s)", ended.name),
+        None => println!("test kubernetes::{} ... ok ({seconds:.1} s)", ended.name),
         Some(failure) => println!(
-            "case {} ... FAILED ({seconds:.1} s)\n{failure}\n",
+            "test kubernetes::{} ... FAILED ({seconds:.1} s)\n{failure}\n",
             ended.name
         ),
     }
@@ -193,7 +193,7 @@ fn report(ended: &[Ended], start: Instant) -> bool {
     for one in &failed {
         let why = one.failure.as_deref().and_then(|text| text.lines().next());
         println!(
-            "failed: {}: {}",
+            "failed: kubernetes::{}: {}",
             one.name,
             why.unwrap_or("for no reason that was told")
         );
