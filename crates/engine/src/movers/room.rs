@@ -1,11 +1,18 @@
 //! The target's memory limit.
 
+use std::time::{Duration, Instant};
+
 use super::MoveError;
 use crate::{Client, Error};
 
 /// What a target reads and keeps in flight beside the keys themselves, in bytes: a chunk of what one connection sends,
 /// in and out.
 const IN_FLIGHT: u64 = 64 * 1024;
+
+/// How long what a target said of its memory is relied on: clients fill it meanwhile, and it may begin to delete keys.
+const RELIED_ON: Duration = Duration::from_millis(100);
+/// Which part of the room that was left is used before the target is asked again, as one part of so many.
+const USED_PART: u64 = 4;
 
 /// What a target says of its memory.
 struct Told {
@@ -25,6 +32,15 @@ pub struct Room {
     keeps_limit: bool,
     /// How many keys the target had deleted when it was first asked.
     evicted_before: Option<u64>,
+    last: Option<Last>,
+}
+
+/// What may be sent without asking again.
+#[derive(Debug)]
+struct Last {
+    asked: Instant,
+    /// In bytes.
+    left: u64,
 }
 
 impl Room {
@@ -33,10 +49,12 @@ impl Room {
         Self {
             keeps_limit,
             evicted_before: None,
+            last: None,
         }
     }
 
-    /// Whether so many bytes more fit. `greatest` of them are one key, which is there twice while it is taken in.
+    /// Whether so many bytes more fit. `greatest` of them are one key, which is there twice while it is taken in. The
+    /// target is asked again after 100 ms, when a quarter of the room it had is used, and where nothing more is to come.
     ///
     /// # Errors
     /// [`MoveError::NoRoom`] or [`MoveError::Evicts`], or what came of asking.
@@ -49,6 +67,21 @@ impl Room {
         if !self.keeps_limit {
             return Ok(());
         }
+        let needs = if bytes > 0 {
+            bytes.saturating_add(greatest).saturating_add(IN_FLIGHT)
+        } else {
+            0
+        };
+        if let Some(last) = &mut self.last
+            && needs > 0
+            && needs <= last.left
+            && last.asked.elapsed() < RELIED_ON
+        {
+            last.left -= needs;
+            return Ok(());
+        }
+        self.last = None;
+        let asked = Instant::now();
         let told = ask(target).await?;
         let target = || target.endpoint().clone();
         // A server that was started again counts anew.
@@ -57,11 +90,6 @@ impl Room {
             let (target, keys) = (target(), told.evicted - before);
             return Err(MoveError::Evicts { target, keys });
         }
-        let needs = if bytes > 0 {
-            bytes.saturating_add(greatest).saturating_add(IN_FLIGHT)
-        } else {
-            0
-        };
         if told.limit > 0 && told.used.saturating_add(needs) > told.limit {
             return Err(MoveError::NoRoom {
                 target: target(),
@@ -71,6 +99,12 @@ impl Room {
                 evicts: told.evicts,
             });
         }
+        let room = match told.limit {
+            0 => u64::MAX,
+            limit => limit - told.used,
+        };
+        let left = (room / USED_PART).saturating_sub(needs);
+        self.last = Some(Last { asked, left });
         Ok(())
     }
 }
