@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, DuplicateId, NodeId, NodeView, Observed, Place,
-    Process, Role, Seen, Server, ServerName, Slot, SlotSet, SlotSize, Starter, Timestamp, Why,
+    Process, Role, Seen, Server, ServerName, Slot, SlotSize, Starter, Timestamp, Why,
 };
 
 use crate::Action;
@@ -44,12 +44,21 @@ pub struct Memory {
     down_since: BTreeMap<ServerName, Timestamp>,
     /// When each node was last told to take slots or keys in.
     took_in: BTreeMap<NodeId, Timestamp>,
-    /// What slots hold at a node, and when that was measured.
-    sizes: BTreeMap<NodeId, BTreeMap<Slot, (Timestamp, SlotSize)>>,
+    /// What slots hold at a node.
+    sizes: BTreeMap<NodeId, BTreeMap<Slot, Measured>>,
     /// The processes that answered as each node, and which two did so at one time.
     identities: Identities,
     /// The run of each replica, and the primary to which its link was seen up in it.
     linked: BTreeMap<NodeId, (String, NodeId)>,
+}
+
+/// What a slot held at a node.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    at: Timestamp,
+    size: SlotSize,
+    /// Whether the node has owned the slot since.
+    owned: bool,
 }
 
 /// One run of a node, whose copy it is, and where.
@@ -144,35 +153,51 @@ impl Memory {
 
     /// Takes note of what slots hold at a node.
     pub fn measured(&mut self, node: NodeId, sizes: BTreeMap<Slot, SlotSize>, at: Timestamp) {
-        let sizes = sizes.into_iter().map(|(slot, size)| (slot, (at, size)));
+        let measured = |size| Measured {
+            at,
+            size,
+            owned: false,
+        };
+        let sizes = sizes.into_iter().map(|(slot, size)| (slot, measured(size)));
         self.sizes.entry(node).or_default().extend(sizes);
     }
 
-    /// Adds what slots hold to an observation, as far as that was measured lately.
+    /// Adds what slots hold to an observation, as far as that was measured lately, and was not given away since.
     pub fn recall_sizes(&mut self, o: &mut Observed) {
-        for sizes in self.sizes.values_mut() {
-            sizes.retain(|_, (at, _)| o.at.since_ms(*at) < SIZES_KEPT_MS);
+        for (node, sizes) in &mut self.sizes {
+            sizes.retain(|slot, measured| {
+                let owned = o.owner(*slot) == Some(*node);
+                let given = measured.owned && !owned;
+                measured.owned |= owned;
+                !given && o.at.since_ms(measured.at) < SIZES_KEPT_MS
+            });
         }
         self.sizes.retain(|_, sizes| !sizes.is_empty());
-        let now = |sizes: &BTreeMap<Slot, (Timestamp, SlotSize)>| {
+        let now = |sizes: &BTreeMap<Slot, Measured>| {
+            let sizes = sizes.iter();
             sizes
-                .iter()
-                .map(|(slot, (_, size))| (*slot, *size))
+                .map(|(slot, measured)| (*slot, measured.size))
                 .collect()
         };
         let sizes = self.sizes.iter();
         o.slot_sizes = sizes.map(|(node, sizes)| (*node, now(sizes))).collect();
     }
 
-    /// What an action changes has another size then.
+    /// What an action changes has another size then. Of a move that is what the receiver holds: slots that did not go
+    /// are as they were, and those that went are no longer the source's.
     fn forget_sizes(&mut self, action: &Action) {
-        let changes: SlotSet = match action {
-            Action::MoveSlots { slots, .. } => slots.clone(),
-            Action::MoveKeys { slot, .. } => [*slot].into_iter().collect(),
-            _ => return,
-        };
-        for sizes in self.sizes.values_mut() {
-            sizes.retain(|slot, _| !changes.contains(*slot));
+        match action {
+            Action::MoveSlots { to, slots, .. } => {
+                if let Some(sizes) = self.sizes.get_mut(&to.node()) {
+                    sizes.retain(|slot, _| !slots.contains(*slot));
+                }
+            }
+            Action::MoveKeys { slot, .. } => {
+                for sizes in self.sizes.values_mut() {
+                    sizes.remove(slot);
+                }
+            }
+            _ => {}
         }
     }
 
