@@ -368,6 +368,8 @@ pub enum Reason {
     RestartFirst,
     /// It was taking slots in, and keys that moved may be on its disk alone.
     RestartImporter,
+    /// Its replica had no link to it, and what was written meanwhile may be on its disk alone.
+    RestartAhead,
     /// A node does not know another of its cluster.
     NotKnown,
     /// A node has another at a wrong address.
@@ -450,6 +452,9 @@ impl fmt::Display for Reason {
             Self::RestartFirst => "its process is gone, and the policy gives its restart a grace",
             Self::RestartImporter => {
                 "its process is gone, it was taking slots in, and may alone have keys that moved"
+            }
+            Self::RestartAhead => {
+                "its process is gone, and it may alone have what was written while its replica had no link"
             }
             Self::NotKnown => "it does not know it",
             Self::AddressChanged => "it has it at an old address",

@@ -89,6 +89,20 @@ impl fmt::Display for Spread {
     }
 }
 
+/// What the file of a dead primary may have that none of its replicas has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum OnlyOnDisk {
+    /// The writes of the last moment.
+    LastWrites,
+    /// Keys of slots that it was taking in.
+    MovedKeys,
+    /// What was written while the replica that would take its place had no link to it.
+    WritesSinceLink {
+        /// The replica.
+        replica: NodeId,
+    },
+}
+
 /// Something that must happen, or be decided by a person, before the plan can go on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Waiting {
@@ -216,8 +230,8 @@ pub enum Waiting {
         server: ServerName,
         /// For how long yet, in milliseconds.
         left_ms: u64,
-        /// Whether that is because it was taking slots in, and may alone have keys that moved.
-        imported: bool,
+        /// What its file alone may have.
+        has: OnlyOnDisk,
     },
     /// Views do not agree yet.
     Views {
@@ -238,7 +252,7 @@ pub enum Waiting {
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
     },
-    /// A node's version can't read what its primary's writes: it never takes a copy.
+    /// A node's version can't read all that its primary's writes.
     CannotCopy {
         /// The node.
         node: NodeId,
@@ -435,8 +449,8 @@ impl fmt::Display for Waiting {
             Self::RestartGrace {
                 server,
                 left_ms,
-                imported,
-            } => f.write_str(&restart_grace(server, *left_ms, *imported)),
+                has,
+            } => f.write_str(&restart_grace(server, *left_ms, *has)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicaCatchUp { node, lag_bytes } => {
@@ -513,7 +527,7 @@ fn doubled(duplicate: &DuplicateId) -> String {
 
 fn cannot_copy(node: NodeId, primary: NodeId) -> String {
     format!(
-        "{node:?} runs a version that can't read what that of {primary:?} writes: it never takes a copy"
+        "{node:?} runs a version that can't read all that {primary:?} writes: its copy fails, or lacks what it does not know"
     )
 }
 
@@ -521,11 +535,17 @@ fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
     format!("{server} waits for {host}, which is away and has its volume: {why}")
 }
 
-fn restart_grace(server: &ServerName, left_ms: u64, imported: bool) -> String {
-    let why = if imported {
-        ": it was taking slots in, and may alone have keys that moved"
-    } else {
-        ""
+fn restart_grace(server: &ServerName, left_ms: u64, has: OnlyOnDisk) -> String {
+    let why = match has {
+        OnlyOnDisk::LastWrites => String::new(),
+        OnlyOnDisk::MovedKeys => {
+            ": it was taking slots in, and may alone have keys that moved".to_owned()
+        }
+        OnlyOnDisk::WritesSinceLink { replica } => {
+            format!(
+                ": it may alone have what was written while its replica {replica:?} had no link"
+            )
+        }
     };
     format!("{server} has {left_ms} ms to return{why}")
 }
@@ -560,10 +580,10 @@ fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
 fn stray_keys(node: NodeId, keys: u64, slots: &SlotSet, why: &[NoMove]) -> String {
     let text = format!("{node:?} holds {keys} keys of slots {slots}, which it does not own");
     let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    match why.is_empty() {
-        true => text,
-        false => format!("{text}, and they stay there: {}", why.join("; ")),
+    if why.is_empty() {
+        return text;
     }
+    format!("{text}, and they stay there: {}", why.join("; "))
 }
 
 fn lend(replica: NodeId, primary: NodeId) -> String {

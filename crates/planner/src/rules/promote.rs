@@ -12,11 +12,17 @@ use crate::evidence::{
 };
 use crate::refused::unproved;
 use crate::rules::take_in::is_returned;
-use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
+use crate::{
+    Action, Authority, Desired, FailoverPolicy, OnlyOnDisk, Precondition, Reason, Waiting, safety,
+};
 
 /// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
 /// slots for 2 s, and a replica that is in sync is milliseconds behind.
 const TOOK_IN_LATELY_MS: u64 = 5_000;
+
+/// How long before a primary's death was seen its replica may have lost the link to it, for both to be one event: a pod
+/// that is gone is told of seconds late.
+const LINK_LOST_BEFORE_MS: u64 = 15_000;
 
 /// Promotes a replica of every primary that is proved dead and owns slots.
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
@@ -40,8 +46,9 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
 }
 
 /// A primary that has its file gets time to come back before a replica takes its place: under `KeepEveryWrite`, and
-/// always while it was taking slots in. Keys that moved there are at their source no more: they are lost if the
-/// replica had not read them yet. However often it is started, it has that time only once.
+/// always where that replica may lack more than a moment's writes ([`is_behind`]), or while the primary was taking slots
+/// in. Keys that moved there are at their source no more: they are lost if the replica had not read them yet. However
+/// often it is started, it has that time only once.
 fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let HowDead::Proved(death) = dead.how() else {
         return false;
@@ -57,25 +64,44 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     if p.d.authority != Authority::Managed || !has_all || waited >= p.l.restart_grace_ms {
         return false;
     }
-    let imported = takes_in(p.o, dead.node(), death.since);
-    if p.d.failover != FailoverPolicy::KeepEveryWrite && !imported {
+    let behind = |replica: &NodeId| is_behind(p.o, *replica, death.since);
+    let (has, because) = if takes_in(p.o, dead.node(), death.since) {
+        (OnlyOnDisk::MovedKeys, Reason::RestartImporter)
+    } else if let Some(replica) = candidate(p.d, p.o, dead.node()).filter(behind) {
+        (
+            OnlyOnDisk::WritesSinceLink { replica },
+            Reason::RestartAhead,
+        )
+    } else if p.d.failover == FailoverPolicy::KeepEveryWrite {
+        (OnlyOnDisk::LastWrites, Reason::RestartFirst)
+    } else {
         return false;
-    }
+    };
     p.wait(Waiting::RestartGrace {
         server: server.name.clone(),
         left_ms: p.l.restart_grace_ms - waited,
-        imported,
+        has,
     });
     if server.starter == Starter::Step {
-        let because = if imported {
-            Reason::RestartImporter
-        } else {
-            Reason::RestartFirst
-        };
         let server = server.name.clone();
         p.act(Action::StartServer { server }, because);
     }
     true
+}
+
+/// Whether a replica had no link to its primary for longer than a moment before that died, or none at all since its own
+/// start: all that was written meanwhile is at the primary only.
+fn is_behind(o: &Observed, replica: NodeId, died: Timestamp) -> bool {
+    let Some(view) = o.view_of(replica) else {
+        return false;
+    };
+    match (&view.server.replication, view.server.link_lost_s) {
+        (Replication::Replica { link_up: false, .. }, None) => true,
+        (Replication::Replica { link_up: false, .. }, Some(lost)) => {
+            lost.saturating_mul(1_000) > o.at.since_ms(died).saturating_add(LINK_LOST_BEFORE_MS)
+        }
+        (Replication::Replica { link_up: true, .. } | Replication::Primary { .. }, _) => false,
+    }
 }
 
 /// Whether a dead node was taking slots in: a source has one open towards it, it had one open itself when it was last

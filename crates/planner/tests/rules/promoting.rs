@@ -317,6 +317,34 @@ fn a_replica_that_began_after_the_death_has_only_what_its_disk_had() {
 }
 
 #[test]
+fn a_replica_that_has_had_no_link_lets_the_file_come_first() {
+    // Both processes were started again, and the replica first: what was written between is in the primary's file.
+    let mut w = World::formed(3, 1);
+    let replica = w.node("a1");
+    (replica.link_up, replica.never_linked) = (false, true);
+    replica.offset = 3_000;
+    w.kill("a", 0);
+    assert_eq!(
+        w.reasons(&three()),
+        [
+            "start a: its process is gone, and it may alone have what was written while its replica had no link"
+        ]
+    );
+    w.node("a").starter = Starter::Host;
+    assert!(w.steps(&three()).is_empty(), "{:?}", w.steps(&three()));
+    assert!(says(
+        &w.waits(&three()),
+        "a has 10000 ms to return: it may alone have what was written while its replica a1 had no link"
+    ));
+    w.kill("a", 10_000);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    // One that lost its link with the primary's death lacks a moment's writes.
+    w.node("a1").never_linked = false;
+    w.kill("a", 0);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+}
+
+#[test]
 fn an_idle_replica_at_the_start_of_the_stream_counts_as_a_copy() {
     let mut w = World::formed(3, 1);
     w.node("a").keys = 0;

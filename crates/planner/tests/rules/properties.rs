@@ -317,8 +317,10 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
         }
         let bad = match &step.action {
             Action::StartServer { server } => {
-                !matches!(step.because, Reason::RestartFirst | Reason::RestartImporter)
-                    && why_not_start(d, o, &o.servers()[server]).is_some()
+                !matches!(
+                    step.because,
+                    Reason::RestartFirst | Reason::RestartImporter | Reason::RestartAhead
+                ) && why_not_start(d, o, &o.servers()[server]).is_some()
             }
             Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
             Action::Recreate { server, .. } => {
