@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Address, Dissent, DuplicateId, EngineKind, Health, NodeId, Observed, OpenSlot, Process,
-    Replication, Role, Seen, ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, DuplicateId, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Role,
+    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
 mod keys;
@@ -400,7 +400,7 @@ type Runs = (NodeId, EngineKind, Version);
 
 fn too_old((replica, reads, by): Runs, (primary, writes, version): Runs) -> String {
     format!(
-        "replica {} runs {reads} {by}, which can't read what its primary {} ({writes} {version}) writes: it can never take a copy",
+        "replica {} runs {reads} {by}, which can't read all that its primary {} ({writes} {version}) writes: its copy fails, or lacks what it does not know",
         replica.short(),
         primary.short()
     )
@@ -630,21 +630,10 @@ fn replica(
         );
         return;
     }
-    let up = o.view_of(m.id).map(|v| {
-        matches!(
-            v.server.replication,
-            Replication::Replica { link_up: true, .. }
-        )
-    });
     let older = m.primary.and_then(|id| cannot_copy(o, m.id, id));
     let found_older = older.is_some();
     if let Some(kind) = older {
-        // What a link brings that is still up it may read for a while: the next whole copy it can't.
-        let severity = match up {
-            Some(true) => Severity::Note,
-            Some(false) | None => Severity::Fatal,
-        };
-        add(found, severity, kind);
+        add(found, Severity::Fatal, kind);
     }
     if !found_older && o.view_of(m.id).is_some_and(|v| !in_sync(o, v)) {
         add(

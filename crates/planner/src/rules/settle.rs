@@ -118,7 +118,7 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
     else {
         return;
     };
-    if in_sync(p.o, view) || copies_elsewhere(p.o, view.id).is_some() {
+    if copies_elsewhere(p.o, view.id).is_some() {
         return;
     }
     if let Some(primary) = own
@@ -127,6 +127,9 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
     {
         let node = view.id;
         return p.wait(Waiting::CannotCopy { node, primary });
+    }
+    if in_sync(p.o, view) {
+        return;
     }
     let end =
         own.primary

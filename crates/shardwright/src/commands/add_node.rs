@@ -139,7 +139,7 @@ fn must_read_a_primary(
     let versions: Vec<String> = versions.into_iter().collect();
     let (engine, version) = (view.server.engine, view.server.version);
     Err(Refusal(format!(
-        "{joiner} can't join as a replica: {engine} {version} can't read what {} writes, so it would never take a copy; \
+        "{joiner} can't join as a replica: {engine} {version} can't read all that {} writes, so its copy would fail, or lack what it does not know; \
          start it with that engine and version, or a newer one",
         versions.join(", ")
     )))

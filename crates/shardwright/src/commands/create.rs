@@ -232,7 +232,7 @@ fn must_read_each_other(o: &Observed) -> Result<(), Refusal> {
         return Ok(());
     };
     Err(Refusal(format!(
-        "{older} runs {} {}, which can't read what {newer} ({} {}) writes: as its replica it would never take a copy; \
+        "{older} runs {} {}, which can't read all that {newer} ({} {}) writes: as its replica its copy would fail, or lack what it does not know; \
          bring all nodes to one version, or form it without replicas",
         reads.engine, reads.version, writes.engine, writes.version
     )))

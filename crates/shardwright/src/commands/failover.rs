@@ -80,7 +80,7 @@ fn left_behind(o: &Observed, node: NodeId, left: &[NodeId]) -> String {
     let name = |id: NodeId| format!("{}{}", named(&id.short(), o), version(id));
     let them: Vec<String> = left.iter().map(|id| name(*id)).collect();
     format!(
-        "once {} is the primary, {} can't follow it: their version can't read what it writes, and they never take a copy; \
+        "once {} is the primary, {} can't follow it: their version can't read all that it writes, and their copies fail, or lack what they do not know; \
          replace them by the newer version first, or be ready to do so at once",
         name(node),
         them.join(", ")

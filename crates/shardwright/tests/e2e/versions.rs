@@ -30,7 +30,7 @@ each_engine! {
         let before = states_of([&old]).await?;
         for more in [&[][..], &["--replica-of", &primary][..], &["--dry-run"][..]] {
             let words = [&["add-node", &target, &joiner], more].concat();
-            home.run(&words).must(3, &["can't join as a replica", "can't read what", "never take a copy"]);
+            home.run(&words).must(3, &["can't join as a replica", "can't read all that", "lack what it does not know"]);
         }
         assert_eq!(states_of([&old]).await?, before, "nobody met it");
 
@@ -44,12 +44,12 @@ each_engine! {
         let named = || async {
             let ran = home.run(&["check", &target]);
             let told = format!("{}\n{}", ran.out, ran.err);
-            let words = ["can't read what its primary", "it can never take a copy", "remove-node"];
+            let words = ["can't read all that its primary", "lacks what it does not know", "remove-node"];
             let all = ran.code == Some(1) && words.iter().all(|w| told.contains(w));
             if all { Ok(()) } else { Err(told) }
         };
         until("check names it", LIMIT, named).await?;
-        home.run(&["fix", &target, "--timeout", "20"]).must(3, &["never takes a copy"]);
+        home.run(&["fix", &target, "--timeout", "20"]).must(3, &["lacks what it does not know"]);
         let id = old.id().await?;
         home.run(&["remove-node", &target, &id]).must(0, &["has left"]);
         home.run(&["check", &target]).must(0, &["[OK]"]);
@@ -70,7 +70,7 @@ each_engine! {
         let before = states_of(&servers).await?;
         let addresses: Vec<String> = servers.iter().map(Server::address).collect();
         home.run(&args(&["create", "--replicas", "1", "--yes"], &addresses))
-            .must(3, &["can't read what", "bring all nodes to one version"]);
+            .must(3, &["can't read all that", "bring all nodes to one version"]);
         assert_eq!(states_of(&servers).await?, before, "nothing was done");
         Ok(())
     }
