@@ -139,10 +139,11 @@ pub(crate) async fn role_not_yet_known(engine: &Engine) -> Result<Cluster, Error
 
 /// Two primaries and, as server 2, a new replica of server 0 whose own epoch was greater than its primary's. Server 1
 /// reads its greeting as a primary after its first word as a replica: it stood still while both came, and what comes by
-/// a link that it has yet to accept, it reads last.
+/// a link that it has yet to accept, it reads last. A link on which nobody answers is given up after half of the
+/// node-timeout, with all that came by it: it must outlast the standing still.
 pub(crate) async fn replica_heard_in_the_wrong_order(engine: &Engine) -> Result<Cluster, Error> {
     let mut cluster = Cluster::start(engine, 3, |builder| {
-        builder.config("cluster-node-timeout", "5000")
+        builder.config("cluster-node-timeout", "60000")
     })?;
     let spare = cluster.servers.pop().expect("three were started");
     cluster.form(2).await?;
