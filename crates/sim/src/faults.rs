@@ -449,6 +449,8 @@ fn stranger(seat: usize, model: &mut Model) {
     s.stash = s.node.replace(node);
     s.foreign = true;
     s.running = true;
+    // Whatever comes of it is not of our doing.
+    s.started_by_us = false;
     s.frozen = false;
     s.loads_until = now;
     let name = s.name.clone();
