@@ -47,10 +47,12 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         standings,
     };
     for (i, step) in plan.steps.iter().enumerate() {
-        if let Some(node) = step.action.at() {
-            if o.view_of(node).is_none() {
-                lint.fatal(i, ViolationKind::ActsUnheard);
-            }
+        if step
+            .action
+            .at()
+            .is_some_and(|node| o.view_of(node).is_none())
+        {
+            lint.fatal(i, ViolationKind::ActsUnheard);
         }
         lint.one_process_each(i, &step.action);
         lint.action(i, &step.action);

@@ -205,15 +205,10 @@ impl KeysToMove<'_> {
             .await
             .map_err(moved)?;
         let to = Endpoint::from(self.to.address());
-        let error = match source
-            .migrate(&self.order(&to, &some.keys, some.bytes))
-            .await
-        {
-            Ok(_) => {
-                ended.moved += some.keys.len() as u64;
-                return Ok(());
-            }
-            Err(error) => error,
+        let all = self.order(&to, &some.keys, some.bytes);
+        let Err(error) = source.migrate(&all).await else {
+            ended.moved += some.keys.len() as u64;
+            return Ok(());
         };
         if !error.is_busy_key() || self.replace {
             return Err(not_moved(target, error));

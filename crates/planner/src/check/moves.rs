@@ -114,8 +114,8 @@ impl Lint<'_> {
         let safe = if replace {
             let gives =
                 |end: &OpenSlot| matches!(end, OpenSlot::Migrating { slot: s, .. } if *s == slot);
-            let given = primary(from).is_some_and(|own| own.open.iter().any(gives));
-            given && self.o.owner(slot) == Some(from)
+            let is_open = primary(from).is_some_and(|own| own.open.iter().any(gives));
+            is_open && self.o.owner(slot) == Some(from)
         } else {
             primary(to).is_some_and(|own| own.slots.contains(slot)) && from != to
         };
@@ -134,8 +134,8 @@ impl Lint<'_> {
         let last = view.own().is_some_and(|own| !others(&own.slots));
         let none = matches!(&view.stray_keys, Seen::Known(held) if held.is_empty());
         if last && !none {
-            let node = view.id;
-            self.fatal(i, ViolationKind::MovesBesideStrayKeys { node });
+            let kind = ViolationKind::MovesBesideStrayKeys { node: view.id };
+            self.fatal(i, kind);
         }
     }
 
