@@ -40,5 +40,5 @@ pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,
-    Row, Rows, ServerInfo, Stream, Version,
+    Row, Rows, ServerInfo, Stream, Version, reads,
 };

@@ -342,20 +342,27 @@ pub struct ServerInfo {
     pub uptime_s: Option<u64>,
 }
 
+/// Whether a server of one engine and version can load all that one of another writes: keys that are sent to it, and a
+/// whole copy as its replica.
+///
+/// Each reads its own format and older ones (10 of Redis 7.0, 11 of Redis 7.2 and of Valkey before 9, 12 of Redis
+/// 7.4, 80 of Valkey 9), and none of the other engine's after they parted. Measured by
+/// `fact_keys_are_read_by_their_format` and `fact_a_copy_is_read_by_its_format`.
+pub fn reads(reader: (EngineKind, Version), writer: (EngineKind, Version)) -> bool {
+    let ((by, to), (of, from)) = (reader, writer);
+    let minor = |v: Version| (v.major, v.minor);
+    match (of, by) {
+        (EngineKind::Redis, EngineKind::Redis) => minor(from) <= minor(to),
+        (EngineKind::Redis, EngineKind::Valkey) => minor(from) <= (7, 2),
+        (EngineKind::Valkey, EngineKind::Valkey) => from.major < 9 || from.major <= to.major,
+        (EngineKind::Valkey, EngineKind::Redis) => from.major < 9 && minor(to) >= (7, 2),
+    }
+}
+
 impl ServerInfo {
-    /// Whether this server can load what another writes: keys that are sent to it, and a whole copy as its replica.
-    /// Each reads its own format and older ones (10 of Redis 7.0, 11 of Redis 7.2 and of Valkey before 9, 12 of Redis
-    /// 7.4, 80 of Valkey 9), and none of the other engine's after they parted. Measured by
-    /// `fact_keys_are_read_by_their_format` and `fact_a_copy_is_read_by_its_format`.
-    pub fn reads(&self, sender: &Self) -> bool {
-        let (to, from) = (self.version, sender.version);
-        let minor = |v: Version| (v.major, v.minor);
-        match (sender.engine, self.engine) {
-            (EngineKind::Redis, EngineKind::Redis) => minor(from) <= minor(to),
-            (EngineKind::Redis, EngineKind::Valkey) => minor(from) <= (7, 2),
-            (EngineKind::Valkey, EngineKind::Valkey) => from.major < 9 || from.major <= to.major,
-            (EngineKind::Valkey, EngineKind::Redis) => from.major < 9 && minor(to) >= (7, 2),
-        }
+    /// Whether this server can load all that another writes: see [`reads`].
+    pub fn reads(&self, writer: &Self) -> bool {
+        reads((self.engine, self.version), (writer.engine, writer.version))
     }
 }
 

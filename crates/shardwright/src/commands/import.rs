@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 use shardwright_engine::{
-    Access, Client, Credentials, Endpoint, Error, Keyspace, Migrate, Migrated, Secret,
+    Access, Capabilities, Client, Credentials, Endpoint, Error, Keyspace, Migrate, Migrated, Secret,
 };
 use shardwright_planner::{Batch, Went, next_batch};
-use shardwright_topology::{NodeId, Observed, Slot};
+use shardwright_topology::{NodeId, Observed, Slot, reads};
 
 use super::rebalance::all_served;
 use crate::cli::{Import, Login};
@@ -20,7 +20,7 @@ use crate::connect::{AnyKeeper, Purpose, open, person};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::status::bytes;
-use crate::stop::stop;
+use crate::stop::{signal_that_came, stop};
 use crate::target::Target;
 
 /// How many keys are looked at together.
@@ -33,6 +33,9 @@ const TRIES: u32 = 6;
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often it is told how far it is.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
+/// How far the times to live of two copies of a key may be apart: both are asked one after the other, and keys on their
+/// way keep the time that is left.
+const LIVES_ALIKE: Duration = Duration::from_secs(2);
 /// How many conflicting keys are named.
 const NAMED: usize = 10;
 
@@ -43,9 +46,9 @@ struct Tally {
     imported: u64,
     /// Of those, keys that were looked for afterwards and found; the others expired or were deleted meanwhile.
     confirmed: u64,
-    /// Keys that the cluster had already, with the same value.
+    /// Keys that the cluster had already, with the same value and time to live.
     there_already: u64,
-    /// Keys that the cluster has with another value.
+    /// Keys that the cluster has with another value or time to live.
     conflicts: u64,
     /// The first of them.
     conflicting: Vec<String>,
@@ -73,6 +76,7 @@ pub(super) async fn run(
     let access = person(&target, args.dir.clone(), login, out)?;
     let (keeper, observed) = open(&target, args.dir.clone(), login, Purpose::Read, out).await?;
     all_served(&observed)?;
+    must_read(&args.from, &source.capabilities().await?, &observed)?;
     let keys = source.key_count().await?;
     if args.dry_run {
         let what = if args.copy { "copy" } else { "move" };
@@ -100,11 +104,10 @@ pub(super) async fn run(
     let tally = work.tally;
     told(&args, &tally, out)?;
     ended?;
-    let whole = tally.complete && tally.conflicts == 0;
-    Ok(if whole {
-        ExitStatus::Success
-    } else {
-        ExitStatus::Failure
+    Ok(match signal_that_came() {
+        Some(signal) if !tally.complete => ExitStatus::Interrupted(signal),
+        _ if tally.complete && tally.conflicts == 0 => ExitStatus::Success,
+        _ => ExitStatus::Failure,
     })
 }
 
@@ -144,6 +147,26 @@ fn must_be_alone(from: &Endpoint, held: &Keyspace) -> anyhow::Result<()> {
         return Ok(());
     };
     Err(Refusal(text).into())
+}
+
+/// Every shard must be able to load what the source writes: a key that is refused in the middle helps nobody.
+fn must_read(from: &Endpoint, source: &Capabilities, o: &Observed) -> anyhow::Result<()> {
+    // Of other engines it is not known.
+    let Some(engine) = source.engine.kind() else {
+        return Ok(());
+    };
+    let mut shards = o.voters().filter_map(|m| o.view_of(m.id));
+    let older = shards.find(|v| {
+        let reader = (v.server.engine, v.server.version);
+        !reads(reader, (engine, source.version))
+    });
+    let Some(older) = older else { return Ok(()) };
+    Err(Refusal(format!(
+        "{from} runs {engine} {}, and shards of the cluster run {} {}, which can't read keys that it writes; \
+         bring the cluster to that version first, and import then",
+        source.version, older.server.engine, older.server.version
+    ))
+    .into())
 }
 
 /// A key on its way.
@@ -369,7 +392,13 @@ impl Work<'_> {
         tally: &mut Tally,
     ) -> Result<(), Trouble> {
         let (here, there) = tokio::join!(self.source.value_of(&key), shard.value_of(&key));
-        if here.map_err(Trouble::of)? == there.map_err(Trouble::of)? {
+        let values_alike = here.map_err(Trouble::of)? == there.map_err(Trouble::of)?;
+        let (here, there) = tokio::join!(self.source.time_to_live(&key), shard.time_to_live(&key));
+        let lives_alike = match (here.map_err(Trouble::of)?, there.map_err(Trouble::of)?) {
+            (Some(here), Some(there)) => here.abs_diff(there) <= LIVES_ALIKE.as_millis() as u64,
+            (here, there) => here == there,
+        };
+        if values_alike && lives_alike {
             tally.there_already += 1;
         } else {
             tally.conflicts += 1;
@@ -455,7 +484,7 @@ fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
             "; the source keeps them"
         };
         out.say(&format!(
-            "{} keys were in the cluster already, with the same value{left}",
+            "{} keys were in the cluster already, with the same value and time to live{left}",
             tally.there_already
         ));
     }
@@ -467,7 +496,7 @@ fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
     }
     for key in &tally.conflicting {
         out.say(&format!(
-            "conflict: the cluster has another value of {key:?}"
+            "conflict: the cluster has another value or time to live of {key:?}"
         ));
     }
     if tally.conflicts > 0 {
@@ -480,8 +509,10 @@ fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
     let left = tally
         .left_at_source
         .map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
-    out.say(&if tally.complete {
+    out.say(&if tally.complete && tally.conflicts == 0 {
         format!("[OK] imported {n} keys; the source holds {left} keys")
+    } else if tally.complete {
+        format!("imported {n} keys, and all but {} conflicting ones; the source holds {left} keys", tally.conflicts)
     } else {
         format!("imported {n} keys, and not all; running the command again goes on; the source holds {left} keys")
     });

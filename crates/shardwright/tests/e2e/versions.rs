@@ -95,3 +95,22 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [redis_7_4, valkey_9_1]
+    async fn keys_of_a_newer_server_are_not_imported(engine) {
+        let Some(older) = older(&engine) else { return Ok(()) };
+        let home = Home::new()?;
+        let cluster = Cluster::formed(&older, 3, 0, |b| b).await?;
+        let newer = Server::builder(&engine).start()?;
+        newer.ask::<()>(&["SET", "k", "v"]).await?;
+        let before = states_of(&cluster.servers).await?;
+        let (at, from) = (cluster[0].address(), newer.address());
+        for more in [&["--dry-run"][..], &[][..]] {
+            let words = [&["import", &at, "--from", &from][..], more].concat();
+            home.run(&words).must(3, &["can't read keys that it writes", "bring the cluster to that version"]);
+        }
+        assert_eq!(states_of(&cluster.servers).await?, before, "nothing was done");
+        Ok(())
+    }
+}

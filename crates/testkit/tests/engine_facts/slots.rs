@@ -194,3 +194,38 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [valkey_9_1]
+    async fn fact_an_older_replica_lacks_what_it_does_not_know(engine) {
+        let Ok(older) = shardwright_testkit::engine("valkey-8.0") else { return Ok(()) };
+        let primary = Server::builder(&engine).config("repl-diskless-sync-delay", "0").start()?;
+        primary.ask::<()>(&["HSET", "h", "f", "v"]).await?;
+        let (host, port) = (primary.host().to_owned(), primary.port().to_string());
+        let replica = Server::builder(&older).start()?;
+        replica.ask::<()>(&["REPLICAOF", &host, &port]).await?;
+        crate::scene::until_synced(&replica).await?;
+        // The stream goes on, without the command.
+        primary.ask::<()>(&["HEXPIRE", "h", "1000", "FIELDS", "1", "f"]).await?;
+        primary.ask::<()>(&["SET", "after", "v"]).await?;
+        shardwright_testkit::until("what came after is there", crate::scene::SOON, || async {
+            match replica.ask::<Option<String>>(&["GET", "after"]).await {
+                Ok(Some(_)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        assert!(replica.log().contains("unknown command"), "{}", replica.log());
+        // And a whole copy with such a key is none.
+        let another = Server::builder(&older).start()?;
+        another.ask::<()>(&["REPLICAOF", &host, &port]).await?;
+        shardwright_testkit::until("the copy fails", crate::scene::SOON, || async {
+            let log = primary.log();
+            if log.contains("in RDB version 11") { Ok(()) } else { Err(log) }
+        })
+        .await?;
+        let link = another.field(&["INFO", "replication"], "master_link_status").await?;
+        assert_eq!(link.as_deref(), Some("down"));
+        Ok(())
+    }
+}
