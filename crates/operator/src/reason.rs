@@ -193,6 +193,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::AddSlots { .. } => "AddSlots",
         Action::Meet { .. } => "Meet",
         Action::Replicate { .. } => "Replicate",
+        Action::SetElectable { .. } => "SetElectable",
         Action::Switchover { .. } => "Switchover",
         Action::Failover { .. } => "Failover",
         Action::Takeover { .. } => "Takeover",

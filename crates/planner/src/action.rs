@@ -62,6 +62,14 @@ pub enum Action {
         /// Its primary.
         primary: NodeId,
     },
+    /// Let a replica take the place of its primary by itself, or not (`cluster-replica-no-failover`): the engine does not
+    /// ask whether its first copy is done.
+    SetElectable {
+        /// The replica.
+        node: NodeId,
+        /// Whether it may.
+        electable: bool,
+    },
     /// Change the roles of a live primary and its replica, in sync.
     Switchover {
         /// The replica.
@@ -172,6 +180,7 @@ impl Action {
             | Self::AddSlots { .. }
             | Self::Reset { .. }
             | Self::CloseSlot { .. }
+            | Self::SetElectable { .. }
             | Self::RaiseEpoch { .. } => None,
             Self::Meet { target, .. } => Some(target.node()),
             Self::Replicate { primary, .. } | Self::Switchover { primary, .. } => Some(*primary),
@@ -196,6 +205,7 @@ impl Action {
             Self::AddSlots { node, .. }
             | Self::CloseSlot { node, .. }
             | Self::RaiseEpoch { node }
+            | Self::SetElectable { node, .. }
             | Self::CopyFunctions { to: node, .. }
             | Self::AssignSlot { node, .. } => Some(*node),
             Self::Meet { teller, .. } | Self::Forget { teller, .. } => Some(*teller),
@@ -226,6 +236,14 @@ impl fmt::Display for Action {
             Self::Replicate { node, primary } => {
                 let (node, primary) = (node.node().short(), primary.short());
                 write!(f, "make {node} a replica of {primary}")
+            }
+            Self::SetElectable { node, electable } => {
+                let may = if *electable { "may" } else { "may not" };
+                write!(
+                    f,
+                    "set that {} {may} take its primary's place by itself",
+                    node.short()
+                )
             }
             Self::Switchover { replica, primary } => {
                 let (replica, primary) = (replica.short(), primary.short());
@@ -385,6 +403,10 @@ pub enum Reason {
     VoteTooSlow,
     /// A shard has too few replicas.
     ReplicaMissing,
+    /// It begins to follow a primary that has keys, and has none of them yet.
+    CopyBegins,
+    /// It has its primary's data.
+    CopyDone,
     /// A replica follows a node that owns no slots.
     WrongPrimary,
     /// A replica copies from an address that is not its primary's.
@@ -475,6 +497,8 @@ impl fmt::Display for Reason {
             }
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
+            Self::CopyBegins => "it is about to copy another's data, and has none of it yet",
+            Self::CopyDone => "it has a copy of its primary's data",
             Self::WrongPrimary => "it follows a node that owns no slots",
             Self::CopiesElsewhere { from } => {
                 return write!(

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Claim, Disk, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server, ServerName,
-    SlotSet,
+    Claim, Disk, Flags, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server,
+    ServerName, SlotSet,
 };
 
 mod copy;
@@ -124,6 +124,11 @@ impl Lint<'_> {
             Action::AddSlots { node, slots } => self.adds(i, *node, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
+            Action::SetElectable { node, electable } => {
+                if *electable && !self.may_elect(*node) {
+                    self.fatal(i, ViolationKind::NoCopy { replica: *node });
+                }
+            }
             Action::Switchover { replica, primary } => {
                 if self.heir(i, *replica, *primary) && self.copies(*replica) != Some(*primary) {
                     let replica = *replica;
@@ -306,7 +311,19 @@ impl Lint<'_> {
         if self.empties_its_own(node, primary) {
             self.fatal(i, ViolationKind::WouldLoseData { node });
         }
+        // Its offset is that of its former life until it has the copy, and the engine elects by offsets.
+        let keys = server(primary).is_none_or(|s| s.keys > 0);
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        if keys && !own.is_some_and(|own| own.flags.has(Flags::NOFAILOVER)) {
+            self.fatal(i, ViolationKind::ElectsItself { node });
+        }
         self.leaves(i, node, primary);
+    }
+
+    /// Whether a node may take its primary's place by itself: it is a primary, or has a copy.
+    fn may_elect(&self, node: NodeId) -> bool {
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        own.is_some_and(|own| own.role == Role::Primary) || self.copies(node).is_some()
     }
 
     /// The primary that a node has a copy of, and whose stream it follows, by its own word.

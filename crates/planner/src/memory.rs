@@ -1,6 +1,6 @@
 //! What is remembered from pass to pass. All of it may be lost at any time: that costs a repetition only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, DuplicateId, NodeId, NodeView, Observed, Place,
@@ -50,6 +50,8 @@ pub struct Memory {
     identities: Identities,
     /// The run of each replica, and the primary to which its link was seen up in it.
     linked: BTreeMap<NodeId, (String, NodeId)>,
+    /// Replicas that were told not to take their primary's place by themselves.
+    held_back: BTreeSet<NodeId>,
 }
 
 /// What a slot held at a node.
@@ -126,6 +128,8 @@ impl Memory {
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
+        self.held_back.retain(|id| o.member(*id).is_some());
+        o.held_back.clone_from(&self.held_back);
         self.note_places(o);
         self.note_downs(o);
         self.identities.recall(o);
@@ -289,6 +293,21 @@ impl Memory {
         if let Action::MoveSlots { to, .. } | Action::MoveKeys { to, .. } = action {
             self.took_in.insert(to.node(), at);
         }
+        match action {
+            Action::SetElectable {
+                node,
+                electable: false,
+            } => {
+                self.held_back.insert(*node);
+            }
+            Action::SetElectable {
+                node,
+                electable: true,
+            } => {
+                self.held_back.remove(node);
+            }
+            _ => {}
+        }
         // Whoever becomes the owner of a slot that was half moved has taken its keys in.
         if let Action::AssignSlot { node, owner, .. } = action
             && node == owner
@@ -312,6 +331,7 @@ impl Memory {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::RaiseEpoch { .. }
             | Action::AssignSlot { .. }
             | Action::MoveKeys { .. }

@@ -128,6 +128,8 @@ pub(crate) fn without_strangers(
     clean.down_since.clone_from(&o.down_since);
     clean.took_in.clone_from(&o.took_in);
     clean.slot_sizes.clone_from(&o.slot_sizes);
+    clean.linked.clone_from(&o.linked);
+    clean.held_back.clone_from(&o.held_back);
     for duplicate in o.duplicates() {
         clean.note_duplicate(duplicate.clone());
     }

@@ -8,8 +8,8 @@ use crate::draft::Draft;
 use crate::evidence::Dead;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
-    shape, spread, start, strays, take_in, uncovered,
+    electable, forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request,
+    settle, shape, spread, start, strays, take_in, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -125,6 +125,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     recreate::stranded(&mut p, stage == form::Stage::Formed);
     settle::the_rest(&mut p);
     spread::replicas(&mut p);
+    electable::release(&mut p);
     Plan {
         steps: p.steps,
         waiting: p.waiting.into_iter().collect(),

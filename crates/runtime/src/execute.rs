@@ -269,6 +269,12 @@ async fn perform(
         Action::SetConfigEpoch { epoch, .. } => client.set_config_epoch(*epoch).await?,
         Action::AddSlots { slots, .. } => client.add_slots(slots).await?,
         Action::Replicate { primary, .. } => client.replicate(*primary).await?,
+        Action::SetElectable { electable, .. } => {
+            let no_failover = if *electable { "no" } else { "yes" };
+            client
+                .config_set(&[("cluster-replica-no-failover", no_failover)])
+                .await?;
+        }
         Action::Switchover { .. } => client.failover(Failover::Switchover).await?,
         Action::Failover { .. } => client.failover(Failover::Force).await?,
         Action::Takeover { .. } => client.failover(Failover::Takeover).await?,

@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Replicate(NodeId),
     AddSlots(SlotSet),
     SetConfigEpoch(u64),
+    /// `cluster-replica-no-failover`.
+    SetElectable(bool),
     /// A failover with the primary, in sync.
     Switchover,
     /// A failover by vote, without the primary.
@@ -140,6 +142,7 @@ impl Node {
                     self.tell_all(&Kind::Forget(*id), cx);
                 }
             }
+            Command::SetElectable(electable) => self.electable = *electable,
             Command::Replicate(id) => self.replicate(*id, cx)?,
             Command::AddSlots(slots) => {
                 if !self.owned().intersection(slots).is_empty() {

@@ -148,6 +148,8 @@ pub(crate) struct Node {
     /// When it last was in a minority.
     pub(crate) minority: Option<u64>,
     pub(crate) election: Option<Election>,
+    /// Whether it takes its failed primary's place by itself. The setting is gone with the process.
+    pub(crate) electable: bool,
     pub(crate) manual: Option<Manual>,
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
@@ -167,6 +169,8 @@ pub(crate) struct Node {
     pub(crate) copying: Copying,
     /// Whose data it copied last, in full or going on, while it holds that.
     pub(crate) copy_of: Option<NodeId>,
+    /// Whose data it held when it became a primary.
+    pub(crate) promoted_with: Option<NodeId>,
     pub(crate) ticks: u64,
     /// Sessions of its replicas: seat of the replica and when the last write sent to it arrives.
     pub(crate) sending: BTreeMap<usize, u64>,
@@ -189,6 +193,7 @@ impl Node {
             state_ok: false,
             minority: None,
             election: None,
+            electable: true,
             manual: None,
             paused: None,
             data: BTreeSet::new(),
@@ -201,6 +206,7 @@ impl Node {
             offset: 0,
             copying: Copying::idle(now),
             copy_of: None,
+            promoted_with: None,
             ticks: 0,
             sending: BTreeMap::new(),
         }
@@ -379,7 +385,7 @@ impl Node {
         self.own(id, &slots);
         self.replid2 = Some((self.replid, self.offset));
         self.replid = replid;
-        self.copy_of = None;
+        self.promoted_with = self.copy_of.take();
         self.copying.up = false;
         self.copying.busy = None;
         self.copying.from = None;
@@ -410,6 +416,7 @@ impl Node {
     pub(crate) fn start(&mut self, at: At, run: u64, now: u64) {
         self.run = run;
         self.table_lost = false;
+        self.electable = true;
         self.started = now;
         self.evicted = 0;
         self.replid = run;

@@ -188,6 +188,10 @@ impl Model {
         };
         let (id, mine) = (node.id, node.data.clone());
         self.oracle.promoted.insert(id, now);
+        // The engine may elect one that we told to follow another, before it has anything of that.
+        if let Some(past) = past.filter(|_| self.oracle.copied_before.contains_key(&id)) {
+            self.judge_copy(past, id);
+        }
         let Some((primary, at)) = self.oracle.switchovers.remove(&id) else {
             return;
         };
@@ -322,6 +326,7 @@ impl Model {
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
+            | Action::SetElectable { .. }
             | Action::CopyFunctions { .. } => {}
             Action::MoveSlots { to, .. } => self.judge_first_slots(to.node()),
         }
@@ -619,6 +624,7 @@ fn about(action: &Action) -> Option<NodeId> {
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
         | Action::CopyFunctions { .. }
+        | Action::SetElectable { .. }
         | Action::CloseSlot { .. } => None,
     }
 }

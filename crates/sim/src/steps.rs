@@ -180,6 +180,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
             Command::Meet(there)
         }
         Action::Replicate { primary, .. } => Command::Replicate(*primary),
+        Action::SetElectable { electable, .. } => Command::SetElectable(*electable),
         Action::Switchover { .. } => Command::Switchover,
         Action::Failover { .. } => Command::Force,
         Action::Takeover { .. } => Command::Takeover,
@@ -201,7 +202,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 22] = [
+pub(crate) const KINDS: [&str; 23] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
@@ -211,6 +212,7 @@ pub(crate) const KINDS: [&str; 22] = [
     "AddSlots",
     "Meet",
     "Replicate",
+    "SetElectable",
     "Switchover",
     "Failover",
     "Takeover",
@@ -248,6 +250,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::AddSlots { .. } => "AddSlots",
         Action::Meet { .. } => "Meet",
         Action::Replicate { .. } => "Replicate",
+        Action::SetElectable { .. } => "SetElectable",
         Action::Switchover { .. } => "Switchover",
         Action::Failover { .. } => "Failover",
         Action::Takeover { .. } => "Takeover",

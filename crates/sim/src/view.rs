@@ -248,6 +248,9 @@ fn flags(node: &Node, id: NodeId, peer: &Peer) -> Flags {
     let mut flags = Flags::default();
     if id == node.id {
         flags = flags.with(Flags::MYSELF);
+        if !node.electable {
+            flags = flags.with(Flags::NOFAILOVER);
+        }
     }
     if peer.at == At::NONE {
         flags = flags.with(Flags::NOADDR);

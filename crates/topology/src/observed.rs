@@ -101,6 +101,9 @@ pub struct Observed {
     pub slot_sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
     /// The primary to which each replica was seen with its link up, in the run that it is in. Kept in memory only.
     pub linked: BTreeMap<NodeId, NodeId>,
+    /// Replicas that were told not to take their primary's place by themselves, and were not yet told that they may. Kept
+    /// in memory only.
+    pub held_back: BTreeSet<NodeId>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -139,6 +142,7 @@ impl Observed {
             took_in: BTreeMap::new(),
             slot_sizes: BTreeMap::new(),
             linked: BTreeMap::new(),
+            held_back: BTreeSet::new(),
             servers,
             members,
             owners,

@@ -45,6 +45,7 @@ impl Lint<'_> {
             Action::SetConfigEpoch { blank, .. } => vec![blank.node()],
             Action::AddSlots { node, .. }
             | Action::CloseSlot { node, .. }
+            | Action::SetElectable { node, .. }
             | Action::RaiseEpoch { node } => vec![*node],
             Action::Meet { teller, target } => vec![*teller, target.node()],
             Action::Replicate { node, primary } => {

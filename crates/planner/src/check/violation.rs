@@ -65,6 +65,11 @@ pub enum ViolationKind {
         /// The node that would be copied.
         primary: NodeId,
     },
+    /// It makes a node that the engine may elect begin to copy a primary that has keys.
+    ElectsItself {
+        /// The node.
+        node: NodeId,
+    },
     /// It makes nodes forget one that lives and was not asked to leave, or that owns slots.
     ForgetsTheLiving {
         /// The node.
@@ -240,6 +245,12 @@ impl fmt::Display for Violation {
             Kind::BadPrimary { primary } => write!(f, "{} can't be copied", primary.short()),
             Kind::CannotCopy { node, primary } => {
                 write!(f, "{node:?} can't read what {primary:?} writes")
+            }
+            Kind::ElectsItself { node } => {
+                write!(
+                    f,
+                    "makes {node:?} begin a copy while it may take its primary's place by itself"
+                )
             }
             Kind::ForgetsTheLiving { node } => {
                 write!(f, "forgets {}, which lives or owns slots", node.short())

@@ -9,6 +9,7 @@ use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, Unburdened, copies_elsewhere, in_sync};
 use crate::pairing::{Seat, fill};
 use crate::placement::Cost;
+use crate::rules::electable::is_held_back;
 use crate::shape::ours_to_reshape;
 use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting, safety};
 
@@ -409,6 +410,7 @@ fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) 
         return p.wait(Waiting::CannotCopy { node, primary });
     }
     match Unburdened::prove(p.o, node) {
+        Some(_) if knows && lives && !is_held_back(p, node, primary) => {}
         Some(proof) if knows && lives => {
             let requires = vec![Precondition::IsUnburdened { node }];
             p.act_if(

@@ -27,6 +27,7 @@ impl Draft<'_> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
             | Action::MoveSlots { .. } => false,

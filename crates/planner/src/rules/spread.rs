@@ -14,6 +14,7 @@ use shardwright_topology::{AttemptKind, NodeId, Place, Role, ServerName};
 use crate::draft::Draft;
 use crate::evidence::Unburdened;
 use crate::placement::{Cost, Shared};
+use crate::rules::electable::is_held_back;
 use crate::safety::{self, NoSpread, NoSwitchover};
 use crate::{Action, Precondition, Reason, Shape, SharedPlace, Spread, SpreadBy, Waiting};
 
@@ -300,6 +301,9 @@ fn go(p: &mut Draft<'_>, change: Change, from: NodeId) {
     let Some(node) = Unburdened::prove(p.o, change.replica) else {
         return;
     };
+    if !is_held_back(p, change.replica, change.primary) {
+        return;
+    }
     let requires = vec![
         Precondition::IsUnburdened {
             node: change.replica,

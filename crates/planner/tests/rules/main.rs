@@ -6,6 +6,7 @@ mod copying;
 mod deaths;
 mod diagnose;
 mod duplicates;
+mod electable;
 mod forget;
 mod forming;
 mod leaving;

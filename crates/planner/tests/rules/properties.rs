@@ -301,6 +301,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
         | Action::CopyFunctions { .. }
+        | Action::SetElectable { .. }
         | Action::CloseSlot { .. } => {}
     }
     nodes
@@ -345,6 +346,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => false,

@@ -1,6 +1,7 @@
 //! Clusters made by hand: the truth about every node, what each believes otherwise, and whom we hear.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::{
     Action, Desired, Limits, Plan, Severity, Shape, Step, check, layout, plan,
@@ -120,6 +121,10 @@ pub(crate) struct World {
     pub(crate) linked: Vec<(NodeId, NodeId)>,
     /// Replicas that their primary does not list as connected.
     pub(crate) unlisted: Vec<NodeId>,
+    /// Nodes that may not take their primary's place by themselves; filled by [`World::plan`].
+    pub(crate) held_back: RefCell<BTreeSet<NodeId>>,
+    /// Those of them that we set so ourselves.
+    pub(crate) remembers_held_back: Vec<NodeId>,
     /// For how long all was at rest, if that is remembered.
     pub(crate) steady_ms: Option<u64>,
     /// What some believe of others, against the truth.
@@ -140,6 +145,8 @@ impl World {
             sizes: BTreeMap::new(),
             linked: Vec::new(),
             unlisted: Vec::new(),
+            held_back: RefCell::default(),
+            remembers_held_back: Vec::new(),
             steady_ms: Some(60_000),
             edits: BTreeMap::new(),
         }
@@ -394,6 +401,9 @@ impl World {
             row.link_up &= other.housed;
             if own {
                 row.flags = row.flags.with(Flags::MYSELF);
+                if self.held_back.borrow().contains(&node.id) {
+                    row.flags = row.flags.with(Flags::NOFAILOVER);
+                }
                 row.open.clone_from(&node.open);
             }
             for edit in self.edits.get(&(node.id, other.id)).into_iter().flatten() {
@@ -511,6 +521,7 @@ impl World {
         let ago = |(id, ms): &(NodeId, u64)| (*id, Timestamp(NOW - ms));
         observed.wins = self.wins.iter().map(ago).collect();
         observed.votes = self.votes.iter().map(ago).collect();
+        observed.held_back = self.remembers_held_back.iter().copied().collect();
         observed.linked = self.linked.iter().copied().collect();
         observed.took_in = self.took_in.iter().map(ago).collect();
         let down = |(name, ms): &(&str, u64)| (ServerName((*name).to_owned()), Timestamp(NOW - ms));
@@ -520,8 +531,30 @@ impl World {
         observed
     }
 
-    /// The plan. Every plan must pass its linter, and be the same when made again.
+    /// The plan once nodes that are about to follow another are held back from elections, as the pass before does it.
     pub(crate) fn plan(&self, d: &Desired) -> Plan {
+        self.held_back.borrow_mut().clear();
+        let first = self.plan_once(d);
+        let held: BTreeSet<NodeId> = first
+            .steps
+            .iter()
+            .filter_map(|s| match s.action {
+                Action::SetElectable {
+                    node,
+                    electable: false,
+                } => Some(node),
+                _ => None,
+            })
+            .collect();
+        if held.is_empty() {
+            return first;
+        }
+        *self.held_back.borrow_mut() = held;
+        self.plan_once(d)
+    }
+
+    /// The plan. Every plan must pass its linter, and be the same when made again.
+    pub(crate) fn plan_once(&self, d: &Desired) -> Plan {
         let observed = self.observe();
         let made = plan(d, &observed, &Limits::default(), Timestamp(NOW));
         let again = plan(d, &observed, &Limits::default(), Timestamp(NOW));

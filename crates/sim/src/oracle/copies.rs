@@ -21,7 +21,12 @@ impl Model {
         let Some(theirs) = s.node.as_ref().filter(|n| returns && !n.torn) else {
             return;
         };
-        if mine.copy_of == Some(dead) || is_of_one_stream(mine, theirs) {
+        let held = if mine.is_primary() {
+            mine.promoted_with
+        } else {
+            mine.copy_of
+        };
+        if held == Some(dead) || is_of_one_stream(mine, theirs) {
             return;
         }
         let alone = |key: &&crate::node::Key| !self.held_elsewhere(**key, home);
