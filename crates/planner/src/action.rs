@@ -464,6 +464,14 @@ pub enum Reason {
     Asked,
 }
 
+fn tail(bytes_max: Option<u64>) -> String {
+    match bytes_max {
+        None => "how much of its last writes is lost is not known".to_owned(),
+        Some(0) => "the replica had all that was seen".to_owned(),
+        Some(bytes) => format!("up to {bytes} bytes of its last writes may be lost"),
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -481,19 +489,8 @@ impl fmt::Display for Reason {
             Self::NotKnown => "it does not know it",
             Self::AddressChanged => "it has it at an old address",
             Self::OldBelief => "its role or slots changed",
-            Self::PrimaryDead {
-                tail_bytes_max: None,
-            } => "the primary died; how much of its last writes is lost is not known",
-            Self::PrimaryDead {
-                tail_bytes_max: Some(0),
-            } => "the primary died; the replica had all that was seen",
-            Self::PrimaryDead {
-                tail_bytes_max: Some(bytes),
-            } => {
-                return write!(
-                    f,
-                    "the primary died; up to {bytes} bytes of its last writes may be lost"
-                );
+            Self::PrimaryDead { tail_bytes_max } => {
+                return write!(f, "the primary died; {}", tail(*tail_bytes_max));
             }
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",

@@ -9,6 +9,7 @@ use shardwright_topology::{
 };
 
 mod keys;
+mod text;
 mod there;
 
 use crate::evidence::{Dead, copies_elsewhere, in_sync};
@@ -288,7 +289,7 @@ impl fmt::Display for ProblemKind {
                 let how = there::state(*proved, *lives);
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
-            Self::IdLost { node, slots, .. } => f.write_str(&id_lost(*node, slots)),
+            Self::IdLost { node, slots, .. } => f.write_str(&text::id_lost(*node, slots)),
             Self::Unheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Refuses {
                 server,
@@ -299,18 +300,14 @@ impl fmt::Display for ProblemKind {
             } => f.write_str(&there::refuses(server, *by, *of, address)),
             Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
             Self::Busy { server, .. } => f.write_str(&there::busy(server)),
-            Self::Lost { node } => write!(
-                f,
-                "node {} is listed, but it is not known where it lives",
-                node.short()
-            ),
+            Self::Lost { node } => f.write_str(&text::lost(*node)),
             Self::Disagree {
                 dissent,
                 speakers,
                 about,
             } => {
-                let what = believed(*dissent);
-                write!(f, "{} {what} {}", list(speakers), list(about))
+                let what = text::believed(*dissent);
+                write!(f, "{} {what} {}", text::list(speakers), text::list(about))
             }
             Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
             Self::StrayKeys {
@@ -318,106 +315,30 @@ impl fmt::Display for ProblemKind {
                 keys,
                 slots,
                 owners,
-            } => write!(
-                f,
-                "{} holds {keys} key(s) of slots {slots}, which it does not own: nobody reaches them there (owned by {})",
-                node.short(),
-                list(owners)
-            ),
-            Self::StrayKeysUnknown { node, why } => write!(
-                f,
-                "it is not known whether {} holds keys of slots that it does not own: {why}",
-                node.short()
-            ),
-            Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
-            Self::CopiesElsewhere { node, from } => write!(
-                f,
-                "replica {} copies from {from}, which is not its primary's address: it has no copy of its primary's data",
-                node.short()
-            ),
-            Self::ReplicaLinkDown { node } => write!(
-                f,
-                "replica {} has no copy or no link to its primary",
-                node.short()
-            ),
-            Self::CannotCopy { replica, primary } => f.write_str(&too_old(*replica, *primary)),
-            Self::ReplicaAstray { node } => write!(
-                f,
-                "replica {} follows a node that owns no slots",
-                node.short()
-            ),
+            } => f.write_str(&text::stray_keys(*node, *keys, slots, owners)),
+            Self::StrayKeysUnknown { node, why } => {
+                f.write_str(&text::stray_keys_unknown(*node, why))
+            }
+            Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", text::list(nodes)),
+            Self::CopiesElsewhere { node, from } => f.write_str(&text::elsewhere(*node, from)),
+            Self::ReplicaLinkDown { node } => f.write_str(&text::no_link(*node)),
+            Self::CannotCopy { replica, primary } => {
+                f.write_str(&text::too_old(*replica, *primary))
+            }
+            Self::ReplicaAstray { node } => f.write_str(&text::astray(*node)),
             Self::NoReplica { primary } => {
                 write!(f, "primary {} has no live replica", primary.short())
             }
-            Self::UnevenReplicas { most, least, .. } => f.write_str(&divided(*most, *least)),
+            Self::UnevenReplicas { most, least, .. } => f.write_str(&text::divided(*most, *least)),
             Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
-            Self::SameHost(u) => {
-                write!(
-                    f,
-                    "replica {} is on the host of its primary {} ({})",
-                    u.replica.short(),
-                    u.primary.short(),
-                    u.host
-                )
-            }
+            Self::SameHost(u) => f.write_str(&text::same_host(u)),
             Self::Failing { about, by } => {
                 write!(f, "{by} node(s) hold {} to be failing", about.short())
             }
-            Self::Islands { sizes } => write!(
-                f,
-                "the nodes are in {} groups that do not know one another",
-                sizes.len()
-            ),
+            Self::Islands { sizes } => f.write_str(&text::islands(sizes.len())),
             Self::DuplicateId(duplicate) => write!(f, "{duplicate}"),
-            Self::MixedVersions(versions) => {
-                let names: Vec<String> = versions.iter().map(|(e, v)| format!("{e} {v}")).collect();
-                write!(f, "several major versions: {}", names.join(", "))
-            }
+            Self::MixedVersions(versions) => f.write_str(&text::versions(versions)),
         }
-    }
-}
-
-fn id_lost(node: NodeId, slots: &SlotSet) -> String {
-    let node = node.short();
-    format!(
-        "primary {node} of slots {slots} is listed without an address, and not as failed: the engine will promote nobody; its server lost its nodes.conf or was reset"
-    )
-}
-
-fn believed(dissent: Dissent) -> &'static str {
-    match dissent {
-        Dissent::NotListed => "do not know",
-        Dissent::Handshake => "are still greeting",
-        Dissent::Address => "have a wrong address of",
-        Dissent::Role => "believe another role of",
-        Dissent::Slots => "believe other slots of",
-        Dissent::Health => "hold to have failed, though it lives:",
-        Dissent::Link => "have no bus link to",
-    }
-}
-
-type Runs = (NodeId, EngineKind, Version);
-
-fn too_old((replica, reads, by): Runs, (primary, writes, version): Runs) -> String {
-    format!(
-        "replica {} runs {reads} {by}, which can't read all that its primary {} ({writes} {version}) writes: its copy fails, or lacks what it does not know",
-        replica.short(),
-        primary.short()
-    )
-}
-
-fn divided((most, many): (NodeId, usize), (least, few): (NodeId, usize)) -> String {
-    let (most, least) = (most.short(), least.short());
-    format!("primary {most} has {many} replicas, and primary {least} has {few}")
-}
-
-fn list(nodes: &BTreeSet<NodeId>) -> String {
-    let names: Vec<String> = nodes.iter().take(6).map(NodeId::short).collect();
-    let more = nodes.len().saturating_sub(6);
-    if more > 0 {
-        format!("{} and {more} more", names.join(", "))
-    } else {
-        names.join(", ")
     }
 }
 

@@ -412,39 +412,23 @@ impl fmt::Display for Waiting {
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
-            Self::StartHeld { server } => {
-                write!(
-                    f,
-                    "{server} is held: it may come back as a primary without its newest data"
-                )
-            }
+            Self::StartHeld { server } => f.write_str(&start_held(server)),
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
             Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
-            Self::PrimarySilent { node } => {
+            Self::PrimarySilent { node } => f.write_str(&primary_silent(*node)),
+            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
+            Self::NoCandidate { primary } => f.write_str(&no_candidate(*primary)),
+            Self::SiblingUnheard { sibling: id } => {
                 write!(
                     f,
-                    "primary {node:?} is silent, and nothing proves it dead: the engine decides"
+                    "replica {id:?} is not heard, and may have the fresher copy"
                 )
-            }
-            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
-            Self::NoCandidate { primary } => write!(
-                f,
-                "no replica of {primary:?} is proved to have a copy of its data"
-            ),
-            Self::SiblingUnheard { sibling: id } => {
-                let may = "may have the fresher copy";
-                write!(f, "replica {id:?} is not heard, and {may}")
             }
             Self::RoleNotSeen {
                 replica,
                 seen_by,
                 of,
-            } => {
-                write!(
-                    f,
-                    "{seen_by} of {of} primaries see {replica:?} as a replica: no majority"
-                )
-            }
+            } => f.write_str(&role_not_seen(*replica, *seen_by, *of)),
             Self::Promotion { replica } => write!(f, "{replica:?} is becoming the primary"),
             Self::RestartGrace {
                 server,
@@ -462,16 +446,7 @@ impl fmt::Display for Waiting {
                 primary,
                 from,
                 drops,
-            } => {
-                write!(
-                    f,
-                    "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
-                )?;
-                match drops {
-                    Some(keys) => write!(f, ", and holds {keys} key(s) that its primary has lost"),
-                    None => Ok(()),
-                }
-            }
+            } => f.write_str(&copies_elsewhere(*node, *primary, from, *drops)),
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -497,6 +472,32 @@ impl fmt::Display for Waiting {
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
+}
+
+fn start_held(server: &ServerName) -> String {
+    format!("{server} is held: it may come back as a primary without its newest data")
+}
+
+fn primary_silent(node: NodeId) -> String {
+    format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
+}
+
+fn no_candidate(primary: NodeId) -> String {
+    format!("no replica of {primary:?} is proved to have a copy of its data")
+}
+
+fn role_not_seen(replica: NodeId, seen_by: usize, of: usize) -> String {
+    format!("{seen_by} of {of} primaries see {replica:?} as a replica: no majority")
+}
+
+fn copies_elsewhere(node: NodeId, primary: NodeId, from: &Address, drops: Option<u64>) -> String {
+    let what = format!(
+        "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
+    );
+    drops.map_or_else(
+        || what.clone(),
+        |keys| format!("{what}, and holds {keys} key(s) that its primary has lost"),
+    )
 }
 
 fn uncounted(node: NodeId, slots: &SlotSet) -> String {

@@ -44,8 +44,11 @@ pub(crate) fn named(keys: &[KeyAt]) -> String {
     };
     let names: Vec<String> = keys.iter().take(NAMED_MAX).map(name).collect();
     let more = keys.len().saturating_sub(NAMED_MAX);
-    let more = (more > 0).then(|| format!(" and {more} more"));
-    format!("keys {}{}", names.join(", "), more.unwrap_or_default())
+    let names = names.join(", ");
+    match more {
+        0 => format!("keys {names}"),
+        more => format!("keys {names} and {more} more"),
+    }
 }
 
 /// Which keys of a slot go, and where.

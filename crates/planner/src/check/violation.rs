@@ -259,10 +259,7 @@ impl fmt::Display for Violation {
                 write!(f, "greets {} where it was not heard", node.short())
             }
             Kind::StartsRunning { server } => write!(f, "starts {server}, not proved dead"),
-            Kind::AssignsAwayKeys { slot } => write!(
-                f,
-                "gives slot {slot} away from a node that holds keys of it"
-            ),
+            Kind::AssignsAwayKeys { slot } => f.write_str(&away_from_keys(*slot)),
             Kind::MovesUnowned { from, slots } => f.write_str(&unowned(*from, slots)),
             Kind::MovesPaused => f.write_str("moves slots though that is paused"),
             Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
@@ -276,20 +273,9 @@ impl fmt::Display for Violation {
             Kind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
             }
-            Kind::MovesWhilePassed { node, by } => write!(
-                f,
-                "moves slots at {node:?}, whose place {by:?} may be taking"
-            ),
-            Kind::MovesBesideStrayKeys { node } => write!(
-                f,
-                "moves slots at {node:?}, which may hold keys of slots that it does not own"
-            ),
-            Kind::MovesKeysAstray { slot, to } => {
-                write!(
-                    f,
-                    "moves keys of slot {slot} to {to:?}, which may not take them"
-                )
-            }
+            Kind::MovesWhilePassed { node, by } => f.write_str(&while_passed(*node, *by)),
+            Kind::MovesBesideStrayKeys { node } => f.write_str(&beside_strays(*node)),
+            Kind::MovesKeysAstray { slot, to } => f.write_str(&keys_astray(*slot, *to)),
             Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
             Kind::ActsOnDuplicate { node } => {
                 write!(f, "is about {node:?}, as which two processes answer")
@@ -298,19 +284,11 @@ impl fmt::Display for Violation {
                 write!(f, "asks for votes for {replica:?}, which would be denied")
             }
             Kind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
-            Kind::StartsOldPrimary { server } => {
-                write!(f, "starts {server} as a primary without its newest data")
-            }
-            Kind::TakesPlace { server } => {
-                write!(f, "starts {server} without data where others may copy it")
-            }
-            Kind::SetsDataAside { server } => {
-                write!(f, "sets the data of {server} aside, which may be needed")
-            }
-            Kind::GivesUpVolume { server } => {
-                write!(f, "gives up the volume of {server}, which may be needed")
-            }
-            Kind::TakesAway { server } => write!(f, "takes {server} away, which may be needed"),
+            kind @ (Kind::StartsOldPrimary { server }
+            | Kind::TakesPlace { server }
+            | Kind::SetsDataAside { server }
+            | Kind::GivesUpVolume { server }
+            | Kind::TakesAway { server }) => f.write_str(&of_server(kind, server)),
             Kind::GivesUpData { slots } => f.write_str(&unasked(slots)),
             Kind::GivesPastHolder { slots } => {
                 write!(f, "gives out slots {slots}, whose keys another node holds")
@@ -323,6 +301,41 @@ impl fmt::Display for Violation {
             }
         }
     }
+}
+
+fn of_server(kind: &ViolationKind, server: &ServerName) -> String {
+    use ViolationKind as Kind;
+    match kind {
+        Kind::StartsOldPrimary { .. } => {
+            format!("starts {server} as a primary without its newest data")
+        }
+        Kind::TakesPlace { .. } => {
+            format!("starts {server} without data where others may copy it")
+        }
+        Kind::SetsDataAside { .. } => {
+            format!("sets the data of {server} aside, which may be needed")
+        }
+        Kind::GivesUpVolume { .. } => {
+            format!("gives up the volume of {server}, which may be needed")
+        }
+        _ => format!("takes {server} away, which may be needed"),
+    }
+}
+
+fn while_passed(node: NodeId, by: NodeId) -> String {
+    format!("moves slots at {node:?}, whose place {by:?} may be taking")
+}
+
+fn beside_strays(node: NodeId) -> String {
+    format!("moves slots at {node:?}, which may hold keys of slots that it does not own")
+}
+
+fn keys_astray(slot: Slot, to: NodeId) -> String {
+    format!("moves keys of slot {slot} to {to:?}, which may not take them")
+}
+
+fn away_from_keys(slot: Slot) -> String {
+    format!("gives slot {slot} away from a node that holds keys of it")
 }
 
 fn unmeasured(node: NodeId, slots: &SlotSet) -> String {
