@@ -12,6 +12,7 @@ use shardwright_e2e::world::{READY_LIMIT, condition_of};
 use shardwright_e2e::{Error, Kind, Result, World};
 
 use crate::failures::{WHOLE, shard_at, small};
+use crate::shape::RESHAPED;
 
 const COUNT: usize = 6;
 
@@ -211,7 +212,7 @@ pub(crate) async fn reverted(world: World) -> Result<()> {
             .await?;
         world.until_ready("small", READY_LIMIT).await?;
     }
-    let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let (_, took) = cluster.until_agreed(COUNT, RESHAPED).await?;
     world.took("edits reverted: whole after", took, "");
     writer.end(&cluster).await?.nothing_lost()?;
     untouched(&before, &cluster.pods().await?)

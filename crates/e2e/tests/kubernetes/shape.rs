@@ -15,7 +15,7 @@ use crate::failures::{WHOLE, shard_at, small};
 
 /// Pods on this machine, their first copies, and the slots of few keys: it took 22 to 161 s on two cores beside another
 /// case. This says when to give up, not how fast it should be: the table has the times.
-const RESHAPED: Duration = Duration::from_secs(400);
+pub(crate) const RESHAPED: Duration = Duration::from_secs(400);
 /// The operator killed so often while a cluster takes another shape.
 const KILLS: u32 = 20;
 
@@ -77,7 +77,7 @@ fn verb(args: &[&str]) -> Result<String> {
 /// The shards are these many, all about even, each with its replica, and no pod or volume is left over.
 async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<Shard>> {
     let pods = shards * 2;
-    let (found, _) = cluster.until_agreed(pods, WHOLE).await?;
+    let (found, _) = cluster.until_agreed(pods, RESHAPED).await?;
     ensure(found.len() == shards, || {
         format!("{} primaries, not {shards}", found.len())
     })?;
@@ -95,7 +95,7 @@ async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<
             )
         })?;
     }
-    until("no volume is left over", WHOLE, || async {
+    until("no volume is left over", RESHAPED, || async {
         let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
         Ok(if claims.len() == pods {
             Ok(())
