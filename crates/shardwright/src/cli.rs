@@ -350,6 +350,9 @@ pub(crate) struct FailoverArgs {
     /// Without the primary, which must be proved dead, and without votes
     #[arg(long)]
     pub(crate) takeover: bool,
+    /// Do not ask where other nodes of the shard are too old to follow the new primary
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) run: Run,
 }

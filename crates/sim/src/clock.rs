@@ -128,7 +128,7 @@ impl Node {
             && !self.copying.up
             && self.copying.busy.is_none()
             && self.offset > 0;
-        let failed = peer.failed() && fresh;
+        let failed = peer.failed() && fresh && self.electable;
         if self.me().role == Role::Primary || peer.slots.is_empty() || !(failed || manual) {
             return;
         }

@@ -3,7 +3,8 @@
 use shardwright_topology::{Health, NodeView, Replication, Role};
 
 use crate::draft::Draft;
-use crate::{Action, Authority, Request, Shape, Standing, Waiting};
+use crate::evidence::{copies_elsewhere, in_sync};
+use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
     /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
@@ -26,6 +27,7 @@ impl Draft<'_> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
             | Action::MoveSlots { .. } => false,
@@ -40,12 +42,8 @@ pub(crate) fn strangers(p: &mut Draft<'_>) {
             p.wait(Waiting::Foreign { server, what });
         }
     }
-    for (id, first, second) in p.o.twins() {
-        p.wait(Waiting::Twins {
-            id: *id,
-            first: first.clone(),
-            second: second.clone(),
-        });
+    for duplicate in p.o.duplicates() {
+        p.wait(Waiting::DuplicateId(Box::new(duplicate.clone())));
     }
 }
 
@@ -116,15 +114,22 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
         return;
     };
     let Replication::Replica {
-        link_up,
-        syncing,
-        offset,
-        ..
+        syncing, offset, ..
     } = &view.server.replication
     else {
         return;
     };
-    if *link_up && !*syncing {
+    if copies_elsewhere(p.o, view.id).is_some() {
+        return;
+    }
+    if let Some(primary) = own
+        .primary
+        .filter(|id| !safety::can_copy(p.o, view.id, *id))
+    {
+        let node = view.id;
+        return p.wait(Waiting::CannotCopy { node, primary });
+    }
+    if in_sync(p.o, view) {
         return;
     }
     let end =

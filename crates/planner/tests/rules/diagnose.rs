@@ -66,6 +66,7 @@ fn a_dead_and_a_silent_primary() {
     w.kill("a", 0);
     w.hush("b");
     w.hush("b1");
+    w.cut_off("b", 0);
     let told = told(&w);
     assert!(
         says(
@@ -138,7 +139,10 @@ fn twins_and_versions() {
     };
     w.add("copy").id = id("c1");
     let told = told(&w);
-    assert!(says(&told, "have one node id"), "{told:?}");
+    assert!(
+        says(&told, "fatal: two processes answer as node c1"),
+        "{told:?}"
+    );
     assert!(says(
         &told,
         "note: several major versions: Redis 6.2.0, Redis 7.0.15"
@@ -153,4 +157,19 @@ fn the_worst_comes_first() {
     let found = diagnose(&w.observe());
     assert_eq!(found.first().map(|p| p.severity), Some(Severity::Fatal));
     assert_eq!(found.last().map(|p| p.severity), Some(Severity::Note));
+}
+
+#[test]
+fn replicas_that_are_divided_unevenly_are_named() {
+    let mut w = World::formed(3, 1);
+    w.add_replica("a2", "a");
+    let names = |w: &World| says(&told(w), "primary a has 3 replicas, and primary");
+    assert!(!names(&w), "one more is no matter");
+    w.add_replica("a3", "a");
+    assert!(names(&w), "{:?}", told(&w));
+    assert!(
+        says(&told(&w), "then: shardwright add-node local 127.0.0.1:7007"),
+        "{:?}",
+        told(&w)
+    );
 }

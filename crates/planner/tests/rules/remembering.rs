@@ -1,6 +1,6 @@
 //! What a keeper remembers, and what it takes a refused connection for.
 
-use shardwright_planner::{Action, Memory, lived_here};
+use shardwright_planner::{Action, Memory, NoDeath, Witnesses};
 use shardwright_topology::{Address, NodeView, Process, Seen, ServerName, Starter, Timestamp, Why};
 
 use crate::world::{NOW, World, claims, id, slots, three};
@@ -20,19 +20,24 @@ fn a_refusal_where_nobody_knew_the_node_proves_no_death() {
 
 #[test]
 fn a_node_lived_where_another_lists_it_or_where_its_gate_holds_it() {
-    let w = World::formed(3, 1);
+    let mut w = World::formed(3, 1);
+    w.cut_off("a", 0);
     let old = Seen::Known(w.get("a").address.clone());
     let new = Seen::Known(Address::loopback(9_999));
     let unasked = Seen::Unknown(Why::NotAsked);
     let held = Seen::Known(claims(1));
     let tables = [w.view(w.get("b"))];
-    let nobody: [NodeView; 0] = [];
+    let desired = three();
+    let why = |node, address, disk, tables: &[NodeView]| {
+        Witnesses::new(&desired, tables.iter()).why_not_dead(node, address, disk)
+    };
+    let not_there = Some(NoDeath::NotThere);
 
-    assert!(lived_here(Some(id("a")), &old, &unasked, tables.iter()));
-    assert!(!lived_here(Some(id("a")), &new, &unasked, tables.iter()));
-    assert!(!lived_here(Some(id("a")), &old, &unasked, nobody.iter()));
-    assert!(!lived_here(None, &old, &unasked, tables.iter()));
-    assert!(lived_here(Some(id("a")), &new, &held, tables.iter()));
+    assert_eq!(why(Some(id("a")), &old, &unasked, &tables), None);
+    assert_eq!(why(Some(id("a")), &new, &unasked, &tables), not_there);
+    assert_eq!(why(Some(id("a")), &old, &unasked, &[]), not_there);
+    assert_eq!(why(None, &old, &unasked, &tables), not_there);
+    assert_eq!(why(Some(id("a")), &new, &held, &tables), None);
 }
 
 #[test]
