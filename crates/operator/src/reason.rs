@@ -52,6 +52,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::OpenSlot { .. }
         | Waiting::OpenSlotHeld { .. } => Effect::Weaker,
         Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
         | Waiting::Spread { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
@@ -85,7 +86,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::RoleNotSeen { .. } => "RoleNotSeen",
         Waiting::Promotion { .. } => "Promotion",
         Waiting::RestartGrace { .. } => "RestartGrace",
-        Waiting::Views { .. } => "ViewsDiffer",
+        Waiting::Views { .. } | Waiting::Forgotten { .. } => "ViewsDiffer",
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
         Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
@@ -150,6 +151,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp {
             lag_bytes: None, ..

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, DuplicateId, NodeId, NodeView, Observed, Place,
-    Process, Role, Seen, Server, ServerName, Slot, SlotSize, Starter, Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, NodeId, NodeView, Observed,
+    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Starter, Timestamp, Why,
 };
 
 use crate::Action;
@@ -18,6 +18,9 @@ const ATTEMPT_KEPT_MS: u64 = 60_000;
 /// After how long the engines have given up an attempt, in milliseconds: 5 s with the old primary, 2 × node-timeout
 /// (15 s by default) without.
 const ATTEMPT_ENDS_MS: u64 = 30_000;
+
+/// How long the engines keep a forgotten node out, in milliseconds (`CLUSTER FORGET`).
+const BAN_MS: u64 = 60_000;
 
 /// How long the size of a slot is remembered, in milliseconds: clients change it meanwhile.
 const SIZES_KEPT_MS: u64 = 60_000;
@@ -52,6 +55,8 @@ pub struct Memory {
     linked: BTreeMap<NodeId, (String, NodeId)>,
     /// Replicas that were told not to take their primary's place by themselves.
     held_back: BTreeSet<NodeId>,
+    /// Nodes that others had forgotten at the first look, and when they last had; nothing before that look.
+    forgotten: Option<BTreeMap<NodeId, Timestamp>>,
 }
 
 /// What a slot held at a node.
@@ -130,6 +135,7 @@ impl Memory {
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
         self.held_back.retain(|id| o.member(*id).is_some());
         o.held_back.clone_from(&self.held_back);
+        o.forgotten = self.note_forgotten(o);
         self.note_places(o);
         self.note_downs(o);
         self.identities.recall(o);
@@ -285,6 +291,25 @@ impl Memory {
                 Some(_) | None => {}
             }
         }
+    }
+
+    /// The nodes that others had forgotten when they were first looked at, though they know those. Later ones are nodes
+    /// that join, of which some hear before others.
+    fn note_forgotten(&mut self, o: &Observed) -> BTreeMap<NodeId, Timestamp> {
+        let missed = o.disagreements().iter().filter(|g| {
+            let row = o.view_of(g.about).and_then(|v| v.rows.get(g.speaker));
+            g.dissent == Dissent::NotListed && row.is_some_and(Row::is_member)
+        });
+        let missed: BTreeSet<NodeId> = missed.map(|g| g.about).collect();
+        let first = self.forgotten.is_none();
+        let known = self.forgotten.get_or_insert_default();
+        for node in missed {
+            if first || known.contains_key(&node) {
+                known.insert(node, o.at);
+            }
+        }
+        known.retain(|_, at| o.at.since_ms(*at) < BAN_MS);
+        known.clone()
     }
 
     /// Remembers that a node was asked, whether or not an answer came.

@@ -130,6 +130,7 @@ pub(crate) fn without_strangers(
     clean.slot_sizes.clone_from(&o.slot_sizes);
     clean.linked.clone_from(&o.linked);
     clean.held_back.clone_from(&o.held_back);
+    clean.forgotten.clone_from(&o.forgotten);
     for duplicate in o.duplicates() {
         clean.note_duplicate(duplicate.clone());
     }

@@ -240,6 +240,11 @@ pub enum Waiting {
         /// About whom.
         about: NodeId,
     },
+    /// Others had forgotten a node, and may drop it again.
+    Forgotten {
+        /// Which.
+        node: NodeId,
+    },
     /// A node does not serve yet (`cluster_state:fail`).
     StateNotOk {
         /// Which.
@@ -382,6 +387,7 @@ impl Waiting {
             | Self::Promotion { .. }
             | Self::RestartGrace { .. }
             | Self::Views { .. }
+            | Self::Forgotten { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
             | Self::CopiesElsewhere { .. }
@@ -435,6 +441,10 @@ impl fmt::Display for Waiting {
                 left_ms,
                 has,
             } => f.write_str(&restart_grace(server, *left_ms, *has)),
+            Self::Forgotten { node } => write!(
+                f,
+                "others had forgotten {node:?}: for a minute after a CLUSTER FORGET they may drop it again"
+            ),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicaCatchUp { node, lag_bytes } => {

@@ -300,6 +300,7 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::Promotion { .. }
         | Waiting::RestartGrace { .. }
         | Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
         | Waiting::CopiesElsewhere { .. }

@@ -104,6 +104,9 @@ pub struct Observed {
     /// Replicas that were told not to take their primary's place by themselves, and were not yet told that they may. Kept
     /// in memory only.
     pub held_back: BTreeSet<NodeId>,
+    /// Nodes that others had forgotten when this cluster was first looked at, although they knew those, and when they
+    /// last had. Kept in memory only.
+    pub forgotten: BTreeMap<NodeId, Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
@@ -143,6 +146,7 @@ impl Observed {
             slot_sizes: BTreeMap::new(),
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             servers,
             members,
             owners,

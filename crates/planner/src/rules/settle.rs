@@ -1,6 +1,6 @@
 //! What is not yet at rest, said plainly: strangers, silence, views that differ, replicas that catch up.
 
-use shardwright_topology::{Health, NodeView, Replication, Role};
+use shardwright_topology::{Health, NodeId, NodeView, Replication, Role};
 
 use crate::draft::Draft;
 use crate::evidence::{copies_elsewhere, in_sync};
@@ -73,6 +73,7 @@ pub(crate) fn the_rest(p: &mut Draft<'_>) {
     }
     let forming = matches!(p.d.request, Some(Request::Form { .. })) || p.o.formed.is_some();
     views_differ(p);
+    forgotten(p);
     let views: Vec<&NodeView> =
         p.o.views()
             .map(|(_, v)| v)
@@ -84,6 +85,21 @@ pub(crate) fn the_rest(p: &mut Draft<'_>) {
         }
         catch_up(p, view);
         suspicion(p, view);
+    }
+}
+
+/// Whoever was forgotten is dropped again by those who hear of the ban: since Redis 7.2 it is told with every ping for a
+/// minute. Everyone hears from everyone within half of the node-timeout.
+fn forgotten(p: &mut Draft<'_>) {
+    let heard_ms = p.l.node_timeout_ms / 2 + 1_000;
+    let lately = p.o.forgotten.iter();
+    let lately = lately.filter(|(_, at)| p.now.since_ms(**at) < heard_ms);
+    let nodes: Vec<NodeId> = lately
+        .map(|(node, _)| *node)
+        .filter(|id| p.is_ours(*id))
+        .collect();
+    for node in nodes {
+        p.wait(Waiting::Forgotten { node });
     }
 }
 

@@ -273,10 +273,12 @@ each_engine! {
             }
             let id = cluster[1].id().await?;
             cluster[3].ask::<()>(&["CLUSTER", "REPLICATE", &id]).await?;
+            let port = format!("port={},", cluster[3].port());
             shardwright_testkit::until("its first copy is asked for", crate::scene::SOON, || async {
-                let busy = cluster[3].field(&["INFO", "replication"], "master_sync_in_progress").await;
-                match busy {
-                    Ok(Some(busy)) if busy == "1" => Ok(()),
+                // The primary lists it, and has begun no copy for it.
+                let waits = cluster[1].field(&["INFO", "replication"], "slave0").await;
+                match waits {
+                    Ok(Some(waits)) if waits.contains(&port) && waits.contains("state=wait_bgsave") => Ok(()),
                     other => Err(format!("{other:?}")),
                 }
             })
