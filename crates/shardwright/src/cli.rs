@@ -248,8 +248,8 @@ pub(crate) struct Run {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    /// How long it may take, in seconds; a node that was forgotten can come back only after a minute
+    #[arg(long, value_name = "S", default_value_t = 120)]
     pub(crate) timeout: u64,
 }
 

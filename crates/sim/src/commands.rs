@@ -5,7 +5,7 @@ use shardwright_topology::{NodeId, OpenSlot, Role, Slot, SlotSet};
 use crate::bus::{Context, Kind};
 use crate::facts;
 use crate::model::Model;
-use crate::node::{At, Manual, Node};
+use crate::node::{At, Elections, Manual, Node};
 
 /// A command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,7 +142,8 @@ impl Node {
                     self.tell_all(&Kind::Forget(*id), cx);
                 }
             }
-            Command::SetElectable(electable) => self.electable = *electable,
+            Command::SetElectable(true) => self.elections = Elections::Stands,
+            Command::SetElectable(false) => self.elections = Elections::HeldBack,
             Command::Replicate(id) => self.replicate(*id, cx)?,
             Command::AddSlots(slots) => {
                 if !self.owned().intersection(slots).is_empty() {

@@ -131,8 +131,8 @@ impl Profile {
         self == Self::Valkey9
     }
 
-    /// Whether a replica whose primary's new address it learns from others copies from there
-    /// (`fact_replica_keeps_copying_from_the_address_that_gossip_replaced`).
+    /// Whether a replica whose primary's new address it learns from others copies from there: Redis sets the target only
+    /// where the primary itself tells (`clusterProcessGossipSection` against `nodeUpdateAddressIfNeeded`).
     pub fn retargets_by_gossip(self) -> bool {
         self == Self::Valkey9
     }

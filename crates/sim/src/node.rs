@@ -129,6 +129,13 @@ pub(crate) struct Copying {
     pub(crate) ours: bool,
 }
 
+/// Whether a replica stands for election when its primary fails (`cluster-replica-no-failover`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Elections {
+    Stands,
+    HeldBack,
+}
+
 /// One engine process.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -149,7 +156,7 @@ pub(crate) struct Node {
     pub(crate) minority: Option<u64>,
     pub(crate) election: Option<Election>,
     /// Whether it takes its failed primary's place by itself. The setting is gone with the process.
-    pub(crate) electable: bool,
+    pub(crate) elections: Elections,
     pub(crate) manual: Option<Manual>,
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
@@ -193,7 +200,7 @@ impl Node {
             state_ok: false,
             minority: None,
             election: None,
-            electable: true,
+            elections: Elections::Stands,
             manual: None,
             paused: None,
             data: BTreeSet::new(),
@@ -348,7 +355,7 @@ impl Node {
     }
 
     /// Takes a node's new address. Whoever copies it copies from there on, but on Redis 7 only where the node itself told
-    /// it (`fact_replica_keeps_copying_from_the_address_that_gossip_replaced`).
+    /// it (see [`Profile::retargets_by_gossip`]).
     pub(crate) fn takes_address(&mut self, id: NodeId, at: At, gossip: bool, now: u64) {
         let Some(peer) = self.peers.get_mut(&id).filter(|p| p.at != at) else {
             return;
@@ -416,7 +423,7 @@ impl Node {
     pub(crate) fn start(&mut self, at: At, run: u64, now: u64) {
         self.run = run;
         self.table_lost = false;
-        self.electable = true;
+        self.elections = Elections::Stands;
         self.started = now;
         self.evicted = 0;
         self.replid = run;

@@ -10,7 +10,7 @@ use shardwright_topology::{
 
 use crate::facts::{self, Profile};
 use crate::model::{Model, Persistence};
-use crate::node::{At, Belief, Node, Peer};
+use crate::node::{At, Belief, Elections, Node, Peer};
 
 impl Model {
     /// Everything the node at this server says.
@@ -248,7 +248,7 @@ fn flags(node: &Node, id: NodeId, peer: &Peer) -> Flags {
     let mut flags = Flags::default();
     if id == node.id {
         flags = flags.with(Flags::MYSELF);
-        if !node.electable {
+        if node.elections == Elections::HeldBack {
             flags = flags.with(Flags::NOFAILOVER);
         }
     }

@@ -33,9 +33,9 @@ const TRIES: u32 = 6;
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often it is told how far it is.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
-/// How far the times to live of two copies of a key may be apart: both are asked one after the other, and keys on their
+/// How far the times to live of two copies of a key may be apart, in milliseconds: both are asked one after the other, and keys on their
 /// way keep the time that is left.
-const LIVES_ALIKE: Duration = Duration::from_secs(2);
+const LIVES_ALIKE_MS: u64 = 2_000;
 /// How many conflicting keys are named.
 const NAMED: usize = 10;
 
@@ -395,7 +395,7 @@ impl Work<'_> {
         let values_alike = here.map_err(Trouble::of)? == there.map_err(Trouble::of)?;
         let (here, there) = tokio::join!(self.source.time_to_live(&key), shard.time_to_live(&key));
         let lives_alike = match (here.map_err(Trouble::of)?, there.map_err(Trouble::of)?) {
-            (Some(here), Some(there)) => here.abs_diff(there) <= LIVES_ALIKE.as_millis() as u64,
+            (Some(here), Some(there)) => here.abs_diff(there) <= LIVES_ALIKE_MS,
             (here, there) => here == there,
         };
         if values_alike && lives_alike {
