@@ -14,6 +14,7 @@ mod there;
 
 use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
+use crate::rules::electable::never_elects;
 use crate::{Severity, Unspread};
 
 /// One problem.
@@ -193,6 +194,13 @@ pub enum ProblemKind {
         /// How large each is.
         sizes: Vec<usize>,
     },
+    /// A replica with its copy that is set not to take its primary's place by itself.
+    HeldBack {
+        /// Which.
+        node: NodeId,
+        /// Where it answers.
+        address: Address,
+    },
     /// Two processes with one id.
     DuplicateId(Box<DuplicateId>),
     /// Several major versions or engines.
@@ -263,6 +271,7 @@ impl ProblemKind {
                 format!("give it slots, or make it leave: shardwright remove-node {target} {node}")
             }
             Self::SameHost(_) => "move one of them to another host".to_owned(),
+            Self::HeldBack { address, .. } => there::let_elect(address),
             Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),
             Self::DuplicateId(_) => {
                 "a disk was copied: stop the process that is the copy (the younger one, unless you know better) and remove \
@@ -332,6 +341,7 @@ impl fmt::Display for ProblemKind {
             Self::UnevenReplicas { most, least, .. } => f.write_str(&text::divided(*most, *least)),
             Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
             Self::SameHost(u) => f.write_str(&text::same_host(u)),
+            Self::HeldBack { node, .. } => f.write_str(&text::held_back(*node)),
             Self::Failing { about, by } => {
                 write!(f, "{by} node(s) hold {} to be failing", about.short())
             }
@@ -561,6 +571,16 @@ fn replica(
             found,
             Severity::Fatal,
             ProblemKind::ReplicaLinkDown { node: m.id },
+        );
+    }
+    if o.view_of(m.id)
+        .is_some_and(|v| never_elects(v) && in_sync(o, v))
+    {
+        let (node, address) = (m.id, m.address.clone());
+        add(
+            found,
+            Severity::Note,
+            ProblemKind::HeldBack { node, address },
         );
     }
     let (Some(at), Some(from)) = (o.server_of(m.id), primary.and_then(|p| o.server_of(p.id)))

@@ -49,6 +49,13 @@ pub(super) fn astray(node: NodeId) -> String {
     format!("replica {} follows a node that owns no slots", node.short())
 }
 
+pub(super) fn held_back(node: NodeId) -> String {
+    format!(
+        "replica {} does not take its primary's place by itself (cluster-replica-no-failover yes): set so on purpose, or left so by an interrupted command",
+        node.short()
+    )
+}
+
 pub(super) fn same_host(u: &Unspread) -> String {
     let (replica, primary) = (u.replica.short(), u.primary.short());
     format!(

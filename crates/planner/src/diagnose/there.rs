@@ -95,3 +95,10 @@ pub(super) fn end_script(address: &Address) -> String {
         "wait until it ends, or end it: redis-cli -h {host} -p {port} SCRIPT KILL (of a function: FUNCTION KILL); do not start it again"
     )
 }
+
+pub(super) fn let_elect(address: &Address) -> String {
+    let (host, port) = (&address.host, address.port);
+    format!(
+        "unless it is meant so: redis-cli -h {host} -p {port} CONFIG SET cluster-replica-no-failover no"
+    )
+}

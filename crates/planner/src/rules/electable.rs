@@ -49,7 +49,7 @@ pub(crate) fn release(p: &mut Draft<'_>) {
 }
 
 /// Whether a node is set not to take its primary's place by itself.
-fn never_elects(view: &NodeView) -> bool {
+pub(crate) fn never_elects(view: &NodeView) -> bool {
     view.own()
         .is_some_and(|own| own.flags.has(Flags::NOFAILOVER))
 }

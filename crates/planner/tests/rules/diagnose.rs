@@ -150,6 +150,16 @@ fn twins_and_versions() {
 }
 
 #[test]
+fn a_replica_that_is_not_elected_is_named_once_it_has_its_copy() {
+    let mut w = World::formed(3, 1);
+    w.held_back.borrow_mut().insert(id("a1"));
+    let what = "note: replica a1 does not take its primary's place by itself";
+    assert!(says(&told(&w), what), "{:?}", told(&w));
+    w.node("a1").syncing = true;
+    assert!(!says(&told(&w), what));
+}
+
+#[test]
 fn the_worst_comes_first() {
     let mut w = World::formed(3, 1);
     w.node("c1").place.host = Some("host-c".to_owned());
