@@ -77,7 +77,7 @@ fn verb(args: &[&str]) -> Result<String> {
 /// The shards are these many, all about even, each with its replica, and no pod or volume is left over.
 async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<Shard>> {
     let pods = shards * 2;
-    let (found, _) = cluster.until_agreed(pods, WHOLE).await?;
+    let (found, _) = cluster.until_agreed(pods, RESHAPED).await?;
     ensure(found.len() == shards, || {
         format!("{} primaries, not {shards}", found.len())
     })?;
@@ -95,7 +95,7 @@ async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<
             )
         })?;
     }
-    until("no volume is left over", WHOLE, || async {
+    until("no volume is left over", RESHAPED, || async {
         let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
         Ok(if claims.len() == pods {
             Ok(())
