@@ -441,10 +441,7 @@ impl fmt::Display for Waiting {
                 left_ms,
                 has,
             } => f.write_str(&restart_grace(server, *left_ms, *has)),
-            Self::Forgotten { node } => write!(
-                f,
-                "others had forgotten {node:?}: for a minute after a CLUSTER FORGET they may drop it again"
-            ),
+            Self::Forgotten { node } => f.write_str(&forgotten(*node)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicaCatchUp { node, lag_bytes } => {
@@ -608,4 +605,10 @@ fn behind(lag_bytes: Option<u64>) -> String {
         Some(lag) => format!("catches up, {lag} bytes behind"),
         None => "takes its first copy".to_owned(),
     }
+}
+
+fn forgotten(node: NodeId) -> String {
+    format!(
+        "others had forgotten {node:?}: for a minute after a CLUSTER FORGET they may drop it again"
+    )
 }
