@@ -73,6 +73,10 @@ const MAY_NAME_WIRE_KEYS: [&str; 3] = [
 /// Files that may pause between two looks, and why.
 const MAY_PAUSE: &[(&str, &str)] = &[
     (
+        "crates/runtime/src/moving.rs",
+        "how much a source gives in a second at most is what a person asked for (--bandwidth)",
+    ),
+    (
         "crates/testkit/src/wait.rs",
         "the one polling loop of the tests, with a deadline",
     ),

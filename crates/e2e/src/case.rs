@@ -53,8 +53,8 @@ pub struct Ended {
     pub figures: Vec<Figure>,
 }
 
-/// A case that takes longer has stuck. The longest took 260 s on two cores: this says when to give up, not how fast a
-/// case should be.
+/// A case that takes longer has stuck. The longest take a minute or two where nothing else runs; slots that move beside
+/// clients take a part of the time only, and a machine that is shared with others may be five times slower.
 const CASE_LIMIT: Duration = Duration::from_secs(900);
 /// Cases side by side: six servers each, on two cores.
 const BESIDE: usize = 2;

@@ -23,6 +23,8 @@ use crate::{Access, Dialled, Endpoint, Error, Timeouts, socket};
 pub struct Client {
     connection: MultiplexedConnection,
     shared: Arc<Shared>,
+    /// The database that this connection works on.
+    database: u32,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,28 @@ impl Client {
                 .await?;
         }
         Ok(client)
+    }
+
+    /// Opens a connection that works on this database: what it asks of keys concerns them alone.
+    ///
+    /// # Errors
+    /// Also where the server has no such database ([`Error::is_no_database`]) or does not allow it.
+    pub async fn connect_to_database(
+        endpoint: &Endpoint,
+        access: &Access,
+        database: u32,
+    ) -> Result<Self, Error> {
+        let client = Self::connect(endpoint, access).await?;
+        if database == 0 {
+            return Ok(client);
+        }
+        client.done(Request::new("SELECT").arg(database)).await?;
+        Ok(Self { database, ..client })
+    }
+
+    /// The database that this connection works on.
+    pub fn database(&self) -> u32 {
+        self.database
     }
 
     /// Where it was told to connect.
@@ -355,7 +379,11 @@ where
         closed,
         driver,
     });
-    Ok(Client { connection, shared })
+    Ok(Client {
+        connection,
+        shared,
+        database: 0,
+    })
 }
 
 /// The reply in the words of the parsers.

@@ -117,6 +117,27 @@ impl Client {
         self.text(Request::new("INFO").arg(section)).await
     }
 
+    /// `INFO` of several sections, of Redis and Valkey 7 and later.
+    pub(crate) async fn info_of(&self, sections: &[&str]) -> Result<Vec<u8>, Error> {
+        let request = sections
+            .iter()
+            .fold(Request::new("INFO"), |request, section| {
+                request.arg(*section)
+            });
+        self.text(request).await
+    }
+
+    /// Whether a key holds a string. False where this user may not ask: other values take longer to move.
+    pub(crate) async fn is_string(&self, key: &[u8]) -> Result<bool, Error> {
+        match self.ask(Request::new("TYPE").arg(key)).await {
+            Ok(Value::SimpleString(text)) => Ok(text == "string"),
+            Ok(other) => Err(self.asked("TYPE").strange(format!("{other:?}"))),
+            Err(Error::Server { code, .. }) if code == "ASK" => Ok(false),
+            Err(error) if error.is_withheld() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// `ROLE`.
     pub async fn role(&self) -> Result<Reply, Error> {
         self.ask(Request::new("ROLE")).await.map(to_reply)

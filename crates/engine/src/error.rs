@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{RedisError, ServerError};
 use shardwright_topology::Why;
 
-use crate::{Close, Endpoint};
+use crate::{Close, Endpoint, Refusal};
 
 /// Why no connection could be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,18 @@ pub enum Error {
         /// The server's words.
         said: String,
     },
+    /// The server has no such command, or not under this name.
+    #[error(
+        "{endpoint} does not know {command} ({said}); it was renamed or taken away there (rename-command), or the version has none: give the command back its name, then run this again"
+    )]
+    UnknownCommand {
+        /// Where.
+        endpoint: Endpoint,
+        /// The command.
+        command: &'static str,
+        /// The server's words, without the arguments that it repeats: a password may be among them.
+        said: String,
+    },
     /// The server does not run in cluster mode.
     #[error("{endpoint} does not run in cluster mode; start it with `cluster-enabled yes`")]
     NotCluster {
@@ -151,6 +163,11 @@ impl Error {
         matches!(self, Self::Server { message, .. } if message.contains("BUSYKEY"))
     }
 
+    /// Whether the server has fewer databases than the one that was asked for.
+    pub fn is_no_database(&self) -> bool {
+        matches!(self, Self::Server { message, .. } if message.contains("DB index is out of range"))
+    }
+
     /// What may be done after this error.
     pub fn retry(&self) -> Retry {
         match self {
@@ -159,16 +176,36 @@ impl Error {
             Self::Tls { .. }
             | Self::Auth { .. }
             | Self::NoPerm { .. }
+            | Self::UnknownCommand { .. }
             | Self::NotCluster { .. }
             | Self::Protocol { .. } => Retry::Never,
-            Self::Server { code, .. } => match code.as_str() {
-                "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" | "BUSY" | "BUSYKEY" | "IOERR" => {
-                    Retry::Later
-                }
-                // A refusal is about the state that was assumed: it must be looked at again.
-                _ => Retry::LookFirst,
-            },
+            Self::Server { code, message, .. } => Refusal::of(code, message).retry(),
         }
+    }
+
+    /// Whether the server itself refused the command, in a way that says nothing more where it is said again and again:
+    /// a state that would pass has passed by then. Not so where it only asks for time.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            // The receiver of keys was not reached from there: what lies between them is no matter of time.
+            Self::Server { code, .. } if code == "IOERR" => true,
+            Self::Server { code, message, .. } => {
+                Refusal::of(code, message).retry() != Retry::Later
+            }
+            Self::NoPerm { .. } | Self::UnknownCommand { .. } | Self::Auth { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::Closed { .. }
+            | Self::TimedOut { .. }
+            | Self::NotCluster { .. }
+            | Self::Loading { .. }
+            | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// Whether the server takes this command from nobody, or not from this user.
+    pub fn is_withheld(&self) -> bool {
+        matches!(self, Self::NoPerm { .. } | Self::UnknownCommand { .. })
     }
 
     /// The server that the error is about.
@@ -180,6 +217,7 @@ impl Error {
             | Self::TimedOut { endpoint, .. }
             | Self::Auth { endpoint, .. }
             | Self::NoPerm { endpoint, .. }
+            | Self::UnknownCommand { endpoint, .. }
             | Self::NotCluster { endpoint }
             | Self::Loading { endpoint }
             | Self::Server { endpoint, .. }
@@ -205,8 +243,11 @@ impl Error {
             Self::Tls { why, .. } => Why::Unreachable(format!("no TLS: {why}")),
             Self::Auth { said, .. } | Self::NoPerm { said, .. } => Why::Denied(said.clone()),
             Self::Loading { .. } => Why::Loading,
+            Self::UnknownCommand { command, .. } => {
+                Why::Strange(format!("it does not know {command}"))
+            }
             Self::NotCluster { .. } => Why::Strange("it does not run in cluster mode".to_owned()),
-            Self::Server { code, message, .. } => Why::Strange(format!("{code} {message}")),
+            Self::Server { code, message, .. } => Refusal::of(code, message).why(code, message),
             Self::Protocol { what, .. } => Why::Strange(what.clone()),
         }
     }
@@ -233,18 +274,26 @@ impl Asked<'_> {
     pub(crate) fn refused(self, code: &str, details: Option<&str>) -> Error {
         let endpoint = self.endpoint.clone();
         let message = details.unwrap_or("(no more words)").to_owned();
-        match code {
-            "NOAUTH" | "WRONGPASS" => Error::Auth {
+        match Refusal::of(code, &message) {
+            Refusal::Credentials => Error::Auth {
                 endpoint,
                 user: self.user.map(str::to_owned),
                 said: message,
             },
-            "NOPERM" => Error::NoPerm {
+            Refusal::Forbidden => Error::NoPerm {
                 endpoint,
                 command: self.command,
                 said: message,
             },
-            "LOADING" => Error::Loading { endpoint },
+            Refusal::Loading => Error::Loading { endpoint },
+            Refusal::Unknown => {
+                let said = message.split(", with args").next().unwrap_or(&message);
+                Error::UnknownCommand {
+                    endpoint,
+                    command: self.command,
+                    said: said.to_owned(),
+                }
+            }
             _ if message.starts_with("This instance has cluster support disabled") => {
                 Error::NotCluster { endpoint }
             }
@@ -306,5 +355,65 @@ impl Asked<'_> {
             command: self.command,
             what,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_is_about_decides_whether_it_is_tried_again() {
+        let endpoint = Endpoint::new("h", 1);
+        let asked = Asked {
+            endpoint: &endpoint,
+            user: None,
+            command: "MIGRATE",
+        };
+        let retry = |code, message| asked.refused(code, Some(message)).retry();
+        for (code, message) in [
+            (
+                "ERR",
+                "unknown command 'MIGRATE', with args beginning with: '1'",
+            ),
+            (
+                "ERR",
+                "unknown command `MIGRATE`, with args beginning with: `1`",
+            ),
+            (
+                "ERR",
+                "unknown subcommand 'MIGRATESLOTS'. Try CLUSTER HELP.",
+            ),
+            ("ERR", "wrong number of arguments for 'migrate' command"),
+            ("ERR", "syntax error"),
+            (
+                "NOPERM",
+                "this user has no permissions to run the 'migrate' command",
+            ),
+        ] {
+            assert_eq!(retry(code, message), Retry::Never, "{code} {message}");
+        }
+        for code in ["BUSY", "TRYAGAIN", "CLUSTERDOWN", "IOERR", "LOADING"] {
+            assert_eq!(retry(code, "some words"), Retry::Later, "{code}");
+        }
+        assert_eq!(retry("ERR", "Unknown node abc"), Retry::LookFirst);
+        assert_eq!(retry("READONLY", "You can't write"), Retry::LookFirst);
+    }
+
+    #[test]
+    fn what_was_sent_is_not_told_again() {
+        let endpoint = Endpoint::new("h", 1);
+        let asked = Asked {
+            endpoint: &endpoint,
+            user: None,
+            command: "MIGRATE",
+        };
+        let said = "unknown command 'MIGRATE', with args beginning with: 'h' '1' 'AUTH' 'hidden' ";
+        let text = asked.refused("ERR", Some(said)).to_string();
+        assert!(
+            text.contains("h:1 does not know MIGRATE (unknown command 'MIGRATE')"),
+            "{text}"
+        );
+        assert!(!text.contains("hidden"), "{text}");
     }
 }

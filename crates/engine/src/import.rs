@@ -119,10 +119,23 @@ impl Client {
         }
     }
 
+    /// How long a key has yet to live, in milliseconds; None where it lives for ever, or is not there.
+    pub async fn time_to_live(&self, key: &[u8]) -> Result<Option<u64>, Error> {
+        const NAME: &str = "PTTL";
+        let reply = self.ask(Request::new(NAME).arg(key)).await?;
+        // -1 is for ever, -2 no key.
+        let Value::Int(ms) = reply else {
+            return Err(self.asked(NAME).strange(format!("{reply:?}")));
+        };
+        Ok(u64::try_from(ms).ok())
+    }
+
     /// Moves keys as [`Client::migrate`] does, or copies them. They may be of many slots where this server is in no cluster.
     pub async fn hand_over(&self, what: &Migrate<'_>, copy: bool) -> Result<Migrated, Error> {
         let limit = what.limit * 2 + self.command_limit();
-        let reply = self.ask_within(order_to(what, copy), limit).await?;
+        let reply = self
+            .ask_within(order_to(what, self.database(), copy), limit)
+            .await?;
         self.expect_migrated(&reply)
     }
 }

@@ -78,18 +78,23 @@ impl Client {
     /// How many bytes of memory each key and its value take, in one round trip; 0 for a key
     /// that is not there. Of a value with many elements five are looked at and the rest is
     /// taken to be like them, so that the question costs little.
+    ///
+    /// `None` for each where the server has no `MEMORY`, or keeps it from this user: unknown, which is not 0.
     pub async fn memory_usage_of<'a>(
         &self,
         keys: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Vec<u64>, Error> {
+    ) -> Result<Vec<Option<u64>>, Error> {
         const NAME: &str = "MEMORY USAGE";
         let requests = keys.map(|key| Request::new(NAME).arg(key).arg("SAMPLES").arg(5));
         let replies = self.ask_all(NAME, requests.collect()).await?;
         let sizes = replies.into_iter().map(|reply| match reply {
-            Ok(Value::Nil) => Ok(0),
-            Ok(value) => self.expect_number(NAME, &value),
+            Ok(Value::Nil) => Ok(Some(0)),
+            Ok(value) => self.expect_number(NAME, &value).map(Some),
             // The key of a slot that is given away is looked for at the receiver once it is gone.
-            Err(Error::Server { code, .. }) if code == "ASK" => Ok(0),
+            Err(Error::Server { code, .. }) if code == "ASK" => Ok(Some(0)),
+            // Of a slot that another owns, as after a failover of the source, it does not say.
+            Err(Error::Server { code, .. }) if code == "MOVED" => Ok(None),
+            Err(error) if error.is_withheld() => Ok(None),
             Err(error) => Err(error),
         });
         sizes.collect()
@@ -101,7 +106,7 @@ impl Client {
     pub async fn migrate(&self, what: &Migrate<'_>) -> Result<Migrated, Error> {
         // The server bounds its own waiting; ours must be longer, or its answer is lost.
         let limit = what.limit * 2 + self.command_limit();
-        let reply = self.ask_within(order(what), limit).await?;
+        let reply = self.ask_within(self.order(what), limit).await?;
         self.expect_migrated(&reply)
     }
 
@@ -111,13 +116,18 @@ impl Client {
         moves: &[Migrate<'_>],
     ) -> Result<Vec<Result<Migrated, Error>>, Error> {
         let waits: Duration = moves.iter().map(|what| what.limit * 2).sum();
-        let requests = moves.iter().map(order).collect();
+        let requests = moves.iter().map(|what| self.order(what)).collect();
         let limit = waits + self.command_limit();
         let replies = self.ask_all_within("MIGRATE", requests, limit).await?;
         let each = replies
             .into_iter()
             .map(|reply| self.expect_migrated(&reply?));
         Ok(each.collect())
+    }
+
+    /// The receiver's database is the one that this connection works on.
+    fn order(&self, what: &Migrate<'_>) -> Request {
+        order_to(what, self.database(), false)
     }
 
     pub(crate) fn expect_migrated(&self, value: &Value) -> Result<Migrated, Error> {
@@ -135,17 +145,13 @@ fn list(slot: Slot, limit: u32) -> Request {
     Request::new(LIST).arg(slot.number()).arg(limit)
 }
 
-fn order(what: &Migrate<'_>) -> Request {
-    order_to(what, false)
-}
-
 /// The command that moves keys, or copies them.
-pub(crate) fn order_to(what: &Migrate<'_>, copy: bool) -> Request {
+pub(crate) fn order_to(what: &Migrate<'_>, database: u32, copy: bool) -> Request {
     let mut request = Request::new("MIGRATE")
         .arg(&what.to.host)
         .arg(what.to.port)
         .arg("")
-        .arg(0)
+        .arg(database)
         .arg(what.limit.as_millis().max(1).to_string());
     if copy {
         request = request.arg("COPY");

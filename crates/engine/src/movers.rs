@@ -23,12 +23,16 @@ use crate::{Client, Credentials, Endpoint, Error};
 
 mod bursts;
 mod ends;
+mod great;
 mod key_wise;
 mod native;
+mod room;
 mod traffic;
 
-pub use key_wise::key_wise;
+pub use great::{Bounds, bounds};
+pub use key_wise::{key_wise, why_not_moved};
 pub use native::native;
+pub use room::Room;
 
 /// The two ends of a move, and everyone who must hear of it.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,9 @@ pub struct Pair<'a> {
     pub credentials: Option<&'a Credentials>,
     /// The other primaries of the cluster.
     pub others: &'a [Client],
+    /// Whether the target's memory limit is kept: the move stops before the target would have to delete keys or refuse
+    /// them, and as soon as it deletes any. Not for a target without a limit, or one that may exceed it.
+    pub keeps_limit: bool,
     /// One lock for all pairs of a cluster. A receiver takes a new, greatest config epoch with
     /// its slots; two that do so at once could take the same one.
     pub finishing: &'a Mutex<()>,
@@ -98,6 +105,11 @@ pub struct Allowance {
 pub trait Pace {
     /// What the next burst may move, after this last one.
     fn next(&mut self, last: Option<&Burst>) -> Allowance;
+
+    /// Whether what is begun is to end soon: then pauses are cut short. Asked many times in a second.
+    fn is_urgent(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(Option<&Burst>) -> Allowance> Pace for F {
@@ -115,6 +127,9 @@ pub struct Moved {
     pub keys: u64,
     /// The bytes of memory that they took at the source; 0 where the engine moved them itself.
     pub bytes: u64,
+    /// The keys of which that is not known, for the source does not tell the sizes of keys. Not those that the engine
+    /// moved itself.
+    pub keys_unmeasured: u64,
 }
 
 /// What came of a move. What was moved stays moved, however it ended.
@@ -198,11 +213,13 @@ pub enum MoveError {
     /// A key of the slot is at both ends, and it cannot be proved that the source's is the
     /// newer one. Nothing was overwritten.
     #[error(
-        "a key of slot {slot} is at both ends, and the source may have been failed over or started again since; look which value is the right one"
+        "keys {keys:?} of slot {slot} are at both ends, and the source may have been failed over or started again since; look which values are the right ones"
     )]
     BothSides {
         /// The slot.
         slot: Slot,
+        /// The keys.
+        keys: Vec<String>,
     },
     /// The target has no memory left. The keys that did not fit are still at the source.
     #[error("{target} takes no more keys ({said}); give it more memory, then move on")]
@@ -211,6 +228,51 @@ pub enum MoveError {
         target: Endpoint,
         /// Its words.
         said: String,
+    },
+    /// The target would come to its memory limit. What did not fit is still at the source.
+    #[error(
+        "{target} has no room: it uses {used} bytes of memory, the next keys need {needs}, and its limit is {limit}{}; raise its maxmemory, then move on", at_limit(*evicts)
+    )]
+    NoRoom {
+        /// The target.
+        target: Endpoint,
+        /// What it uses, in bytes, of what counts for its limit.
+        used: u64,
+        /// What the next keys need there, in bytes.
+        needs: u64,
+        /// Its limit, in bytes.
+        limit: u64,
+        /// Whether it deletes keys at its limit.
+        evicts: bool,
+    },
+    /// The target deletes keys for lack of memory. What was not moved yet is still at the source.
+    #[error(
+        "{target} has deleted {keys} keys for lack of memory (evicted_keys) since the move began; raise its maxmemory, then move on, or move on regardless where that is a cache: --force"
+    )]
+    Evicts {
+        /// The target.
+        target: Endpoint,
+        /// How many keys it has deleted since the move began.
+        keys: u64,
+    },
+    /// A key is so great that moving it would keep the source from everyone for longer than its node-timeout: it would be
+    /// taken for dead. It was not moved.
+    #[error(
+        "key {key} of slot {slot} takes {} MB: moving it would keep {at} from everyone for about {} s, longer than its cluster-node-timeout ({} ms), and it would be taken for dead. Raise that first (shardwright set-timeout {at} {}), or delete or divide the key; then go on", bytes / 1_000_000, takes.as_secs().max(1), node_timeout.as_millis(), (takes.as_millis() * 2).max(1)
+    )]
+    TooGreat {
+        /// The key, as far as it can be written.
+        key: String,
+        /// Its slot.
+        slot: Slot,
+        /// What it takes in memory, in bytes.
+        bytes: u64,
+        /// The source.
+        at: Endpoint,
+        /// How long moving it would take.
+        takes: Duration,
+        /// After so much silence a node is taken for dead.
+        node_timeout: Duration,
     },
     /// The target does not let the source in, or not do it what it must.
     #[error(
@@ -240,6 +302,18 @@ pub enum MoveError {
         /// The source.
         at: Endpoint,
     },
+    /// The source has keys in other databases than the first, of which keys move one by one. Nothing was moved.
+    #[error(
+        "{at} holds {keys} keys in database {database}, and slots that move key by key would leave them behind; only the engine's own move takes all databases: see why it failed (cluster-databases of the target, the rights of the replication user)"
+    )]
+    SeveralDatabases {
+        /// The source.
+        at: Endpoint,
+        /// The first of those databases.
+        database: u32,
+        /// How many keys that one holds.
+        keys: u64,
+    },
     /// The engine's own move failed. The slots are where they were.
     #[error("{at} could not move its slots: {said}")]
     Job {
@@ -248,6 +322,15 @@ pub enum MoveError {
         /// Its words.
         said: String,
     },
+}
+
+/// What a server does at its limit, as the end of a sentence.
+fn at_limit(evicts: bool) -> &'static str {
+    if evicts {
+        ", at which it deletes keys"
+    } else {
+        ", at which it refuses writes"
+    }
 }
 
 /// What is wrong with a slot that was to be moved.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shardwright_topology::wire::{
-    Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_my_id, parse_nodes,
-    parse_role, parse_server_info,
+    Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_keyspace, parse_my_id,
+    parse_nodes, parse_role, parse_server_info,
 };
-use shardwright_topology::{NodeView, ReplicaLink, Replication, ServerInfo};
+use shardwright_topology::{NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why};
 
 use crate::client::{Request, to_reply};
 use crate::{Client, Error};
@@ -23,8 +23,6 @@ pub struct RawView {
     pub cluster_info: Vec<u8>,
     /// `INFO`, the default sections: server, memory, persistence, stats, replication, keyspace.
     pub info: Vec<u8>,
-    /// `DBSIZE`: keys of database 0.
-    pub keys: u64,
 }
 
 impl RawView {
@@ -36,20 +34,22 @@ impl RawView {
             cluster: parse_cluster_info(&self.cluster_info)?,
             server: parse_server_info(&self.info)?,
             keys_in_slot: BTreeMap::new(),
+            stray_keys: Seen::Unknown(Why::NotAsked),
         })
     }
 }
 
 impl Client {
     /// Observes the node and reads what it said. Where it has open slots their keys are
-    /// counted too, in a second round trip.
+    /// counted too, in a second round trip, unless it has keys in several databases.
     pub async fn view(&self) -> Result<NodeView, Error> {
         let raw = self.observe().await?;
         let mut view = raw
             .parse()
             .map_err(|error| self.asked(name(error.command)).strange(&error))?;
-        let open: Vec<_> = view
-            .own()
+        let one_database = view.server.databases.keys().all(|n| *n == self.database());
+        let own = view.own().filter(|_| one_database);
+        let open: Vec<_> = own
             .into_iter()
             .flat_map(|own| own.open.iter().map(|open| open.slot()))
             .collect();
@@ -71,18 +71,19 @@ impl Client {
             "CLUSTER MYID",
             "CLUSTER NODES",
             "CLUSTER INFO",
-            "DBSIZE",
+            KEYSPACE,
             "ROLE",
         ];
         let requests = NAMES.into_iter().map(Request::new).collect();
         let replies = self.ask_all("a glance", requests).await?;
         let replies: Vec<_> = replies.into_iter().collect::<Result<_, _>>()?;
-        let [my_id, nodes, info, size, role] = <[_; 5]>::try_from(replies).map_err(|_| {
+        let [my_id, nodes, info, keyspace, role] = <[_; 5]>::try_from(replies).map_err(|_| {
             self.asked("a glance")
                 .strange("not as many replies as questions")
         })?;
-        let keys = self.expect_number(NAMES[3], &size)?;
         let strange = |error: WireError| self.asked(name(error.command)).strange(&error);
+        let keyspace = self.expect_text(NAMES[3], keyspace)?;
+        let databases = parse_keyspace(&keyspace).map_err(strange)?;
         let role = parse_role(&to_reply(role)).map_err(strange)?;
         let Some(replication) = going_on(&before.replication, &role) else {
             return Ok(None);
@@ -94,26 +95,24 @@ impl Client {
             cluster: parse_cluster_info(&self.expect_text(NAMES[2], info)?).map_err(strange)?,
             server: ServerInfo {
                 replication,
-                keys,
+                keys: databases.values().fold(0, |sum, n| sum.saturating_add(*n)),
+                databases,
                 uptime_s,
                 ..before.clone()
             },
             keys_in_slot: BTreeMap::new(),
+            stray_keys: Seen::Unknown(Why::NotAsked),
         }))
     }
 
     /// Asks for everything in one round trip. The parts belong together as closely as a
     /// server allows: it answers them one right after the other.
     ///
-    /// A server that is loading answers none of it: [`Error::Loading`].
+    /// How many keys it holds is in `INFO`: a replica that lost its primary may refuse `DBSIZE`
+    /// (`replica-serve-stale-data no`), and is there all the same. A server that is loading does
+    /// not know yet what it holds, and Redis then refuses the rest: [`Error::Loading`].
     pub async fn observe(&self) -> Result<RawView, Error> {
-        const NAMES: [&str; 5] = [
-            "CLUSTER MYID",
-            "CLUSTER NODES",
-            "CLUSTER INFO",
-            "INFO",
-            "DBSIZE",
-        ];
+        const NAMES: [&str; 4] = ["CLUSTER MYID", "CLUSTER NODES", "CLUSTER INFO", "INFO"];
         let requests = NAMES.into_iter().map(Request::new).collect();
         let replies = self.ask_all("an observation", requests).await?;
         let mut replies = replies
@@ -126,26 +125,57 @@ impl Client {
                 .ok_or_else(|| self.asked(name).strange("no reply"))?;
             self.expect_text(name, value)
         };
-        let my_id = text(NAMES[0])?;
-        let cluster_nodes = text(NAMES[1])?;
-        let cluster_info = text(NAMES[2])?;
-        let info = text(NAMES[3])?;
-        let size = replies
-            .next()
-            .ok_or_else(|| self.asked(NAMES[4]).strange("no reply"))?;
-        let keys = self.expect_number(NAMES[4], &size)?;
-        Ok(RawView {
-            my_id,
-            cluster_nodes,
-            cluster_info,
-            info,
-            keys,
+        let raw = RawView {
+            my_id: text(NAMES[0])?,
+            cluster_nodes: text(NAMES[1])?,
+            cluster_info: text(NAMES[2])?,
+            info: text(NAMES[3])?,
+        };
+        // Valkey answers all of it while it loads.
+        if parse_server_info(&raw.info).is_ok_and(|info| info.loading) {
+            let endpoint = self.endpoint().clone();
+            return Err(Error::Loading { endpoint });
+        }
+        Ok(raw)
+    }
+
+    /// How many keys each database that has some holds, and how many changes the server has counted since it last saved
+    /// its data: where both are the same twice, no key came or went between.
+    pub async fn database_sizes(&self) -> Result<DatabaseSizes, Error> {
+        const PERSISTENCE: &str = "INFO persistence";
+        let requests = [KEYSPACE, PERSISTENCE].map(Request::new);
+        let replies = self.ask_all(KEYSPACE, requests.into()).await?;
+        let replies: Vec<_> = replies.into_iter().collect::<Result<_, _>>()?;
+        let [keyspace, persistence] = <[_; 2]>::try_from(replies).map_err(|_| {
+            self.asked(KEYSPACE)
+                .strange("not as many replies as questions")
+        })?;
+        let databases = parse_keyspace(&self.expect_text(KEYSPACE, keyspace)?)
+            .map_err(|error| self.asked(KEYSPACE).strange(&error))?;
+        let persistence = self.expect_text(PERSISTENCE, persistence)?;
+        let persistence = String::from_utf8_lossy(&persistence);
+        let mut lines = persistence.lines();
+        let changes = lines.find_map(|line| line.strip_prefix("rdb_changes_since_last_save:"));
+        Ok(DatabaseSizes {
+            databases,
+            changes: changes.and_then(|number| number.trim_end().parse().ok()),
         })
     }
 }
 
+const KEYSPACE: &str = "INFO keyspace";
+
+/// The keys of a server, by database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseSizes {
+    /// How many keys each database holds; those without a key are left out.
+    pub databases: BTreeMap<u32, u64>,
+    /// How many changes it has counted since it last saved its data, if it tells.
+    pub changes: Option<u64>,
+}
+
 /// Replication as `ROLE` tells it, where it goes on as it was: the same primary or the same replicas, all in sync.
-/// `ROLE` tells less of what is not.
+/// `ROLE` tells less of what is not. A replica whose offset fell copies another stream.
 fn going_on(before: &Replication, role: &RoleReply) -> Option<Replication> {
     match (before, role) {
         (Replication::Primary { replicas: old, .. }, RoleReply::Primary { offset, replicas }) => {
@@ -168,14 +198,14 @@ fn going_on(before: &Replication, role: &RoleReply) -> Option<Replication> {
                 primary: old,
                 link_up: true,
                 syncing: false,
-                ..
+                offset: read,
             },
             RoleReply::Replica {
                 primary,
                 link: RoleLink::Connected,
                 offset: Some(offset),
             },
-        ) if primary.same_socket(old) => Some(Replication::Replica {
+        ) if primary.same_socket(old) && offset >= read => Some(Replication::Replica {
             primary: primary.clone(),
             link_up: true,
             syncing: false,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use shardwright_engine::movers::{
     Allowance, Burst, End, MoveError, Moved, Outcome, Pair, Unclean, key_wise,
 };
-use shardwright_engine::{ACL_RULES, Access, Client, Credentials, Error, Secret, SetSlot};
+use shardwright_engine::{
+    ACL_RULES, Access, Client, Credentials, Endpoint, Error, Secret, SetSlot,
+};
 use shardwright_testkit::{Cluster, Load, LoadOptions, Server, TestResult, each_engine};
 use shardwright_topology::{Role, Slot, SlotSet};
 
@@ -120,6 +122,33 @@ each_engine! {
         assert_eq!(target.ask::<i64>(&["PTTL", &key(7, 2)]).await?, -1);
         assert_eq!(stage.keys(1, &range(9, 9)).await?, 0, "they expired");
         stage.is_given(&slots).await
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_target_whose_limit_is_kept_deletes_nothing(engine) {
+        let stage = Stage::set(&engine, 2, 0, |b| b).await?;
+        let slots = range(0, 99);
+        fill(&stage.cluster[0], &slots, 50, 4000).await?;
+        let target = &stage.cluster[1];
+        let used: u64 = target.field(&["INFO", "memory"], "used_memory").await?.ok_or("told")?.parse()?;
+        target.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await?;
+        target.ask::<()>(&["CONFIG", "SET", "maxmemory", &(used + 8_000_000).to_string()]).await?;
+        let careful = Pair { keeps_limit: true, ..stage.pair() };
+        let out = key_wise(&careful, &slots, &mut usual, &|| false, &mut unheard).await;
+        let End::Failed(MoveError::NoRoom { evicts: true, .. }) = out.end else {
+            return Err(format!("{out:?}").into());
+        };
+        assert!(out.moved.keys > 500, "{out:?}");
+        assert_eq!(stage.keys(0, &slots).await? + stage.keys(1, &slots).await?, 5_000);
+        assert_eq!(target.field(&["INFO", "stats"], "evicted_keys").await?.as_deref(), Some("0"));
+        // Where a person agreed to it, it goes on, and the target deletes.
+        let rest = slots.difference(&out.moved.slots).difference(&out.left_open);
+        let out = key_wise(&stage.pair(), &rest, &mut usual, &|| false, &mut unheard).await;
+        is_done(&out);
+        assert!(stage.keys(0, &slots).await? + stage.keys(1, &slots).await? < 5_000);
+        Ok(())
     }
 }
 
@@ -263,7 +292,9 @@ each_engine! {
         };
         let out = key_wise(&stage.pair(), &range(12, 12), &mut pace, &|| false, &mut unheard).await;
         assert_eq!(out.left_open, range(12, 12));
-        assert!(matches!(why(out), MoveError::BothSides { .. }));
+        // Only that key is held up: all others of its slot have moved.
+        assert!(matches!(why(out), MoveError::BothSides { keys, .. } if keys == [two.clone()]));
+        assert_eq!(stage.keys(0, &range(12, 12)).await?, 1);
         let mut connection = stage.cluster[1].connection().await?;
         let (value,): (String,) = redis::pipe().cmd("ASKING").ignore().cmd("GET").arg(&two).query_async(&mut connection).await?;
         assert_eq!(value, "new");
@@ -280,9 +311,10 @@ each_engine! {
         let blind = user("blind", "-memory");
         let lines = ["user default on nopass ~* &* +@all".to_owned(), own, weak, blind];
         let stage = Stage::set(&engine, 2, 0, |b| b.acl(lines.clone())).await?;
-        let slots = range(10, 30);
-        fill(&stage.cluster[0], &slots, 10, 20).await?;
-        for (user, missing) in [("weak", "restore-asking"), ("blind", "MEMORY USAGE"), ("own", "")] {
+        let (slots, more) = (range(10, 30), range(31, 40));
+        fill(&stage.cluster[0], &slots.union(&more), 10, 20).await?;
+        // Without MEMORY the size of keys is guessed.
+        for (user, missing, slots) in [("weak", "restore-asking", &slots), ("blind", "", &more), ("own", "", &slots)] {
             let credentials = Credentials { user: Some(user.into()), password: Secret::new(user) };
             let access = Access { credentials: Some(credentials.clone()), ..Access::default() };
             let source = connect(&stage.cluster[0], &access).await?;
@@ -290,7 +322,7 @@ each_engine! {
             let pair = Pair {
                 source: &source, reader: &source, probe: &source, target: &target, credentials: Some(&credentials), ..stage.pair()
             };
-            let out = key_wise(&pair, &slots, &mut usual, &|| false, &mut unheard).await;
+            let out = key_wise(&pair, slots, &mut usual, &|| false, &mut unheard).await;
             if missing.is_empty() {
                 is_done(&out);
             } else {
@@ -300,7 +332,7 @@ each_engine! {
                 stage.is_closed().await?;
             }
         }
-        stage.is_given(&slots).await
+        stage.is_given(&slots.union(&more)).await
     }
 }
 
@@ -389,5 +421,24 @@ each_engine! {
         assert_eq!(report.lost(&stage.cluster.addresses()).await?, []);
         assert!(stage.keys(1, &near.union(&far)).await? >= 12_000);
         stage.is_given(&near.union(&far)).await
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn keys_of_another_database_are_not_left_behind(engine) {
+        let stage = Stage::set(&engine, 2, 0, |b| b.config("cluster-databases", "2")).await?;
+        fill(&stage.cluster[0], &range(11, 11), 10, 20).await?;
+        let there = Endpoint::new(stage.cluster[0].host(), stage.cluster[0].port());
+        let client = Client::connect_to_database(&there, &Access::default(), 1).await?;
+        client.call(&[b"SET".to_vec(), key(11, 5).into_bytes(), b"v".to_vec()]).await?;
+        let mut pace = usual;
+        let out = key_wise(&stage.pair(), &range(11, 11), &mut pace, &|| false, &mut unheard).await;
+        assert!(out.left_open.is_empty());
+        assert!(matches!(why(out), MoveError::SeveralDatabases { database: 1, keys: 1, .. }));
+        assert_eq!((stage.keys(0, &range(11, 11)).await?, stage.keys(1, &range(11, 11)).await?), (10, 0));
+        let none = Client::connect_to_database(&there, &Access::default(), 2).await;
+        assert!(none.expect_err("there are two").is_no_database());
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shardwright_engine::movers::{End, MoveError, Outcome, native};
+use shardwright_engine::movers::{End, MoveError, Outcome, Pair, native};
 use shardwright_testkit::{Load, LoadOptions, TestResult, each_engine};
 
 #[path = "moving/stage.rs"]
@@ -51,6 +51,31 @@ each_engine! {
         assert!(stage.keys(1, &slots).await? >= 301 * 50);
         stage.cluster.until_agreed().await?;
         stage.is_given(&slots).await
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn a_move_that_its_target_has_no_room_for_is_cancelled(engine) {
+        let stage = Stage::set(&engine, 2, 0, |b| b).await?;
+        let slots = range(0, 499);
+        fill(&stage.cluster[0], &slots, 50, 4000).await?;
+        let target = &stage.cluster[1];
+        let used: u64 = target.field(&["INFO", "memory"], "used_memory").await?.ok_or("told")?.parse()?;
+        target.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await?;
+        target.ask::<()>(&["CONFIG", "SET", "maxmemory", &(used + 8_000_000).to_string()]).await?;
+        let careful = Pair { keeps_limit: true, ..stage.pair() };
+        let out = native(&careful, &slots, &many, &|| false, &mut unheard).await;
+        // The target itself may give the job up first: it takes nothing beyond its limit then.
+        let full = |end: &End| {
+            matches!(
+                end,
+                End::Failed(MoveError::NoRoom { .. } | MoveError::Evicts { .. } | MoveError::Job { .. })
+            )
+        };
+        assert!(full(&out.end), "{out:?}");
+        assert_eq!(stage.keys(0, &slots).await?, 25_000, "what was not given is all there");
+        stage.is_closed().await
     }
 }
 

@@ -41,7 +41,7 @@ const FILES: &str = "file names are fixed, so that Shardwright can tell whether 
 const MODULES: &str = "modules are not managed yet: a node that lacks the file does not start";
 const TLS: &str = "TLS is not managed yet";
 
-const OWNED: [OwnedSetting; 38] = [
+const OWNED: [OwnedSetting; 39] = [
     owned("aclfile", USERS),
     owned("appenddirname", FILES),
     owned("appendfilename", FILES),
@@ -60,6 +60,10 @@ const OWNED: [OwnedSetting; 38] = [
     ),
     owned("cluster-enabled", "it is always yes"),
     owned("cluster-port", NODE),
+    owned(
+        "cluster-replica-no-failover",
+        "it is yes while a replica takes its first copy, and no once it has it",
+    ),
     owned("daemonize", PROCESS),
     owned("dbfilename", FILES),
     owned("dir", NODE),

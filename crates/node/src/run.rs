@@ -133,6 +133,8 @@ fn exec(server: &Server, data: &Path) -> Result<Infallible, Error> {
     let source: io::Error = Command::new(&server.program)
         .args(&server.args)
         .current_dir(data)
+        // A locale that the image does not have ends Redis 7.4 and Valkey 8 at once.
+        .env("LC_ALL", "C")
         .exec();
     Err(Error::Exec {
         program: server.program.to_string_lossy().into_owned(),

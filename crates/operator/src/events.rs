@@ -142,6 +142,7 @@ fn is_grave(action: &Action) -> bool {
         | Action::Reset { .. }
         | Action::CloseSlot { .. }
         | Action::CopyFunctions { .. }
+        | Action::SetElectable { .. }
         | Action::AssignSlot { .. }
         | Action::RaiseEpoch { .. }
         | Action::MoveKeys { .. }

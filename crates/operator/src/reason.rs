@@ -28,13 +28,15 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
-        | Waiting::Twins { .. }
+        | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
+        | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
+        | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
         | Waiting::RoleNotSeen { .. }
@@ -42,10 +44,15 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::RestartGrace { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CannotCopy { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
-        | Waiting::OpenSlot { .. } => Effect::Weaker,
+        | Waiting::StrayKeys { .. }
+        | Waiting::OpenSlot { .. }
+        | Waiting::OpenSlotHeld { .. } => Effect::Weaker,
         Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
         | Waiting::Spread { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
@@ -65,25 +72,30 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
         Waiting::Contested { .. } => "SlotsContested",
         Waiting::Foreign { .. } => "ForeignNode",
-        Waiting::Twins { .. } => "TwinNodes",
+        Waiting::DuplicateId(_) => "DuplicateNodeId",
         Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } => "PodUnheard",
         Waiting::Stranded { .. } => "HostAway",
         Waiting::StartHeld { .. } => "StartHeld",
         Waiting::TableRefused { .. } => "TableRefused",
+        Waiting::PlaceFollowed { .. } => "PlaceFollowed",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
+        Waiting::DeathUnproved { .. } => "DeathUnproved",
         Waiting::NoCandidate { .. } => "NoCandidate",
         Waiting::SiblingUnheard { .. } => "SiblingUnheard",
         Waiting::RoleNotSeen { .. } => "RoleNotSeen",
         Waiting::Promotion { .. } => "Promotion",
         Waiting::RestartGrace { .. } => "RestartGrace",
-        Waiting::Views { .. } => "ViewsDiffer",
+        Waiting::Views { .. } | Waiting::Forgotten { .. } => "ViewsDiffer",
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
+        Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
+        Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
         Waiting::Spread { .. } => "ReplicaMoves",
-        Waiting::OpenSlot { .. } => "OpenSlot",
+        Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "OpenSlot",
+        Waiting::StrayKeys { .. } => "StrayKeys",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
         Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
         Waiting::Moves { .. } => SLOTS_MOVE,
@@ -115,6 +127,9 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             let why: Vec<String> = why.iter().map(stable_why).collect();
             format!("slots wait to move: {}", why.join("; "))
         }
+        Waiting::StrayKeys { node, .. } => {
+            format!("{node:?} holds keys of slots that it does not own")
+        }
         Waiting::DataLost
         | Waiting::ShardLost { .. }
         | Waiting::Uncovered { .. }
@@ -122,26 +137,32 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
-        | Waiting::Twins { .. }
+        | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
+        | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
+        | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp {
             lag_bytes: None, ..
         }
+        | Waiting::CannotCopy { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }
         | Waiting::OpenSlot { .. }
+        | Waiting::OpenSlotHeld { .. }
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
@@ -154,6 +175,9 @@ pub(crate) fn stable_why(why: &NoMove) -> String {
     match why {
         NoMove::Memory { node, .. } => {
             format!("{node:?} has less memory than about what would come needs")
+        }
+        NoMove::SizeUnknown { node, .. } => {
+            format!("how much memory slots take at {node:?} could not be measured")
         }
         _ => why.to_string(),
     }
@@ -171,6 +195,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::AddSlots { .. } => "AddSlots",
         Action::Meet { .. } => "Meet",
         Action::Replicate { .. } => "Replicate",
+        Action::SetElectable { .. } => "SetElectable",
         Action::Switchover { .. } => "Switchover",
         Action::Failover { .. } => "Failover",
         Action::Takeover { .. } => "Takeover",

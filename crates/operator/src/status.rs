@@ -8,6 +8,7 @@ use shardwright_manifest::{
     Condition, ConditionStatus, MovesStatus, NodeStatus, Problem as ManifestProblem,
     RedisClusterStatus, ShapeStatus, ShardStatus, StateWord,
 };
+use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_planner::{Action, Plan, ProblemKind, Severity, Step, Waiting, diagnose};
 use shardwright_runtime::MoveProgress;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES};
@@ -595,6 +596,9 @@ fn trouble(o: &Observed, m: &Member) -> Option<String> {
     };
     let word = match &view.server.replication {
         _ if view.server.loading => "loading",
+        Replication::Replica { .. } if copies_elsewhere(o, m.id).is_some() => {
+            "copies from an address that is not its primary's"
+        }
         Replication::Replica { syncing: true, .. } => "taking its first copy",
         Replication::Replica { link_up: false, .. } => "no link to its primary",
         _ if !view.cluster.state_ok => "cluster_state is fail",

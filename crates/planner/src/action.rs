@@ -62,6 +62,14 @@ pub enum Action {
         /// Its primary.
         primary: NodeId,
     },
+    /// Let a replica take the place of its primary by itself, or not (`cluster-replica-no-failover`): the engine does not
+    /// ask whether its first copy is done.
+    SetElectable {
+        /// The replica.
+        node: NodeId,
+        /// Whether it may.
+        electable: bool,
+    },
     /// Change the roles of a live primary and its replica, in sync.
     Switchover {
         /// The replica.
@@ -148,6 +156,43 @@ pub enum Action {
 }
 
 impl Action {
+    /// The server that this is about, where it is done at no node.
+    pub fn server(&self) -> Option<&ServerName> {
+        let (Self::StartServer { server }
+        | Self::StartAfresh { server }
+        | Self::Recreate { server, .. }
+        | Self::RemoveServer { server }) = self
+        else {
+            return None;
+        };
+        Some(server)
+    }
+
+    /// Every node that this names: at which it is done, and about which.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let about = match self {
+            Self::StartServer { .. }
+            | Self::StartAfresh { .. }
+            | Self::Recreate { .. }
+            | Self::RemoveServer { .. }
+            | Self::RecordFormed
+            | Self::SetConfigEpoch { .. }
+            | Self::AddSlots { .. }
+            | Self::Reset { .. }
+            | Self::CloseSlot { .. }
+            | Self::SetElectable { .. }
+            | Self::RaiseEpoch { .. } => None,
+            Self::Meet { target, .. } => Some(target.node()),
+            Self::Replicate { primary, .. } | Self::Switchover { primary, .. } => Some(*primary),
+            Self::Failover { dead, .. } | Self::Takeover { dead, .. } => Some(dead.node()),
+            Self::Forget { gone, .. } => Some(gone.node()),
+            Self::AssignSlot { owner, .. } => Some(*owner),
+            Self::CopyFunctions { from, .. } => Some(*from),
+            Self::MoveKeys { to, .. } | Self::MoveSlots { to, .. } => Some(to.node()),
+        };
+        self.at().into_iter().chain(about).collect()
+    }
+
     /// The node at which this is done, if it is done at a node.
     pub fn at(&self) -> Option<NodeId> {
         match self {
@@ -160,6 +205,7 @@ impl Action {
             Self::AddSlots { node, .. }
             | Self::CloseSlot { node, .. }
             | Self::RaiseEpoch { node }
+            | Self::SetElectable { node, .. }
             | Self::CopyFunctions { to: node, .. }
             | Self::AssignSlot { node, .. } => Some(*node),
             Self::Meet { teller, .. } | Self::Forget { teller, .. } => Some(*teller),
@@ -190,6 +236,14 @@ impl fmt::Display for Action {
             Self::Replicate { node, primary } => {
                 let (node, primary) = (node.node().short(), primary.short());
                 write!(f, "make {node} a replica of {primary}")
+            }
+            Self::SetElectable { node, electable } => {
+                let may = if *electable { "may" } else { "may not" };
+                write!(
+                    f,
+                    "set that {} {may} take its primary's place by itself",
+                    node.short()
+                )
             }
             Self::Switchover { replica, primary } => {
                 let (replica, primary) = (replica.short(), primary.short());
@@ -303,6 +357,11 @@ pub enum Precondition {
         /// The slot.
         slot: Slot,
     },
+    /// The node holds no key of any slot that it does not own.
+    HoldsNoStrayKey {
+        /// The node.
+        node: NodeId,
+    },
     /// The node's table gives none of these slots to anyone else.
     SlotsFree {
         /// The node.
@@ -327,6 +386,8 @@ pub enum Reason {
     RestartFirst,
     /// It was taking slots in, and keys that moved may be on its disk alone.
     RestartImporter,
+    /// Its replica had no link to it, and what was written meanwhile may be on its disk alone.
+    RestartAhead,
     /// A node does not know another of its cluster.
     NotKnown,
     /// A node has another at a wrong address.
@@ -342,8 +403,17 @@ pub enum Reason {
     VoteTooSlow,
     /// A shard has too few replicas.
     ReplicaMissing,
+    /// It begins to follow a primary that has keys, and has none of them yet.
+    CopyBegins,
+    /// It has its primary's data.
+    CopyDone,
     /// A replica follows a node that owns no slots.
     WrongPrimary,
+    /// A replica copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// From where.
+        from: Address,
+    },
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
@@ -364,6 +434,8 @@ pub enum Reason {
     HoldsMostKeys,
     /// Nobody owns the slots, and no node holds a key of them.
     NoKeys,
+    /// The node holds keys of a slot that it does not own, where nobody reaches them.
+    StrayKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
@@ -392,6 +464,14 @@ pub enum Reason {
     Asked,
 }
 
+fn tail(bytes_max: Option<u64>) -> String {
+    match bytes_max {
+        None => "how much of its last writes is lost is not known".to_owned(),
+        Some(0) => "the replica had all that was seen".to_owned(),
+        Some(bytes) => format!("up to {bytes} bytes of its last writes may be lost"),
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -403,26 +483,26 @@ impl fmt::Display for Reason {
             Self::RestartImporter => {
                 "its process is gone, it was taking slots in, and may alone have keys that moved"
             }
+            Self::RestartAhead => {
+                "its process is gone, and it may alone have what was written while its replica had no link"
+            }
             Self::NotKnown => "it does not know it",
             Self::AddressChanged => "it has it at an old address",
             Self::OldBelief => "its role or slots changed",
-            Self::PrimaryDead {
-                tail_bytes_max: None,
-            } => "the primary died; how much of its last writes is lost is not known",
-            Self::PrimaryDead {
-                tail_bytes_max: Some(0),
-            } => "the primary died; the replica had all that was seen",
-            Self::PrimaryDead {
-                tail_bytes_max: Some(bytes),
-            } => {
-                return write!(
-                    f,
-                    "the primary died; up to {bytes} bytes of its last writes may be lost"
-                );
+            Self::PrimaryDead { tail_bytes_max } => {
+                return write!(f, "the primary died; {}", tail(*tail_bytes_max));
             }
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
+            Self::CopyBegins => "it is about to copy another's data, and has none of it yet",
+            Self::CopyDone => "it has a copy of its primary's data",
             Self::WrongPrimary => "it follows a node that owns no slots",
+            Self::CopiesElsewhere { from } => {
+                return write!(
+                    f,
+                    "it copies from {from}, which is not its primary's address"
+                );
+            }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
             Self::Returned => {
                 "it lost its table of nodes; its server has its data, and is taken in under its new id"
@@ -439,6 +519,9 @@ impl fmt::Display for Reason {
                 "nobody owns the slots, and of several nodes it holds most keys of them"
             }
             Self::NoKeys => "nobody owns the slots, and no node holds a key of them",
+            Self::StrayKeys => {
+                "it holds keys of a slot that is not its own, and nobody reaches them there"
+            }
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }

@@ -5,15 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Claim, Disk, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server, ServerName,
-    SlotSet,
+    Claim, Disk, Flags, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server,
+    ServerName, SlotSet,
 };
 
+mod copy;
+mod duplicates;
 mod given;
 mod moves;
 mod old_ids;
+mod place;
 mod violation;
 
+use copy::another_stream;
 pub use violation::{Severity, Violation, ViolationKind};
 
 use crate::ours::{standings, without_strangers};
@@ -31,9 +35,11 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         all,
         found: Vec::new(),
         given: SlotSet::empty(),
+        comes: BTreeMap::new(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
         moved: plan.steps.iter().filter_map(moved).collect(),
+        held_back: BTreeSet::new(),
         recreated: 0,
         starts: plan.steps.iter().filter_map(started).collect(),
         ends: moves::ends(plan),
@@ -42,14 +48,14 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         standings,
     };
     for (i, step) in plan.steps.iter().enumerate() {
-        if let Some(node) = step.action.at() {
-            if o.view_of(node).is_none() {
-                lint.fatal(i, ViolationKind::ActsUnheard);
-            }
-            if o.twins().iter().any(|(twin, _, _)| *twin == node) {
-                lint.fatal(i, ViolationKind::ActsAtTwin { node });
-            }
+        if step
+            .action
+            .at()
+            .is_some_and(|node| o.view_of(node).is_none())
+        {
+            lint.fatal(i, ViolationKind::ActsUnheard);
         }
+        lint.one_process_each(i, &step.action);
         lint.action(i, &step.action);
     }
     lint.found
@@ -76,10 +82,14 @@ struct Lint<'a> {
     all: &'a Observed,
     found: Vec<Violation>,
     given: SlotSet,
+    /// How many bytes the steps so far bring to each receiver with a memory limit.
+    comes: BTreeMap<NodeId, u64>,
     heirs: BTreeMap<NodeId, NodeId>,
     primaries: BTreeMap<NodeId, NodeId>,
     /// The nodes that the plan makes replicas.
     moved: BTreeSet<NodeId>,
+    /// The nodes that the steps so far hold back from elections.
+    held_back: BTreeSet<NodeId>,
     /// How many volumes were given up so far.
     recreated: usize,
     /// The servers that the plan starts.
@@ -117,7 +127,13 @@ impl Lint<'_> {
             Action::AddSlots { node, slots } => self.adds(i, *node, slots),
             Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
-            Action::Switchover { replica, primary } => self.heir(i, *replica, *primary),
+            Action::SetElectable { node, electable } => self.sets_electable(i, *node, *electable),
+            Action::Switchover { replica, primary } => {
+                if self.heir(i, *replica, *primary) && self.copies(*replica) != Some(*primary) {
+                    let replica = *replica;
+                    self.fatal(i, ViolationKind::NoCopy { replica });
+                }
+            }
             Action::Failover { dead, seen } => {
                 self.past(i, seen.replica(), dead.node());
                 self.majority(i, seen.replica(), dead.node());
@@ -132,6 +148,7 @@ impl Lint<'_> {
             }
             Action::CloseSlot { .. } => {}
             Action::AssignSlot { node, slot, owner } => {
+                self.last_slot_goes(i, *slot, *owner);
                 let keys = self
                     .o
                     .view_of(*node)
@@ -144,7 +161,17 @@ impl Lint<'_> {
                 }
             }
             Action::RaiseEpoch { node } => self.raises(i, *node),
-            Action::MoveKeys { to, .. } => self.meets(i, to.node(), to.address()),
+            Action::MoveKeys {
+                from,
+                to,
+                slot,
+                replace,
+                ..
+            } => {
+                self.meets(i, to.node(), to.address());
+                self.has_room(i, *from, to.node(), &[*slot].into_iter().collect());
+                self.moves_keys(i, (*from, to.node()), *slot, *replace);
+            }
             Action::CopyFunctions { from, to } => {
                 let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
                 let primary = self.copies(*to).is_none();
@@ -155,12 +182,16 @@ impl Lint<'_> {
             Action::MoveSlots { from, to, slots } => {
                 self.meets(i, to.node(), to.address());
                 self.moves(i, *from, to.node(), slots);
+                self.has_room(i, *from, to.node(), slots);
             }
         }
     }
 
     fn starts(&mut self, i: usize, name: &ServerName) {
         let server = self.o.servers().get(name);
+        if server.is_some_and(|s| s.disk == Seen::Known(Disk::Blank)) {
+            self.takes_place(i, name);
+        }
         if !server.is_some_and(|s| matches!(s.process, Process::Dead(_))) {
             let server = name.clone();
             self.fatal(i, ViolationKind::StartsRunning { server });
@@ -197,6 +228,7 @@ impl Lint<'_> {
     /// A directory is set aside only when its server refused it, or would lead others astray with it, and the living
     /// own every slot.
     fn starts_afresh(&mut self, i: usize, name: &ServerName) {
+        self.takes_place(i, name);
         let useless = self.o.servers().get(name).is_some_and(|s| {
             let harms = match s.disk.known() {
                 Some(Disk::TableRefused) => true,
@@ -248,7 +280,9 @@ impl Lint<'_> {
 
     /// Whether the nodes that were heard own every slot.
     fn all_owned(&self) -> bool {
-        let heard = self.o.views().filter_map(|(_, v)| self.o.member(v.id));
+        let one = |v: &NodeView| !self.is_doubled(v.id);
+        let heard = self.o.views().filter(|(_, v)| one(v));
+        let heard = heard.filter_map(|(_, v)| self.o.member(v.id));
         let owned: u32 = heard.map(|m| u32::from(m.slots.count())).sum();
         owned == u32::from(shardwright_topology::SLOT_COUNT)
     }
@@ -260,6 +294,12 @@ impl Lint<'_> {
             .view_of(primary)
             .and_then(|v| v.own())
             .is_some_and(|own| own.role == Role::Primary);
+        let server = |id| self.o.view_of(id).map(|v| &v.server);
+        if let (Some(reads), Some(writes)) = (server(node), server(primary))
+            && !reads.reads(writes)
+        {
+            self.fatal(i, ViolationKind::CannotCopy { node, primary });
+        }
         if !copied || primary == node {
             self.fatal(i, ViolationKind::BadPrimary { primary });
         }
@@ -267,18 +307,48 @@ impl Lint<'_> {
         if other.is_some_and(|other| other != primary) {
             self.fatal(i, ViolationKind::TwoPrimaries { node });
         }
+        if self.empties_its_own(node, primary) {
+            self.fatal(i, ViolationKind::WouldLoseData { node });
+        }
+        // Its offset is that of its former life until it has the copy, and the engine elects by offsets.
+        let keys = server(primary).is_none_or(|s| s.keys > 0);
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        let held = own.is_some_and(|own| own.flags.has(Flags::NOFAILOVER));
+        if keys && !held && !self.held_back.contains(&node) {
+            self.fatal(i, ViolationKind::ElectsItself { node });
+        }
         self.leaves(i, node, primary);
+    }
+
+    fn sets_electable(&mut self, i: usize, node: NodeId, electable: bool) {
+        if !electable {
+            self.held_back.insert(node);
+        } else if !self.may_elect(node) {
+            self.fatal(i, ViolationKind::NoCopy { replica: node });
+        }
+    }
+
+    /// Whether a node may take its primary's place by itself: it is a primary, or has a copy.
+    fn may_elect(&self, node: NodeId) -> bool {
+        let own = self.o.view_of(node).and_then(NodeView::own);
+        own.is_some_and(|own| own.role == Role::Primary) || self.copies(node).is_some()
     }
 
     /// The primary that a node has a copy of, and whose stream it follows, by its own word.
     fn copies(&self, node: NodeId) -> Option<NodeId> {
         let view = self.o.view_of(node)?;
-        match view.server.replication {
+        match &view.server.replication {
             Replication::Replica {
                 link_up: true,
                 syncing: false,
+                primary: from,
                 ..
-            } => view.own()?.primary,
+            } => {
+                let primary = view.own()?.primary?;
+                let of = self.o.view_of(primary);
+                let other = of.is_some_and(|of| another_stream(of, view));
+                (!other && !self.strange_source(view, primary, from)).then_some(primary)
+            }
             Replication::Replica { .. } | Replication::Primary { .. } => None,
         }
     }
@@ -459,12 +529,13 @@ impl Lint<'_> {
         }
     }
 
-    fn heir(&mut self, i: usize, replica: NodeId, primary: NodeId) {
-        if !self
+    /// Whether it is its replica; if not, that is said.
+    fn heir(&mut self, i: usize, replica: NodeId, primary: NodeId) -> bool {
+        let its_own = self
             .o
             .member(replica)
-            .is_some_and(|m| m.role == Role::Replica && m.primary == Some(primary))
-        {
+            .is_some_and(|m| m.role == Role::Replica && m.primary == Some(primary));
+        if !its_own {
             self.fatal(i, ViolationKind::NotItsReplica { node: replica });
         }
         if self
@@ -474,10 +545,13 @@ impl Lint<'_> {
         {
             self.fatal(i, ViolationKind::TwoHeirs { primary });
         }
+        its_own
     }
 
     fn past(&mut self, i: usize, replica: NodeId, primary: NodeId) {
-        self.heir(i, replica, primary);
+        if self.heir(i, replica, primary) {
+            self.must_hold_copy(i, replica, primary);
+        }
         // A stranger, too, proves that no other node lives at its server.
         let speaks = self
             .all
@@ -500,6 +574,7 @@ impl Lint<'_> {
             let gone = |s: &Server| s.process.death().is_some() || another(s);
             self.o.formed.is_some() && self.o.servers().values().all(gone)
         };
+        let gone = gone && !self.lives_on_the_bus(found, primary);
         // The same plan may start it again.
         let starts = found.is_some_and(|s| self.starts.contains(&s.name));
         if speaks || !(gone || self.may_be_passed(replica, primary)) || starts {
@@ -515,9 +590,14 @@ impl Lint<'_> {
                 Some(view) => view.id == node,
                 None => s.recorded_id.is_none_or(|id| id == node),
             });
-        let owns =
-            self.o.member(node).is_some_and(|m| !m.slots.is_empty()) && !self.d.consent.lose_data;
-        if ((lives && !asked) || owns)
+        let view = self.o.view_of(node);
+        let holds = view.is_some_and(|v| {
+            let replica = v.own().is_some_and(|own| own.role == Role::Replica);
+            v.server.keys > 0 && !replica
+        });
+        let owns = self.o.member(node).is_some_and(|m| !m.slots.is_empty());
+        let loses = (owns || holds) && !self.d.consent.lose_data;
+        if ((lives && !asked) || loses)
             && !self.came_back_as_another(node)
             && !self.is_given_up(node)
         {

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Dissent, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Replication, Role, Seen,
-    ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, DuplicateId, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Role,
+    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
-use crate::evidence::Dead;
+mod keys;
+mod text;
+mod there;
+
+use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
-use crate::safety::{Held, someone_unheard};
+use crate::rules::electable::never_elects;
 use crate::{Severity, Unspread};
 
 /// One problem.
@@ -48,6 +52,33 @@ pub enum ProblemKind {
         proved: bool,
         /// Whether a replica lives that could take over.
         replica: bool,
+        /// Whether its process lives all the same: it answered something, or answers other nodes.
+        lives: bool,
+    },
+    /// A server's address refuses clients, though other nodes have bus links to its node.
+    Refuses {
+        /// Which.
+        server: ServerName,
+        /// How many have.
+        by: usize,
+        /// Of how many.
+        of: usize,
+        /// The address that refuses.
+        address: Address,
+        /// The bus port at which others reach it.
+        bus_port: Option<u16>,
+    },
+    /// A server that answers other nodes on the bus, and no client.
+    Unanswered {
+        /// Which.
+        server: ServerName,
+    },
+    /// A server that runs a script or a function for too long.
+    Busy {
+        /// Which.
+        server: ServerName,
+        /// Where.
+        address: Address,
     },
     /// A primary whose id has no address any more, and that nobody holds to have failed.
     IdLost {
@@ -86,12 +117,44 @@ pub enum ProblemKind {
         /// Who shows it open.
         node: NodeId,
     },
+    /// A primary holds keys of slots that it does not own: nobody reaches them there.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many, of all databases.
+        keys: u64,
+        /// Of which slots.
+        slots: SlotSet,
+        /// The owners of those slots.
+        owners: BTreeSet<NodeId>,
+    },
+    /// It could not be counted whether a primary holds keys of slots that it does not own.
+    StrayKeysUnknown {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: Why,
+    },
     /// A node does not serve.
     StateFail(BTreeSet<NodeId>),
     /// A replica without its copy or link.
     ReplicaLinkDown {
         /// Which.
         node: NodeId,
+    },
+    /// A replica whose version can't read what its primary's writes.
+    CannotCopy {
+        /// The replica, and its version.
+        replica: (NodeId, EngineKind, Version),
+        /// Its primary, and its version.
+        primary: (NodeId, EngineKind, Version),
+    },
+    /// A replica that copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// From where.
+        from: Address,
     },
     /// A replica that follows a node without slots.
     ReplicaAstray {
@@ -102,6 +165,15 @@ pub enum ProblemKind {
     NoReplica {
         /// Its primary.
         primary: NodeId,
+    },
+    /// Two shards of which one has at least two replicas more.
+    UnevenReplicas {
+        /// The primary that has most, and how many.
+        most: (NodeId, usize),
+        /// The primary that has fewest, and how many.
+        least: (NodeId, usize),
+        /// A replica of the one that has most, and its address.
+        spare: (NodeId, Address),
     },
     /// A primary without slots.
     EmptyPrimary {
@@ -122,13 +194,15 @@ pub enum ProblemKind {
         /// How large each is.
         sizes: Vec<usize>,
     },
-    /// Two servers with one id.
-    Twins {
-        /// One.
-        first: ServerName,
-        /// The other.
-        second: ServerName,
+    /// A replica with its copy that is set not to take its primary's place by itself.
+    HeldBack {
+        /// Which.
+        node: NodeId,
+        /// Where it answers.
+        address: Address,
     },
+    /// Two processes with one id.
+    DuplicateId(Box<DuplicateId>),
     /// Several major versions or engines.
     MixedVersions(BTreeSet<(EngineKind, Version)>),
 }
@@ -146,8 +220,19 @@ impl ProblemKind {
             Self::Unowned { clear: true, .. }
             | Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlot { .. }
+            | Self::StrayKeys { .. }
             | Self::ReplicaAstray { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
+            Self::PrimaryDown { lives: true, .. } => {
+                "leave it running: mend what keeps it from being heard".to_owned()
+            }
+            Self::Refuses { address, bus_port, .. } => there::open_port(address, *bus_port),
+            Self::Unanswered { .. } => {
+                "wait: its clients are paused (CLIENT PAUSE), or a long command runs; do not start it again".to_owned()
+            }
+            Self::Busy { address, .. } => there::end_script(address),
+            Self::Unheard { why: Why::Loading, .. } => "wait while it loads its data".to_owned(),
             Self::PrimaryDown { replica: false, .. } => format!(
                 "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
@@ -172,12 +257,26 @@ impl ProblemKind {
             Self::ReplicaLinkDown { .. } => {
                 "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
             }
+            Self::CannotCopy { replica: (node, ..), .. } => format!(
+                "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
+            ),
+            Self::StrayKeysUnknown { .. } => {
+                "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
+            }
             Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
+            Self::UnevenReplicas { spare: (node, address), .. } => format!(
+                "let one change its shard: shardwright remove-node {target} {node}, then: shardwright add-node {target} {address}"
+            ),
             Self::EmptyPrimary { node } => {
                 format!("give it slots, or make it leave: shardwright remove-node {target} {node}")
             }
             Self::SameHost(_) => "move one of them to another host".to_owned(),
-            Self::Twins { .. } => "stop one of them and empty its directory: nodes.conf was copied".to_owned(),
+            Self::HeldBack { address, .. } => there::let_elect(address),
+            Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),
+            Self::DuplicateId(_) => {
+                "a disk was copied: stop the process that is the copy (the younger one, unless you know better) and remove \
+                 its nodes.conf before it starts again; nothing is done about this node until then".to_owned()
+            }
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }
     }
@@ -187,107 +286,69 @@ impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uncovered(slots) => write!(f, "{} slots have no owner: {slots}", slots.count()),
-            Self::Unowned { slots, nodes, .. } => f.write_str(&unowned(slots, nodes)),
+            Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
             Self::PrimaryDown {
                 node,
                 slots,
                 proved,
+                lives,
                 ..
             } => {
-                let how = if *proved { "dead" } else { "silent" };
+                let how = there::state(*proved, *lives);
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
-            Self::IdLost { node, slots, .. } => f.write_str(&id_lost(*node, slots)),
+            Self::IdLost { node, slots, .. } => f.write_str(&text::id_lost(*node, slots)),
             Self::Unheard { server, why } => write!(f, "{server} is not heard: {why}"),
-            Self::Lost { node } => write!(
-                f,
-                "node {} is listed, but it is not known where it lives",
-                node.short()
-            ),
+            Self::Refuses {
+                server,
+                by,
+                of,
+                address,
+                ..
+            } => f.write_str(&there::refuses(server, *by, *of, address)),
+            Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
+            Self::Busy { server, .. } => f.write_str(&there::busy(server)),
+            Self::Lost { node } => f.write_str(&text::lost(*node)),
             Self::Disagree {
                 dissent,
                 speakers,
                 about,
-            } => write!(f, "{} {} {}", list(speakers), differ(*dissent), list(about)),
+            } => {
+                let what = text::believed(*dissent);
+                write!(f, "{} {what} {}", text::list(speakers), text::list(about))
+            }
             Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
-            Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
-            Self::ReplicaLinkDown { node } => write!(
-                f,
-                "replica {} has no copy or no link to its primary",
-                node.short()
-            ),
-            Self::ReplicaAstray { node } => write!(
-                f,
-                "replica {} follows a node that owns no slots",
-                node.short()
-            ),
+            Self::StrayKeys {
+                node,
+                keys,
+                slots,
+                owners,
+            } => f.write_str(&text::stray_keys(*node, *keys, slots, owners)),
+            Self::StrayKeysUnknown { node, why } => {
+                f.write_str(&text::stray_keys_unknown(*node, why))
+            }
+            Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", text::list(nodes)),
+            Self::CopiesElsewhere { node, from } => f.write_str(&text::elsewhere(*node, from)),
+            Self::ReplicaLinkDown { node } => f.write_str(&text::no_link(*node)),
+            Self::CannotCopy { replica, primary } => {
+                f.write_str(&text::too_old(*replica, *primary))
+            }
+            Self::ReplicaAstray { node } => f.write_str(&text::astray(*node)),
             Self::NoReplica { primary } => {
                 write!(f, "primary {} has no live replica", primary.short())
             }
+            Self::UnevenReplicas { most, least, .. } => f.write_str(&text::divided(*most, *least)),
             Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
-            Self::SameHost(u) => {
-                write!(
-                    f,
-                    "replica {} is on the host of its primary {} ({})",
-                    u.replica.short(),
-                    u.primary.short(),
-                    u.host
-                )
-            }
+            Self::SameHost(u) => f.write_str(&text::same_host(u)),
+            Self::HeldBack { node, .. } => f.write_str(&text::held_back(*node)),
             Self::Failing { about, by } => {
                 write!(f, "{by} node(s) hold {} to be failing", about.short())
             }
-            Self::Islands { sizes } => write!(
-                f,
-                "the nodes are in {} groups that do not know one another",
-                sizes.len()
-            ),
-            Self::Twins { first, second } => write!(f, "{first} and {second} have one node id"),
-            Self::MixedVersions(versions) => {
-                let names: Vec<String> = versions.iter().map(|(e, v)| format!("{e} {v}")).collect();
-                write!(f, "several major versions: {}", names.join(", "))
-            }
+            Self::Islands { sizes } => f.write_str(&text::islands(sizes.len())),
+            Self::DuplicateId(duplicate) => write!(f, "{duplicate}"),
+            Self::MixedVersions(versions) => f.write_str(&text::versions(versions)),
         }
-    }
-}
-
-fn unowned(slots: &SlotSet, nodes: &BTreeSet<NodeId>) -> String {
-    let count = slots.count();
-    if nodes.is_empty() {
-        format!("{count} slots have no owner, and no node has a key of them: {slots}")
-    } else {
-        let nodes = list(nodes);
-        format!("{count} slots have no owner, and {nodes} hold keys of them: {slots}")
-    }
-}
-
-fn id_lost(node: NodeId, slots: &SlotSet) -> String {
-    let node = node.short();
-    format!(
-        "primary {node} of slots {slots} is listed without an address, and not as failed: the engine will promote nobody; its server lost its nodes.conf or was reset"
-    )
-}
-
-fn differ(dissent: Dissent) -> &'static str {
-    match dissent {
-        Dissent::NotListed => "do not know",
-        Dissent::Handshake => "are still greeting",
-        Dissent::Address => "have a wrong address of",
-        Dissent::Role => "believe another role of",
-        Dissent::Slots => "believe other slots of",
-        Dissent::Health => "hold to have failed, though it lives:",
-        Dissent::Link => "have no bus link to",
-    }
-}
-
-fn list(nodes: &BTreeSet<NodeId>) -> String {
-    let names: Vec<String> = nodes.iter().take(6).map(NodeId::short).collect();
-    let more = nodes.len().saturating_sub(6);
-    if more > 0 {
-        format!("{} and {more} more", names.join(", "))
-    } else {
-        names.join(", ")
     }
 }
 
@@ -314,7 +375,7 @@ fn add(found: &mut Found, severity: Severity, kind: ProblemKind) {
 }
 
 fn slots(o: &Observed, found: &mut Found) {
-    uncovered(o, found);
+    keys::uncovered(o, found);
     if !o.contested().is_empty() {
         add(
             found,
@@ -335,6 +396,7 @@ fn slots(o: &Observed, found: &mut Found) {
             );
         }
     }
+    keys::stray_keys(o, found);
     let down: BTreeSet<NodeId> = o
         .views()
         .filter(|(_, v)| !v.cluster.state_ok)
@@ -345,56 +407,15 @@ fn slots(o: &Observed, found: &mut Found) {
     }
 }
 
-/// Slots without an owner. Where everyone was heard and counted, it is known who holds their keys.
-fn uncovered(o: &Observed, found: &mut Found) {
-    let uncovered = o.uncovered();
-    let mut unknown = uncovered.clone();
-    if !uncovered.is_empty() && !someone_unheard(o) {
-        let held = Held::of(o, &uncovered);
-        let one = held.by_one.into_iter();
-        let one = one.map(|(node, slots)| (BTreeSet::from([node]), slots, true));
-        let several = held.unclear.into_iter();
-        let several = several.map(|(nodes, slots)| (nodes, slots, false));
-        let nobody = (BTreeSet::new(), held.by_nobody, true);
-        for (nodes, slots, clear) in one.chain(several).chain([nobody]) {
-            unknown = unknown.difference(&slots);
-            if !slots.is_empty() {
-                let kind = ProblemKind::Unowned {
-                    slots,
-                    nodes,
-                    clear,
-                };
-                add(found, Severity::Fatal, kind);
-            }
-        }
-    }
-    if !unknown.is_empty() {
-        add(found, Severity::Fatal, ProblemKind::Uncovered(unknown));
-    }
-}
-
 fn silence(o: &Observed, found: &mut Found) {
     for server in o.servers().values() {
         if let Seen::Unknown(why) = &server.view {
-            add(
-                found,
-                Severity::Fatal,
-                ProblemKind::Unheard {
-                    server: server.name.clone(),
-                    why: why.clone(),
-                },
-            );
+            add(found, Severity::Fatal, there::unheard(o, server, why));
         }
     }
-    for (_, first, second) in o.twins() {
-        add(
-            found,
-            Severity::Fatal,
-            ProblemKind::Twins {
-                first: first.clone(),
-                second: second.clone(),
-            },
-        );
+    for duplicate in o.duplicates() {
+        let kind = ProblemKind::DuplicateId(Box::new(duplicate.clone()));
+        add(found, Severity::Fatal, kind);
     }
     for m in o.members().values().filter(|m| m.source == Source::Others) {
         if m.role == Role::Primary && !m.slots.is_empty() && has_lost_id(o, m.id) {
@@ -417,6 +438,7 @@ fn silence(o: &Observed, found: &mut Found) {
                 slots: m.slots.clone(),
                 proved,
                 replica,
+                lives: there::lives(o, m.id),
             };
             add(found, Severity::Fatal, kind);
         }
@@ -428,7 +450,13 @@ fn silence(o: &Observed, found: &mut Found) {
 
 fn views(o: &Observed, found: &mut Found) {
     let mut by_kind: BTreeMap<Dissent, (BTreeSet<NodeId>, BTreeSet<NodeId>)> = BTreeMap::new();
-    for g in o.disagreements() {
+    // What is believed of two processes with one id changes with whichever was heard last.
+    let one = |id: NodeId| !o.has_duplicate(id);
+    for g in o
+        .disagreements()
+        .iter()
+        .filter(|g| one(g.speaker) && one(g.about))
+    {
         let (speakers, about) = by_kind.entry(g.dissent).or_default();
         speakers.insert(g.speaker);
         about.insert(g.about);
@@ -478,6 +506,7 @@ fn shards(o: &Observed, found: &mut Found) {
         .values()
         .filter_map(|s| s.place.host.as_ref())
         .collect();
+    uneven(o, found);
     for m in o.members().values() {
         match m.role {
             Role::Primary if m.slots.is_empty() && m.source == Source::Itself => {
@@ -523,17 +552,35 @@ fn replica(
             ProblemKind::ReplicaAstray { node: m.id },
         );
     }
-    let up = o.view_of(m.id).map(|v| {
-        matches!(
-            v.server.replication,
-            Replication::Replica { link_up: true, .. }
-        )
-    });
-    if up == Some(false) {
+    if let Some(from) = copies_elsewhere(o, m.id) {
+        let node = m.id;
+        add(
+            found,
+            Severity::Fatal,
+            ProblemKind::CopiesElsewhere { node, from },
+        );
+        return;
+    }
+    let older = m.primary.and_then(|id| cannot_copy(o, m.id, id));
+    let found_older = older.is_some();
+    if let Some(kind) = older {
+        add(found, Severity::Fatal, kind);
+    }
+    if !found_older && o.view_of(m.id).is_some_and(|v| !in_sync(o, v)) {
         add(
             found,
             Severity::Fatal,
             ProblemKind::ReplicaLinkDown { node: m.id },
+        );
+    }
+    if o.view_of(m.id)
+        .is_some_and(|v| never_elects(v) && in_sync(o, v))
+    {
+        let (node, address) = (m.id, m.address.clone());
+        add(
+            found,
+            Severity::Note,
+            ProblemKind::HeldBack { node, address },
         );
     }
     let (Some(at), Some(from)) = (o.server_of(m.id), primary.and_then(|p| o.server_of(p.id)))
@@ -550,5 +597,33 @@ fn replica(
             host,
         };
         add(found, Severity::Note, ProblemKind::SameHost(unspread));
+    }
+}
+
+/// A replica that can't read what its primary writes.
+fn cannot_copy(o: &Observed, replica: NodeId, primary: NodeId) -> Option<ProblemKind> {
+    let (reader, writer) = (&o.view_of(replica)?.server, &o.view_of(primary)?.server);
+    (!reader.reads(writer)).then_some(ProblemKind::CannotCopy {
+        replica: (replica, reader.engine, reader.version),
+        primary: (primary, writer.engine, writer.version),
+    })
+}
+
+/// Replicas that are divided so that a shard has two more than another.
+fn uneven(o: &Observed, found: &mut Found) {
+    let live = |id: NodeId| o.replicas_of(id).filter(|r| r.source == Source::Itself);
+    let counted = || o.voters().map(|m| (live(m.id).count(), m.id));
+    let (Some((many, most)), Some((few, least))) = (counted().max(), counted().min()) else {
+        return;
+    };
+    // A shard without any is told by itself.
+    let spare = live(most).last().map(|r| (r.id, r.address.clone()));
+    if let Some(spare) = spare.filter(|_| few > 0 && many >= few + 2) {
+        let (most, least) = ((most, many), (least, few));
+        add(
+            found,
+            Severity::Note,
+            ProblemKind::UnevenReplicas { most, least, spare },
+        );
     }
 }

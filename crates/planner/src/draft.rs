@@ -42,7 +42,7 @@ impl<'a> Draft<'a> {
             .iter()
             .filter(|(_, standing)| standing.is_ours())
             .filter_map(|(name, _)| o.servers().get(name)?.view.known().map(|v| v.id))
-            .filter(|id| !is_twin(o, *id))
+            .filter(|id| !o.has_duplicate(*id))
             .collect();
         let surplus = surplus(d, o).into_iter().map(|s| s.name.clone()).collect();
         let reshaping = reshaping(d, o, &ours, &surplus);
@@ -67,8 +67,9 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn act_if(&mut self, action: Action, because: Reason, requires: Vec<Precondition>) {
-        // Of a twin it is not known which of the two a command would reach; that is waited for already.
-        if action.at().is_some_and(|node| is_twin(self.o, node)) {
+        // Of two processes with one id it is not known which a command would reach, or which is copied, forgotten or
+        // promoted past; that is waited for already.
+        if self.involves_a_duplicate(&action) {
             return;
         }
         self.steps.push(Step {
@@ -76,6 +77,15 @@ impl<'a> Draft<'a> {
             because,
             requires,
         });
+    }
+
+    /// Whether a node that the action is about is two processes, or the server that it is about is such a node's.
+    fn involves_a_duplicate(&self, action: &Action) -> bool {
+        let lives = action
+            .server()
+            .and_then(|name| self.o.servers().get(name)?.id());
+        let mut nodes = action.nodes().into_iter().chain(lives);
+        nodes.any(|node| self.o.has_duplicate(node))
     }
 
     pub(crate) fn wait(&mut self, what: Waiting) {
@@ -116,9 +126,4 @@ impl<'a> Draft<'a> {
         let mut attempts = self.o.attempts.iter();
         attempts.any(|a| a.node == node && a.kind == kind && self.now.since_ms(a.at) < ms)
     }
-}
-
-/// Whether two servers say that they are this node.
-pub(crate) fn is_twin(o: &Observed, node: NodeId) -> bool {
-    o.twins().iter().any(|(twin, _, _)| *twin == node)
 }

@@ -1,13 +1,22 @@
 //! Evidence: values that can be had only by proof. An action that is dangerous on a guess asks for one,
 //! so that a time-out cannot be passed to it.
 
+mod copy;
+mod place;
+
 use std::collections::BTreeMap;
 
+pub use copy::{Copy, Target, copies_elsewhere, target};
+pub(crate) use copy::{in_sync, last_heard, of_its_stream, read};
+pub use place::{EmptyPlace, Follower, Follows, Who};
+
 use shardwright_topology::{
-    Address, Death, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server, ServerName, Source,
+    Address, Death, DeathProof, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server,
+    ServerName, Source,
 };
 
 use crate::ours::Standing;
+use crate::refused::{answers_others, linked_by};
 use crate::returned::given_up;
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
@@ -41,11 +50,20 @@ pub enum HowDead {
 impl Dead {
     /// The proof, if there is one. A node that is merely silent has none.
     pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
-        if o.view_of(node).is_some() {
+        // Of two processes with one id the other may live.
+        if o.view_of(node).is_some() || o.has_duplicate(node) {
             return None;
         }
         let how = if let Some(server) = o.server_of(node) {
-            HowDead::Proved(server.process.death()?.clone())
+            let death = server.process.death()?;
+            // What refuses clients and answers other nodes lives.
+            if death.proof == DeathProof::Refused && linked_by(o, node) > 0 {
+                return None;
+            }
+            HowDead::Proved(death.clone())
+        } else if answers_others(o, node) {
+            // Its old process may live on where we do not look, as a pod does behind a silent kubelet.
+            return None;
         } else if let Some(seat) = o.servers().values().find(|s| s.recorded_id == Some(node)) {
             HowDead::Replaced {
                 by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,
@@ -86,7 +104,7 @@ pub struct LiveAt {
 impl LiveAt {
     /// The proof, if there is one.
     pub fn prove(o: &Observed, node: NodeId) -> Option<Self> {
-        let view = o.view_of(node)?;
+        let view = o.view_of(node).filter(|_| !o.has_duplicate(node))?;
         let address = o.server_of(node)?.address.known()?.clone();
         Some(Self {
             node: view.id,
@@ -139,6 +157,7 @@ impl RoleSeen {
 /// Whether this voter was heard, and lists the replica as this primary's.
 pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: NodeId) -> bool {
     o.view_of(voter)
+        .filter(|_| !o.has_duplicate(voter))
         .and_then(|v| v.rows.get(replica))
         .is_some_and(|row| row.role == Role::Replica && row.primary == Some(primary))
 }
@@ -190,11 +209,14 @@ impl Gone {
         (managed && is_nowhere(o, node)).then_some(Self { node })
     }
 
-    /// The proof by a person's request: the node was asked to leave, is heard, and owns nothing.
+    /// The proof by a person's request: the node was asked to leave, owns nothing, and holds no key that is no copy.
     pub fn asked_to_leave(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let asked = matches!(&d.request, Some(crate::Request::Leave { node: n }) if *n == node);
-        let member = o.member(node)?;
-        (asked && member.slots.is_empty()).then_some(Self { node })
+        let member = o.member(node).filter(|_| !o.has_duplicate(node))?;
+        let held = o.view_of(node).filter(|v| v.server.keys > 0);
+        let no_copy = held.is_some_and(|v| v.own().is_some_and(|own| own.role == Role::Primary));
+        let may = !no_copy || d.consent.lose_data;
+        (asked && may && member.slots.is_empty()).then_some(Self { node })
     }
 
     /// The proof by a person's word, among servers that others run: what a primary held is given up. It has failed by
@@ -277,7 +299,10 @@ impl Unburdened {
             .filter(|m| m.source == Source::Itself && m.slots.is_empty())?;
         let view: &NodeView = o.view_of(node)?;
         let claims = view.own()?.slots.is_empty();
-        let keys = member.role == Role::Replica || view.server.keys == 0;
+        // Which of two processes with its primary's id it has a copy of is not known.
+        let copies_one = !member.primary.is_some_and(|id| o.has_duplicate(id));
+        let copy = member.role == Role::Replica && copies_one && !o.has_duplicate(node);
+        let keys = copy || view.server.keys == 0;
         (claims && keys).then_some(Self { node })
     }
 

@@ -1,15 +1,16 @@
 //! What is remembered from pass to pass. All of it may be lost at any time: that costs a repetition only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Attempt, AttemptKind, Death, DeathProof, Disk, NodeId, NodeView, Observed, Place,
-    Process, Role, Seen, Server, ServerName, Starter, Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, NodeId, NodeView, Observed,
+    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Starter, Timestamp, Why,
 };
 
 use crate::Action;
+use crate::evidence::{in_sync, read};
+use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
-use crate::safety::in_sync;
 
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
@@ -18,22 +19,11 @@ const ATTEMPT_KEPT_MS: u64 = 60_000;
 /// (15 s by default) without.
 const ATTEMPT_ENDS_MS: u64 = 30_000;
 
-/// Whether what is refused at a server's address tells of the node recorded there: some node lists it at just this
-/// address, or its start gate holds it there. A pod that was made anew refuses at a new address until its server
-/// listens; that tells nothing of the old pod's process, which may live on behind a silent kubelet.
-pub fn lived_here<'a>(
-    node: Option<NodeId>,
-    address: &Seen<Address>,
-    disk: &Seen<Disk>,
-    tables: impl Iterator<Item = &'a NodeView>,
-) -> bool {
-    let held = matches!(disk, Seen::Known(Disk::Stale { .. }));
-    let (Some(node), Seen::Known(address)) = (node, address) else {
-        return held;
-    };
-    let mut rows = tables.filter_map(|table| table.rows.get(node));
-    held || rows.any(|row| row.address.same_socket(address))
-}
+/// How long the engines keep a forgotten node out, in milliseconds (`CLUSTER FORGET`).
+const BAN_MS: u64 = 60_000;
+
+/// How long the size of a slot is remembered, in milliseconds: clients change it meanwhile.
+const SIZES_KEPT_MS: u64 = 60_000;
 
 /// The memory of whoever keeps a cluster: filled from what is observed and asked, read by the next plan.
 #[derive(Debug, Default)]
@@ -57,6 +47,25 @@ pub struct Memory {
     down_since: BTreeMap<ServerName, Timestamp>,
     /// When each node was last told to take slots or keys in.
     took_in: BTreeMap<NodeId, Timestamp>,
+    /// What slots hold at a node.
+    sizes: BTreeMap<NodeId, BTreeMap<Slot, Measured>>,
+    /// The processes that answered as each node, and which two did so at one time.
+    identities: Identities,
+    /// The run of each replica, and the primary to which its link was seen up in it.
+    linked: BTreeMap<NodeId, (String, NodeId)>,
+    /// Replicas that were told not to take their primary's place by themselves.
+    held_back: BTreeSet<NodeId>,
+    /// Nodes that others had forgotten at the first look, and when they last had; nothing before that look.
+    forgotten: Option<BTreeMap<NodeId, Timestamp>>,
+}
+
+/// What a slot held at a node.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    at: Timestamp,
+    size: SlotSize,
+    /// Whether the node has owned the slot since.
+    owned: bool,
 }
 
 /// One run of a node, whose copy it is, and where.
@@ -70,15 +79,17 @@ struct Post {
 
 impl Memory {
     /// The process as the runtime and the network together show it: where the runtime can't tell, a refused
-    /// connection proves a death, but only `here`, where the process is known to have run (see [`lived_here`]). A
-    /// death keeps the time at which it was first proved.
+    /// connection proves a death, but only where `gone` says so (see [`Witnesses::why_not_dead`]). A death keeps the
+    /// time at which it was first proved.
+    ///
+    /// [`Witnesses::why_not_dead`]: crate::Witnesses::why_not_dead
     pub fn process(
         &mut self,
         server: &ServerName,
         told: &Process,
         starter: Starter,
         view: &Seen<NodeView>,
-        here: bool,
+        gone: bool,
         now: Timestamp,
     ) -> Process {
         let proof = match (told, view) {
@@ -88,7 +99,7 @@ impl Memory {
                 return Process::Running;
             }
             (Process::Dead(death), _) => Some(death.proof.clone()),
-            (Process::Unknown, Seen::Unknown(Why::Refused)) if here => Some(DeathProof::Refused),
+            (Process::Unknown, Seen::Unknown(Why::Refused)) if gone => Some(DeathProof::Refused),
             _ => None,
         };
         let Some(proof) = proof else {
@@ -120,12 +131,19 @@ impl Memory {
     /// Adds to an observation what is remembered, and takes note of what it shows.
     pub fn recall(&mut self, o: &mut Observed) {
         self.note_wins(o);
+        self.note_links(o);
+        o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
+        self.held_back.retain(|id| o.member(*id).is_some());
+        o.held_back.clone_from(&self.held_back);
+        o.forgotten = self.note_forgotten(o);
         self.note_places(o);
         self.note_downs(o);
+        self.identities.recall(o);
         o.down_since.clone_from(&self.down_since);
         self.took_in
             .retain(|_, at| o.at.since_ms(*at) < ATTEMPT_KEPT_MS);
         o.took_in.clone_from(&self.took_in);
+        self.recall_sizes(o);
         self.attempts.retain_mut(|a| {
             let age = o.at.since_ms(a.at);
             a.ended |= o.view_of(a.node).is_some() && age >= ATTEMPT_ENDS_MS;
@@ -141,6 +159,66 @@ impl Memory {
         self.disbelieved = disbelieved(o).into_iter().map(since).collect();
         o.disbelieved.clone_from(&self.disbelieved);
         o.steady_since = self.steady_since;
+    }
+
+    /// Takes note of what slots hold at a node.
+    pub fn measured(&mut self, node: NodeId, sizes: BTreeMap<Slot, SlotSize>, at: Timestamp) {
+        let measured = |size| Measured {
+            at,
+            size,
+            owned: false,
+        };
+        let sizes = sizes.into_iter().map(|(slot, size)| (slot, measured(size)));
+        self.sizes.entry(node).or_default().extend(sizes);
+    }
+
+    /// Adds what slots hold to an observation, as far as that was measured lately, and was not given away since.
+    pub fn recall_sizes(&mut self, o: &mut Observed) {
+        for (node, sizes) in &mut self.sizes {
+            sizes.retain(|slot, measured| {
+                let owned = o.owner(*slot) == Some(*node);
+                let given = measured.owned && !owned;
+                measured.owned |= owned;
+                !given && o.at.since_ms(measured.at) < SIZES_KEPT_MS
+            });
+        }
+        self.sizes.retain(|_, sizes| !sizes.is_empty());
+        let now = |sizes: &BTreeMap<Slot, Measured>| {
+            let sizes = sizes.iter();
+            sizes
+                .map(|(slot, measured)| (*slot, measured.size))
+                .collect()
+        };
+        let sizes = self.sizes.iter();
+        o.slot_sizes = sizes.map(|(node, sizes)| (*node, now(sizes))).collect();
+    }
+
+    /// What an action changes has another size then. Of a move that is what the receiver holds: slots that did not go
+    /// are as they were, and those that went are no longer the source's.
+    fn forget_sizes(&mut self, action: &Action) {
+        match action {
+            Action::MoveSlots { to, slots, .. } => {
+                if let Some(sizes) = self.sizes.get_mut(&to.node()) {
+                    sizes.retain(|slot, _| !slots.contains(*slot));
+                }
+            }
+            Action::MoveKeys { slot, .. } => {
+                for sizes in self.sizes.values_mut() {
+                    sizes.remove(slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The node ids as which two processes answered a short while ago.
+    pub fn duplicates(&self) -> Vec<DuplicateId> {
+        self.identities.duplicates()
+    }
+
+    /// Remembers that two processes answered as one node.
+    pub fn note_duplicates(&mut self, found: Vec<DuplicateId>, at: Timestamp) {
+        self.identities.note(found, at);
     }
 
     /// A server is down from its first death until it is heard again, however often it was started meanwhile.
@@ -166,7 +244,7 @@ impl Memory {
         let mut rests = true;
         for (name, server) in o.servers() {
             let post = match server.view.known() {
-                Some(view) => post(server, view),
+                Some(view) => post(o, server, view),
                 None => self.posts.get(name).cloned(),
             };
             rests &= post.is_some() && !server.leaving && server.process.death().is_none();
@@ -175,6 +253,25 @@ impl Memory {
         let same = posts == self.posts;
         self.posts = posts;
         self.steady_since = rests.then(|| self.steady_since.filter(|_| same).unwrap_or(o.at));
+    }
+
+    /// Which replicas had their links up. That is forgotten with the run, with another primary, and while a new copy
+    /// takes the place of the old.
+    fn note_links(&mut self, o: &Observed) {
+        for (_, view) in o.views() {
+            let primary = view.own().and_then(|own| own.primary);
+            let kept = self.linked.get(&view.id).is_some_and(|(run, of)| {
+                *run == view.server.run_id && Some(*of) == primary && read(view).is_some()
+            });
+            if !kept {
+                self.linked.remove(&view.id);
+            }
+            if let Some(primary) = primary.filter(|_| in_sync(o, view)) {
+                let link = (view.server.run_id.clone(), primary);
+                self.linked.insert(view.id, link);
+            }
+        }
+        self.linked.retain(|id, _| o.member(*id).is_some());
     }
 
     /// When nodes became primaries, of those whose process was not restarted since.
@@ -196,10 +293,45 @@ impl Memory {
         }
     }
 
+    /// The nodes that others had forgotten when they were first looked at, though they know those. Later ones are nodes
+    /// that join, of which some hear before others.
+    fn note_forgotten(&mut self, o: &Observed) -> BTreeMap<NodeId, Timestamp> {
+        let missed = o.disagreements().iter().filter(|g| {
+            let row = o.view_of(g.about).and_then(|v| v.rows.get(g.speaker));
+            g.dissent == Dissent::NotListed && row.is_some_and(Row::is_member)
+        });
+        let missed: BTreeSet<NodeId> = missed.map(|g| g.about).collect();
+        let first = self.forgotten.is_none();
+        let known = self.forgotten.get_or_insert_default();
+        for node in missed {
+            if first || known.contains_key(&node) {
+                known.insert(node, o.at);
+            }
+        }
+        known.retain(|_, at| o.at.since_ms(*at) < BAN_MS);
+        known.clone()
+    }
+
     /// Remembers that a node was asked, whether or not an answer came.
     pub fn asked(&mut self, action: &Action, at: Timestamp) {
+        self.forget_sizes(action);
         if let Action::MoveSlots { to, .. } | Action::MoveKeys { to, .. } = action {
             self.took_in.insert(to.node(), at);
+        }
+        match action {
+            Action::SetElectable {
+                node,
+                electable: false,
+            } => {
+                self.held_back.insert(*node);
+            }
+            Action::SetElectable {
+                node,
+                electable: true,
+            } => {
+                self.held_back.remove(node);
+            }
+            _ => {}
         }
         // Whoever becomes the owner of a slot that was half moved has taken its keys in.
         if let Action::AssignSlot { node, owner, .. } = action
@@ -224,6 +356,7 @@ impl Memory {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::RaiseEpoch { .. }
             | Action::AssignSlot { .. }
             | Action::MoveKeys { .. }
@@ -244,11 +377,11 @@ impl Memory {
 }
 
 /// The post of a server that was heard; none while it is not in sync.
-fn post(server: &Server, view: &NodeView) -> Option<Post> {
+fn post(o: &Observed, server: &Server, view: &NodeView) -> Option<Post> {
     Some(Post {
         node: view.id,
         run: view.server.run_id.clone(),
-        primary: view.own().filter(|_| in_sync(view))?.primary,
+        primary: view.own().filter(|_| in_sync(o, view))?.primary,
         place: server.place.clone(),
     })
 }

@@ -6,7 +6,6 @@ use shardwright_topology::{
     Member, NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
 };
 
-use crate::draft::is_twin;
 use crate::returned::{Returned, returned};
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
@@ -91,7 +90,7 @@ pub fn to_record(d: &Desired, o: &Observed) -> BTreeMap<ServerName, NodeId> {
         };
         let before = server.recorded_id.filter(|before| *before != id);
         let forgotten = before.is_none_or(|before| o.member(before).is_none());
-        let new = server.recorded_id != Some(id) && !is_twin(o, id);
+        let new = server.recorded_id != Some(id) && !o.has_duplicate(id);
         if new && forgotten && ours(name) && belongs(id) {
             nodes.insert(name.clone(), id);
         }
@@ -128,6 +127,13 @@ pub(crate) fn without_strangers(
     clean.steady_since = o.steady_since;
     clean.down_since.clone_from(&o.down_since);
     clean.took_in.clone_from(&o.took_in);
+    clean.slot_sizes.clone_from(&o.slot_sizes);
+    clean.linked.clone_from(&o.linked);
+    clean.held_back.clone_from(&o.held_back);
+    clean.forgotten.clone_from(&o.forgotten);
+    for duplicate in o.duplicates() {
+        clean.note_duplicate(duplicate.clone());
+    }
     Some(clean)
 }
 

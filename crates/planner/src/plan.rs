@@ -1,13 +1,15 @@
 //! The plan: the rules in their order.
 
-use shardwright_topology::{Observed, Source, Timestamp};
+use std::collections::BTreeMap;
+
+use shardwright_topology::{NodeId, Observed, SlotSet, Source, Timestamp};
 
 use crate::draft::Draft;
 use crate::evidence::Dead;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request, settle,
-    shape, spread, start, take_in, uncovered,
+    electable, forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request,
+    settle, shape, spread, start, strays, take_in, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -34,6 +36,26 @@ impl Plan {
             Waiting::Moves { slots_left, why } => Some((*slots_left, why.as_slice())),
             _ => None,
         })
+    }
+
+    /// What must be measured before it can be decided whether it may move: slots, by the nodes that hold keys of them.
+    pub fn unmeasured(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut by_node: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for wait in &self.waiting {
+            let (Waiting::Moves { why, .. }
+            | Waiting::OpenSlotHeld { why, .. }
+            | Waiting::StrayKeys { why, .. }) = wait
+            else {
+                continue;
+            };
+            for why in why {
+                if let NoMove::SizeUnknown { node, slots } = why {
+                    let all = by_node.entry(*node).or_insert_with(SlotSet::empty);
+                    *all = all.union(slots);
+                }
+            }
+        }
+        by_node
     }
 
     /// True when slots have to move, and a person paused that.
@@ -81,14 +103,17 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     match stage {
         form::Stage::Formed => {
             meet::the_cluster(&mut p);
+            replicas::follow_anew(&mut p);
             leave::leaving_primaries(&mut p);
             open_slots::close(&mut p);
+            strays::carry(&mut p);
             meet::raise_the_disbelieved(&mut p);
             take_in::forget_old_ids(&mut p);
             take_in::give_epoch(&mut p);
             uncovered::cover(&mut p);
             if !p.coverage_at_work() {
                 replicas::attach(&mut p);
+                electable::release(&mut p);
                 forget::the_gone(&mut p);
                 request::fulfil(&mut p);
                 shape::fit(&mut p);

@@ -1,5 +1,6 @@
 //! The rules. Each reads the observation and adds steps or waits to the draft; none knows of another.
 
+pub(crate) mod electable;
 pub(crate) mod forget;
 pub(crate) mod form;
 pub(crate) mod leave;
@@ -14,5 +15,6 @@ pub(crate) mod settle;
 pub(crate) mod shape;
 pub(crate) mod spread;
 pub(crate) mod start;
+pub(crate) mod strays;
 pub(crate) mod take_in;
 pub(crate) mod uncovered;

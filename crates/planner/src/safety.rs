@@ -5,26 +5,29 @@ use std::fmt;
 mod held;
 mod moves;
 mod remove;
+mod room;
+mod versions;
 
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
 pub(crate) use moves::{
-    why_functions_lack, why_no_memory, why_no_moves, why_not_between, why_replicas_lack,
+    holds_stray_keys, why_functions_lack, why_no_moves, why_not_between, why_replicas_lack,
 };
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
+pub(crate) use room::why_no_room;
+pub use versions::{can_copy, left_behind};
 
 use shardwright_topology::{
-    Claim, Disk, EngineKind, Member, NodeId, NodeView, Observed, Place, Replication, Role, Server,
+    Address, Claim, Disk, EngineKind, Member, NodeId, Observed, Place, Replication, Role, Server,
     ServerName, Source, Timestamp,
 };
 
-use crate::evidence::Dead;
-use crate::evidence::{RoleSeen, sees_role};
+use crate::evidence::{Dead, EmptyPlace, Follower, RoleSeen, copies_elsewhere, in_sync, sees_role};
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
 
 /// Why a dead server is not started.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum NoStart {
     /// Its node owns slots, and a live replica is about to take them: it would come back as an old primary.
     SuccessorFirst,
@@ -37,6 +40,11 @@ pub enum NoStart {
     DiskUnknown,
     /// It would end again at once.
     TableRefused,
+    /// It has no data, and who follows its address would copy that.
+    PlaceFollowed {
+        /// Who may.
+        by: Follower,
+    },
 }
 
 /// Why this dead server may not be started, if it may not.
@@ -59,8 +67,10 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
-        // A blank directory makes a new node: it takes nobody's place by itself.
-        Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
+        // A blank directory makes a new node, at an address that others may follow.
+        Some(Disk::Blank) if d.consent.lose_data => None,
+        Some(Disk::Blank) => why_not_blank(o, server),
+        Some(Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { claim }) => {
             let owns_slots = *claim != Claim::Nothing;
             let never_formed = o.formed.is_none() && !owns_slots;
@@ -76,6 +86,12 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     }
 }
 
+/// Why nothing without data may start at this server's address, if it may not.
+pub fn why_not_blank(o: &Observed, server: &Server) -> Option<NoStart> {
+    let by = EmptyPlace::prove(o, server).err()?;
+    Some(NoStart::PlaceFollowed { by })
+}
+
 /// Whether a dead server's directory is needed by nobody: its node owns nothing, and the living serve every slot.
 pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
     let node = server.recorded_id.and_then(|id| o.member(id));
@@ -83,10 +99,10 @@ pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
     owns_nothing && all_served(o)
 }
 
-/// Whether every slot has an owner that was heard.
+/// Whether every slot has an owner that was heard, and is one process.
 fn all_served(o: &Observed) -> bool {
     let mut owners = o.members().values().filter(|m| !m.slots.is_empty());
-    o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself)
+    o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
 }
 
 /// Whether a node that comes back without its newest data is known to follow others: its slots have another owner,
@@ -188,10 +204,20 @@ pub enum NoSwitchover {
     ReplicaUnheard,
     /// Its link to the primary is down, or its first copy is not done.
     NotInSync,
+    /// It copies from an address that is not its primary's.
+    CopiesElsewhere {
+        /// From where.
+        from: Address,
+    },
     /// The primary, or a majority of all, does not yet see it as a replica: it would be asked in vain.
     RoleNotSeen,
     /// Its bus link to the primary is down for the moment, as after a greeting: the engine would refuse.
     LinkDown,
+    /// Two processes answer as it, or as its primary: it is not known which of them would be asked.
+    DuplicateId {
+        /// Which.
+        node: NodeId,
+    },
     /// It became a primary lately and its process was not restarted since: Redis would let it promote itself with
     /// its old votes and its old epoch, beside the primary, and what it then took in would be lost.
     WonLately {
@@ -203,11 +229,17 @@ pub enum NoSwitchover {
 impl fmt::Display for NoSwitchover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::CopiesElsewhere { from } => {
+                return write!(f, "the replica copies from {from}, which is not its primary's address; make it follow its primary again: fix");
+            }
             Self::PrimaryUnheard => "its primary is not heard; if it is dead, use --force",
             Self::ReplicaUnheard => "the replica itself is not heard",
             Self::NotInSync => "the replica is not in sync with its primary yet; wait until its link is up",
             Self::RoleNotSeen => "not enough primaries see it as a replica yet; try again in some seconds",
             Self::LinkDown => "its bus link to the primary is down; try again in a second",
+            Self::DuplicateId { node } => {
+                return write!(f, "two processes answer as node {node:?}; stop the copy first (shardwright check tells them apart)");
+            }
             Self::WonLately { left_ms } => {
                 let seconds = left_ms.div_ceil(1_000);
                 return write!(f, "it was a primary a moment ago, and Redis would reuse its old votes; try again in {seconds} s");
@@ -258,14 +290,14 @@ pub fn why_not_switch_over(
     let mut why = Vec::new();
     match o.view_of(replica).map(|v| &v.server.replication) {
         None => why.push(NoSwitchover::ReplicaUnheard),
-        Some(Replication::Replica {
-            link_up: true,
-            syncing: false,
-            ..
-        }) => {}
-        Some(Replication::Replica { .. } | Replication::Primary { .. }) => {
-            why.push(NoSwitchover::NotInSync);
+        Some(Replication::Replica { .. }) => {
+            if let Some(from) = copies_elsewhere(o, replica) {
+                why.push(NoSwitchover::CopiesElsewhere { from });
+            } else if o.view_of(replica).is_none_or(|v| !in_sync(o, v)) {
+                why.push(NoSwitchover::NotInSync);
+            }
         }
+        Some(Replication::Primary { .. }) => why.push(NoSwitchover::NotInSync),
     }
     let primary = o.member(replica).and_then(|m| m.primary);
     match primary.filter(|id| o.view_of(*id).is_some()) {
@@ -282,6 +314,11 @@ pub fn why_not_switch_over(
             }
         }
     }
+    let mut ends = [Some(replica), primary].into_iter().flatten();
+    why.extend(
+        ends.find(|id| o.has_duplicate(*id))
+            .map(|node| NoSwitchover::DuplicateId { node }),
+    );
     why.extend(won_lately(o, l, replica, now).map(|left_ms| NoSwitchover::WonLately { left_ms }));
     why
 }
@@ -378,27 +415,13 @@ pub fn why_not_spread(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> 
         if view.own().is_none() || !view.open_slots().is_empty() {
             return Some(NoSpread::SlotOpen { node });
         }
-        if !in_sync(view) {
+        if !in_sync(o, view) {
             return Some(NoSpread::NotInSync { node });
         }
     }
     let steady_ms = o.steady_since.map_or(0, |since| now.since_ms(since));
     let left_ms = l.spread_after_ms.saturating_sub(steady_ms);
     (left_ms > 0).then_some(NoSpread::NotSteady { left_ms })
-}
-
-/// Whether a node is a primary, or a replica that has its copy and follows its primary's stream.
-pub(crate) fn in_sync(view: &NodeView) -> bool {
-    match (view.own().map(|own| own.role), &view.server.replication) {
-        (Some(Role::Primary), Replication::Primary { .. }) => true,
-        (
-            Some(Role::Replica),
-            Replication::Replica {
-                link_up, syncing, ..
-            },
-        ) => *link_up && !syncing,
-        (None | Some(Role::Primary | Role::Replica), _) => false,
-    }
 }
 
 /// A host that is away, of those where the server runs or may run.

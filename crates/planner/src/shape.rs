@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, ServerName, Source};
 
-use crate::evidence::Unburdened;
-use crate::safety::in_sync;
+use crate::evidence::{Unburdened, in_sync};
 use crate::{Authority, Desired, Request, Shape};
 
 /// How the shards differ from the declared ones. Nothing where it is not for the planner to change their number.
@@ -167,7 +166,7 @@ impl Look<'_> {
     fn spare(&self, voters: &[&Member]) -> Option<NodeId> {
         let copies = |m: &&Member| {
             let view = self.o.view_of(m.id);
-            self.stays(m) && self.ours.contains(&m.id) && view.is_some_and(in_sync)
+            self.stays(m) && self.ours.contains(&m.id) && view.is_some_and(|v| in_sync(self.o, v))
         };
         let of =
             |m: &&Member| -> Vec<&Member> { self.o.replicas_of(m.id).filter(copies).collect() };

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
-use crate::Shared;
+use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
+use crate::{NoDeath, Shared};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -88,6 +89,20 @@ impl fmt::Display for Spread {
     }
 }
 
+/// What the file of a dead primary may have that none of its replicas has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum OnlyOnDisk {
+    /// The writes of the last moment.
+    LastWrites,
+    /// Keys of slots that it was taking in.
+    MovedKeys,
+    /// What was written while the replica that would take its place had no link to it.
+    WritesSinceLink {
+        /// The replica.
+        replica: NodeId,
+    },
+}
+
 /// Something that must happen, or be decided by a person, before the plan can go on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Waiting {
@@ -131,15 +146,8 @@ pub enum Waiting {
         /// Why.
         what: Foreign,
     },
-    /// Two servers give one node id as theirs: a directory was copied.
-    Twins {
-        /// The id.
-        id: NodeId,
-        /// One server.
-        first: ServerName,
-        /// The other.
-        second: ServerName,
-    },
+    /// Two processes give one node id as theirs: a disk was copied.
+    DuplicateId(Box<DuplicateId>),
     /// There are fewer servers than the shape needs.
     ServersMissing {
         /// How many there are.
@@ -173,10 +181,24 @@ pub enum Waiting {
         /// Which.
         server: ServerName,
     },
+    /// A server without data is not started at its address: who follows that address would be emptied.
+    PlaceFollowed {
+        /// Which.
+        server: ServerName,
+        /// Who may follow it.
+        by: Follower,
+    },
     /// A primary is silent, and nothing proves it dead: the engine's own failover, or a person, decides.
     PrimarySilent {
         /// Which.
         node: NodeId,
+    },
+    /// A primary refuses connections, and that does not prove its process to be gone.
+    DeathUnproved {
+        /// Which.
+        node: NodeId,
+        /// Why not.
+        why: NoDeath,
     },
     /// A dead primary has no replica that could be promoted.
     NoCandidate {
@@ -208,8 +230,8 @@ pub enum Waiting {
         server: ServerName,
         /// For how long yet, in milliseconds.
         left_ms: u64,
-        /// Whether that is because it was taking slots in, and may alone have keys that moved.
-        imported: bool,
+        /// What its file alone may have.
+        has: OnlyOnDisk,
     },
     /// Views do not agree yet.
     Views {
@@ -217,6 +239,11 @@ pub enum Waiting {
         speaker: NodeId,
         /// About whom.
         about: NodeId,
+    },
+    /// Others had forgotten a node, and may drop it again.
+    Forgotten {
+        /// Which.
+        node: NodeId,
     },
     /// A node does not serve yet (`cluster_state:fail`).
     StateNotOk {
@@ -229,6 +256,24 @@ pub enum Waiting {
         node: NodeId,
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
+    },
+    /// A node's version can't read all that its primary's writes.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
+        /// Its primary, or the one it was to copy.
+        primary: NodeId,
+    },
+    /// A replica copies from an address that is not its primary's, and can't be told better yet.
+    CopiesElsewhere {
+        /// Which.
+        node: NodeId,
+        /// Its primary.
+        primary: NodeId,
+        /// From where.
+        from: Address,
+        /// How many keys it holds, where its primary has none: following it again would drop them.
+        drops: Option<u64>,
     },
     /// A shard has fewer replicas than wanted, and there is no free node.
     ReplicaMissing {
@@ -254,6 +299,24 @@ pub enum Waiting {
         slot: Slot,
         /// The node that shows it open.
         node: NodeId,
+    },
+    /// A slot is half moved, and the rest of its keys can't go on to the node that is to have them.
+    OpenSlotHeld {
+        /// The slot.
+        slot: Slot,
+        /// Every reason.
+        why: Vec<NoMove>,
+    },
+    /// A primary holds keys of slots that it does not own: they go to the owners, as far as those are there.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many, of all databases.
+        keys: u64,
+        /// Of which slots.
+        slots: SlotSet,
+        /// Every reason why some of them can't go now.
+        why: Vec<NoMove>,
     },
     /// There are more or fewer shards than declared.
     ShardsDiffer {
@@ -299,19 +362,24 @@ impl Waiting {
             | Self::Uncovered { .. }
             | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
-            | Self::Twins { .. }
+            | Self::DuplicateId(_)
             | Self::StartHeld { .. }
             | Self::TableRefused { .. }
+            | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
-            Self::Moves { why, .. } => why.iter().any(NoMove::needs_a_person),
+            Self::DeathUnproved { why, .. } => why.needs_a_person(),
+            Self::Moves { why, .. }
+            | Self::OpenSlotHeld { why, .. }
+            | Self::StrayKeys { why, .. } => why.iter().any(NoMove::needs_a_person),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::KeysUncounted { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
+            | Self::PlaceFollowed { .. }
             | Self::PrimarySilent { .. }
             | Self::NoCandidate { .. }
             | Self::SiblingUnheard { .. }
@@ -319,8 +387,10 @@ impl Waiting {
             | Self::Promotion { .. }
             | Self::RestartGrace { .. }
             | Self::Views { .. }
+            | Self::Forgotten { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::CopiesElsewhere { .. }
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
@@ -344,24 +414,16 @@ impl fmt::Display for Waiting {
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::Twins { id, first, second } => f.write_str(&twins(*id, first, second)),
+            Self::DuplicateId(duplicate) => f.write_str(&doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
-            Self::StartHeld { server } => {
-                write!(
-                    f,
-                    "{server} is held: it may come back as a primary without its newest data"
-                )
-            }
+            Self::StartHeld { server } => f.write_str(&start_held(server)),
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
-            Self::PrimarySilent { node } => {
-                write!(
-                    f,
-                    "primary {node:?} is silent, and nothing proves it dead: the engine decides"
-                )
-            }
-            Self::NoCandidate { primary } => write!(f, "no replica of {primary:?} can step in"),
+            Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
+            Self::PrimarySilent { node } => f.write_str(&primary_silent(*node)),
+            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
+            Self::NoCandidate { primary } => f.write_str(&no_candidate(*primary)),
             Self::SiblingUnheard { sibling: id } => {
                 write!(
                     f,
@@ -372,23 +434,26 @@ impl fmt::Display for Waiting {
                 replica,
                 seen_by,
                 of,
-            } => {
-                write!(
-                    f,
-                    "{seen_by} of {of} primaries see {replica:?} as a replica: no majority"
-                )
-            }
+            } => f.write_str(&role_not_seen(*replica, *seen_by, *of)),
             Self::Promotion { replica } => write!(f, "{replica:?} is becoming the primary"),
             Self::RestartGrace {
                 server,
                 left_ms,
-                imported,
-            } => f.write_str(&restart_grace(server, *left_ms, *imported)),
+                has,
+            } => f.write_str(&restart_grace(server, *left_ms, *has)),
+            Self::Forgotten { node } => f.write_str(&forgotten(*node)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicaCatchUp { node, lag_bytes } => {
                 write!(f, "replica {node:?} {}", behind(*lag_bytes))
             }
+            Self::CannotCopy { node, primary } => f.write_str(&cannot_copy(*node, *primary)),
+            Self::CopiesElsewhere {
+                node,
+                primary,
+                from,
+                drops,
+            } => f.write_str(&copies_elsewhere(*node, *primary, from, *drops)),
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -400,6 +465,13 @@ impl fmt::Display for Waiting {
             Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
+            Self::OpenSlotHeld { slot, why } => f.write_str(&open_slot_held(*slot, why)),
+            Self::StrayKeys {
+                node,
+                keys,
+                slots,
+                why,
+            } => f.write_str(&stray_keys(*node, *keys, slots, why)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
             Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
             Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
@@ -409,8 +481,30 @@ impl fmt::Display for Waiting {
     }
 }
 
-fn twins(id: NodeId, first: &ServerName, second: &ServerName) -> String {
-    format!("{first} and {second} both say they are node {id:?}: a directory was copied")
+fn start_held(server: &ServerName) -> String {
+    format!("{server} is held: it may come back as a primary without its newest data")
+}
+
+fn primary_silent(node: NodeId) -> String {
+    format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
+}
+
+fn no_candidate(primary: NodeId) -> String {
+    format!("no replica of {primary:?} is proved to have a copy of its data")
+}
+
+fn role_not_seen(replica: NodeId, seen_by: usize, of: usize) -> String {
+    format!("{seen_by} of {of} primaries see {replica:?} as a replica: no majority")
+}
+
+fn copies_elsewhere(node: NodeId, primary: NodeId, from: &Address, drops: Option<u64>) -> String {
+    let what = format!(
+        "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
+    );
+    drops.map_or_else(
+        || what.clone(),
+        |keys| format!("{what}, and holds {keys} key(s) that its primary has lost"),
+    )
 }
 
 fn uncounted(node: NodeId, slots: &SlotSet) -> String {
@@ -425,15 +519,41 @@ fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
     )
 }
 
+fn place_followed(server: &ServerName, by: &Follower) -> String {
+    format!("{server} has no data, and starts once nobody copies it: {by}")
+}
+
+fn death_unproved(node: NodeId, why: &NoDeath) -> String {
+    format!("primary {node:?} refuses connections, which proves no death: {why}")
+}
+
+fn doubled(duplicate: &DuplicateId) -> String {
+    format!(
+        "{duplicate}: a disk was copied; nothing is done about this node until one of them is stopped"
+    )
+}
+
+fn cannot_copy(node: NodeId, primary: NodeId) -> String {
+    format!(
+        "{node:?} runs a version that can't read all that {primary:?} writes: its copy fails, or lacks what it does not know"
+    )
+}
+
 fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
     format!("{server} waits for {host}, which is away and has its volume: {why}")
 }
 
-fn restart_grace(server: &ServerName, left_ms: u64, imported: bool) -> String {
-    let why = if imported {
-        ": it was taking slots in, and may alone have keys that moved"
-    } else {
-        ""
+fn restart_grace(server: &ServerName, left_ms: u64, has: OnlyOnDisk) -> String {
+    let why = match has {
+        OnlyOnDisk::LastWrites => String::new(),
+        OnlyOnDisk::MovedKeys => {
+            ": it was taking slots in, and may alone have keys that moved".to_owned()
+        }
+        OnlyOnDisk::WritesSinceLink { replica } => {
+            format!(
+                ": it may alone have what was written while its replica {replica:?} had no link"
+            )
+        }
     };
     format!("{server} has {left_ms} ms to return{why}")
 }
@@ -460,6 +580,20 @@ fn open_slot(slot: Slot, node: NodeId) -> String {
     format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
 }
 
+fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    format!("slot {slot} stays half moved: {}", why.join("; "))
+}
+
+fn stray_keys(node: NodeId, keys: u64, slots: &SlotSet, why: &[NoMove]) -> String {
+    let text = format!("{node:?} holds {keys} keys of slots {slots}, which it does not own");
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    if why.is_empty() {
+        return text;
+    }
+    format!("{text}, and they stay there: {}", why.join("; "))
+}
+
 fn lend(replica: NodeId, primary: NodeId) -> String {
     format!(
         "replica {replica:?} moves to primary {primary:?} once its shard keeps a copy without it"
@@ -471,4 +605,10 @@ fn behind(lag_bytes: Option<u64>) -> String {
         Some(lag) => format!("catches up, {lag} bytes behind"),
         None => "takes its first copy".to_owned(),
     }
+}
+
+fn forgotten(node: NodeId) -> String {
+    format!(
+        "others had forgotten {node:?}: for a minute after a CLUSTER FORGET they may drop it again"
+    )
 }

@@ -1,11 +1,12 @@
 //! The runtime of this machine: each node a real server process in its own directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use shardwright_engine::{Access, Credentials};
 use shardwright_manifest::{
@@ -137,6 +138,8 @@ pub struct Local {
     pub(crate) cluster: Cluster,
     passwords: BTreeMap<String, Secret>,
     pub(crate) wake: Arc<Notify>,
+    /// The servers whose last process failed right after its start, as it would again: that is told before another try.
+    pub(crate) failed: Arc<Mutex<BTreeSet<String>>>,
     /// Held while we may change the cluster.
     pub(crate) lock: Option<StateLock>,
 }
@@ -190,6 +193,7 @@ impl Local {
             cluster,
             passwords: BTreeMap::new(),
             wake,
+            failed: Arc::default(),
             lock: Some(lock),
         };
         local.move_ports(options)?;
@@ -248,6 +252,7 @@ impl Local {
             cluster: accepted.cluster,
             passwords,
             wake,
+            failed: Arc::default(),
             lock,
         })
     }
@@ -469,6 +474,11 @@ impl Local {
         Ok(())
     }
 
+    /// Whether the last process of a server failed at once, and nobody was told yet.
+    pub(crate) fn take_failed(&self, name: &str) -> bool {
+        held(&self.failed).remove(name)
+    }
+
     pub(crate) fn start_one(&self, name: &str) -> Result<(), LocalError> {
         let Some(note) = self.state.servers.get(name) else {
             return Ok(());
@@ -488,6 +498,10 @@ impl Local {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(file(&mark)(e)),
         }
+        if self.take_failed(name) {
+            return Err(ProcessError::gone(&self.log_file(name)).into());
+        }
+        let begun = Instant::now();
         let mut child = process::start(
             &self.state.engine,
             &conf,
@@ -495,10 +509,17 @@ impl Local {
             &self.log_file(name),
             &dir.join(PROCESS),
         )?;
-        let (wake, name) = (Arc::clone(&self.wake), name.to_owned());
+        let (wake, failed) = (Arc::clone(&self.wake), Arc::clone(&self.failed));
+        let name = name.to_owned();
         tokio::spawn(async move {
             match child.wait().await {
-                Ok(status) => tracing::info!(server = name, %status, "the process ended"),
+                Ok(status) => {
+                    tracing::info!(server = name, %status, "the process ended");
+                    let gave_up = status.code().is_some_and(|code| code != 0);
+                    if gave_up && begun.elapsed() < AT_ONCE {
+                        held(&failed).insert(name);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(server = name, %error, "the process can't be waited for");
                 }
@@ -507,6 +528,14 @@ impl Local {
         });
         Ok(())
     }
+}
+
+/// A server that gives up so soon after its start does so for what it was started with.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+fn held(names: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    // A set of names is whole whatever panicked while it was held.
+    names.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) const MANIFEST: &str = "manifest.yaml";

@@ -130,6 +130,8 @@ impl Runtime for Local {
             )));
         }
         self.set_aside(&server.0).map_err(failed)?;
+        // Why it failed is mended by that.
+        self.take_failed(&server.0);
         self.start_one(&server.0).map_err(failed)
     }
 

@@ -2,20 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use shardwright_engine::{Client, Endpoint, Error, Failover, Migrate, Reset, SetSlot};
-use shardwright_planner::evidence::LiveAt;
+use shardwright_engine::{Client, Error, Failover, Reset, SetSlot};
 use shardwright_planner::{Action, Plan, Precondition, Step};
 use shardwright_topology::{
     Address, NodeId, NodeView, Observed, OpenSlot, Role, Seen, ServerName, Slot,
 };
 
-use crate::{Links, RuntimeError, hear};
-
-/// How long a source may wait for a target while it moves keys. It blocks meanwhile, so this is short.
-const MIGRATE_LIMIT: Duration = Duration::from_secs(1);
+use crate::slot_keys::{KeyAt, KeysToMove, named};
+use crate::{Links, RuntimeError, counts, hear};
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +31,7 @@ pub enum StepError {
     /// Keys of a slot are at two nodes, and nothing proves whose values are newer: the source of a move was failed over
     /// in the middle of it, and clients wrote the same keys anew. Nothing is overwritten.
     #[error(
-        "keys of slot {slot} are at node {} and at node {}, and nothing proves which values are newer. Nothing was overwritten: compare them (CLUSTER GETKEYSINSLOT {slot} 100; each command at the first node after ASKING), delete the wrong ones, then go on", from.short(), to.short()
+        "{} of slot {slot} are at node {} and at node {}, and nothing proves which values are newer. Nothing was overwritten: compare them (each command at the first node after ASKING), delete the wrong ones, then go on", named(keys), from.short(), to.short()
     )]
     BothSides {
         /// The slot.
@@ -44,6 +40,18 @@ pub enum StepError {
         from: NodeId,
         /// The slot's owner.
         to: NodeId,
+        /// The keys.
+        keys: Vec<KeyAt>,
+    },
+    /// The target has fewer databases than the source has keys in. Nothing was moved.
+    #[error("node {} has no database {database}, and node {} holds keys in it; give it as many (cluster-databases)", to.short(), from.short())]
+    NoDatabase {
+        /// The source.
+        from: NodeId,
+        /// The target.
+        to: NodeId,
+        /// The database.
+        database: u32,
     },
     /// The server does not tell what has to be known.
     #[error("the server does not tell {0}")]
@@ -125,6 +133,7 @@ pub(crate) async fn require_apart(
             | Precondition::IsPrimary { .. }
             | Precondition::IsReplicaOf { .. }
             | Precondition::HoldsNoKeyOf { .. }
+            | Precondition::HoldsNoStrayKey { .. }
             | Precondition::SlotsFree { .. } => {
                 return Err(StepError::Moved(format!(
                     "nobody can be asked whether {}",
@@ -260,6 +269,12 @@ async fn perform(
         Action::SetConfigEpoch { epoch, .. } => client.set_config_epoch(*epoch).await?,
         Action::AddSlots { slots, .. } => client.add_slots(slots).await?,
         Action::Replicate { primary, .. } => client.replicate(*primary).await?,
+        Action::SetElectable { electable, .. } => {
+            let no_failover = if *electable { "no" } else { "yes" };
+            client
+                .config_set(&[("cluster-replica-no-failover", no_failover)])
+                .await?;
+        }
         Action::Switchover { .. } => client.failover(Failover::Switchover).await?,
         Action::Failover { .. } => client.failover(Failover::Force).await?,
         Action::Takeover { .. } => client.failover(Failover::Takeover).await?,
@@ -290,15 +305,17 @@ async fn perform(
             } else {
                 ends.open_leftover(o, *slot).await?;
             }
-            let moved = move_keys(links, client, to, *slot, *keys_max, *replace).await;
-            moved.map_err(|error| match error {
-                StepError::Server(error) if error.is_busy_key() => StepError::BothSides {
-                    slot: *slot,
-                    from: *from,
-                    to: to.node(),
-                },
-                other => other,
-            })?;
+            let work = KeysToMove {
+                links,
+                o,
+                from: *from,
+                to,
+                slot: *slot,
+                keys_max: *keys_max,
+                replace: *replace,
+                keeps_limit: links.moves().keeps_limit(o, to.node()),
+            };
+            work.go().await?;
         }
         Action::MoveSlots { from, to, slots } => {
             links.moves().step(links, o, *from, to, slots).await?;
@@ -389,31 +406,6 @@ fn shows(o: &Observed, node: NodeId, end: OpenSlot) -> bool {
     open_at(o, node).contains(&end)
 }
 
-async fn move_keys(
-    links: &Links,
-    client: &Client,
-    to: &LiveAt,
-    slot: Slot,
-    keys_max: u32,
-    replace: bool,
-) -> Result<(), StepError> {
-    let keys = client.keys_in_slot(slot, keys_max).await?;
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let endpoint = Endpoint::from(to.address());
-    let credentials = links.access().credentials.as_ref();
-    let what = Migrate {
-        to: &endpoint,
-        keys: &keys,
-        replace,
-        limit: MIGRATE_LIMIT,
-        credentials,
-    };
-    client.migrate(&what).await?;
-    Ok(())
-}
-
 /// Reads again what a step assumed.
 async fn require(
     links: &Links,
@@ -427,8 +419,15 @@ async fn require(
             (*node, proved.contains(&(*node, address.clone())))
         }
         Precondition::HoldsNoKeyOf { node, slot } => {
-            let there = client_of(links, o, *node).await?;
-            (*node, there.count_keys(*slot).await? == 0)
+            let (server, address) = place_of(o, *node)?;
+            let keys = counts::keys_in_all_databases(links, server, address, *slot).await?;
+            (*node, keys == 0)
+        }
+        Precondition::HoldsNoStrayKey { node } => {
+            let (server, address) = place_of(o, *node)?;
+            let view = look(links, o, *node).await?;
+            let none = counts::has_no_stray_key(links, server, address, &view).await?;
+            (*node, none)
         }
         Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
         Precondition::IsUnburdened { node } => (*node, unburdened(&look(links, o, *node).await?)),
@@ -485,6 +484,9 @@ fn assumed(requirement: &Precondition) -> String {
             format!("it is a replica of {}", primary.short())
         }
         Precondition::HoldsNoKeyOf { slot, .. } => format!("it holds no key of slot {slot}"),
+        Precondition::HoldsNoStrayKey { .. } => {
+            "it holds no key of a slot that it does not own".to_owned()
+        }
         Precondition::SlotsFree { slots, .. } => format!("nobody owns slots {slots}"),
     }
 }

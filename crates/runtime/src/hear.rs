@@ -1,13 +1,10 @@
 //! One look at all servers: what each says, or why it can't be known.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use shardwright_engine::{Client, Error};
-use shardwright_topology::{
-    Address, NodeId, NodeView, OpenSlot, Role, Seen, ServerName, Slot, Why, unowned,
-};
+use shardwright_topology::{Address, NodeView, Seen, ServerName, Why};
 
 use tokio::time::timeout;
 
@@ -34,9 +31,7 @@ pub(crate) async fn hear(
     let asked = whom
         .iter()
         .map(|(name, address)| hear_one(links, name, address, look));
-    let mut heard = join_all(asked).await;
-    count_keys(links, whom, &mut heard).await;
-    heard
+    join_all(asked).await
 }
 
 /// Asks one server for everything.
@@ -123,49 +118,5 @@ async fn why_silent(links: &Links, address: &Address, error: &Error) -> Why {
             why,
         }
         .why(),
-    }
-}
-
-/// Where slots are open, every primary is asked how many keys it holds of them: a move that was broken off may have
-/// left some anywhere. So are both ends, whatever their role. And every node that has keys is asked how many it holds of
-/// slots that nobody owns.
-async fn count_keys(links: &Links, whom: &[(ServerName, Address)], heard: &mut [Seen<NodeView>]) {
-    let mut open: BTreeSet<Slot> = BTreeSet::new();
-    let mut ends: BTreeSet<NodeId> = BTreeSet::new();
-    for view in heard.iter().filter_map(Seen::known) {
-        for end in view.own().into_iter().flat_map(|own| &own.open) {
-            let (OpenSlot::Migrating { to: other, .. } | OpenSlot::Importing { from: other, .. }) =
-                end;
-            open.insert(end.slot());
-            ends.extend([view.id, *other]);
-        }
-    }
-    let nobodys = unowned(heard.iter().filter_map(Seen::known));
-    if open.is_empty() && nobodys.is_empty() {
-        return;
-    }
-    for ((name, address), seen) in whom.iter().zip(heard) {
-        let Seen::Known(view) = seen else { continue };
-        let primary = view.own().is_some_and(|own| own.role == Role::Primary);
-        let mut slots: BTreeSet<Slot> = BTreeSet::new();
-        if primary || ends.contains(&view.id) {
-            slots.extend(&open);
-        }
-        if view.server.keys > 0 {
-            slots.extend(nobodys.slots());
-        }
-        if slots.is_empty() {
-            continue;
-        }
-        let slots: Vec<Slot> = slots.into_iter().collect();
-        let counts = match links.client(name, address).await {
-            Ok(client) => client.count_keys_of(&slots).await,
-            Err(error) => Err(error),
-        };
-        match counts {
-            Ok(counts) => view.keys_in_slot = slots.iter().copied().zip(counts).collect(),
-            // Without the counts it is not known where a slot belongs: the planner then leaves it alone.
-            Err(error) => tracing::warn!(server = %name, %error, "keys of slots not counted"),
-        }
     }
 }

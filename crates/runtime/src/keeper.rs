@@ -1,21 +1,25 @@
 //! The keeper: observe, plan, check, one bounded batch, report; again until there is nothing to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use shardwright_planner::{
-    Action, Authority, Budget, Desired, Limits, Memory, Plan, Severity, Violation, Waiting, check,
-    lived_here, plan, to_record,
+    Action, Authority, Budget, Desired, Limits, Memory, Plan, Severity, Violation, Waiting,
+    Witnesses, check, plan, to_record,
 };
 use shardwright_topology::{
-    Address, NodeView, Observed, Seen, Server, ServerName, Starter, Timestamp, Why,
+    Address, NodeId, NodeView, Observed, Seen, Server, ServerName, SlotSet, Starter, Timestamp, Why,
 };
 
+use crate::duplicates::{Search, at_their_addresses};
 use crate::execute::{Outcome, Proved, StepError, at_nodes, prove_addresses, require_apart};
 use crate::hear::Look;
+use crate::loads::slot_sizes;
 use crate::moving::{self, Total};
-use crate::{Links, Runtime, RuntimeError, Seat, hear};
+use crate::refusals::Refusals;
+use crate::{Links, Runtime, RuntimeError, Seat, counts, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
 const BUSY: Duration = Duration::from_millis(30);
@@ -62,6 +66,8 @@ pub struct Keeper<R> {
     desired: Desired,
     limits: Limits,
     memory: Memory,
+    /// Looks for second processes with one node id.
+    search: Search,
     /// Whether nothing was to be done or waited for at the last look: then the next one is a glance.
     rests: bool,
 }
@@ -75,6 +81,7 @@ impl<R: Runtime> Keeper<R> {
             desired,
             limits,
             memory: Memory::default(),
+            search: Search::default(),
             rests: false,
         }
     }
@@ -120,7 +127,24 @@ impl<R: Runtime> Keeper<R> {
                 .collect();
             self.runtime.learn(&views).await?;
         }
+        // Which slots are open or nobody's is known once all were heard.
+        let (seats, mut views): (Vec<Seat>, Vec<Seen<NodeView>>) = heard.into_iter().unzip();
+        counts::count(&self.links, &seats, &mut views).await;
+        let heard: Vec<(Seat, Seen<NodeView>)> = seats.into_iter().zip(views).collect();
+        let known = self.memory.duplicates();
+        let found = self.search.look(&self.links, &heard, &known).await;
+        self.memory.note_duplicates(found, now());
         self.merge(heard).await
+    }
+
+    /// Asks everyone that was heard once more, by connections of their own: an address that leads to two processes in
+    /// turn shows it so. What is found is added to the observation, and remembered.
+    pub async fn confirm_identities(&mut self, observed: &mut Observed) {
+        let found = at_their_addresses(&self.links, observed).await;
+        for duplicate in &found {
+            observed.note_duplicate(duplicate.clone());
+        }
+        self.memory.note_duplicates(found, now());
     }
 
     async fn hear(&self, seats: Vec<Seat>) -> Vec<(Seat, Seen<NodeView>)> {
@@ -165,11 +189,20 @@ impl<R: Runtime> Keeper<R> {
         let at = now();
         // Learning may have corrected what the runtime says of a seat (such as its announced address).
         let seats = self.runtime.seats(at).await?;
-        let here: BTreeSet<ServerName> = seats
+        let refuses: BTreeSet<&ServerName> = heard
+            .iter()
+            .filter(|(_, view)| *view == Seen::Unknown(Why::Refused))
+            .map(|(seat, _)| &seat.name)
+            .collect();
+        let witnesses = Witnesses::new(
+            &self.desired,
+            heard.iter().filter_map(|(_, view)| view.known()),
+        );
+        let gone: BTreeSet<ServerName> = seats
             .iter()
             .filter(|s| {
-                let tables = heard.iter().filter_map(|(_, view)| view.known());
-                lived_here(s.recorded_id, &s.address, &s.disk, tables)
+                let why = witnesses.why_not_dead(s.recorded_id, &s.address, &s.disk);
+                refuses.contains(&s.name) && why.is_none()
             })
             .map(|s| s.name.clone())
             .collect();
@@ -183,7 +216,7 @@ impl<R: Runtime> Keeper<R> {
                 &seat.process,
                 seat.starter,
                 &view,
-                here.contains(&seat.name),
+                gone.contains(&seat.name),
                 at,
             );
             let last_heard = self.memory.last_heard(&seat.name, &view);
@@ -226,6 +259,9 @@ impl<R: Runtime> Keeper<R> {
             observed = self.observe().await?;
             plan = self.plan(&desired, &observed);
         }
+        if self.measure(&plan.unmeasured(), &mut observed).await {
+            plan = self.plan(&desired, &observed);
+        }
         self.rests = plan.is_settled();
         let mut violations = check(&plan, &desired, &observed);
         violations.retain(|v| v.severity == Severity::Fatal);
@@ -236,6 +272,34 @@ impl<R: Runtime> Keeper<R> {
             outcomes: Vec::new(),
             moved: self.moved(),
         })
+    }
+
+    /// Measures what slots hold at these nodes, and adds it to what was observed. False where nothing was learned.
+    pub async fn measure(
+        &mut self,
+        wanted: &BTreeMap<NodeId, SlotSet>,
+        observed: &mut Observed,
+    ) -> bool {
+        let links = &self.links;
+        let o = &*observed;
+        let asked = wanted.iter().map(|(node, slots)| async move {
+            let sizes = slot_sizes(links, o, *node, slots).await;
+            (*node, sizes)
+        });
+        let mut learned = false;
+        for (node, sizes) in join_all(asked).await {
+            match sizes {
+                Ok(sizes) => {
+                    learned |= !sizes.is_empty();
+                    self.memory.measured(node, sizes, observed.at);
+                }
+                Err(error) => {
+                    tracing::warn!(node = %node.short(), error = %chain(&error), "slots were not measured");
+                }
+            }
+        }
+        self.memory.recall_sizes(observed);
+        learned
     }
 
     /// One pass: look, decide, and take the steps that can be taken now.
@@ -293,7 +357,7 @@ impl<R: Runtime> Keeper<R> {
         proved: &Proved,
     ) -> Vec<Outcome> {
         let moves = self.links.moves();
-        moves.begin();
+        moves.begin(self.desired.consent.force_memory);
         let mut work = std::pin::pin!(at_nodes(&self.links, observed, plan, proved));
         tokio::select! {
             biased;
@@ -334,6 +398,7 @@ impl<R: Runtime> Keeper<R> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
@@ -362,6 +427,7 @@ impl<R: Runtime> Keeper<R> {
         let mut stop = std::pin::pin!(stop);
         let deadline = Instant::now() + limit;
         let mut stuck_since: Option<Instant> = None;
+        let mut refusals = Refusals::default();
         let mut slots_moved = self.moved().slots;
         loop {
             let (report, stopped) = self.pass_or_halt(stop.as_mut()).await?;
@@ -369,7 +435,8 @@ impl<R: Runtime> Keeper<R> {
             if report.plan.is_settled() {
                 return Ok(End::Settled(Box::new(report)));
             }
-            if !report.violations.is_empty() || is_hopeless(&report.outcomes) {
+            let again = refusals.note(&report, Instant::now());
+            if !report.violations.is_empty() || is_hopeless(&report.outcomes) || again {
                 return Ok(End::Failed(Box::new(report)));
             }
             // Who paused the moves may let them go on: that is waited for.
@@ -457,7 +524,8 @@ impl<R: Runtime> Keeper<R> {
             if stopped {
                 return Ok(());
             }
-            let rest = if report.plan.is_settled() || report.plan.is_stuck() {
+            let still = report.plan.is_settled() || report.plan.is_stuck();
+            let rest = if still || is_hopeless(&report.outcomes) {
                 IDLE
             } else {
                 BUSY
@@ -480,7 +548,6 @@ impl<R: Runtime> Keeper<R> {
     }
 }
 
-/// Whether a step failed in a way that another try can't mend.
 /// Whether a pass moved slots, all that it was to, and did nothing else.
 fn only_moved(outcomes: &[Outcome]) -> bool {
     let moved = |o: &Outcome| o.result.is_ok() && matches!(o.step.action, Action::MoveSlots { .. });
@@ -499,7 +566,7 @@ fn is_hopeless(outcomes: &[Outcome]) -> bool {
 fn will_not_pass(result: &Result<(), StepError>) -> bool {
     match result {
         Err(StepError::Server(error)) => error.retry() == shardwright_engine::Retry::Never,
-        Err(StepError::Runtime(_)) => true,
+        Err(StepError::Runtime(_) | StepError::NoDatabase { .. }) => true,
         Err(StepError::Move(error)) => moving::will_not_pass(error),
         Err(
             StepError::Moved(_)

@@ -3,6 +3,8 @@
 //! Nothing is decided here. A [`Runtime`] says which servers there are and starts them; the [`Keeper`] looks at
 //! them all, asks the planner, has the plan checked, and carries out its steps.
 
+mod counts;
+mod duplicates;
 mod execute;
 mod guest;
 mod hear;
@@ -12,7 +14,9 @@ mod loads;
 mod moving;
 mod pen;
 mod progress;
+mod refusals;
 mod runtime;
+mod slot_keys;
 
 pub use execute::{Outcome, StepError};
 pub use guest::{Guest, GuestError};
@@ -23,3 +27,4 @@ pub use moving::Total;
 pub use pen::{PenError, new_pen, refuse_second_pen};
 pub use progress::{MoveProgress, Moving};
 pub use runtime::{Runtime, RuntimeError, Seat};
+pub use slot_keys::KeyAt;

@@ -9,6 +9,7 @@ use shardwright_planner::Budget;
 use shardwright_topology::{Address, ServerInfo, ServerName};
 use tokio::sync::{Mutex, Notify};
 
+use crate::counts::Counted;
 use crate::moving::Moves;
 
 /// How long what only `INFO` tells is taken to be as it was, while all is at rest: memory, load, functions. What is
@@ -31,6 +32,9 @@ pub struct Links {
     held: Mutex<BTreeMap<ServerName, Client>>,
     silent: std::sync::Mutex<BTreeSet<ServerName>>,
     known: std::sync::Mutex<BTreeMap<ServerName, Known>>,
+    /// Connections that work on another database than the first, by its number.
+    databases: Mutex<BTreeMap<(ServerName, u32), Client>>,
+    counted: std::sync::Mutex<BTreeMap<ServerName, Counted>>,
     wake: Arc<Notify>,
     moves: Arc<Moves>,
 }
@@ -44,6 +48,8 @@ impl Links {
             held: Mutex::new(BTreeMap::new()),
             silent: std::sync::Mutex::default(),
             known: std::sync::Mutex::default(),
+            databases: Mutex::default(),
+            counted: std::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
             moves: Arc::default(),
         }
@@ -98,9 +104,32 @@ impl Links {
         Ok(client)
     }
 
-    /// A connection of its own to the server at this address, which is not held.
-    pub(crate) async fn apart(&self, address: &Address) -> Result<Client, Error> {
-        let client = Client::connect(&Endpoint::from(address), &self.access).await?;
+    /// The held connection to a server at this address that works on this database.
+    pub(crate) async fn client_of_database(
+        &self,
+        server: &ServerName,
+        address: &Address,
+        database: u32,
+    ) -> Result<Client, Error> {
+        if database == 0 {
+            return self.client(server, address).await;
+        }
+        let endpoint = Endpoint::from(address);
+        let key = (server.clone(), database);
+        let held = self.databases.lock().await.get(&key).cloned();
+        if let Some(client) = held.filter(|c| c.is_closed().is_none() && *c.endpoint() == endpoint)
+        {
+            return Ok(client);
+        }
+        let client = self.apart(address, database).await?;
+        self.databases.lock().await.insert(key, client.clone());
+        Ok(client)
+    }
+
+    /// A connection of its own to the server at this address, which works on this database and is not held.
+    pub(crate) async fn apart(&self, address: &Address, database: u32) -> Result<Client, Error> {
+        let endpoint = Endpoint::from(address);
+        let client = Client::connect_to_database(&endpoint, &self.access, database).await?;
         if let Some(pen) = &self.pen {
             client.set_name(pen).await?;
         }
@@ -146,6 +175,23 @@ impl Links {
             at: Instant::now(),
         };
         self.all_known().insert(server.clone(), known);
+    }
+
+    /// What was counted of a server's slots the last time.
+    pub(crate) fn counted(&self, server: &ServerName) -> Option<Counted> {
+        self.all_counted().get(server).cloned()
+    }
+
+    /// Remembers what was counted of a server's slots.
+    pub(crate) fn note_counted(&self, server: &ServerName, counted: Counted) {
+        self.all_counted().insert(server.clone(), counted);
+    }
+
+    fn all_counted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerName, Counted>> {
+        // A map of whole values is whole whatever panicked while it was held.
+        self.counted
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn all_known(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerName, Known>> {

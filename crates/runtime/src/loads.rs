@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 use shardwright_engine::Client;
 use shardwright_planner::balance::Loads;
-use shardwright_topology::{NodeId, Observed, Slot, SlotSet};
+use shardwright_topology::{NodeId, Observed, Slot, SlotSet, SlotSize};
 
 use crate::Links;
 use crate::execute::{StepError, client_of};
@@ -45,6 +45,17 @@ pub async fn slot_loads(links: &Links, o: &Observed, what: Held) -> Result<SlotL
         all.estimated |= estimated;
     }
     Ok(all)
+}
+
+/// What a node holds of these slots.
+pub(crate) async fn slot_sizes(
+    links: &Links,
+    o: &Observed,
+    node: NodeId,
+    slots: &SlotSet,
+) -> Result<BTreeMap<Slot, SlotSize>, StepError> {
+    let client = client_of(links, o, node).await?;
+    Ok(client.slot_sizes(slots).await?)
 }
 
 async fn one(client: &Client, slots: &SlotSet, what: Held) -> Result<(Loads, bool), StepError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex as Plain, PoisonError};
 use std::time::{Duration, Instant};
 
 use shardwright_engine::movers::{
-    Allowance, Burst, End, MoveError, Moved, Outcome, Pair, key_wise, native,
+    Allowance, Burst, End, MoveError, Moved, Outcome, Pace, Pair, key_wise, native,
 };
 use shardwright_engine::{Client, Endpoint, Feature};
 use shardwright_planner::evidence::LiveAt;
@@ -19,6 +19,10 @@ use crate::execute::{StepError, client_of, place_of};
 
 /// How long one step moves keys before the cluster is looked at again.
 const SHARE: Duration = Duration::from_secs(2);
+/// How often a step that waits is asked whether it is to stop.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// A source rests no longer than that for what one step moved, so that any number gives a time.
+const REST_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// What all moves of a keeper share.
 #[derive(Debug, Default)]
@@ -28,11 +32,15 @@ pub(crate) struct Moves {
     hurried: AtomicBool,
     /// Nothing more is to be moved.
     halted: AtomicBool,
+    /// A person agreed that receivers may exceed their memory limits.
+    force_memory: AtomicBool,
     finishing: Mutex<()>,
     /// By which the moves to one target take turns.
     turns: Plain<BTreeMap<NodeId, Arc<RwLock<()>>>>,
     /// Sources whose own move was refused: they are served key by key.
     not_native: Plain<BTreeSet<NodeId>>,
+    /// Until when sources rest for what they gave, where a bandwidth is given.
+    rests_until: Plain<BTreeMap<NodeId, Instant>>,
     total: Plain<Total>,
 }
 
@@ -45,7 +53,7 @@ pub struct Total {
     pub keys: u64,
     /// The memory that they took at their source, in bytes; without what the engine moved by itself.
     pub bytes: u64,
-    /// The keys of which that is not known, for the engine moved them by itself.
+    /// The keys of which that is not known, for the engine moved them by itself or does not tell the sizes of keys.
     pub keys_unmeasured: u64,
 }
 
@@ -63,8 +71,9 @@ impl Total {
 }
 
 impl Moves {
-    /// Begins a new batch of steps.
-    pub(crate) fn begin(&self) {
+    /// Begins a new batch of steps, in which a person agreed that receivers may exceed their memory limits, or did not.
+    pub(crate) fn begin(&self, force_memory: bool) {
+        self.force_memory.store(force_memory, Ordering::Relaxed);
         self.hurried.store(false, Ordering::Relaxed);
     }
 
@@ -97,6 +106,12 @@ impl Moves {
         *lock(&self.total)
     }
 
+    /// Whether a receiver has a memory limit that is kept.
+    pub(crate) fn keeps_limit(&self, o: &Observed, to: NodeId) -> bool {
+        let limit = o.view_of(to).and_then(|v| v.server.maxmemory_bytes);
+        limit != Some(0) && !self.force_memory.load(Ordering::Relaxed)
+    }
+
     /// Moves a step's slots, or as many of them as its share of time allows. What is left is planned again.
     pub(crate) async fn step(
         &self,
@@ -106,6 +121,9 @@ impl Moves {
         to: &LiveAt,
         slots: &SlotSet,
     ) -> Result<(), StepError> {
+        if !self.has_rested(from).await {
+            return Ok(());
+        }
         // Connections of their own: others are not to wait behind keys.
         let source = apart(links, o, from).await?;
         let reader = apart(links, o, from).await?;
@@ -128,6 +146,7 @@ impl Moves {
             target_at: &target_at,
             credentials: links.access().credentials.as_ref(),
             others: &others,
+            keeps_limit: self.keeps_limit(o, to.node()),
             finishing: &self.finishing,
             turns: &turns,
         };
@@ -172,33 +191,82 @@ impl Moves {
     async fn key_wise(&self, pair: &Pair<'_>, slots: &SlotSet) -> Outcome {
         let begun = Instant::now();
         let stop = || self.is_to_stop() || begun.elapsed() >= SHARE;
-        let budget = self.budget();
-        let mut batch: Option<Batch> = None;
-        let mut pace = |last: Option<&Burst>| {
-            let last = batch.zip(last.map(went));
-            let next = next_batch(last, &budget);
-            batch = Some(next);
-            Allowance {
-                keys: next.keys_max,
-                bytes: next.bytes_max,
-                pause: next.rest,
-                alone: next.alone,
-            }
+        let mut pace = Pacer {
+            moves: self,
+            budget: self.budget(),
+            batch: None,
         };
-        key_wise(pair, slots, &mut pace, &stop, &mut |_: &Moved| {}).await
+        let outcome = key_wise(pair, slots, &mut pace, &stop, &mut |_: &Moved| {}).await;
+        if let Some(limit) = pace.budget.bandwidth_bytes_max {
+            let until = begun + due(outcome.moved.bytes, limit);
+            lock(&self.rests_until).insert(pair.from, until);
+        }
+        outcome
+    }
+
+    /// Waits until a source has given no more than it may in a second, by what its last step moved. False where it is to
+    /// stop before, or its share of time is over: then the wait goes on with the next step.
+    async fn has_rested(&self, source: NodeId) -> bool {
+        let begun = Instant::now();
+        loop {
+            let until = lock(&self.rests_until).get(&source).copied();
+            let left = until.map_or(Duration::ZERO, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            if left.is_zero() {
+                return true;
+            }
+            if self.is_to_stop() || begun.elapsed() >= SHARE {
+                return false;
+            }
+            tokio::time::sleep(left.min(ASK_EVERY)).await;
+        }
     }
 
     fn count(&self, moved: &Moved, by_engine: bool) {
         let (slots, keys) = (moved.slots.count(), moved.keys);
         tracing::debug!(slots, keys, by_engine, "slots have moved");
         let mut total = lock(&self.total);
-        if by_engine {
-            total.keys_unmeasured += keys;
-        }
+        total.keys_unmeasured += if by_engine {
+            keys
+        } else {
+            moved.keys_unmeasured
+        };
         total.slots += u64::from(moved.slots.count());
         total.keys += moved.keys;
         total.bytes += moved.bytes;
     }
+}
+
+/// How fast a source gives its keys away.
+struct Pacer<'a> {
+    moves: &'a Moves,
+    budget: Budget,
+    batch: Option<Batch>,
+}
+
+impl Pace for Pacer<'_> {
+    fn next(&mut self, last: Option<&Burst>) -> Allowance {
+        let last = self.batch.zip(last.map(went));
+        let next = next_batch(last, &self.budget);
+        self.batch = Some(next);
+        Allowance {
+            keys: next.keys_max,
+            bytes: next.bytes_max,
+            pause: next.rest,
+            alone: next.alone,
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.moves.is_to_stop()
+    }
+}
+
+/// How long so many bytes take where only so many may go in a second.
+fn due(bytes: u64, per_second: u64) -> Duration {
+    let us = u128::from(bytes) * 1_000_000 / u128::from(per_second.max(1));
+    Duration::from_micros(u64::try_from(us).unwrap_or(u64::MAX)).min(REST_MAX)
 }
 
 /// Whether a move failed in a way that another try can't mend.
@@ -207,8 +275,12 @@ pub(crate) fn will_not_pass(error: &MoveError) -> bool {
         MoveError::Node(error) => error.retry() == shardwright_engine::Retry::Never,
         MoveError::BothSides { .. }
         | MoveError::TargetFull { .. }
+        | MoveError::NoRoom { .. }
+        | MoveError::Evicts { .. }
+        | MoveError::TooGreat { .. }
         | MoveError::Denied { .. }
         | MoveError::Refused { .. }
+        | MoveError::SeveralDatabases { .. }
         | MoveError::Stuck { .. } => true,
         // The next look sees what is there, and who knows whom; a failed job is not tried again.
         MoveError::NotOwner { .. }
@@ -230,7 +302,7 @@ fn went(burst: &Burst) -> Went {
 
 async fn apart(links: &Links, o: &Observed, node: NodeId) -> Result<Client, StepError> {
     let (_, address) = place_of(o, node)?;
-    Ok(links.apart(address).await?)
+    Ok(links.apart(address, 0).await?)
 }
 
 /// A number or a set is whole whatever panicked while it was held.

@@ -248,8 +248,8 @@ pub(crate) struct Run {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    /// How long it may take, in seconds; a node that was forgotten can come back only after a minute
+    #[arg(long, value_name = "S", default_value_t = 120)]
     pub(crate) timeout: u64,
 }
 
@@ -350,6 +350,9 @@ pub(crate) struct FailoverArgs {
     /// Without the primary, which must be proved dead, and without votes
     #[arg(long)]
     pub(crate) takeover: bool,
+    /// Do not ask where other nodes of the shard are too old to follow the new primary
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) run: Run,
 }

@@ -1,5 +1,6 @@
 //! From a target to a keeper.
 
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -255,11 +256,25 @@ async fn must_be_a_cluster(
 
 /// The node that a person means: an id or its beginning, an address, or a server's name.
 pub(crate) fn find_node(o: &Observed, text: &str) -> anyhow::Result<NodeId> {
-    shardwright_topology::find_node(o, text).map_err(|error| {
+    let found = match shardwright_topology::find_node(o, text) {
+        Err(FindError::None(_)) => by_host_name(o, text),
+        found => found,
+    };
+    found.map_err(|error| {
         let hint = match &error {
             FindError::None(_) => "; see: shardwright status",
             FindError::Several(_) => "",
         };
         UsageError(format!("{error}{hint}")).into()
     })
+}
+
+/// A node by HOST:PORT with a host that is a name here, as `localhost`: tables of nodes have addresses.
+fn by_host_name(o: &Observed, text: &str) -> Result<NodeId, FindError> {
+    let none = || FindError::None(text.to_owned());
+    let endpoint: Endpoint = text.parse().map_err(|_| none())?;
+    let addresses = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
+    let addresses = addresses.map_err(|_| none())?;
+    let mut found = addresses.map(|a| shardwright_topology::find_node(o, &a.to_string()));
+    found.find_map(Result::ok).ok_or_else(none)
 }

@@ -1,8 +1,11 @@
-//! What slots that are to move amount to: keys, memory, time. Estimated, for only the source's whole is known.
+//! What slots that are to move amount to: keys, memory, time. By their own size where it was measured, else estimated by
+//! what their server holds in all.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use shardwright_planner::{Action, Budget, Plan};
-use shardwright_topology::{NodeId, Observed, SlotSet};
+use shardwright_topology::{NodeId, Observed, SizedBy, SlotSet, SlotSize};
 
 use crate::report::place;
 use crate::status::bytes;
@@ -20,6 +23,9 @@ pub(crate) struct Move {
     slot_count: u16,
     keys: Option<u64>,
     memory_bytes: Option<u64>,
+    /// Whether just these slots were measured. Else it is their part, by their number, of what their server holds; or, where
+    /// a server does not tell the memory of keys, by the number of their keys.
+    measured: bool,
     #[serde(skip)]
     source: NodeId,
 }
@@ -27,6 +33,7 @@ pub(crate) struct Move {
 impl Move {
     /// These slots of this primary, to a node that may not be there yet.
     pub(crate) fn of(o: &Observed, from: NodeId, to: Option<NodeId>, slots: &SlotSet) -> Self {
+        let own = measured(o, from, slots);
         let server = o.view_of(from).map(|v| &v.server);
         let owned = o.member(from).map_or(0, |m| m.slots.count());
         let part = |whole: u64| {
@@ -38,8 +45,15 @@ impl Move {
             to: to.map(|id| place(o, id)),
             slots: slots.to_string(),
             slot_count: slots.count(),
-            keys: server.map(|s| part(s.keys)),
-            memory_bytes: server.and_then(|s| s.used_memory_bytes).map(part),
+            keys: match &own {
+                Some(own) => Some(own.keys),
+                None => server.map(|s| part(s.keys)),
+            },
+            memory_bytes: match &own {
+                Some(own) => Some(own.bytes),
+                None => server.and_then(|s| s.used_memory_bytes).map(part),
+            },
+            measured: own.is_some_and(|own| own.by != SizedBy::Average),
             source: from,
         }
     }
@@ -57,7 +71,19 @@ impl Move {
 
     /// What these slots amount to.
     pub(crate) fn amount(&self) -> String {
-        amount(self.keys, self.memory_bytes)
+        amount(self.keys, self.memory_bytes, self.measured)
+    }
+
+    /// The slots that a plan moves, by the nodes that have them: what has to be measured for all this.
+    pub(crate) fn wanted(plan: &Plan) -> BTreeMap<NodeId, SlotSet> {
+        let mut wanted: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for step in &plan.steps {
+            if let Action::MoveSlots { from, slots, .. } = &step.action {
+                let all = wanted.entry(*from).or_insert_with(SlotSet::empty);
+                *all = all.union(slots);
+            }
+        }
+        wanted
     }
 
     /// In a line: which slots go where.
@@ -80,6 +106,8 @@ pub(crate) struct Sum {
     slots: u32,
     keys: Option<u64>,
     memory_bytes: Option<u64>,
+    /// Whether all of it was measured.
+    measured: bool,
     /// By `because`.
     seconds: Option<u64>,
     because: String,
@@ -112,6 +140,7 @@ impl Sum {
             slots: moves.iter().map(|m| u32::from(m.slot_count)).sum(),
             keys,
             memory_bytes: moves.iter().map(|m| m.memory_bytes).sum(),
+            measured: moves.iter().all(|m| m.measured),
             seconds,
             because,
         })
@@ -123,18 +152,39 @@ impl Sum {
             || "how long that takes is not known".to_owned(),
             |s| format!("about {} ({})", seconds(s.max(1)), self.because),
         );
-        let amount = amount(self.keys, self.memory_bytes);
+        let amount = amount(self.keys, self.memory_bytes, self.measured);
         format!("In all {} slots move: {amount}; {time}.", self.slots)
     }
 }
 
-fn amount(keys: Option<u64>, memory: Option<u64>) -> String {
+/// What these slots hold together, if all of them were measured.
+fn measured(o: &Observed, from: NodeId, slots: &SlotSet) -> Option<SlotSize> {
+    let sizes = o.slot_sizes.get(&from)?;
+    let none = SlotSize {
+        keys: 0,
+        bytes: 0,
+        largest: 0,
+        by: SizedBy::Slot,
+    };
+    slots.slots().try_fold(none, |sum, slot| {
+        let size = sizes.get(&slot)?;
+        Some(SlotSize {
+            keys: sum.keys.saturating_add(size.keys),
+            bytes: sum.bytes.saturating_add(size.bytes),
+            largest: sum.largest.max(size.largest),
+            by: sum.by.max(size.by),
+        })
+    })
+}
+
+fn amount(keys: Option<u64>, memory: Option<u64>, measured: bool) -> String {
     let keys = keys.map_or_else(|| "keys unknown".to_owned(), |n| format!("about {n} keys"));
     let memory = memory.map_or_else(
         || "memory unknown".to_owned(),
         |n| format!("{} of memory", bytes(n)),
     );
-    format!("{keys}, {memory}")
+    let how = if measured { "" } else { " (estimated)" };
+    format!("{keys}, {memory}{how}")
 }
 
 /// A time that a person reads.
@@ -160,6 +210,7 @@ mod tests {
             slot_count: 100,
             keys: Some(keys),
             memory_bytes: Some(memory),
+            measured: true,
             source: NodeId::from_bytes([source; 20]),
         }
     }

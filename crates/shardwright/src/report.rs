@@ -4,7 +4,7 @@ use anyhow::bail;
 use serde::Serialize;
 use shardwright_planner::safety::NoMove;
 use shardwright_planner::{Budget, Foreign, Plan, Problem, Severity, Waiting};
-use shardwright_runtime::{End, Report};
+use shardwright_runtime::{End, Outcome, Report, StepError};
 use shardwright_topology::{NodeId, Observed};
 
 use crate::exit::{ExitStatus, Refusal};
@@ -200,15 +200,44 @@ pub(crate) fn refused(report: &Report) -> Option<Refusal> {
     Some(Refusal(format!("not done: {why}")))
 }
 
-/// Everything that is waited for, a line each.
+/// Everything that is waited for, a line each: what the plan waits for, and the steps that were not done, with their
+/// causes.
 pub(crate) fn waits(report: &Report) -> String {
-    report
-        .plan
-        .waiting
-        .iter()
-        .fold(String::new(), |text, wait| {
-            text + "\n  " + &named(&wait.to_string(), &report.observed)
-        })
+    let waiting = report.plan.waiting.iter().map(ToString::to_string);
+    let failed = report.outcomes.iter().filter_map(|o| {
+        let error = o.result.as_ref().err().filter(|e| tells_why(e))?;
+        Some(format!("{}: {}", o.step.action, causes(error)))
+    });
+    let lines = waiting.chain(failed);
+    let text = lines.fold(String::new(), |text, line| {
+        text + "\n  " + &named(&line, &report.observed)
+    });
+    if text.is_empty() && !report.plan.steps.is_empty() {
+        let steps = report.plan.steps.iter();
+        return steps.fold(text, |text, step| {
+            text + "\n  " + &named(&step.action.to_string(), &report.observed)
+        });
+    }
+    text
+}
+
+/// Whether a step that was not done says why; else another one at the same node does, or the next look.
+fn tells_why(error: &StepError) -> bool {
+    match error {
+        StepError::Server(_)
+        | StepError::Runtime(_)
+        | StepError::Move(_)
+        | StepError::BothSides { .. }
+        | StepError::NoDatabase { .. }
+        | StepError::Untold(_) => true,
+        StepError::Moved(_) | StepError::Skipped => false,
+    }
+}
+
+/// An error and what caused it, in a line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let next = std::iter::successors(error.source(), |error| error.source());
+    next.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What a person may do about a wait that only a person ends.
@@ -218,6 +247,15 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::ShardLost { .. }
         | Waiting::Uncovered { .. }
         | Waiting::StartHeld { .. } => "; restore its data, or go on without: --accept-data-loss",
+        Waiting::DeathUnproved {
+            why: shardwright_planner::NoDeath::Linked { .. },
+            ..
+        } => {
+            "; open its port for clients, or set what it announces: CONFIG SET cluster-announce-port"
+        }
+        Waiting::NoCandidate { .. } | Waiting::DeathUnproved { .. } => {
+            "; start it again, or if it is gone for good: --accept-data-loss"
+        }
         Waiting::KeysUnclaimed { .. } => {
             "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss"
         }
@@ -228,6 +266,10 @@ fn hint(wait: &Waiting) -> &'static str {
             "; let them go on: shardwright resume"
         }
         Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
+        Waiting::StrayKeys { why, .. } if why.is_empty() => "",
+        Waiting::OpenSlotHeld { .. } | Waiting::StrayKeys { .. } => {
+            "; raise its maxmemory (CONFIG SET maxmemory), then run this again"
+        }
         Waiting::Foreign {
             what: Foreign::HoldsKeys { .. } | Foreign::OwnsSlots { .. },
             ..
@@ -235,8 +277,13 @@ fn hint(wait: &Waiting) -> &'static str {
         Waiting::Foreign {
             what: Foreign::KnowsOthers { .. } | Foreign::NotAsked,
             ..
+        } => "; empty that server, or take it away",
+        Waiting::CannotCopy { .. } => {
+            "; start it with its primary's engine and version or a newer one, or take it out"
         }
-        | Waiting::Twins { .. } => "; empty that server, or take it away",
+        Waiting::DuplicateId(_) => {
+            "; stop the copy, and remove its nodes.conf before it starts again"
+        }
         Waiting::Foreign {
             what: Foreign::Returned { .. },
             ..
@@ -246,15 +293,17 @@ fn hint(wait: &Waiting) -> &'static str {
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
         | Waiting::Stranded { .. }
+        | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
-        | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::RestartGrace { .. }
         | Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }
@@ -272,10 +321,12 @@ fn failed(mut report: Report) -> anyhow::Result<ExitStatus> {
             "the plan was stopped by its own check, which is a defect of shardwright: {violation}"
         );
     }
-    let failed = report
-        .outcomes
-        .iter()
-        .position(|o| o.result.is_err())
+    let outcomes = report.outcomes.iter();
+    let why = |o: &Outcome| o.result.as_ref().err().is_some_and(tells_why);
+    let failed = outcomes
+        .clone()
+        .position(why)
+        .or_else(|| outcomes.clone().position(|o| o.result.is_err()))
         .map(|i| report.outcomes.swap_remove(i));
     let Some(outcome) = failed else {
         bail!("a step failed")

@@ -4,6 +4,7 @@ use crate::moves::seconds;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
+use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_topology::{Member, NodeView, Observed, Replication, Role, Seen, Server, Source};
 
 /// A cluster, as `status -o json` tells it.
@@ -270,6 +271,9 @@ fn state(o: &Observed, m: &Member, view: Option<&NodeView>) -> String {
     };
     match &view.server.replication {
         _ if view.server.loading => "loading".to_owned(),
+        Replication::Replica { .. } if copies_elsewhere(o, m.id).is_some() => {
+            "copies elsewhere".to_owned()
+        }
         Replication::Replica { syncing: true, .. } => "copying".to_owned(),
         Replication::Replica { link_up: false, .. } => "link down".to_owned(),
         _ if !view.cluster.state_ok => "fail".to_owned(),
@@ -279,6 +283,9 @@ fn state(o: &Observed, m: &Member, view: Option<&NodeView>) -> String {
 
 /// How far a replica is behind. Only known when both ends were heard.
 fn lag(o: &Observed, m: &Member) -> Option<u64> {
+    if copies_elsewhere(o, m.id).is_some() {
+        return None;
+    }
     let Replication::Replica { offset, .. } = o.view_of(m.id)?.server.replication else {
         return None;
     };

@@ -148,6 +148,7 @@ impl Called {
             kind,
             ProblemKind::NoReplica { .. }
                 | ProblemKind::EmptyPrimary { .. }
+                | ProblemKind::UnevenReplicas { .. }
                 | ProblemKind::Lost { .. }
         );
         if self.kubernetes && by_operator {

@@ -213,11 +213,7 @@ impl Node {
     fn asked(&mut self, message: &Message, known: bool, cx: &mut Context<'_>) {
         let h = &*message.header;
         if known {
-            let peer = self.peers.get_mut(&h.id).expect("it is known");
-            if peer.at != h.at {
-                peer.at = h.at;
-                peer.link_up = false;
-            }
+            self.takes_address(h.id, h.at, false, cx.now);
         } else if matches!(message.kind, Kind::Meet) {
             self.greet(h.at, false, cx);
         }
@@ -269,11 +265,7 @@ impl Node {
                 };
                 let greeting = self.greetings.remove(i);
                 if known {
-                    let peer = self.peers.get_mut(&h.id).expect("it is known");
-                    if peer.at != greeting.at {
-                        peer.at = greeting.at;
-                        peer.link_up = false;
-                    }
+                    self.takes_address(h.id, greeting.at, false, cx.now);
                     return true;
                 }
                 let mut peer = Peer::new(greeting.at, h.role, cx.now);
@@ -470,8 +462,7 @@ impl Node {
                 // A node out of reach may have moved: another's word on where it is.
                 let moved = peer.at != g.at && !g.failing;
                 if moved && peer.belief != Belief::Fine {
-                    peer.at = g.at;
-                    peer.link_up = false;
+                    self.takes_address(g.id, g.at, true, cx.now);
                 }
             } else if !self.is_banned(g.id, cx.now) {
                 self.peers.insert(g.id, Peer::new(g.at, g.role, cx.now));

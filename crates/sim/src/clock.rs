@@ -4,7 +4,7 @@ use shardwright_topology::{NodeId, Role};
 
 use crate::bus::{Context, Kind};
 use crate::facts;
-use crate::node::{At, Belief, Election, Node};
+use crate::node::{At, Belief, Election, Elections, Node};
 
 impl Node {
     /// One turn of its timer. `reaches` says whether something listens at an address and can be reached.
@@ -128,7 +128,7 @@ impl Node {
             && !self.copying.up
             && self.copying.busy.is_none()
             && self.offset > 0;
-        let failed = peer.failed() && fresh;
+        let failed = peer.failed() && fresh && self.elections == Elections::Stands;
         if self.me().role == Role::Primary || peer.slots.is_empty() || !(failed || manual) {
             return;
         }

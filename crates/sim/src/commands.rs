@@ -5,7 +5,7 @@ use shardwright_topology::{NodeId, OpenSlot, Role, Slot, SlotSet};
 use crate::bus::{Context, Kind};
 use crate::facts;
 use crate::model::Model;
-use crate::node::{At, Manual, Node};
+use crate::node::{At, Elections, Manual, Node};
 
 /// A command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Replicate(NodeId),
     AddSlots(SlotSet),
     SetConfigEpoch(u64),
+    /// `cluster-replica-no-failover`.
+    SetElectable(bool),
     /// A failover with the primary, in sync.
     Switchover,
     /// A failover by vote, without the primary.
@@ -86,7 +88,13 @@ impl Model {
         let most = usize::try_from(keys_max).expect("few keys");
         let from = self.seats[source].node.as_ref();
         let keys = from.map(|n| n.keys_in(slot).take(most).collect::<Vec<_>>());
+        // Right before, the mover asks the target how much it has left.
+        if keys.as_ref().map_or(0, |keys| keys.len() as u64) > self.room(target) {
+            return Err("the target has no room");
+        }
         self.move_keys(source, target, slot, keys_max)?;
+        let gone = self.evict(target);
+        self.oracle_evicted_by_a_move(target, &gone);
         if let Some(id) = self.seats[target].node.as_ref().map(|n| n.id) {
             let now = self.now;
             for key in keys.into_iter().flatten() {
@@ -134,6 +142,8 @@ impl Node {
                     self.tell_all(&Kind::Forget(*id), cx);
                 }
             }
+            Command::SetElectable(true) => self.elections = Elections::Stands,
+            Command::SetElectable(false) => self.elections = Elections::HeldBack,
             Command::Replicate(id) => self.replicate(*id, cx)?,
             Command::AddSlots(slots) => {
                 if !self.owned().intersection(slots).is_empty() {
@@ -241,7 +251,8 @@ impl Node {
         if self.is_primary() && !(self.me().slots.is_empty() && self.data.is_empty()) {
             return Err("To set a primary the node must be empty and without assigned slots");
         }
-        if self.me().primary == Some(id) {
+        // Valkey does nothing then; Redis connects anew, to the address in its table.
+        if self.me().primary == Some(id) && self.profile.retargets_by_gossip() {
             return Ok(());
         }
         self.follow(id, true, cx.now);

@@ -2,6 +2,7 @@
 
 use crate::facts;
 use crate::model::Model;
+use crate::node::{At, Node};
 
 impl Model {
     /// A replica's (and a primary's) replication timer.
@@ -18,17 +19,22 @@ impl Model {
             }
             return;
         };
-        let at = node.peers.get(&primary).map(|p| p.at);
-        let source = at.and_then(|at| self.listener(at)).filter(|i| {
-            self.seats[*i]
-                .node
-                .as_ref()
-                .is_some_and(|n| n.id == primary && n.is_primary())
+        if node.copying.target == At::NONE {
+            node.copying.target = node.peers.get(&primary).map_or(At::NONE, |p| p.at);
+        }
+        // Whoever listens there is copied: replication asks for no id.
+        let at = node.copying.target;
+        let source = self.listener(at).filter(|i| {
+            self.seats[*i].node.as_ref().is_some_and(Node::is_primary)
+                && !self.refusing.contains(i)
                 && self.passes(*i, seat)
                 && self.passes(seat, *i)
         });
         let Some(source) = source else {
             let node = self.seats[seat].node.as_mut().expect("it just ticked");
+            if node.copying.up {
+                node.copying.lost = Some(now);
+            }
             if node.copying.up || node.copying.busy.is_some() {
                 node.copying.up = false;
                 node.copying.busy = None;
@@ -67,9 +73,12 @@ impl Model {
                 } else {
                     facts::FULL_COPY_MS
                 };
-                let ms = self.draw_disk(range);
+                let slow = if goes_on { 0 } else { self.slow_copy_ms };
+                let ms = self.draw_disk(range) + slow;
                 let node = self.seats[seat].node.as_mut().expect("it just ticked");
-                node.copying.up = false;
+                if std::mem::replace(&mut node.copying.up, false) {
+                    node.copying.lost = Some(now);
+                }
                 node.copying.link += 1;
                 node.copying.from = Some((id, run));
                 node.copying.busy = Some((now + ms, !goes_on));
@@ -83,6 +92,7 @@ impl Model {
         let from = self.seats[source].node.as_mut().expect("it listens");
         from.sending.insert(seat, now);
         let (data, offset, replid) = (from.data.clone(), from.offset.max(1), from.replid);
+        let source_id = from.id;
         let libraries = from.libraries;
         from.offset = offset;
         let node = self.seats[seat].node.as_mut().expect("it just ticked");
@@ -92,6 +102,7 @@ impl Model {
         node.libraries = libraries;
         node.offset = offset;
         node.replid = replid;
+        node.copy_of = Some(source_id);
         node.copying.up = true;
         node.copying.busy = None;
         node.copying.last_contact = now;

@@ -139,6 +139,53 @@ impl History {
         if self.setting.hosts > 1 {
             self.draw_faults_of_hosts(span);
         }
+        // Of servers of ours more is known than what their address says.
+        if !self.setting.managed && self.hosts.chance(50) {
+            let seat = self.hosts.index(self.model.seats.len());
+            let at = self.hosts.below(span);
+            let until = at + self.hosts.within((1_000, 15_000));
+            self.plan_fault(at, Fault::Refuse(seat));
+            self.plan_fault(until, Fault::Listen(seat));
+        }
+        self.draw_limits(span);
+        self.draw_copies(span);
+    }
+
+    /// Copies that are broken off, and primaries whose new address their replicas learn from others.
+    fn draw_copies(&mut self, span: u64) {
+        if self.copies.chance(20) {
+            let at = self.copies.below(span);
+            let lasts = self.copies.within((2_000, 15_000));
+            self.plan_fault(at, Fault::SlowCopy(lasts));
+            for _ in 0..3 {
+                let at = at + self.copies.below(lasts);
+                self.plan_fault(at, Fault::KillCopied);
+            }
+            self.plan_fault(at + lasts, Fault::SlowCopy(0));
+        }
+        if self.copies.chance(15) {
+            let seat = self.copies.index(self.model.seats.len());
+            let at = self.copies.below(span);
+            let lasts = self.copies.within((6_000, 15_000));
+            self.plan_fault(at, Fault::MoveUnseen(seat));
+            self.plan_fault(at + lasts, Fault::MendNet);
+        }
+    }
+
+    /// Servers that are nearly full for a while: drawn apart, so that the rest of a seed's history stays what it is.
+    fn draw_limits(&mut self, span: u64) {
+        if !self.room.chance(15) {
+            return;
+        }
+        for seat in 0..self.model.seats.len() {
+            if self.room.chance(50) {
+                let at = self.room.below(span);
+                let lasts = self.room.within((1_000, 15_000));
+                let more = self.room.below(40);
+                self.plan_fault(at, Fault::Limit(seat, more));
+                self.plan_fault(at + lasts, Fault::Unlimit(seat));
+            }
+        }
     }
 
     /// Servers that come back elsewhere, and hosts that are away for a while.
@@ -250,7 +297,13 @@ impl History {
             23 | 24 => {
                 let slot = u16::try_from(self.dice.below(16_384)).expect("below 16384");
                 let moved = [0, 2, 4][self.dice.index(3)];
-                self.plan_fault(at, Fault::OpenSlot(slot, moved));
+                // By the slot's own number, so that every other draw of a seed stays as it is.
+                let fault = if slot % 3 == 0 {
+                    Fault::StrayKeys(slot, moved)
+                } else {
+                    Fault::OpenSlot(slot, moved)
+                };
+                self.plan_fault(at, fault);
             }
             _ => self.draw_request(at, seat),
         }

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 
 use shardwright_topology::SlotSet;
 
-use crate::faults::open_slots;
+use crate::faults::{open_slots, stray_keys};
 use crate::history::History;
 use crate::model::Persistence;
 use crate::node::Node;
 
 /// Faults that end no process and cut nobody off.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 12] = [
     "operator cut off",
     "slow bus",
     "slow replication",
     "open slot",
+    "memory limit",
+    "stray keys",
     "asked: switchover",
     "asked: assign",
     "more shards",
@@ -75,6 +77,12 @@ impl History {
             }
             if open_slots(n) > 0 {
                 wrong.push(format!("{name} shows an open slot"));
+            }
+            if member && stray_keys(n) > 0 {
+                let keys = stray_keys(n);
+                wrong.push(format!(
+                    "{name} holds {keys} keys of slots that it does not own"
+                ));
             }
             if strangers.iter().any(|s| n.peers.contains_key(&s.id)) {
                 wrong.push(format!("{name} knows a stranger"));
@@ -187,12 +195,13 @@ impl History {
             .nodes()
             .filter(|(i, n)| self.model.answers(*i) && n.me().votes())
             .count();
-        if owners != usize::from(self.setting.shards) && self.struck("open slot") {
+        let broken_off = self.struck("open slot") || self.struck("stray keys");
+        if owners != usize::from(self.setting.shards) && broken_off {
             return Some(format!(
                 "a broken-off move left {owners} primaries with slots"
             ));
         }
-        if self.struck("open slot") && self.nodes().any(|(_, n)| self.believes_in_the_gone(n)) {
+        if broken_off && self.nodes().any(|(_, n)| self.believes_in_the_gone(n)) {
             return Some("a broken-off move was to a node that is gone".to_owned());
         }
         if let Some(i) = self.too_many_with_slots() {

@@ -125,9 +125,24 @@ impl Profile {
         self == Self::Valkey9
     }
 
+    /// Whether a primary that starts deletes keys of slots that its table gives to others; else it shows those slots as
+    /// taken in (`fact_keys_of_others_slots_end_with_a_restart`).
+    pub fn deletes_stray_keys(self) -> bool {
+        self == Self::Valkey9
+    }
+
+    /// Whether a replica whose primary's new address it learns from others copies from there: Redis sets the target only
+    /// where the primary itself tells (`clusterProcessGossipSection` against `nodeUpdateAddressIfNeeded`).
+    pub fn retargets_by_gossip(self) -> bool {
+        self == Self::Valkey9
+    }
+
     /// Whether a FORCE begins a new election at once, voters vote again about one primary, and the votes of an
     /// election that was won are forgotten (`fact_recent_winner_promotes_itself_with_old_votes`).
     pub fn votes_again(self) -> bool {
         self == Self::Valkey9
     }
 }
+
+/// What a key takes. Not measured: only how many of them fit below a limit matters.
+pub(crate) const KEY_BYTES: u64 = 100;

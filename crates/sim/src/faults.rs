@@ -34,10 +34,19 @@ pub(crate) enum Fault {
     MendNet,
     OperatorCut(BTreeSet<usize>),
     OperatorMend,
+    /// Its announced address refuses clients, though it lives: a wrong port, or a firewall.
+    Refuse(usize),
+    Listen(usize),
     Freeze(usize),
     Thaw(usize),
     SlowBus(u64),
     SlowStream(u64),
+    /// Full copies take so much longer.
+    SlowCopy(u64),
+    /// Whoever is being copied in full just now is killed.
+    KillCopied,
+    /// Killed, and comes back at a new address that its replicas cannot reach for a while: they learn it from others.
+    MoveUnseen(usize),
     OperatorCrash,
     /// A process of another cluster listens where this server was.
     Stranger(usize),
@@ -46,6 +55,12 @@ pub(crate) enum Fault {
     Estrange(BTreeSet<usize>),
     /// A slot's move was broken off, with so many of four keys moved.
     OpenSlot(u16, usize),
+    /// The same, and then a person closed it at both ends: the keys that moved are in a slot that their node does not own.
+    StrayKeys(u16, usize),
+    /// A server's memory limit lets it hold so many keys more than it has.
+    Limit(usize, u64),
+    /// Somebody gives it more memory.
+    Unlimit(usize),
     /// Someone else than the planner starts a dead server again.
     Restart(usize),
     /// A person asks for something.
@@ -53,7 +68,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 33] = [
+pub(crate) const KINDS: [&str; 39] = [
     "kill",
     "kill several",
     "new address",
@@ -68,15 +83,21 @@ pub(crate) const KINDS: [&str; 33] = [
     "isolated one way",
     "split",
     "operator cut off",
+    "address refuses",
     "frozen",
     "slow bus",
     "slow replication",
+    "slow copies",
+    "copied one killed",
+    "new address unseen",
     "operator crash",
     "lost reply",
     "doubled command",
     "stranger",
     "two islands",
     "open slot",
+    "memory limit",
+    "stray keys",
     "started by others",
     "asked: switchover",
     "asked: force",
@@ -130,13 +151,19 @@ impl Fault {
             Self::Isolate(..) => Some("isolated one way"),
             Self::Split(_) => Some("split"),
             Self::OperatorCut(_) => Some("operator cut off"),
+            Self::Refuse(_) => Some("address refuses"),
             Self::Freeze(_) => Some("frozen"),
             Self::SlowBus(ms) if *ms > 0 => Some("slow bus"),
             Self::SlowStream(ms) if *ms > 0 => Some("slow replication"),
+            Self::SlowCopy(ms) if *ms > 0 => Some("slow copies"),
+            Self::KillCopied => Some("copied one killed"),
+            Self::MoveUnseen(_) => Some("new address unseen"),
             Self::OperatorCrash => Some("operator crash"),
             Self::Stranger(_) => Some("stranger"),
             Self::Estrange(_) => Some("two islands"),
             Self::OpenSlot(..) => Some("open slot"),
+            Self::Limit(..) => Some("memory limit"),
+            Self::StrayKeys(..) => Some("stray keys"),
             Self::Restart(_) => Some("started by others"),
             Self::Ask(Ask::Switchover(_)) => Some("asked: switchover"),
             Self::Ask(Ask::Force(_)) => Some("asked: force"),
@@ -148,9 +175,12 @@ impl Fault {
             | Self::OperatorMend
             | Self::HostBack(_)
             | Self::Thaw(_)
+            | Self::Listen(_)
             | Self::SlowBus(_)
             | Self::SlowStream(_)
+            | Self::SlowCopy(_)
             | Self::StrangerLeaves(_)
+            | Self::Unlimit(_)
             | Self::Ask(Ask::Nothing) => None,
         }
     }
@@ -169,24 +199,10 @@ impl Fault {
                     model.seats[*seat].at = model.fresh_address();
                 }
             }
-            Self::Rehost(seat, place) => {
-                kill(&[*seat], model, operator);
-                model.seats[*seat].at = model.fresh_address();
-                // It keeps its number: a pod that is made anew elsewhere has the same name.
-                let leave_rank = model.seats[*seat].place.leave_rank;
-                model.seats[*seat].place = Place {
-                    leave_rank,
-                    ..place.clone()
-                };
-            }
+            Self::Rehost(seat, place) => rehost(*seat, place, model, operator),
             Self::HostAway(host, power) => host_away(host, *power, model, operator),
             Self::HostBack(host) => host_back(host, model),
-            Self::Swap(a, b) => {
-                kill(&[*a, *b], model, operator);
-                let at = model.seats[*a].at;
-                model.seats[*a].at = model.seats[*b].at;
-                model.seats[*b].at = at;
-            }
+            Self::Swap(a, b) => swap([*a, *b], model, operator),
             Self::Wipe(seats) => {
                 kill(seats, model, operator);
                 for seat in seats {
@@ -195,12 +211,7 @@ impl Fault {
                     }
                 }
             }
-            Self::LoseTable(seat) => {
-                kill(&[*seat], model, operator);
-                if !model.seats[*seat].foreign {
-                    model.lose_table(*seat);
-                }
-            }
+            Self::LoseTable(seat) => lose_table(*seat, model, operator),
             Self::Isolate(seat, direction) => isolate(*seat, *direction, model),
             Self::Split(group) => split(group, model),
             Self::MendNet => model.cut.clear(),
@@ -216,6 +227,8 @@ impl Fault {
                     model.disturb(seat);
                 }
             }
+            Self::Refuse(seat) => refuse(*seat, true, model),
+            Self::Listen(seat) => refuse(*seat, false, model),
             Self::Freeze(seat) => {
                 model.freeze(*seat);
                 model.disturb(*seat);
@@ -226,15 +239,103 @@ impl Fault {
             }
             Self::SlowBus(ms) => model.slow_bus_ms = *ms,
             Self::SlowStream(ms) => model.slow_stream_ms = *ms,
+            Self::SlowCopy(ms) => model.slow_copy_ms = *ms,
+            Self::KillCopied => kill(&copied(model), model, operator),
+            Self::MoveUnseen(seat) => move_unseen(*seat, model, operator),
             Self::OperatorCrash => operator.crash(model),
             Self::Stranger(seat) => stranger(*seat, model),
             Self::StrangerLeaves(seat) => stranger_leaves(*seat, model),
             Self::Estrange(group) => estrange(group, model),
-            Self::OpenSlot(slot, moved) => open_slot(*slot, *moved, model),
+            Self::OpenSlot(slot, moved) => {
+                open_slot(*slot, *moved, model);
+            }
+            Self::StrayKeys(slot, moved) => leave_stray_keys(*slot, *moved, model),
+            Self::Limit(seat, more) => limit(*seat, *more, model),
+            Self::Unlimit(seat) => model.seats[*seat].keys_max = None,
             Self::Restart(seat) => restart(*seat, model, operator),
             Self::Ask(_) => {}
         }
     }
+}
+
+/// A process ends, and starts on another host at another address.
+fn rehost(seat: usize, place: &Place, model: &mut Model, operator: &mut Operator) {
+    kill(&[seat], model, operator);
+    model.seats[seat].at = model.fresh_address();
+    // It keeps its number: a pod that is made anew elsewhere has the same name.
+    let leave_rank = model.seats[seat].place.leave_rank;
+    model.seats[seat].place = Place {
+        leave_rank,
+        ..place.clone()
+    };
+}
+
+/// Two processes end, and start again at one another's addresses.
+fn swap([a, b]: [usize; 2], model: &mut Model, operator: &mut Operator) {
+    kill(&[a, b], model, operator);
+    let at = model.seats[a].at;
+    model.seats[a].at = model.seats[b].at;
+    model.seats[b].at = at;
+}
+
+/// A move is begun and closed at both ends: keys lie where nobody asks for them.
+fn leave_stray_keys(slot: u16, moved: usize, model: &mut Model) {
+    let Some((slot, ends)) = open_slot(slot, moved, model) else {
+        return;
+    };
+    for seat in ends {
+        // One that refuses shows it open: then that is what is left.
+        let closed = model.command(seat, &Command::Close(slot));
+        let name = model.seats[seat].name.clone();
+        let what = format_args!("slot {slot} is closed at {name}: {closed:?}");
+        model.trace.note(model.now, what);
+    }
+}
+
+/// A process ends, and finds no table of nodes when it starts again.
+fn lose_table(seat: usize, model: &mut Model, operator: &mut Operator) {
+    kill(&[seat], model, operator);
+    if !model.seats[seat].foreign {
+        model.lose_table(seat);
+    }
+}
+
+/// The servers of which somebody takes a full copy.
+fn copied(model: &Model) -> Vec<usize> {
+    let running = model.seats.iter().filter(|s| s.running && !s.foreign);
+    let takes = running.filter_map(|s| s.node.as_ref());
+    let of = takes.filter(|n| n.copying.busy.is_some_and(|(_, full)| full));
+    let of: BTreeSet<_> = of
+        .filter_map(|n| Some((n.copying.from?.0, n.me().primary?)))
+        .filter(|(from, primary)| from == primary)
+        .map(|(from, _)| from)
+        .collect();
+    let home = |id| model.home(id).filter(|i| model.seats[*i].running);
+    of.into_iter().filter_map(home).collect()
+}
+
+fn move_unseen(seat: usize, model: &mut Model, operator: &mut Operator) {
+    let Some(id) = model.seats[seat].node.as_ref().map(|n| n.id) else {
+        return;
+    };
+    kill(&[seat], model, operator);
+    model.seats[seat].at = model.fresh_address();
+    let follows = |s: &crate::model::Seat| {
+        let node = s.node.as_ref();
+        node.is_some_and(|n| n.me().primary == Some(id))
+    };
+    for other in (0..model.seats.len()).filter(|i| follows(&model.seats[*i])) {
+        model.cut.extend([(seat, other), (other, seat)]);
+    }
+}
+
+fn refuse(seat: usize, refuses: bool, model: &mut Model) {
+    if refuses {
+        model.refusing.insert(seat);
+    } else {
+        model.refusing.remove(&seat);
+    }
+    model.disturb(seat);
 }
 
 fn kill(seats: &[usize], model: &mut Model, operator: &mut Operator) {
@@ -358,6 +459,8 @@ fn stranger(seat: usize, model: &mut Model) {
     s.stash = s.node.replace(node);
     s.foreign = true;
     s.running = true;
+    // Whatever comes of it is not of our doing.
+    s.started_by_us = false;
     s.frozen = false;
     s.loads_until = now;
     let name = s.name.clone();
@@ -412,11 +515,9 @@ fn estrange(group: &BTreeSet<usize>, model: &mut Model) {
         .note(model.now, format_args!("servers {group:?} are estranged"));
 }
 
-/// Somebody began to move a slot, and was broken off.
-fn open_slot(slot: u16, moved: usize, model: &mut Model) {
-    let Ok(slot) = Slot::new(u64::from(slot)) else {
-        return;
-    };
+/// Somebody began to move a slot, and was broken off. Returns the slot and the two servers.
+fn open_slot(slot: u16, moved: usize, model: &mut Model) -> Option<(Slot, [usize; 2])> {
+    let slot = Slot::new(u64::from(slot)).ok()?;
     let primaries: Vec<usize> = (0..model.seats.len())
         .filter(|i| model.answers(*i) && !model.seats[*i].foreign)
         .filter(|i| {
@@ -432,13 +533,9 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
     };
     let owner = primaries.iter().copied().find(takes);
     let target = owner.and_then(|o| primaries.iter().copied().find(|i| *i != o));
-    let (Some(owner), Some(target)) = (owner, target) else {
-        return;
-    };
+    let (owner, target) = (owner?, target?);
     let id = |i: usize, m: &Model| m.seats[i].node.as_ref().map(|n| n.id);
-    let (Some(from), Some(to)) = (id(owner, model), id(target, model)) else {
-        return;
-    };
+    let (from, to) = (id(owner, model)?, id(target, model)?);
     for _ in 0..4 {
         let key = model.new_key(slot);
         model.change(owner, key, true);
@@ -452,6 +549,10 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
         u32::try_from(moved).unwrap_or(u32::MAX)
     };
     let done = opened.and_then(|()| model.move_keys(owner, target, slot, most));
+    for seat in [owner, target] {
+        let evicted = model.evict(seat);
+        model.oracle.evicted.extend(evicted);
+    }
     let (a, b) = (
         model.seats[owner].name.clone(),
         model.seats[target].name.clone(),
@@ -460,6 +561,31 @@ fn open_slot(slot: u16, moved: usize, model: &mut Model) {
         model.now,
         format_args!("slot {slot} is left open between {a} and {b}: {done:?}"),
     );
+    Some((slot, [owner, target]))
+}
+
+/// Keys that a primary holds of slots that it does not own, for the end of a history.
+pub(crate) fn stray_keys(node: &Node) -> usize {
+    let own = |number: u16| {
+        let slot = Slot::new(u64::from(number));
+        slot.is_ok_and(|slot| node.me().slots.contains(slot))
+    };
+    let strays = node.data.iter().filter(|(number, _)| !own(*number));
+    if node.is_primary() { strays.count() } else { 0 }
+}
+
+/// `CONFIG SET maxmemory`, at a cache that is nearly full.
+fn limit(seat: usize, more: u64, model: &mut Model) {
+    let held = model.seats[seat]
+        .node
+        .as_ref()
+        .map_or(0, |n| n.data.len() as u64);
+    model.seats[seat].keys_max = Some(held + more);
+    let name = model.seats[seat].name.clone();
+    let (now, most) = (model.now, held + more);
+    model
+        .trace
+        .note(now, format_args!("{name} may hold {most} keys"));
 }
 
 /// The slots a node shows open, for the end of a history.

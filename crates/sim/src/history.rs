@@ -60,6 +60,9 @@ pub(crate) struct History {
     pub(crate) dice: Dice,
     /// For what befalls hosts.
     pub(crate) hosts: Dice,
+    /// For servers that are nearly full.
+    pub(crate) room: Dice,
+    pub(crate) copies: Dice,
     /// For what a person declares meanwhile.
     pub(crate) edits: Dice,
     /// Whether a person loads functions.
@@ -99,6 +102,8 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         dice,
         hosts,
         edits: Dice::of(seed, 9),
+        room: Dice::of(seed, 11),
+        copies: Dice::of(seed, 12),
         functions: Dice::of(seed, 10).chance(50),
         faults: Vec::new(),
         struck: BTreeMap::new(),
@@ -248,7 +253,7 @@ impl History {
         fault.strike(&mut self.model, &mut self.operator);
         let died: Vec<usize> = match &fault {
             Fault::Kill(seats) | Fault::Move(seats) | Fault::Wipe(seats) => seats.clone(),
-            Fault::Tear(seat) | Fault::Rehost(seat, _) => vec![*seat],
+            Fault::Tear(seat) | Fault::Rehost(seat, _) | Fault::MoveUnseen(seat) => vec![*seat],
             Fault::Swap(a, b) => vec![*a, *b],
             _ => Vec::new(),
         };
@@ -271,6 +276,7 @@ impl History {
         self.operator.trouble = Trouble::default();
         self.model.slow_bus_ms = 0;
         self.model.slow_stream_ms = 0;
+        self.model.slow_copy_ms = 0;
         self.model.write_every_ms = 0;
         let request = &mut self.operator.desired.request;
         if !matches!(request, Some(Request::Form { .. })) {
@@ -434,14 +440,16 @@ impl History {
 
     /// Acknowledged writes that no node holds at the end.
     pub(crate) fn lost_writes(&self) -> u64 {
-        let held: BTreeSet<u32> = self
+        let held = self
             .model
             .seats
             .iter()
             .filter(|s| !s.foreign)
             .filter_map(|s| s.node.as_ref())
-            .flat_map(|n| n.data.iter().map(|k| k.1))
-            .collect();
+            .flat_map(|n| n.data.iter().map(|k| k.1));
+        // What a full cache deletes when clients write is what it is there for.
+        let evicted = self.model.oracle.evicted.iter().map(|k| k.1);
+        let held: BTreeSet<u32> = held.chain(evicted).collect();
         self.model.writes.len() as u64 - held.len() as u64
     }
 }

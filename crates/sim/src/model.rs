@@ -46,6 +46,8 @@ pub(crate) struct Seat {
     pub(crate) died: Option<u64>,
     pub(crate) started_ever: bool,
     pub(crate) persistence: Persistence,
+    /// How many keys its memory limit lets it hold; beyond that it deletes others (`maxmemory-policy allkeys-lru`).
+    pub(crate) keys_max: Option<u64>,
     /// The node that the runtime recorded here; kept on its disk.
     pub(crate) recorded: Option<NodeId>,
     /// Whether our own step started the present run.
@@ -115,10 +117,14 @@ pub(crate) struct Model {
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// Seats the operator does not reach.
     pub(crate) operator_cut: BTreeSet<usize>,
+    /// The servers whose announced address refuses clients and replicas, while the bus reaches them.
+    pub(crate) refusing: BTreeSet<usize>,
     /// Further delay of the bus, at most, in milliseconds.
     pub(crate) slow_bus_ms: u64,
     /// Further delay of replication, at most, in milliseconds.
     pub(crate) slow_stream_ms: u64,
+    /// How much longer a full copy takes.
+    pub(crate) slow_copy_ms: u64,
     pub(crate) profile: Profile,
     pub(crate) writes: Vec<Write>,
     pub(crate) write_every_ms: u64,
@@ -146,8 +152,10 @@ impl Model {
             seats: Vec::new(),
             cut: BTreeSet::new(),
             operator_cut: BTreeSet::new(),
+            refusing: BTreeSet::new(),
             slow_bus_ms: 0,
             slow_stream_ms: 0,
+            slow_copy_ms: 0,
             profile,
             writes: Vec::new(),
             write_every_ms: 0,
@@ -185,6 +193,7 @@ impl Model {
             died: None,
             started_ever: false,
             persistence,
+            keys_max: None,
             recorded: None,
             started_by_us: false,
             lost_by_kill: BTreeSet::new(),
@@ -498,6 +507,8 @@ impl Model {
         };
         let key = self.new_key(slot);
         self.change(at, key, true);
+        let evicted = self.evict(at);
+        self.oracle.evicted.extend(evicted);
     }
 
     /// Where a new key of this slot goes that a client brings here: of a slot that is given away, to the receiver, if that

@@ -6,6 +6,7 @@ use shardwright_topology::{NodeId, Slot, SlotSet};
 use crate::commands::{Command, Refusal};
 use crate::dice::Dice;
 use crate::model::{Event, Model};
+use crate::node::Key;
 use crate::operator::{Operator, Trouble, Turn};
 use crate::steps::reached;
 
@@ -145,6 +146,32 @@ impl Movers {
                     .note(model.now, format_args!("a move ends: {refusal}"));
             }
         }
+    }
+}
+
+impl Model {
+    /// How many more keys a server takes before it deletes others.
+    pub(crate) fn room(&self, seat: usize) -> u64 {
+        let s = &self.seats[seat];
+        let held = s.node.as_ref().map_or(0, |n| n.data.len() as u64);
+        s.keys_max
+            .map_or(u64::MAX, |most| most.saturating_sub(held))
+    }
+
+    /// A primary beyond its limit deletes its oldest keys, and so do its replicas. Returns which.
+    pub(crate) fn evict(&mut self, at: usize) -> Vec<Key> {
+        let mut gone = Vec::new();
+        while let (Some(most), Some(node)) = (self.seats[at].keys_max, self.seats[at].node.as_mut())
+            && node.data.len() as u64 > most
+        {
+            let Some(oldest) = node.data.iter().min_by_key(|key| key.1).copied() else {
+                break;
+            };
+            node.evicted += 1;
+            gone.push(oldest);
+            self.change(at, oldest, false);
+        }
+        gone
     }
 }
 

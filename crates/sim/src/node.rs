@@ -121,8 +121,19 @@ pub(crate) struct Copying {
     /// Counts the links, so that what was sent on an old one is not taken from a new one.
     pub(crate) link: u64,
     pub(crate) last_contact: u64,
+    /// The address it copies from. On Redis 7 that may be another than its table gives to its primary.
+    pub(crate) target: At,
+    /// When it lost its link; none before the first since it began to follow.
+    pub(crate) lost: Option<u64>,
     /// Whether the planner made it copy this primary, so that what the first copy replaces is our doing.
     pub(crate) ours: bool,
+}
+
+/// Whether a replica stands for election when its primary fails (`cluster-replica-no-failover`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Elections {
+    Stands,
+    HeldBack,
 }
 
 /// One engine process.
@@ -144,10 +155,14 @@ pub(crate) struct Node {
     /// When it last was in a minority.
     pub(crate) minority: Option<u64>,
     pub(crate) election: Option<Election>,
+    /// Whether it takes its failed primary's place by itself. The setting is gone with the process.
+    pub(crate) elections: Elections,
     pub(crate) manual: Option<Manual>,
     /// A primary takes no writes until then (a switchover is under way), and for whom.
     pub(crate) paused: Option<(u64, NodeId)>,
     pub(crate) data: BTreeSet<Key>,
+    /// How many keys it has deleted for lack of memory since it was started.
+    pub(crate) evicted: u64,
     /// Libraries of functions.
     pub(crate) libraries: u64,
     /// Its table on disk is one that it refuses to load: it can't be started any more.
@@ -159,6 +174,10 @@ pub(crate) struct Node {
     pub(crate) replid2: Option<(u64, u64)>,
     pub(crate) offset: u64,
     pub(crate) copying: Copying,
+    /// Whose data it copied last, in full or going on, while it holds that.
+    pub(crate) copy_of: Option<NodeId>,
+    /// Whose data it held when it became a primary.
+    pub(crate) promoted_with: Option<NodeId>,
     pub(crate) ticks: u64,
     /// Sessions of its replicas: seat of the replica and when the last write sent to it arrives.
     pub(crate) sending: BTreeMap<usize, u64>,
@@ -181,9 +200,11 @@ impl Node {
             state_ok: false,
             minority: None,
             election: None,
+            elections: Elections::Stands,
             manual: None,
             paused: None,
             data: BTreeSet::new(),
+            evicted: 0,
             libraries: 0,
             torn: false,
             table_lost: false,
@@ -191,6 +212,8 @@ impl Node {
             replid2: None,
             offset: 0,
             copying: Copying::idle(now),
+            copy_of: None,
+            promoted_with: None,
             ticks: 0,
             sending: BTreeMap::new(),
         }
@@ -293,9 +316,16 @@ impl Node {
 
     /// Becomes a replica of this node.
     pub(crate) fn follow(&mut self, primary: NodeId, ours: bool, now: u64) {
-        if self.is_primary() {
+        // A primary that turns into a replica has had no link; a replica loses the one it had.
+        let lost = if self.is_primary() {
             self.replid2 = None;
-        }
+            None
+        } else if self.copying.up {
+            Some(now)
+        } else {
+            self.copying.lost
+        };
+        let target = self.peers.get(&primary).map_or(At::NONE, |p| p.at);
         let shard = self.shard_of(primary);
         let me = self.me_mut();
         me.role = Role::Replica;
@@ -308,9 +338,44 @@ impl Node {
         self.sending.clear();
         self.copying = Copying {
             link: self.copying.link + 1,
+            target,
+            lost,
             ours,
             ..Copying::idle(now)
         };
+    }
+
+    /// The offset of its former life, while it takes its first copy: Redis 7 shows it, Valkey does not.
+    pub(crate) fn offset_shown(&self) -> u64 {
+        let first = !self.copying.up && self.copying.lost.is_none();
+        if first && self.profile == Profile::Valkey9 {
+            return 0;
+        }
+        self.offset
+    }
+
+    /// Takes a node's new address. Whoever copies it copies from there on, but on Redis 7 only where the node itself told
+    /// it (see [`Profile::retargets_by_gossip`]).
+    pub(crate) fn takes_address(&mut self, id: NodeId, at: At, gossip: bool, now: u64) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|p| p.at != at) else {
+            return;
+        };
+        peer.at = at;
+        peer.link_up = false;
+        let retargets = !gossip || self.profile.retargets_by_gossip();
+        if self.me().primary == Some(id) && at != At::NONE && retargets {
+            self.copying = Copying {
+                link: self.copying.link + 1,
+                target: at,
+                lost: if self.copying.up {
+                    Some(now)
+                } else {
+                    self.copying.lost
+                },
+                ours: self.copying.ours,
+                ..Copying::idle(now)
+            };
+        }
     }
 
     /// Becomes the primary of its shard.
@@ -327,6 +392,7 @@ impl Node {
         self.own(id, &slots);
         self.replid2 = Some((self.replid, self.offset));
         self.replid = replid;
+        self.promoted_with = self.copy_of.take();
         self.copying.up = false;
         self.copying.busy = None;
         self.copying.from = None;
@@ -357,7 +423,9 @@ impl Node {
     pub(crate) fn start(&mut self, at: At, run: u64, now: u64) {
         self.run = run;
         self.table_lost = false;
+        self.elections = Elections::Stands;
         self.started = now;
+        self.evicted = 0;
         self.replid = run;
         self.replid2 = None;
         self.copying = Copying {
@@ -372,8 +440,13 @@ impl Node {
             peer.voted = None;
         }
         self.me_mut().at = at;
+        let of = self.me().primary;
+        self.copying.target = of
+            .and_then(|id| self.peers.get(&id))
+            .map_or(At::NONE, |p| p.at);
         // A replica restarts with the offset its file names; a primary begins a new stream.
         self.offset = u64::from(!self.data.is_empty());
+        self.copy_of = self.copy_of.filter(|_| !self.data.is_empty());
     }
 
     /// Forgets everyone and everything, and takes a new name.
@@ -400,6 +473,8 @@ impl Copying {
             from: None,
             link: 0,
             last_contact: now,
+            target: At::NONE,
+            lost: None,
             ours: false,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use shardwright_planner::{
-    Authority, Desired, Limits, Memory, Plan, Severity, Step, check, plan, to_record,
+    Authority, Desired, Limits, Memory, Plan, Severity, Step, Witnesses, check, plan, to_record,
 };
 use shardwright_topology::{
     Death, DeathProof, Formed, NodeView, Observed, Process, Seen, Server, Starter, Timestamp, Why,
@@ -227,7 +227,7 @@ impl Operator {
     /// What a server says to who asks, if it is reached.
     fn answer(seat: usize, model: &Model) -> Seen<NodeView> {
         let s = &model.seats[seat];
-        if !s.running {
+        if !s.running || model.refusing.contains(&seat) {
             Seen::Unknown(Why::Refused)
         } else if s.loads_until > model.now {
             Seen::Unknown(Why::Loading)
@@ -248,7 +248,9 @@ impl Operator {
     fn heard(&mut self, seat: usize, view: Seen<NodeView>, model: &mut Model) {
         let now = model.now;
         let s = &model.seats[seat];
-        let process = if model.operator_cut.contains(&seat) {
+        // Of a process that is not ours there is only what its address says.
+        let guest = self.desired.authority == Authority::Guest;
+        let process = if guest || model.operator_cut.contains(&seat) {
             Process::Unknown
         } else if s.running {
             Process::Running
@@ -283,9 +285,23 @@ impl Operator {
                 Seen::Unknown(_) => None,
             });
         model.count_keys(views);
+        let heard = pass.heard.values().filter_map(|(_, view)| view.known());
+        let witnesses = Witnesses::new(&self.desired, heard);
+        let now = Timestamp(model.now);
         let mut servers = Vec::new();
         for (seat, (process, view)) in &pass.heard {
             let s = &model.seats[*seat];
+            let address = Seen::Known(Model::address(s.at));
+            let process = if managed {
+                process.clone()
+            } else {
+                let unasked = Seen::Unknown(Why::NotAsked);
+                let why = witnesses.why_not_dead(s.recorded, &address, &unasked);
+                let (told, gone) = (Process::Unknown, why.is_none());
+                let starter = Starter::Step;
+                self.memory
+                    .process(&s.name, &told, starter, view, gone, now)
+            };
             let last_heard = self.memory.last_heard(&s.name, view);
             let disk = if managed && process.death().is_some() {
                 Seen::Known(model.disk(*seat))
@@ -294,9 +310,9 @@ impl Operator {
             };
             servers.push(Server {
                 name: s.name.clone(),
-                address: Seen::Known(Model::address(s.at)),
+                address,
                 place: s.place.clone(),
-                process: process.clone(),
+                process,
                 starter: Starter::Step,
                 leaving: false,
                 view: view.clone(),
@@ -314,6 +330,20 @@ impl Operator {
                 model.seats[seat].recorded = Some(node);
             }
         }
+    }
+
+    /// Measures what the plan has to know of slots. False where nothing was learned.
+    fn measure(&mut self, made: &Plan, observed: &mut Observed, model: &Model) -> bool {
+        let mut learned = false;
+        for (node, slots) in made.unmeasured() {
+            if let Ok(seat) = crate::steps::reached(node, model) {
+                let sizes = model.slot_sizes(seat, &slots);
+                self.memory.measured(node, sizes, observed.at);
+                learned = true;
+            }
+        }
+        self.memory.recall_sizes(observed);
+        learned
     }
 
     fn decide(&mut self, model: &mut Model) {
@@ -337,7 +367,10 @@ impl Operator {
             }
         };
         self.memory.recall(&mut observed);
-        let made = plan(&self.desired, &observed, &self.limits, now);
+        let mut made = plan(&self.desired, &observed, &self.limits, now);
+        if self.measure(&made, &mut observed, model) {
+            made = plan(&self.desired, &observed, &self.limits, now);
+        }
         let fatal: Vec<String> = check(&made, &self.desired, &observed)
             .iter()
             .filter(|v| v.severity == Severity::Fatal)

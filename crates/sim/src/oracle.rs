@@ -1,5 +1,7 @@
 //! The judge: it knows the truth, and watches what our steps do to it. It shares nothing with the planner.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Action;
@@ -38,6 +40,9 @@ pub(crate) struct Oracle {
     pub(crate) deaf_until: u64,
     /// How often two primaries took writes for one slot by the engines' doing.
     pub(crate) engine_duals: u64,
+    /// Keys that servers deleted by themselves: for lack of memory by what clients, or other people, wrote, or because
+    /// they started with keys of others' slots.
+    pub(crate) evicted: BTreeSet<Key>,
 }
 
 /// How long a server must have been in reach before not hearing it is our fault.
@@ -72,8 +77,10 @@ impl Model {
         self.oracle.disturbed.insert(seat, now);
     }
 
+    /// Whether somebody else has a key, or nobody is to: its server has deleted it by itself, and a copy of it is an old one.
     fn held_elsewhere(&self, key: Key, except: usize) -> bool {
-        self.seats.iter().enumerate().any(|(i, s)| {
+        let gone = self.oracle.evicted.contains(&key);
+        gone || self.seats.iter().enumerate().any(|(i, s)| {
             i != except && !s.foreign && s.node.as_ref().is_some_and(|n| n.data.contains(&key))
         })
     }
@@ -88,6 +95,17 @@ impl Model {
             .filter(|n| n.is_primary() && n.me().slots.contains(slot))
             .max_by_key(|n| (n.me().epoch, n.id))
             .map(|n| n.id)
+    }
+
+    /// Keys that a server deleted for lack of memory by what we moved there: they are lost.
+    pub(crate) fn oracle_evicted_by_a_move(&mut self, seat: usize, gone: &[Key]) {
+        if !gone.is_empty() {
+            let name = self.seats[seat].name.clone();
+            let many = gone.len();
+            self.accuse(format!(
+                "a move made {name} delete {many} keys for lack of memory"
+            ));
+        }
     }
 
     /// Keys that a node deleted because their slots went elsewhere.
@@ -170,6 +188,10 @@ impl Model {
         };
         let (id, mine) = (node.id, node.data.clone());
         self.oracle.promoted.insert(id, now);
+        // The engine may elect one that we told to follow another, before it has anything of that.
+        if let Some(past) = past.filter(|_| self.oracle.copied_before.contains_key(&id)) {
+            self.judge_copy(past, id);
+        }
         let Some((primary, at)) = self.oracle.switchovers.remove(&id) else {
             return;
         };
@@ -276,9 +298,15 @@ impl Model {
                 self.oracle.switchovers.insert(*replica, (*primary, now));
             }
             Action::Failover { dead, seen } => {
+                // Of processes that are not ours the engine's voters decide who is dead: that is what a vote asks of
+                // them, and where a majority holds it FAIL they elect without us too.
+                if o.formed.is_some() || !self.most_hold_failed(dead.node()) {
+                    self.judge_passing_a_living(dead.node());
+                }
                 self.judge_promotion(dead.node(), seen.replica(), o);
             }
             Action::Takeover { replica, dead } => {
+                self.judge_passing_a_living(dead.node());
                 self.judge_promotion(dead.node(), *replica, o);
             }
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
@@ -298,6 +326,7 @@ impl Model {
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
+            | Action::SetElectable { .. }
             | Action::CopyFunctions { .. } => {}
             Action::MoveSlots { to, .. } => self.judge_first_slots(to.node()),
         }
@@ -369,7 +398,17 @@ impl Model {
         }
     }
 
-    fn judge_promotion(&mut self, dead: NodeId, heir: NodeId, o: &Observed) {
+    /// Whether a majority of the primaries with slots holds this node to have failed.
+    fn most_hold_failed(&self, node: NodeId) -> bool {
+        let running = self.seats.iter().filter(|s| s.running && !s.foreign);
+        let nodes = running.filter_map(|s| s.node.as_ref());
+        let voters = nodes.filter(|n| n.me().votes() && n.id != node);
+        let failed = voters.filter(|n| n.peers.get(&node).is_some_and(crate::node::Peer::failed));
+        let size = self.home(node).and_then(|i| self.seats[i].node.as_ref());
+        size.is_some_and(|n| failed.count() >= n.quorum())
+    }
+
+    fn judge_passing_a_living(&mut self, dead: NodeId) {
         // One that others started again after its death was seen takes no writes before the writable delay is over,
         // and by then knows its heir.
         let again = |i: usize| {
@@ -386,7 +425,11 @@ impl Model {
             let dead = self.name(dead);
             self.accuse(format!("{dead} is promoted past, and lives"));
         }
+    }
+
+    fn judge_promotion(&mut self, dead: NodeId, heir: NodeId, o: &Observed) {
         self.judge_passing_an_importer(dead);
+        self.judge_copy(dead, heir);
         let Some(mine) = self.home(heir).and_then(|i| self.seats[i].node.as_ref()) else {
             return;
         };
@@ -581,6 +624,7 @@ fn about(action: &Action) -> Option<NodeId> {
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
         | Action::CopyFunctions { .. }
+        | Action::SetElectable { .. }
         | Action::CloseSlot { .. } => None,
     }
 }

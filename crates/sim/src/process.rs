@@ -1,6 +1,6 @@
 //! Processes: started, killed, frozen, and what each leaves on its disk.
 
-use shardwright_topology::{Place, Slot, SlotSet};
+use shardwright_topology::{OpenSlot, Place, Slot, SlotSet};
 
 use crate::facts;
 use crate::model::{Event, Inbound, Model, Persistence};
@@ -31,6 +31,7 @@ impl Model {
             self.seats[seat].node = Some(Node::blank(id, at, profile, run, now));
         } else if let Some(node) = self.seats[seat].node.as_mut() {
             node.start(at, run, now + load);
+            self.verify_table_with_data(seat);
         }
         let s = &mut self.seats[seat];
         s.running = true;
@@ -43,6 +44,42 @@ impl Model {
         self.trace.note(now, format_args!("{name} starts"));
         let phase = load + self.engine.below(facts::TICK_MS);
         self.after(phase, Event::Tick { seat, run });
+    }
+
+    /// What a primary does with keys of slots that its table gives to others, once it has loaded them
+    /// (`verifyClusterConfigWithData`). What it takes in stays.
+    fn verify_table_with_data(&mut self, seat: usize) {
+        let Some(node) = self.seats[seat].node.as_mut().filter(|n| n.is_primary()) else {
+            return;
+        };
+        let slots: SlotSet = node
+            .data
+            .iter()
+            .filter_map(|key| Slot::new(u64::from(key.0)).ok())
+            .collect();
+        let mut deleted = Vec::new();
+        for slot in slots.slots() {
+            let id = node.id;
+            let open = node.open.iter().any(|o| o.slot() == slot);
+            let Some(from) = node.owner(slot).filter(|owner| *owner != id && !open) else {
+                continue;
+            };
+            if node.profile.deletes_stray_keys() {
+                let gone: Vec<_> = node.keys_in(slot).collect();
+                node.data.retain(|key| key.0 != slot.number());
+                deleted.extend(gone);
+            } else {
+                node.open.push(OpenSlot::Importing { slot, from });
+            }
+        }
+        if !deleted.is_empty() {
+            let (now, name, many) = (self.now, self.seats[seat].name.clone(), deleted.len());
+            self.trace.note(
+                now,
+                format_args!("{name} deletes {many} keys of slots that are not its own"),
+            );
+            self.oracle.evicted.extend(deleted);
+        }
     }
 
     /// kill -9.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use shardwright_planner::{Action, Precondition, Reason, Step};
-use shardwright_topology::{Formed, NodeId, ServerName, Timestamp};
+use shardwright_topology::{Formed, NodeId, ServerName, Slot, Timestamp};
 
 use crate::commands::Command;
 use crate::model::Model;
@@ -44,12 +44,10 @@ impl Operator {
                 Ok(())
             }
             Action::RecordFormed => {
-                if self.formed.is_none() {
-                    self.formed = Some(Formed {
-                        cluster_id: "simulated".to_owned(),
-                        at: Timestamp(model.now),
-                    });
-                }
+                self.formed.get_or_insert_with(|| Formed {
+                    cluster_id: "simulated".to_owned(),
+                    at: Timestamp(model.now),
+                });
                 Ok(())
             }
             Action::MoveKeys {
@@ -58,15 +56,7 @@ impl Operator {
                 slot,
                 keys_max,
                 replace,
-            } => {
-                let source = reached(*from, model)?;
-                let target = reached(to.node(), model)?;
-                if *replace {
-                    model.command(target, &Command::Importing(*slot, *from))?;
-                    model.command(source, &Command::Migrating(*slot, to.node()))?;
-                }
-                model.move_keys_as_told(source, target, *slot, *keys_max)
-            }
+            } => move_keys([*from, to.node()], *slot, *keys_max, *replace, model),
             Action::CopyFunctions { from, to } => {
                 let (source, target) = (reached(*from, model)?, reached(*to, model)?);
                 model.copy_functions(source, target);
@@ -77,21 +67,50 @@ impl Operator {
             }
             other => {
                 let (node, command) = command_of(other, model).ok_or("no such command")?;
-                let seat = model.home(node).ok_or("no such node")?;
-                if model.operator_cut.contains(&seat) || !model.seats[seat].running {
-                    return Err("not reached");
-                }
-                if model.seats[seat].frozen {
-                    model.leave_command(seat, command);
-                    return Err("no answer in time");
-                }
-                if model.seats[seat].loads_until > model.now {
-                    return Err("loading");
-                }
-                model.command(seat, &command)
+                send(node, command, model)
             }
         }
     }
+}
+
+/// Sends a command, where the server is reached and answers.
+fn send(node: NodeId, command: Command, model: &mut Model) -> Result<(), &'static str> {
+    let seat = model.home(node).ok_or("no such node")?;
+    if model.operator_cut.contains(&seat) || !model.seats[seat].running {
+        return Err("not reached");
+    }
+    if model.seats[seat].frozen {
+        model.leave_command(seat, command);
+        return Err("no answer in time");
+    }
+    if model.seats[seat].loads_until > model.now {
+        return Err("loading");
+    }
+    model.command(seat, &command)
+}
+
+/// Moves keys of a slot from one node to another, over what is there if told to.
+fn move_keys(
+    [from, to]: [NodeId; 2],
+    slot: Slot,
+    keys_max: u32,
+    replace: bool,
+    model: &mut Model,
+) -> Result<(), &'static str> {
+    let (source, target) = (reached(from, model)?, reached(to, model)?);
+    if replace {
+        model.command(target, &Command::Importing(slot, from))?;
+        model.command(source, &Command::Migrating(slot, to))?;
+    } else if !open_at(model, source, slot) {
+        // A server sends keys of a slot that is not its own only while it takes it in.
+        model.command(source, &Command::Importing(slot, to))?;
+    }
+    model.move_keys_as_told(source, target, slot, keys_max)
+}
+
+fn open_at(model: &Model, seat: usize, slot: Slot) -> bool {
+    let node = model.seats[seat].node.as_ref();
+    node.is_some_and(|n| n.open.iter().any(|o| o.slot() == slot))
 }
 
 pub(crate) fn seat_of(server: &ServerName, model: &Model) -> Option<usize> {
@@ -149,6 +168,9 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         Precondition::HoldsNoKeyOf { node: id, slot } => {
             node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
         }
+        Precondition::HoldsNoStrayKey { node: id } => {
+            node(id).is_some_and(|n| n.is_primary() && crate::faults::stray_keys(n) == 0)
+        }
         Precondition::SlotsFree { node: id, slots } => {
             node(id).is_some_and(|n| n.owned().intersection(slots).is_empty())
         }
@@ -169,6 +191,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
             Command::Meet(there)
         }
         Action::Replicate { primary, .. } => Command::Replicate(*primary),
+        Action::SetElectable { electable, .. } => Command::SetElectable(*electable),
         Action::Switchover { .. } => Command::Switchover,
         Action::Failover { .. } => Command::Force,
         Action::Takeover { .. } => Command::Takeover,
@@ -190,7 +213,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 22] = [
+pub(crate) const KINDS: [&str; 23] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
@@ -200,6 +223,7 @@ pub(crate) const KINDS: [&str; 22] = [
     "AddSlots",
     "Meet",
     "Replicate",
+    "SetElectable",
     "Switchover",
     "Failover",
     "Takeover",
@@ -237,6 +261,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::AddSlots { .. } => "AddSlots",
         Action::Meet { .. } => "Meet",
         Action::Replicate { .. } => "Replicate",
+        Action::SetElectable { .. } => "SetElectable",
         Action::Switchover { .. } => "Switchover",
         Action::Failover { .. } => "Failover",
         Action::Takeover { .. } => "Takeover",

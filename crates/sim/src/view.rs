@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId, NodeView,
-    OpenSlot, ReplicaLink, Replication, Role, Row, Rows, ServerInfo, Slot, SlotSet, Version,
-    unowned,
+    Address, AtLimit, Claim, ClusterInfo, ConfigEpoch, Disk, EngineKind, Flags, Health, NodeId,
+    NodeView, OpenSlot, ReplicaLink, Replication, Role, Row, Rows, Seen, ServerInfo, SizedBy, Slot,
+    SlotSet, SlotSize, Stream, Version, Why, unowned,
 };
 
-use crate::facts::Profile;
+use crate::facts::{self, Profile};
 use crate::model::{Model, Persistence};
-use crate::node::{At, Belief, Node, Peer};
+use crate::node::{At, Belief, Elections, Node, Peer};
 
 impl Model {
     /// Everything the node at this server says.
@@ -49,6 +49,7 @@ impl Model {
             },
             server: self.server_info(seat, node),
             keys_in_slot: BTreeMap::new(),
+            stray_keys: stray_keys(node),
         })
     }
 
@@ -86,6 +87,23 @@ impl Model {
         }
     }
 
+    /// What a node that answers holds of these slots; nothing where it does not.
+    pub(crate) fn slot_sizes(&self, seat: usize, slots: &SlotSet) -> BTreeMap<Slot, SlotSize> {
+        let Some(node) = self.seats[seat].node.as_ref() else {
+            return BTreeMap::new();
+        };
+        let size = |slot: Slot| {
+            let keys = node.keys_in(slot).count() as u64;
+            SlotSize {
+                keys,
+                bytes: keys * facts::KEY_BYTES,
+                largest: facts::KEY_BYTES.min(keys * facts::KEY_BYTES),
+                by: SizedBy::Keys,
+            }
+        };
+        slots.slots().map(|slot| (slot, size(slot))).collect()
+    }
+
     fn row(node: &Node, id: NodeId, peer: &Peer) -> Row {
         let head = peer.primary.and_then(|p| node.peers.get(&p));
         Row {
@@ -120,14 +138,11 @@ impl Model {
                 offset: node.offset,
                 replicas: self.replicas_seen_by(node),
             },
-            Some(primary) => Replication::Replica {
-                primary: node
-                    .peers
-                    .get(&primary)
-                    .map_or_else(|| Self::address(At::NONE), |p| Self::address(p.at)),
+            Some(_) => Replication::Replica {
+                primary: Self::address(node.copying.target),
                 link_up: node.copying.up,
                 syncing: node.copying.busy.is_some_and(|(_, full)| full),
-                offset: node.offset,
+                offset: node.offset_shown(),
             },
         };
         let (engine, version) = match self.profile {
@@ -143,13 +158,27 @@ impl Model {
             },
             run_id: format!("run{}", node.run),
             replication,
+            stream: Some(Stream {
+                id: format!("stream{}", node.replid),
+                before: node
+                    .replid2
+                    .map(|(id, until)| (format!("stream{id}"), until)),
+            }),
+            link_lost_s: node
+                .copying
+                .lost
+                .filter(|_| !node.copying.up && !node.is_primary())
+                .map(|at| self.now.saturating_sub(at) / 1_000),
             loading: false,
             aof_enabled: Some(self.seats[seat].persistence != Persistence::Off),
-            used_memory_bytes: None,
-            maxmemory_bytes: None,
+            used_memory_bytes: Some(node.data.len() as u64 * facts::KEY_BYTES),
+            maxmemory_bytes: Some(self.seats[seat].keys_max.unwrap_or(0) * facts::KEY_BYTES),
+            at_limit: Some(AtLimit::Evicts),
+            evicted_keys: Some(node.evicted),
             ops_per_s: None,
             libraries: Some(node.libraries),
             keys: node.data.len() as u64,
+            databases: BTreeMap::from([(0, node.data.len() as u64)]),
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
         }
     }
@@ -200,10 +229,28 @@ impl Model {
     }
 }
 
+/// What a primary holds of slots that it does not own.
+fn stray_keys(node: &Node) -> Seen<BTreeMap<Slot, u64>> {
+    if !node.is_primary() {
+        return Seen::Unknown(Why::NotAsked);
+    }
+    let mut keys: BTreeMap<Slot, u64> = BTreeMap::new();
+    for (number, _) in &node.data {
+        let slot = Slot::new(u64::from(*number)).expect("a key is of a slot");
+        if !node.me().slots.contains(slot) {
+            *keys.entry(slot).or_default() += 1;
+        }
+    }
+    Seen::Known(keys)
+}
+
 fn flags(node: &Node, id: NodeId, peer: &Peer) -> Flags {
     let mut flags = Flags::default();
     if id == node.id {
         flags = flags.with(Flags::MYSELF);
+        if node.elections == Elections::HeldBack {
+            flags = flags.with(Flags::NOFAILOVER);
+        }
     }
     if peer.at == At::NONE {
         flags = flags.with(Flags::NOADDR);

@@ -40,7 +40,11 @@ fn two_thousand_histories_without_a_violation() {
 }
 
 /// Histories that once broke something, and what.
-const ONCE_BROKEN: [(u64, &str); 12] = [
+const ONCE_BROKEN: [(u64, &str); 13] = [
+    (
+        1_161,
+        "a link to its former primary was taken for one to the primary that it began to follow",
+    ),
     (
         6_780,
         "a directory was set aside while the owner of some slots was silent",

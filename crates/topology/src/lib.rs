@@ -6,12 +6,15 @@
 //! * [`Slot`], [`SlotRange`], [`SlotSet`], [`NodeId`], [`ShardId`], [`ConfigEpoch`], [`Role`]: the words.
 //! * [`Row`] and [`NodeView`]: what one node says of itself and of the others.
 //! * [`Server`]: one server process as its runtime knows it: where, how, dead or alive.
+//! * [`DuplicateId`]: two processes that answer as one node.
 //! * [`Observed`]: all of these merged; it keeps who believes what.
 //! * [`wire`]: parsers of the engines' replies; they never panic, whatever the bytes.
 
 mod address;
+mod duplicate;
 mod find;
 mod id;
+mod memory;
 mod observed;
 mod place;
 mod seen;
@@ -22,8 +25,10 @@ mod view;
 pub mod wire;
 
 pub use address::{Address, Host};
+pub use duplicate::{DuplicateId, Instance};
 pub use find::{FindError, find_node};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
+pub use memory::{AtLimit, SizedBy, SlotSize};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::{Place, Tied};
 pub use seen::{Seen, Why};
@@ -35,5 +40,5 @@ pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,
-    Row, Rows, ServerInfo, Version,
+    Row, Rows, ServerInfo, Stream, Version, reads,
 };

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, Flags, Formed, Host, NodeId, NodeView, Process, Role, Row,
-    SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, Timestamp,
+    Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Host, Instance, NodeId, NodeView,
+    Process, Role, Row, SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, SlotSize,
+    Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -96,11 +97,21 @@ pub struct Observed {
     pub down_since: BTreeMap<ServerName, Timestamp>,
     /// When each node was last told to take slots or keys in. Kept in memory only.
     pub took_in: BTreeMap<NodeId, Timestamp>,
+    /// What nodes hold of slots, as far as it was measured lately. Kept in memory only.
+    pub slot_sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
+    /// The primary to which each replica was seen with its link up, in the run that it is in. Kept in memory only.
+    pub linked: BTreeMap<NodeId, NodeId>,
+    /// Replicas that were told not to take their primary's place by themselves, and were not yet told that they may. Kept
+    /// in memory only.
+    pub held_back: BTreeSet<NodeId>,
+    /// Nodes that others had forgotten when this cluster was first looked at, although they knew those, and when they
+    /// last had. Kept in memory only.
+    pub forgotten: BTreeMap<NodeId, Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Vec<Option<NodeId>>,
     contested: SlotSet,
-    twins: Vec<(NodeId, ServerName, ServerName)>,
+    duplicates: Vec<DuplicateId>,
     disagreements: Vec<Disagreement>,
 }
 
@@ -112,8 +123,8 @@ impl Observed {
         servers: impl IntoIterator<Item = Server>,
     ) -> Self {
         let servers: BTreeMap<_, _> = servers.into_iter().map(|s| (s.name.clone(), s)).collect();
-        let mut twins = Vec::new();
-        let speakers = speakers(&servers, &mut twins);
+        let mut duplicates = Vec::new();
+        let speakers = speakers(&servers, &mut duplicates);
         let mut members = members(&servers, &speakers);
         let (owners, contested) = weigh_claims(&servers, &speakers);
         for (id, slots) in slots_by_owner(&owners) {
@@ -132,11 +143,15 @@ impl Observed {
             steady_since: None,
             down_since: BTreeMap::new(),
             took_in: BTreeMap::new(),
+            slot_sizes: BTreeMap::new(),
+            linked: BTreeMap::new(),
+            held_back: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             servers,
             members,
             owners,
             contested,
-            twins,
+            duplicates,
             disagreements,
         }
     }
@@ -196,9 +211,22 @@ impl Observed {
         &self.contested
     }
 
-    /// Node ids that two servers give as their own, with those servers: a copied disk.
-    pub fn twins(&self) -> &[(NodeId, ServerName, ServerName)] {
-        &self.twins
+    /// The node ids that two processes give as their own: a copied disk.
+    pub fn duplicates(&self) -> &[DuplicateId] {
+        &self.duplicates
+    }
+
+    /// Whether two processes give this id as theirs: then nothing that is said of the node is known to be about one of
+    /// them, and no command is known to reach the one that is meant.
+    pub fn has_duplicate(&self, node: NodeId) -> bool {
+        self.duplicates.iter().any(|d| d.node == node)
+    }
+
+    /// Takes in a proof from outside this look: from an earlier one, or an address that is no server's here.
+    pub fn note_duplicate(&mut self, duplicate: DuplicateId) {
+        if !self.has_duplicate(duplicate.node) {
+            self.duplicates.push(duplicate);
+        }
     }
 
     /// What views hold of live nodes against the merge, in order of speaker and subject.
@@ -269,11 +297,11 @@ fn root(parent: &mut [usize], mut i: usize) -> usize {
     i
 }
 
-/// Which server speaks for which node; two servers with one id are twins, and the first speaks. A view without a row
+/// Which server speaks for which node; of two servers with one id the first speaks. A view without a row
 /// of its own (a reset came between two questions) speaks for nobody.
 fn speakers(
     servers: &BTreeMap<ServerName, Server>,
-    twins: &mut Vec<(NodeId, ServerName, ServerName)>,
+    duplicates: &mut Vec<DuplicateId>,
 ) -> BTreeMap<NodeId, ServerName> {
     let mut speakers: BTreeMap<NodeId, ServerName> = BTreeMap::new();
     for server in servers.values() {
@@ -281,7 +309,12 @@ fn speakers(
             continue;
         };
         if let Some(first) = speakers.get(&view.id) {
-            twins.push((view.id, first.clone(), server.name.clone()));
+            let first = servers.get(first).and_then(|s| Some((s, s.view.known()?)));
+            duplicates.extend(first.map(|(known, said)| DuplicateId {
+                node: view.id,
+                first: Instance::of(known, said),
+                second: Instance::of(server, view),
+            }));
         } else {
             speakers.insert(view.id, server.name.clone());
         }
@@ -413,7 +446,7 @@ fn weigh_claims(
             while speaking.next_if(|(id, _)| **id < row.id).is_some() {}
             let speaker = speaking.peek().filter(|(id, _)| **id == row.id);
             let own = row.id == view.id;
-            // Void: said for a node that speaks for itself. And a twin does not speak twice.
+            // Void: said for a node that speaks for itself. And a node does not speak twice.
             if speaker.is_some_and(|(_, at)| !own || *at != name) {
                 continue;
             }

@@ -26,6 +26,8 @@ pub enum Why {
     Denied(String),
     /// The server is loading its data set.
     Loading,
+    /// The server runs a script or a function for longer than it should, and answers nothing else; the text is its own.
+    Busy(String),
     /// The server answered something else than was asked for; the text says what.
     Strange(String),
 }
@@ -40,6 +42,16 @@ impl<T> Seen<T> {
     }
 }
 
+impl Why {
+    /// Whether a server answered, though not what was asked for: then its process lives, and what it holds is there.
+    pub fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Denied(_) | Self::Loading | Self::Busy(_) | Self::Strange(_) => true,
+            Self::NotAsked | Self::TimedOut | Self::Refused | Self::Unreachable(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,6 +61,7 @@ impl fmt::Display for Why {
             Self::Unreachable(how) => write!(f, "unreachable ({how})"),
             Self::Denied(how) => write!(f, "not let in ({how})"),
             Self::Loading => f.write_str("loading its data"),
+            Self::Busy(said) => write!(f, "busy with a script or a function ({said})"),
             Self::Strange(what) => write!(f, "answered strangely ({what})"),
         }
     }

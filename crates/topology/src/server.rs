@@ -44,7 +44,8 @@ pub enum DeathProof {
         /// The container's id.
         container: String,
     },
-    /// Its living host, or its own living sandbox, answered that nothing listens there.
+    /// Its address answered that nothing listens there. That alone is a fact about the address: nobody has a bus link
+    /// to the node either, and where the process is not ours a majority of the primaries holds it to have failed.
     Refused,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Address, ConfigEpoch, NodeId, ShardId, Slot, SlotSet};
+use crate::{Address, AtLimit, ConfigEpoch, NodeId, Seen, ShardId, Slot, SlotSet};
 
 /// What a node is in its shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -279,6 +279,29 @@ pub enum Replication {
     },
 }
 
+/// The stream that a server writes, or has read: an offset means something only within one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Stream {
+    /// Its replication id. A replica takes over its primary's once the first copy is done, and not before.
+    pub id: String,
+    /// The stream that it continued when it was promoted, and the offset up to which the two are one.
+    pub before: Option<(String, u64)>,
+}
+
+impl Stream {
+    /// Whether a copy of `other`, read up to `offset`, is a copy of this stream.
+    pub fn has(&self, other: &Self, offset: u64) -> bool {
+        let earlier = |(id, until): &(String, u64)| *id == other.id && offset <= *until;
+        self.id == other.id || self.before.as_ref().is_some_and(earlier)
+    }
+
+    /// Whether this is the stream that came after `other`, which ended with a promotion.
+    pub fn continues(&self, other: &Self) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|(id, _)| *id == other.id)
+    }
+}
+
 /// What `INFO` tells of a server. A field the server does not report is `None`: unknown, not zero.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
@@ -290,6 +313,11 @@ pub struct ServerInfo {
     pub run_id: String,
     /// Replication.
     pub replication: Replication,
+    /// The stream that its data and its offset belong to.
+    pub stream: Option<Stream>,
+    /// For a replica without its link: seconds since it lost it. `None` if it had none since it became a replica in this
+    /// run, and where it has one.
+    pub link_lost_s: Option<u64>,
     /// True while it loads its data set.
     pub loading: bool,
     /// True when the append-only file is on.
@@ -298,14 +326,44 @@ pub struct ServerInfo {
     pub used_memory_bytes: Option<u64>,
     /// The memory limit, in bytes; 0 is no limit.
     pub maxmemory_bytes: Option<u64>,
+    /// What it does at that limit.
+    pub at_limit: Option<AtLimit>,
+    /// How many keys it has deleted for lack of memory since it began (`evicted_keys`).
+    pub evicted_keys: Option<u64>,
     /// Commands per second, lately.
     pub ops_per_s: Option<u64>,
-    /// Keys in database 0 (a cluster has only this one, but for Valkey 9 and later).
+    /// Keys of all databases together.
     pub keys: u64,
+    /// Keys of each database that has some. A cluster has database 0 only, but for Valkey 9 and later.
+    pub databases: BTreeMap<u32, u64>,
     /// Libraries of functions that it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
     pub libraries: Option<u64>,
     /// Seconds since the process began.
     pub uptime_s: Option<u64>,
+}
+
+/// Whether a server of one engine and version can load all that one of another writes: keys that are sent to it, and a
+/// whole copy as its replica.
+///
+/// Each reads its own format and older ones (10 of Redis 7.0, 11 of Redis 7.2 and of Valkey before 9, 12 of Redis
+/// 7.4, 80 of Valkey 9), and none of the other engine's after they parted. Measured by
+/// `fact_keys_are_read_by_their_format` and `fact_a_copy_is_read_by_its_format`.
+pub fn reads(reader: (EngineKind, Version), writer: (EngineKind, Version)) -> bool {
+    let ((by, to), (of, from)) = (reader, writer);
+    let minor = |v: Version| (v.major, v.minor);
+    match (of, by) {
+        (EngineKind::Redis, EngineKind::Redis) => minor(from) <= minor(to),
+        (EngineKind::Redis, EngineKind::Valkey) => minor(from) <= (7, 2),
+        (EngineKind::Valkey, EngineKind::Valkey) => from.major < 9 || from.major <= to.major,
+        (EngineKind::Valkey, EngineKind::Redis) => from.major < 9 && minor(to) >= (7, 2),
+    }
+}
+
+impl ServerInfo {
+    /// Whether this server can load all that another writes: see [`reads`].
+    pub fn reads(&self, writer: &Self) -> bool {
+        reads((self.engine, self.version), (writer.engine, writer.version))
+    }
 }
 
 /// Everything one node said in one observation.
@@ -319,8 +377,12 @@ pub struct NodeView {
     pub cluster: ClusterInfo,
     /// What it says of itself.
     pub server: ServerInfo,
-    /// Keys it holds of slots that are open, and of slots that nobody owns. A slot that is missing was not counted.
+    /// Keys, of all databases, that it holds of the slots that were counted: those that are open somewhere, and those
+    /// that nobody owns, unless it holds no key at all. A slot that is not here was not counted.
     pub keys_in_slot: BTreeMap<Slot, u64>,
+    /// Keys, of all databases, that it holds as a primary of slots that it does not own: every such slot with how many,
+    /// open ones too. Unknown where nobody counted, or counting failed, and of replicas.
+    pub stray_keys: Seen<BTreeMap<Slot, u64>>,
 }
 
 impl NodeView {

@@ -8,6 +8,7 @@
 //! | `CLUSTER INFO` | [`parse_cluster_info`] | [`ClusterInfo`](crate::ClusterInfo) |
 //! | `CLUSTER MYID` | [`parse_my_id`] | [`NodeId`](crate::NodeId) |
 //! | `INFO` | [`parse_server_info`] | [`ServerInfo`](crate::ServerInfo) |
+//! | `INFO keyspace` | [`parse_keyspace`] | keys by database |
 //! | `CLUSTER SHARDS` | [`parse_shards`] | [`ShardRow`]s |
 //! | `ROLE` | [`parse_role`] | [`RoleReply`] |
 //!
@@ -25,7 +26,7 @@ mod words;
 
 pub use cluster::{parse_cluster_info, parse_my_id};
 pub use error::{Command, Fault, WireError};
-pub use info::parse_server_info;
+pub use info::{parse_keyspace, parse_server_info};
 pub use nodes::parse_nodes;
 pub use reply::Reply;
 pub use role::{RoleLink, RoleReplica, RoleReply, parse_role};

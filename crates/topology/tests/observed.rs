@@ -93,16 +93,22 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
                 offset: 0,
                 replicas: Vec::new(),
             },
+            stream: None,
+            link_lost_s: None,
             loading: false,
             aof_enabled: None,
             used_memory_bytes: None,
             maxmemory_bytes: None,
+            at_limit: None,
+            evicted_keys: None,
             ops_per_s: None,
             libraries: None,
             keys: 0,
+            databases: BTreeMap::new(),
             uptime_s: None,
         },
         keys_in_slot: BTreeMap::new(),
+        stray_keys: Seen::Known(BTreeMap::new()),
     };
     Server {
         view: Seen::Known(view),
@@ -274,7 +280,13 @@ fn of_twins_the_first_speaks() {
         speaking(1, vec![owner(1, 3, slots(0, 9))]),
     ]);
     let first = ServerName("s1".into());
-    assert_eq!(seen.twins(), [(id(1), first.clone(), twin.name)]);
+    let [found] = seen.duplicates() else {
+        panic!("{:?}", seen.duplicates());
+    };
+    assert_eq!(
+        (found.node, &found.first.at, &found.second.at),
+        (id(1), &first, &twin.name)
+    );
     assert_eq!(seen.server_of(id(1)).map(|s| &s.name), Some(&first));
     assert_eq!(seen.owner(slot(5)), Some(id(1)));
     assert_eq!(seen.owner(slot(50)), None, "a twin does not speak twice");

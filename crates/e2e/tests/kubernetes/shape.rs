@@ -13,8 +13,8 @@ use shardwright_e2e::{Error, Kind, Result, World};
 
 use crate::failures::{WHOLE, shard_at, small};
 
-/// Pods on this machine, their first copies, and the slots of few keys: it took 22 to 161 s on two cores beside another
-/// case. This says when to give up, not how fast it should be: the table has the times.
+/// Pods on this machine, their first copies, and the slots of few keys: a minute when nothing else runs. This says when
+/// to give up, not how fast it should be: the table has the times.
 pub(crate) const RESHAPED: Duration = Duration::from_secs(400);
 /// The operator killed so often while a cluster takes another shape.
 const KILLS: u32 = 20;

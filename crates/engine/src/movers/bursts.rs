@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shardwright_topology::Slot;
 
-use super::{Allowance, Pair, ends};
+use super::{Allowance, Bounds, MoveError, Pair, ends};
 use crate::{Client, Error, Migrate};
 
 /// How many keys are read ahead: names and sizes of a few hundred kB, read in milliseconds.
@@ -31,6 +31,8 @@ struct Item {
     slot: Slot,
     key: Vec<u8>,
     bytes: u64,
+    /// Whether its size was told; else it is the average of its server.
+    told: bool,
 }
 
 /// Keys of one slot that move by one command.
@@ -39,6 +41,10 @@ pub(super) struct Batch {
     pub(super) slot: Slot,
     pub(super) keys: Vec<Vec<u8>>,
     pub(super) bytes: u64,
+    /// Whether the sizes of all its keys were told.
+    pub(super) told: bool,
+    /// What the greatest of its keys takes.
+    pub(super) greatest: u64,
     limit: Duration,
 }
 
@@ -93,13 +99,23 @@ impl Feed {
             let turn = ends::turn(pair, alone).await;
             let lists = by.keys_in_slots(&wanted).await?;
             let names = lists.iter().flatten().map(Vec::as_slice);
-            let mut sizes = by.memory_usage_of(names).await?.into_iter();
+            let sizes = by.memory_usage_of(names).await?;
             drop(turn);
+            let untold = if sizes.contains(&None) {
+                by.average_key_bytes().await?
+            } else {
+                0
+            };
+            let mut sizes = sizes.into_iter();
             for ((slot, limit), keys) in wanted.into_iter().zip(lists) {
                 let full = keys.len() >= limit as usize;
                 let items = keys.into_iter().zip(&mut sizes);
-                self.read
-                    .extend(items.map(|(key, bytes)| Item { slot, key, bytes }));
+                self.read.extend(items.map(|(key, bytes)| Item {
+                    slot,
+                    key,
+                    bytes: bytes.unwrap_or(untold),
+                    told: bytes.is_some(),
+                }));
                 if full {
                     // It is the last one of those asked for, or has got more keys meanwhile.
                     self.unread.push_front((slot, READ_KEYS));
@@ -124,6 +140,20 @@ impl Feed {
         wanted
     }
 
+    /// Refuses the first key of those that were read which is too great to move.
+    pub(super) async fn refuse_great(
+        &self,
+        pair: &Pair<'_>,
+        bounds: &Bounds,
+    ) -> Result<(), MoveError> {
+        for item in &self.read {
+            bounds
+                .refuse(pair.source, item.slot, &item.key, item.bytes)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Takes what may go now: at least one key where there is one.
     pub(super) fn take(&mut self, allowance: &Allowance) -> Vec<Batch> {
         let mut batches: Vec<Batch> = Vec::new();
@@ -144,6 +174,7 @@ impl Feed {
                 slot,
                 key,
                 bytes: size,
+                told,
             }) = self.read.pop_front()
             else {
                 break;
@@ -154,11 +185,15 @@ impl Feed {
                 Some(batch) => {
                     batch.keys.push(key);
                     batch.bytes += size;
+                    batch.told &= told;
+                    batch.greatest = batch.greatest.max(size);
                 }
                 None => batches.push(Batch {
                     slot,
                     keys: vec![key],
                     bytes: size,
+                    told,
+                    greatest: size,
                     limit: STEP_MAX,
                 }),
             }
@@ -188,6 +223,7 @@ mod tests {
             slot: Slot::new(*slot).expect("a slot"),
             key: b"k".to_vec(),
             bytes: *bytes,
+            told: true,
         };
         Feed {
             unread: VecDeque::new(),

@@ -118,6 +118,21 @@ pub(super) async fn look_at_clean(
     Ok((source, target))
 }
 
+/// Keys move out of the first database only: the source must have none in another one.
+pub(super) async fn must_have_one_database(source: &Client) -> Result<(), MoveError> {
+    let databases = source.database_sizes().await?.databases;
+    let other = databases
+        .into_iter()
+        .find(|(number, _)| *number != source.database());
+    other.map_or(Ok(()), |(database, keys)| {
+        Err(MoveError::SeveralDatabases {
+            at: source.endpoint().clone(),
+            database,
+            keys,
+        })
+    })
+}
+
 /// Opens the slots: at the target first, or clients that the source sends there are sent back.
 pub(super) async fn open(pair: &Pair<'_>, slots: &[Slot]) -> Result<(), MoveError> {
     let importing = SetSlot::ImportingFrom(pair.from);

@@ -7,9 +7,10 @@ use shardwright_topology::{Slot, SlotSet};
 
 use super::bursts::{Batch, Feed};
 use super::ends::{self, Finished};
+use super::room::Room;
 use super::traffic::Traffic;
-use super::{Burst, End, MoveError, Moved, Outcome, Pace, Pair};
-use crate::{Error, Migrated};
+use super::{Bounds, Burst, End, MoveError, Moved, Outcome, Pace, Pair};
+use crate::{Endpoint, Error, Migrate, Migrated};
 
 /// How many slots are open at the same time at most.
 const WINDOW_SLOTS: usize = 64;
@@ -24,6 +25,8 @@ const TRIES: u32 = 4;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
 /// The runtime's timer is no finer than a millisecond: shorter pauses are a thread's.
 const SLEEP_MIN: Duration = Duration::from_millis(2);
+/// How often in a long pause it is asked whether it may end: a person who wants an end does not notice this.
+const CUT_EVERY: Duration = Duration::from_millis(20);
 /// After so many rounds in which the keys of a slot did not become none, something else writes them.
 const ROUNDS_MAX: u32 = 10;
 /// After so many bursts in which no key moved, the source lists keys that it does not have.
@@ -67,6 +70,8 @@ where
         emptied: Vec::new(),
         traffic: Traffic::default(),
         alone: true,
+        room: Room::new(pair.keeps_limit),
+        bounds: None,
     };
     let all: Vec<Slot> = slots.slots().collect();
     let mut rest = all.as_slice();
@@ -113,6 +118,9 @@ struct Run<'r, P, S, F> {
     traffic: Traffic,
     /// Whether clients are there, as far as is known: [`Allowance::alone`](super::Allowance::alone).
     alone: bool,
+    room: Room,
+    /// Asked before the first slot is opened.
+    bounds: Option<Bounds>,
 }
 
 /// What came of a window.
@@ -178,13 +186,50 @@ enum Trouble {
     Fatal(MoveError),
 }
 
-/// Leaves the source alone for so long.
-async fn leave_alone(pause: Duration) {
-    if pause >= SLEEP_MIN {
-        tokio::time::sleep(pause).await;
+/// What an error reply to `MIGRATE` means: it may be the source's own word, or the target's.
+fn trouble(target: &Endpoint, error: &Error) -> Trouble {
+    const PREFIX: &str = "Target instance replied with error: ";
+    let Error::Server { code, message, .. } = error else {
+        return Trouble::Fatal(error.clone().into());
+    };
+    let target = target.clone();
+    let Some(said) = message.strip_prefix(PREFIX).map(str::to_owned) else {
+        return match code.as_str() {
+            "IOERR" => Trouble::Passing,
+            _ => Trouble::Fatal(error.clone().into()),
+        };
+    };
+    match said.split(' ').next() {
+        Some("BUSYKEY") => Trouble::Busy,
+        Some("LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY") => Trouble::Passing,
+        Some("OOM") => Trouble::Fatal(MoveError::TargetFull { target, said }),
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
+            Trouble::Fatal(MoveError::Denied { target, said })
+        }
+        _ => Trouble::Fatal(MoveError::Refused { target, said }),
+    }
+}
+
+/// Why keys did not go, of a `MIGRATE` to this target that failed.
+pub fn why_not_moved(target: &Endpoint, error: Error) -> MoveError {
+    match trouble(target, &error) {
+        Trouble::Fatal(why) => why,
+        Trouble::Busy | Trouble::Passing => MoveError::Node(error),
+    }
+}
+
+/// Leaves the source alone for so long, or until `cut` says that it has been long enough.
+async fn leave_alone(pause: Duration, cut: impl Fn() -> bool) {
+    let mut left = pause;
+    while left >= SLEEP_MIN && !cut() {
+        let part = left.min(CUT_EVERY);
+        tokio::time::sleep(part).await;
+        left -= part;
+    }
+    if left.is_zero() || left >= SLEEP_MIN {
         return;
     }
-    let slept = tokio::task::spawn_blocking(move || std::thread::sleep(pause));
+    let slept = tokio::task::spawn_blocking(move || std::thread::sleep(left));
     slept.await.expect("a thread that sleeps does not panic");
 }
 
@@ -241,6 +286,7 @@ where
         };
         let next = &rest[..rest.len().min(most)];
         let next = ahead.as_ref().map_or(next, |ahead| &ahead.slots);
+        ends::must_have_one_database(self.pair.source).await?;
         let (source, target) = ends::look_at_clean(self.pair, next).await?;
         self.traffic
             .note(Instant::now(), [source.served, target.served]);
@@ -254,14 +300,31 @@ where
             run_id: source.run_id,
             reopened: BTreeSet::new(),
         };
-        if let Err(error) = ends::open(self.pair, &window.slots).await {
+        let mut feed = feed.unwrap_or_else(|| window.feed());
+        // What can be known before is a reason not to open them.
+        feed.fill(self.pair, self.pair.source, self.alone).await?;
+        self.refuse_great(&feed).await?;
+        let opened = match ends::open(self.pair, &window.slots).await {
+            // From here on the source takes no new key of these slots, in whatever database.
+            Ok(()) => ends::must_have_one_database(self.pair.source).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened {
             if !matches!(ends::close(self.pair, &window.slots).await, Ok(held) if held.is_empty()) {
                 self.out.leave_open(&window.slots);
             }
             return Err(error);
         }
-        let feed = feed.unwrap_or_else(|| window.feed());
         Ok((window, feed))
+    }
+
+    /// Refuses keys that would keep the source from everyone for too long.
+    async fn refuse_great(&mut self, feed: &Feed) -> Result<(), MoveError> {
+        let bounds = match self.bounds {
+            Some(bounds) => bounds,
+            None => *self.bounds.insert(self.pair.bounds().await?),
+        };
+        feed.refuse_great(self.pair, &bounds).await
     }
 
     /// Moves keys until the source has none of these slots. False where it was stopped before.
@@ -273,13 +336,16 @@ where
     ) -> Result<bool, MoveError> {
         for _ in 0..ROUNDS_MAX {
             while feed.fill(self.pair, self.pair.source, self.alone).await? {
+                self.refuse_great(&feed).await?;
                 if heed_stop && (self.stop)() {
                     return Ok(false);
                 }
                 let allowance = self.pace.next(self.last.as_ref());
                 self.alone = allowance.alone;
                 if !allowance.pause.is_zero() {
-                    leave_alone(allowance.pause).await;
+                    let (pace, stop) = (&*self.pace, self.stop);
+                    let cut = || pace.is_urgent() || (heed_stop && stop());
+                    leave_alone(allowance.pause, cut).await;
                     if heed_stop && (self.stop)() {
                         return Ok(false);
                     }
@@ -288,6 +354,7 @@ where
             }
             window.counts = self.pair.source.count_keys_of(&window.slots).await?;
             if window.counts.iter().all(|keys| *keys == 0) {
+                self.room.require(self.pair.target, 0, 0).await?;
                 return Ok(true);
             }
             feed = window.feed();
@@ -308,6 +375,10 @@ where
 
     /// Moves these keys in one round trip.
     async fn burst(&mut self, window: &Window, batches: &[Batch]) -> Result<(), MoveError> {
+        let bytes = batches.iter().map(|batch| batch.bytes).sum();
+        let sizes = batches.iter().map(|batch| batch.greatest);
+        let greatest = sizes.max().unwrap_or(0);
+        self.room.require(self.pair.target, bytes, greatest).await?;
         let orders: Vec<_> = batches.iter().map(|b| b.order(self.pair, false)).collect();
         let turn = ends::turn(self.pair, self.alone).await;
         let begun = Instant::now();
@@ -348,7 +419,11 @@ where
 
     fn count(&mut self, batch: &Batch) {
         self.out.moved.keys += batch.count();
-        self.out.moved.bytes += batch.bytes;
+        if batch.told {
+            self.out.moved.bytes += batch.bytes;
+        } else {
+            self.out.moved.keys_unmeasured += batch.count();
+        }
     }
 
     /// Repeats what failed, where that can help and is safe.
@@ -362,7 +437,7 @@ where
             let replace = match self.trouble(&error) {
                 Trouble::Fatal(why) => return Err(why),
                 Trouble::Busy if self.is_newest(window, batch.slot).await? => true,
-                Trouble::Busy => return Err(MoveError::BothSides { slot: batch.slot }),
+                Trouble::Busy => return self.one_by_one(batch).await,
                 Trouble::Passing => {
                     tokio::time::sleep(TRY_PAUSE * attempt).await;
                     // A target that does not answer us must not block the source again.
@@ -388,6 +463,38 @@ where
         Err(error.into())
     }
 
+    /// Moves each key of a batch by itself: one that is at both ends keeps only itself from moving.
+    async fn one_by_one(&mut self, batch: &Batch) -> Result<(), MoveError> {
+        let orders: Vec<_> = batch
+            .keys
+            .chunks(1)
+            .map(|keys| Migrate {
+                keys,
+                ..batch.order(self.pair, false)
+            })
+            .collect();
+        let mut keys = Vec::new();
+        for (key, reply) in batch
+            .keys
+            .iter()
+            .zip(self.pair.source.migrate_all(&orders).await?)
+        {
+            match reply {
+                // One that is no longer there went by the first command, which sent all that could go.
+                Ok(Migrated::Moved | Migrated::NoKeys) => self.out.moved.keys += 1,
+                Err(error) if error.is_busy_key() => {
+                    keys.push(String::from_utf8_lossy(key).into_owned());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let slot = batch.slot;
+        Err(MoveError::BothSides { slot, keys })
+    }
+
     /// Whether what the source holds of a slot is at least as new as what the target holds: the
     /// slot was opened by us while the target held nothing, and the source has been the same
     /// process and has had it open since. So it served each key until it was moved.
@@ -400,26 +507,7 @@ where
     }
 
     fn trouble(&self, error: &Error) -> Trouble {
-        const PREFIX: &str = "Target instance replied with error: ";
-        let Error::Server { code, message, .. } = error else {
-            return Trouble::Fatal(error.clone().into());
-        };
-        let target = self.pair.target.endpoint().clone();
-        let Some(said) = message.strip_prefix(PREFIX).map(str::to_owned) else {
-            return match code.as_str() {
-                "IOERR" => Trouble::Passing,
-                _ => Trouble::Fatal(error.clone().into()),
-            };
-        };
-        match said.split(' ').next() {
-            Some("BUSYKEY") => Trouble::Busy,
-            Some("LOADING" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY") => Trouble::Passing,
-            Some("OOM") => Trouble::Fatal(MoveError::TargetFull { target, said }),
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
-                Trouble::Fatal(MoveError::Denied { target, said })
-            }
-            _ => Trouble::Fatal(MoveError::Refused { target, said }),
-        }
+        trouble(self.pair.target.endpoint(), error)
     }
 
     /// Gives emptied slots to the target.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shardwright_topology::{Slot, SlotSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::room::Room;
 use super::traffic::Traffic;
 use super::{End, MoveError, Moved, Outcome, Pair, ends};
 use crate::{Error, MigrationState, SlotMigration, Way};
@@ -122,6 +123,8 @@ where
         count += 1;
     }
     let ahead = &ahead[..count];
+    let mut room = Room::new(pair.keeps_limit);
+    room.require(pair.target, 0, 0).await?;
     let slots: SlotSet = ahead.iter().copied().collect();
     let before = pair.source.slot_migrations().await?;
     let before: BTreeSet<String> = before.into_iter().map(|job| job.name).collect();
@@ -129,9 +132,12 @@ where
     let ours = |job: &SlotMigration| {
         job.way == Way::Export && job.slots == slots && !before.contains(&job.name)
     };
-    let job = until_ended(pair, ours, stop).await?;
+    let (job, full) = until_ended(pair, ours, stop, &mut room).await?;
     if is_targets(pair, ahead, job.as_ref()).await? {
         return Ok(Ended::Done { slots: count, keys });
+    }
+    if let Some(full) = full {
+        return Err(full);
     }
     match job {
         Some(job) if job.state == MigrationState::Cancelled && stop() => Ok(Ended::Cancelled),
@@ -149,25 +155,35 @@ where
     }
 }
 
-/// Watches the job until its end, as the source sees it. None where the source forgot it.
+/// Watches the job until its end, as the source sees it: none where the source forgot it. One that the target has no
+/// room for is cancelled; then it says why.
 async fn until_ended<S: Fn() -> bool>(
     pair: &Pair<'_>,
     ours: impl Fn(&SlotMigration) -> bool,
     stop: &S,
-) -> Result<Option<SlotMigration>, Error> {
+    room: &mut Room,
+) -> Result<(Option<SlotMigration>, Option<MoveError>), Error> {
     let mut tick = interval(POLL_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut cancelled = false;
+    let mut full = None;
     loop {
         tick.tick().await;
-        if !cancelled && stop() {
+        if full.is_none() {
+            full = match room.require(pair.target, 0, 0).await {
+                // The job goes on whether or not the target answers this.
+                Ok(()) | Err(MoveError::Node(_)) => None,
+                Err(full) => Some(full),
+            };
+        }
+        if !cancelled && (stop() || full.is_some()) {
             pair.source.cancel_slot_migrations().await?;
             cancelled = true;
         }
         let jobs = pair.source.slot_migrations().await?;
         match jobs.into_iter().find(|job| ours(job)) {
             Some(job) if matches!(job.state, MigrationState::Running(_)) => {}
-            ended => return Ok(ended),
+            ended => return Ok((ended, full)),
         }
     }
 }

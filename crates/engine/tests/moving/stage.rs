@@ -77,6 +77,7 @@ impl Stage {
             target_at: &self.target_at,
             credentials: None,
             others: &self.clients[2..],
+            keeps_limit: false,
             finishing: &self.finishing,
             turns: &self.turns,
         }

@@ -1,6 +1,8 @@
 //! What the linter asks of slots that move.
 
-use shardwright_topology::{NodeId, NodeView, Role, SlotSet};
+use std::collections::BTreeMap;
+
+use shardwright_topology::{NodeId, NodeView, OpenSlot, Role, Seen, Slot, SlotSet};
 
 use super::{Lint, ViolationKind};
 use crate::{Action, Authority, Plan, Shape, Standing};
@@ -40,12 +42,100 @@ impl Lint<'_> {
         if both || !self.may_receive(to) {
             self.fatal(i, ViolationKind::MovesToUnfit { node: to });
         }
+        let strays = |node: NodeId| self.o.view_of(node).map(|v| &v.stray_keys);
+        let has_none = matches!(strays(from), Some(Seen::Known(held)) if held.is_empty());
+        let takes = |held: &BTreeMap<Slot, u64>| held.keys().any(|slot| slots.contains(*slot));
+        let clean = matches!(strays(to), Some(Seen::Known(held)) if !takes(held));
+        if !has_none || !clean {
+            let node = if has_none { to } else { from };
+            self.fatal(i, ViolationKind::MovesBesideStrayKeys { node });
+        }
         for attempt in self.o.attempts.iter().filter(|a| !a.ended) {
             let primary = self.o.member(attempt.node).and_then(|m| m.primary);
             if let Some(node) = primary.filter(|p| [from, to].contains(p)) {
                 let by = attempt.node;
                 self.fatal(i, ViolationKind::MovesWhilePassed { node, by });
             }
+        }
+    }
+
+    /// Keys go to a receiver with a memory limit only where what they take was measured and fits below it, together with
+    /// what the steps before bring there; or where a person agreed to exceed it.
+    pub(super) fn has_room(&mut self, i: usize, from: NodeId, to: NodeId, slots: &SlotSet) {
+        let Some(server) = self.o.view_of(to).map(|v| &v.server) else {
+            return;
+        };
+        let limit = match server.maxmemory_bytes {
+            None | Some(0) => return,
+            Some(_) if self.d.consent.force_memory => return,
+            Some(limit) => limit,
+        };
+        let sizes = self.o.slot_sizes.get(&from);
+        let (mut unknown, mut bytes) = (Vec::new(), 0_u64);
+        for slot in slots.slots() {
+            match sizes.and_then(|sizes| sizes.get(&slot)) {
+                Some(size) => bytes = bytes.saturating_add(size.bytes),
+                None => unknown.push(slot),
+            }
+        }
+        let (true, Some(used)) = (unknown.is_empty(), server.used_memory_bytes) else {
+            let slots = unknown.into_iter().collect();
+            return self.fatal(i, ViolationKind::MovesUnmeasured { node: to, slots });
+        };
+        let comes = self.comes.entry(to).or_default();
+        *comes = comes.saturating_add(bytes);
+        let (comes, left) = (*comes, limit.saturating_sub(used));
+        if bytes > 0 && comes > left {
+            self.fatal(
+                i,
+                ViolationKind::MovesWithoutRoom {
+                    node: to,
+                    comes,
+                    left,
+                },
+            );
+        }
+    }
+
+    /// Keys that overwrite others come from the owner, of a slot that it shows to give away; all others go to a node that
+    /// says that it owns the slot, or takes it in.
+    pub(super) fn moves_keys(
+        &mut self,
+        i: usize,
+        (from, to): (NodeId, NodeId),
+        slot: Slot,
+        replace: bool,
+    ) {
+        if self.o.view_of(to).is_none() {
+            return; // that it was not heard is told of every step that relies on it
+        }
+        let own = |id: NodeId| self.o.view_of(id).and_then(NodeView::own);
+        let primary = |id: NodeId| own(id).filter(|own| own.role == Role::Primary);
+        let safe = if replace {
+            let gives =
+                |end: &OpenSlot| matches!(end, OpenSlot::Migrating { slot: s, .. } if *s == slot);
+            let is_open = primary(from).is_some_and(|own| own.open.iter().any(gives));
+            is_open && self.o.owner(slot) == Some(from)
+        } else {
+            primary(to).is_some_and(|own| own.slots.contains(slot)) && from != to
+        };
+        if !safe {
+            self.fatal(i, ViolationKind::MovesKeysAstray { slot, to });
+        }
+    }
+
+    /// A primary whose last slot becomes another's copies that one, and drops all that it holds.
+    pub(super) fn last_slot_goes(&mut self, i: usize, slot: Slot, owner: NodeId) {
+        let giver = self.o.owner(slot).filter(|giver| *giver != owner);
+        let Some(view) = giver.and_then(|giver| self.o.view_of(giver)) else {
+            return;
+        };
+        let others = |own: &SlotSet| own.slots().any(|s| s != slot);
+        let last = view.own().is_some_and(|own| !others(&own.slots));
+        let none = matches!(&view.stray_keys, Seen::Known(held) if held.is_empty());
+        if last && !none {
+            let kind = ViolationKind::MovesBesideStrayKeys { node: view.id };
+            self.fatal(i, kind);
         }
     }
 

@@ -43,6 +43,11 @@ pub enum ViolationKind {
         /// The primary.
         primary: NodeId,
     },
+    /// It promotes a replica that is not known to hold its primary's data.
+    NoCopy {
+        /// The replica.
+        replica: NodeId,
+    },
     /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
     WouldLoseData {
         /// The node.
@@ -52,6 +57,18 @@ pub enum ViolationKind {
     BadPrimary {
         /// The node that would be copied.
         primary: NodeId,
+    },
+    /// It makes a node a replica of one whose copy its version can't read.
+    CannotCopy {
+        /// The node.
+        node: NodeId,
+        /// The node that would be copied.
+        primary: NodeId,
+    },
+    /// It makes a node that the engine may elect begin to copy a primary that has keys.
+    ElectsItself {
+        /// The node.
+        node: NodeId,
     },
     /// It makes nodes forget one that lives and was not asked to leave, or that owns slots.
     ForgetsTheLiving {
@@ -84,6 +101,22 @@ pub enum ViolationKind {
     },
     /// It moves slots though a person paused that.
     MovesPaused,
+    /// It moves keys to a node with a memory limit, and nobody measured what they take.
+    MovesUnmeasured {
+        /// The receiver.
+        node: NodeId,
+        /// The slots that have no size.
+        slots: SlotSet,
+    },
+    /// It moves keys to a node that has no room for them below its memory limit, in bytes.
+    MovesWithoutRoom {
+        /// The receiver.
+        node: NodeId,
+        /// What this plan brings there.
+        comes: u64,
+        /// What it has left.
+        left: u64,
+    },
     /// It moves slots to a node that is no primary of this cluster, lacks replicas, gives slots away, or goes.
     MovesToUnfit {
         /// The node.
@@ -96,6 +129,18 @@ pub enum ViolationKind {
         /// The replica.
         by: NodeId,
     },
+    /// It moves slots from a primary that holds, or may hold, keys of others' slots, or to one that holds keys of them.
+    MovesBesideStrayKeys {
+        /// Which.
+        node: NodeId,
+    },
+    /// It moves keys to a node that does not own their slot, or overwrites keys of one that is not being given away.
+    MovesKeysAstray {
+        /// The slot.
+        slot: Slot,
+        /// The receiver.
+        to: NodeId,
+    },
     /// It tells a source of a new owner while the source holds keys of the slot.
     AssignsAwayKeys {
         /// The slot.
@@ -103,8 +148,9 @@ pub enum ViolationKind {
     },
     /// It records as formed what has uncovered slots.
     FormedUncovered,
-    /// It acts at a node whose id two servers give: it is not known which of the two would be reached.
-    ActsAtTwin {
+    /// It is about a node whose id two processes give: it is not known which of the two would be reached, copied,
+    /// promoted past or forgotten.
+    ActsOnDuplicate {
         /// The id.
         node: NodeId,
     },
@@ -120,6 +166,11 @@ pub enum ViolationKind {
     },
     /// It starts a server that would come back as a primary without its newest data, or with who knows what.
     StartsOldPrimary {
+        /// The server.
+        server: ServerName,
+    },
+    /// It starts a server without data at an address that others may copy from.
+    TakesPlace {
         /// The server.
         server: ServerName,
     },
@@ -185,9 +236,22 @@ impl fmt::Display for Violation {
             Kind::NotItsReplica { node } => {
                 write!(f, "promotes {}, no replica of that primary", node.short())
             }
+            Kind::NoCopy { replica } => {
+                let id = replica.short();
+                write!(f, "promotes {id}, not known to hold its primary's data")
+            }
             Kind::TwoHeirs { primary } => write!(f, "promotes two replicas of {}", primary.short()),
             Kind::WouldLoseData { node } => write!(f, "would drop data of {}", node.short()),
             Kind::BadPrimary { primary } => write!(f, "{} can't be copied", primary.short()),
+            Kind::CannotCopy { node, primary } => {
+                write!(f, "{node:?} can't read what {primary:?} writes")
+            }
+            Kind::ElectsItself { node } => {
+                write!(
+                    f,
+                    "makes {node:?} begin a copy while it may take its primary's place by itself"
+                )
+            }
             Kind::ForgetsTheLiving { node } => {
                 write!(f, "forgets {}, which lives or owns slots", node.short())
             }
@@ -195,52 +259,37 @@ impl fmt::Display for Violation {
                 write!(f, "greets {} where it was not heard", node.short())
             }
             Kind::StartsRunning { server } => write!(f, "starts {server}, not proved dead"),
-            Kind::AssignsAwayKeys { slot } => write!(
-                f,
-                "gives slot {slot} away from a node that holds keys of it"
-            ),
-            Kind::MovesUnowned { from, slots } => {
-                write!(
-                    f,
-                    "moves slots {slots} from {from:?}, which may not own them"
-                )
-            }
+            Kind::AssignsAwayKeys { slot } => f.write_str(&away_from_keys(*slot)),
+            Kind::MovesUnowned { from, slots } => f.write_str(&unowned(*from, slots)),
             Kind::MovesPaused => f.write_str("moves slots though that is paused"),
             Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
             Kind::FunctionsToUnfit { node } => {
                 write!(f, "it copies functions to {}, which serves", node.short())
             }
+            Kind::MovesUnmeasured { node, slots } => f.write_str(&unmeasured(*node, slots)),
+            Kind::MovesWithoutRoom { node, comes, left } => {
+                f.write_str(&without_room(*node, *comes, *left))
+            }
             Kind::MovesToUnfit { node } => {
                 write!(f, "moves slots to {node:?}, which must get none now")
             }
-            Kind::MovesWhilePassed { node, by } => write!(
-                f,
-                "moves slots at {node:?}, whose place {by:?} may be taking"
-            ),
+            Kind::MovesWhilePassed { node, by } => f.write_str(&while_passed(*node, *by)),
+            Kind::MovesBesideStrayKeys { node } => f.write_str(&beside_strays(*node)),
+            Kind::MovesKeysAstray { slot, to } => f.write_str(&keys_astray(*slot, *to)),
             Kind::FormedUncovered => f.write_str("records as formed what has uncovered slots"),
-            Kind::ActsAtTwin { node } => {
-                write!(f, "acts at {node:?}, which two servers say they are")
+            Kind::ActsOnDuplicate { node } => {
+                write!(f, "is about {node:?}, as which two processes answer")
             }
             Kind::NoMajority { replica } => {
                 write!(f, "asks for votes for {replica:?}, which would be denied")
             }
             Kind::TwoPrimaries { node } => write!(f, "gives {node:?} two primaries"),
-            Kind::StartsOldPrimary { server } => {
-                write!(f, "starts {server} as a primary without its newest data")
-            }
-            Kind::SetsDataAside { server } => {
-                write!(f, "sets the data of {server} aside, which may be needed")
-            }
-            Kind::GivesUpVolume { server } => {
-                write!(f, "gives up the volume of {server}, which may be needed")
-            }
-            Kind::TakesAway { server } => write!(f, "takes {server} away, which may be needed"),
-            Kind::GivesUpData { slots } => {
-                write!(
-                    f,
-                    "gives out slots {slots}, whose keys may be at a node that was not asked"
-                )
-            }
+            kind @ (Kind::StartsOldPrimary { server }
+            | Kind::TakesPlace { server }
+            | Kind::SetsDataAside { server }
+            | Kind::GivesUpVolume { server }
+            | Kind::TakesAway { server }) => f.write_str(&of_server(kind, server)),
+            Kind::GivesUpData { slots } => f.write_str(&unasked(slots)),
             Kind::GivesPastHolder { slots } => {
                 write!(f, "gives out slots {slots}, whose keys another node holds")
             }
@@ -252,4 +301,57 @@ impl fmt::Display for Violation {
             }
         }
     }
+}
+
+fn of_server(kind: &ViolationKind, server: &ServerName) -> String {
+    use ViolationKind as Kind;
+    match kind {
+        Kind::StartsOldPrimary { .. } => {
+            format!("starts {server} as a primary without its newest data")
+        }
+        Kind::TakesPlace { .. } => {
+            format!("starts {server} without data where others may copy it")
+        }
+        Kind::SetsDataAside { .. } => {
+            format!("sets the data of {server} aside, which may be needed")
+        }
+        Kind::GivesUpVolume { .. } => {
+            format!("gives up the volume of {server}, which may be needed")
+        }
+        _ => format!("takes {server} away, which may be needed"),
+    }
+}
+
+fn while_passed(node: NodeId, by: NodeId) -> String {
+    format!("moves slots at {node:?}, whose place {by:?} may be taking")
+}
+
+fn beside_strays(node: NodeId) -> String {
+    format!("moves slots at {node:?}, which may hold keys of slots that it does not own")
+}
+
+fn keys_astray(slot: Slot, to: NodeId) -> String {
+    format!("moves keys of slot {slot} to {to:?}, which may not take them")
+}
+
+fn away_from_keys(slot: Slot) -> String {
+    format!("gives slot {slot} away from a node that holds keys of it")
+}
+
+fn unmeasured(node: NodeId, slots: &SlotSet) -> String {
+    format!(
+        "moves keys of slots {slots} to {node:?}, which has a memory limit, and their size is not known"
+    )
+}
+
+fn without_room(node: NodeId, comes: u64, left: u64) -> String {
+    format!("moves {comes} bytes to {node:?}, which has {left} left below its memory limit")
+}
+
+fn unasked(slots: &SlotSet) -> String {
+    format!("gives out slots {slots}, whose keys may be at a node that was not asked")
+}
+
+fn unowned(from: NodeId, slots: &SlotSet) -> String {
+    format!("moves slots {slots} from {from:?}, which may not own them")
 }

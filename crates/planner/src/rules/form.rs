@@ -29,7 +29,7 @@ pub(crate) fn stage(p: &mut Draft<'_>) -> Stage {
     };
     let (all_blank, no_keys) = (all(is_fresh), all(|v| v.server.keys == 0));
     let none_unheard = p.o.servers().values().all(|s| s.view.known().is_some());
-    let refused = !p.o.twins().is_empty()
+    let refused = !p.o.duplicates().is_empty()
         || p.standings
             .values()
             .any(|s| matches!(s, Standing::Foreign(_)));

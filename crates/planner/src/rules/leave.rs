@@ -3,7 +3,7 @@
 use shardwright_topology::{AttemptKind, Member, NodeId, Observed, Source};
 
 use crate::draft::Draft;
-use crate::rules::promote::copied;
+use crate::evidence::read;
 use crate::{Action, Precondition, Reason, Waiting, safety};
 
 /// Switches over from every primary with slots whose server is leaving.
@@ -53,12 +53,13 @@ fn switch_over(
         return p.wait(Waiting::Promotion { replica });
     }
     let ready = |id: &NodeId| safety::why_not_switch_over(p.o, p.l, *id, p.now).is_empty();
-    let offset = |id: NodeId| p.o.view_of(id).and_then(copied);
-    let best = heirs
-        .iter()
-        .copied()
-        .filter(ready)
-        .max_by_key(|id| (offset(*id), std::cmp::Reverse(*id)));
+    let offset = |id: NodeId| p.o.view_of(id).and_then(read);
+    let best = heirs.iter().copied().filter(ready).max_by_key(|id| {
+        // Whoever stays must be able to copy the new primary; the one that leaves need not.
+        let left = safety::left_behind(p.o, *id);
+        let left = left.iter().filter(|id| **id != primary).count();
+        (std::cmp::Reverse(left), offset(*id), std::cmp::Reverse(*id))
+    });
     if let Some(replica) = best {
         let requires = vec![Precondition::IsReplicaOf {
             node: replica,

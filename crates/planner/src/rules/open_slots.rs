@@ -8,6 +8,7 @@ use shardwright_topology::{
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
+use crate::safety::{NoMove, holds_stray_keys, why_no_room};
 use crate::{Action, Precondition, Reason, Waiting};
 
 /// Who shows a slot open, and towards whom.
@@ -30,6 +31,14 @@ pub(crate) fn close(p: &mut Draft<'_>) {
         }
     }
     for (slot, ends) in open {
+        // Of two processes with one id either may hold keys of it.
+        if let Some(two) = p.o.duplicates().first() {
+            p.wait(Waiting::OpenSlot {
+                slot,
+                node: two.node,
+            });
+            continue;
+        }
         close_one(p, slot, &ends);
     }
     outdated_epochs(p);
@@ -148,7 +157,18 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
             if !claims(target) && !may_raise_epoch(p, target) {
                 return p.wait(Waiting::OpenSlot { slot, node: owner });
             }
-            let requires = vec![Precondition::HoldsNoKeyOf { node: owner, slot }];
+            let mut requires = vec![Precondition::HoldsNoKeyOf { node: owner, slot }];
+            if is_last(p, owner, slot) {
+                let why: Vec<NoMove> =
+                    p.o.view_of(owner)
+                        .and_then(holds_stray_keys)
+                        .into_iter()
+                        .collect();
+                if !why.is_empty() {
+                    return p.wait(Waiting::OpenSlotHeld { slot, why });
+                }
+                requires.push(Precondition::HoldsNoStrayKey { node: owner });
+            }
             let action = Action::AssignSlot {
                 node: if claims(target) { owner } else { target },
                 slot,
@@ -159,6 +179,12 @@ fn owner_gives(p: &mut Draft<'_>, slot: Slot, owner: NodeId, target: NodeId, imp
         // Half is there. The source still gives the slot, so it was not failed over since: its values win.
         _ => move_keys(p, slot, owner, target, true),
     }
+}
+
+/// Whether a node owns no other slot: without this one it copies another node, and drops all that it holds.
+fn is_last(p: &Draft<'_>, owner: NodeId, slot: Slot) -> bool {
+    let slots = p.o.member(owner).map(|m| &m.slots);
+    slots.is_none_or(|slots| slots.slots().all(|s| s == slot))
 }
 
 /// The receiver was failed over: what it had taken in is at one of the other primaries, if anywhere. It goes back to the owner; once nobody else has a key, the slot is closed.
@@ -256,7 +282,13 @@ fn leftover(p: &mut Draft<'_>, slot: Slot, node: NodeId, owner: NodeId, which: L
     }
 }
 
+/// Moves some keys of a slot that is half moved, where the receiver has room for all that are left.
 fn move_keys(p: &mut Draft<'_>, slot: Slot, from: NodeId, to: NodeId, replace: bool) {
+    let left: SlotSet = [slot].into_iter().collect();
+    let why = why_no_room(p.d, p.o, to, &[(from, left)]);
+    if !why.is_empty() {
+        return p.wait(Waiting::OpenSlotHeld { slot, why });
+    }
     let Some(to) = LiveAt::prove(p.o, to) else {
         return;
     };

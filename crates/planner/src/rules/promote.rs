@@ -5,14 +5,24 @@ use shardwright_topology::{
     Timestamp,
 };
 
-use crate::draft::{Draft, is_twin};
-use crate::evidence::{Dead, HowDead, LiveAt, RoleSeen, is_nowhere, sees_role};
+use crate::draft::Draft;
+use crate::evidence::{
+    Copy, Dead, HowDead, LiveAt, RoleSeen, copies_elsewhere, is_nowhere, last_heard, of_its_stream,
+    read, sees_role,
+};
+use crate::refused::unproved;
 use crate::rules::take_in::is_returned;
-use crate::{Action, Authority, Desired, FailoverPolicy, Precondition, Reason, Waiting, safety};
+use crate::{
+    Action, Authority, Desired, FailoverPolicy, OnlyOnDisk, Precondition, Reason, Waiting, safety,
+};
 
 /// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
 /// slots for 2 s, and a replica that is in sync is milliseconds behind.
 const TOOK_IN_LATELY_MS: u64 = 5_000;
+
+/// How long before a primary's death was seen its replica may have lost the link to it, for both to be one event: a pod
+/// that is gone is told of seconds late.
+const LINK_LOST_BEFORE_MS: u64 = 15_000;
 
 /// Promotes a replica of every primary that is proved dead and owns slots.
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
@@ -28,7 +38,7 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
         let dead = Dead::prove(p.o, primary.id).or_else(replaced);
         // One that speaks where it does not belong lives all the same.
         match dead.filter(|_| !p.strangers.contains(&primary.id)) {
-            None => p.wait(Waiting::PrimarySilent { node: primary.id }),
+            None => p.wait(unproved(p.d, p.o, primary.id)),
             Some(dead) if restart_comes_first(p, &dead) => {}
             Some(dead) => promote_one(p, primary, &dead),
         }
@@ -36,8 +46,9 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
 }
 
 /// A primary that has its file gets time to come back before a replica takes its place: under `KeepEveryWrite`, and
-/// always while it was taking slots in. Keys that moved there are at their source no more: they are lost if the
-/// replica had not read them yet. However often it is started, it has that time only once.
+/// always where that replica may lack more than a moment's writes ([`is_behind`]), or while the primary was taking slots
+/// in. Keys that moved there are at their source no more: they are lost if the replica had not read them yet. However
+/// often it is started, it has that time only once.
 fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let HowDead::Proved(death) = dead.how() else {
         return false;
@@ -53,25 +64,44 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     if p.d.authority != Authority::Managed || !has_all || waited >= p.l.restart_grace_ms {
         return false;
     }
-    let imported = takes_in(p.o, dead.node(), death.since);
-    if p.d.failover != FailoverPolicy::KeepEveryWrite && !imported {
+    let behind = |replica: &NodeId| is_behind(p.o, *replica, death.since);
+    let (has, because) = if takes_in(p.o, dead.node(), death.since) {
+        (OnlyOnDisk::MovedKeys, Reason::RestartImporter)
+    } else if let Some(replica) = candidate(p.d, p.o, dead.node()).filter(behind) {
+        (
+            OnlyOnDisk::WritesSinceLink { replica },
+            Reason::RestartAhead,
+        )
+    } else if p.d.failover == FailoverPolicy::KeepEveryWrite {
+        (OnlyOnDisk::LastWrites, Reason::RestartFirst)
+    } else {
         return false;
-    }
+    };
     p.wait(Waiting::RestartGrace {
         server: server.name.clone(),
         left_ms: p.l.restart_grace_ms - waited,
-        imported,
+        has,
     });
     if server.starter == Starter::Step {
-        let because = if imported {
-            Reason::RestartImporter
-        } else {
-            Reason::RestartFirst
-        };
         let server = server.name.clone();
         p.act(Action::StartServer { server }, because);
     }
     true
+}
+
+/// Whether a replica had no link to its primary for longer than a moment before that died, or none at all since its own
+/// start: all that was written meanwhile is at the primary only.
+fn is_behind(o: &Observed, replica: NodeId, died: Timestamp) -> bool {
+    let Some(view) = o.view_of(replica) else {
+        return false;
+    };
+    match (&view.server.replication, view.server.link_lost_s) {
+        (Replication::Replica { link_up: false, .. }, None) => true,
+        (Replication::Replica { link_up: false, .. }, Some(lost)) => {
+            lost.saturating_mul(1_000) > o.at.since_ms(died).saturating_add(LINK_LOST_BEFORE_MS)
+        }
+        (Replication::Replica { link_up: true, .. } | Replication::Primary { .. }, _) => false,
+    }
 }
 
 /// Whether a dead node was taking slots in: a source has one open towards it, it had one open itself when it was last
@@ -177,8 +207,8 @@ pub(crate) fn believes_too_much(o: &Observed, primary: &Member, replica: NodeId)
 
 /// Whether a silent replica had more of the stream, when it was last heard, than this one has now.
 fn was_fresher(o: &Observed, silent: NodeId, replica: NodeId) -> bool {
-    let before = last_heard(o, silent).and_then(copied);
-    before.is_some() && before > o.view_of(replica).and_then(copied)
+    let before = last_heard(o, silent).and_then(read);
+    before.is_some() && before > o.view_of(replica).and_then(read)
 }
 
 /// When it died at the latest.
@@ -245,7 +275,7 @@ fn show_role(p: &mut Draft<'_>, primary: NodeId, replica: NodeId) {
 pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<NodeId> {
     let live: Vec<(&Member, &NodeView)> = o
         .replicas_of(primary)
-        .filter(|m| m.source == Source::Itself && !is_twin(o, m.id))
+        .filter(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
         .filter(|m| {
             o.server_of(m.id)
                 .is_some_and(|s| s.process.death().is_none())
@@ -254,14 +284,15 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
         .collect();
     let freshest = |fit: &dyn Fn(&NodeView) -> bool| {
         let fit = live.iter().filter(|(_, v)| fit(v));
-        let copies = fit.filter_map(|(m, v)| Some((copied(v)?, std::cmp::Reverse(m.id))));
+        let copies = fit.filter_map(|(m, v)| Some((read(v)?, std::cmp::Reverse(m.id))));
         copies.max().map(|(_, id)| id.0)
     };
     let best = freshest(&|v| has_copy(o, primary, v));
-    if best.is_some() || !is_lost(o, primary) {
+    if best.is_some() || !is_lost(o, primary) && !is_given_up(d, o, primary) {
         return best;
     }
-    freshest(&|v| v.server.keys > 0).or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
+    let something = freshest(&|v| has_something(o, v));
+    something.or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
 }
 
 /// Whether nothing of a dead primary will return: its directory is lost, and every replica of it was heard.
@@ -269,6 +300,12 @@ fn is_lost(o: &Observed, primary: NodeId) -> bool {
     let known =
         |m: &Member| m.source == Source::Itself || o.formed.is_some() && is_nowhere(o, m.id);
     disk_is_lost(o, primary) && o.replicas_of(primary).all(known)
+}
+
+/// Whether a person gave up what can't be had any more, and nothing is known that the primary could bring back.
+fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
+    let disk = o.server_of(primary).and_then(|s| s.disk.known());
+    d.consent.lose_data && disk.is_none_or(|disk| *disk == Disk::Blank)
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.
@@ -279,30 +316,32 @@ fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
     }
 }
 
-/// How far a replica has read its primary's stream; nothing for a node that is taking a full copy, or is no replica.
-pub(crate) fn copied(view: &NodeView) -> Option<u64> {
-    match view.server.replication {
-        Replication::Replica {
-            offset,
-            syncing: false,
-            ..
-        } => Some(offset),
-        Replication::Replica { .. } | Replication::Primary { .. } => None,
-    }
+/// Whether a replica may be promoted for what it holds: a copy of its primary's data; or, where nothing better will
+/// return, what it read from its disk; or anything, with consent.
+pub(crate) fn may_step_in(d: &Desired, o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
+    let best_there_is = || is_lost(o, primary) && has_something(o, replica);
+    d.consent.lose_data || has_copy(o, primary, replica) || best_there_is()
 }
 
-/// Whether a replica holds in memory what it copied from its primary. An offset above 1 shows it (servers show 0 or 1
-/// before); else what the primary said when it was last heard: that the replica was online, or that there was nothing
-/// to copy. A process that began after the primary died has only what its disk had.
+/// Whether it holds keys, and they are not those of some other server that it copied.
+fn has_something(o: &Observed, replica: &NodeView) -> bool {
+    replica.server.keys > 0 && copies_elsewhere(o, replica.id).is_none()
+}
+
+/// Whether a replica holds in memory what it copied from its primary: by its stream or its link, else by what the
+/// primary said when it was last heard: that the replica was online, or that there was nothing to copy. A process that
+/// began after the primary died has only what its disk had.
 fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
-    let Some(offset) = copied(replica) else {
+    let Some(offset) = read(replica) else {
         return false;
     };
-    if began_after(o, primary, replica) {
+    if copies_elsewhere(o, replica.id).is_some() || began_after(o, primary, replica) {
         return false;
     }
+    // Servers show 0 or 1 before they have copied anything.
+    let proved = || offset > 1 && Copy::prove(o, replica.id, primary).is_some();
     let Some(last) = last_heard(o, primary) else {
-        return offset > 1;
+        return proved();
     };
     let online = match &last.server.replication {
         Replication::Primary { replicas, .. } => replicas.iter().any(|r| {
@@ -311,7 +350,9 @@ fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
         }),
         Replication::Replica { .. } => false,
     };
-    offset > 1 || last.server.keys == 0 || (online && replica.server.keys > 0)
+    let had = online && replica.server.keys > 0;
+    let other = of_its_stream(o, replica, primary) == Some(false);
+    proved() || last.server.keys == 0 || (had && !other)
 }
 
 /// Whether the replica's process is certainly younger than the primary's death. Its age is told in whole seconds.
@@ -324,16 +365,10 @@ fn began_after(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
     replica.server.uptime_s.is_some_and(|s| age(s) <= dead_ms)
 }
 
-fn last_heard(o: &Observed, node: NodeId) -> Option<&NodeView> {
-    o.servers()
-        .values()
-        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node))
-}
-
 /// How much of the dead primary's stream the replica lacks at most, by what the primary said last. What it took in
 /// after that is not in the figure: it is known only when the primary was heard.
 fn tail(o: &Observed, primary: NodeId, replica: NodeId) -> Option<u64> {
-    let has = copied(o.view_of(replica)?)?;
+    let has = read(o.view_of(replica)?)?;
     match last_heard(o, primary)?.server.replication {
         Replication::Primary { offset: end, .. } => Some(end.saturating_sub(has)),
         Replication::Replica { .. } => None,

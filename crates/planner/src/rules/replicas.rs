@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, Unburdened};
+use crate::evidence::{Dead, Gone, Unburdened, copies_elsewhere, in_sync};
 use crate::pairing::{Seat, fill};
 use crate::placement::Cost;
+use crate::rules::electable::hold_back;
 use crate::shape::ours_to_reshape;
 use crate::{Action, Authority, Precondition, Reason, Request, Shape, Waiting, safety};
 
@@ -25,7 +26,7 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
         (astray, Reason::WrongPrimary),
         (free, Reason::ReplicaMissing),
     ] {
-        for (replica, primary) in fill(&seats, &nodes).pairs {
+        for (replica, primary) in fill_readable(p.o, &seats, &nodes) {
             replicate(p, replica, primary, because.clone());
             if let Some(seat) = seats.iter_mut().find(|s| s.primary == primary) {
                 seat.replicas.push(place_or_unknown(p.o, replica));
@@ -50,6 +51,71 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
             });
         }
     }
+}
+
+/// Fills the seats with nodes that can read what the seat's primary writes. Nodes of the oldest version choose first: the
+/// newer can go anywhere they can.
+fn fill_readable(o: &Observed, seats: &[Seat], nodes: &[(NodeId, Place)]) -> Vec<(NodeId, NodeId)> {
+    let mut by_version: BTreeMap<_, Vec<(NodeId, Place)>> = BTreeMap::new();
+    for (id, place) in nodes {
+        let version = o.view_of(*id).map(|v| (v.server.engine, v.server.version));
+        let of_it = by_version.entry(version).or_default();
+        of_it.push((*id, place.clone()));
+    }
+    let mut seats = seats.to_vec();
+    let mut pairs = Vec::new();
+    for nodes in by_version.values() {
+        let reads = |s: &&Seat| {
+            nodes
+                .iter()
+                .all(|(id, _)| safety::can_copy(o, *id, s.primary))
+        };
+        let open: Vec<Seat> = seats.iter().filter(reads).cloned().collect();
+        for (replica, primary) in fill(&open, nodes).pairs {
+            if let Some(seat) = seats.iter_mut().find(|s| s.primary == primary) {
+                seat.replicas.push(place_or_unknown(o, replica));
+            }
+            pairs.push((replica, primary));
+        }
+    }
+    pairs
+}
+
+/// A replica that copies from another address than its primary's is told anew whom it follows: the engine then takes
+/// the address from the replica's table. What it copied there is nothing of its primary's.
+pub(crate) fn follow_anew(p: &mut Draft<'_>) {
+    let replicas: Vec<&Member> =
+        p.o.members()
+            .values()
+            .filter(|m| m.role == Role::Replica && m.source == Source::Itself && p.is_ours(m.id))
+            .collect();
+    for m in replicas {
+        let (Some(primary), Some(from)) = (m.primary, copies_elsewhere(p.o, m.id)) else {
+            continue;
+        };
+        // While its table is wrong too, it would copy from there again: it is introduced first.
+        let row = p.o.view_of(m.id).and_then(|v| v.rows.get(primary));
+        let knows_better = row.is_some_and(|row| !row.address.same_socket(&from));
+        let lives = p.o.member(primary).is_some_and(|m| m.role == Role::Primary);
+        let drops = dropped(p, m.id, primary);
+        if knows_better && lives && p.o.view_of(primary).is_some() && drops.is_none() {
+            replicate(p, m.id, primary, Reason::CopiesElsewhere { from });
+        } else {
+            p.wait(Waiting::CopiesElsewhere {
+                node: m.id,
+                primary,
+                from,
+                drops,
+            });
+        }
+    }
+}
+
+/// How many keys a replica has, where its primary has none and may have lost them: they may be the last copy.
+fn dropped(p: &Draft<'_>, replica: NodeId, primary: NodeId) -> Option<u64> {
+    let keys = |id| p.o.view_of(id).map(|v| v.server.keys);
+    let empty = keys(primary) == Some(0) && !p.d.consent.lose_data;
+    keys(replica).filter(|keys| empty && *keys > 0)
 }
 
 /// How many replicas it has beside those that hold a seat, on servers that are too many.
@@ -191,9 +257,13 @@ fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
     if !joined.is_some_and(|m| m.role == Role::Primary && m.slots.is_empty()) {
         return;
     }
+    let fits = |s: &&mut Seat| joined.is_some_and(|m| safety::can_copy(p.o, m.id, s.primary));
     let seat = match of {
         Some(primary) => seats.iter_mut().find(|s| s.primary == *primary),
-        None => seats.iter_mut().min_by_key(|s| s.replicas.len()),
+        None => seats
+            .iter_mut()
+            .filter(fits)
+            .min_by_key(|s| s.replicas.len()),
     };
     if let Some(seat) = seat {
         seat.want = seat.want.max(count(&seat.replicas).saturating_add(1));
@@ -302,9 +372,10 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
         if (have > 0 || new) && !(declared && rich) {
             continue;
         }
-        for spare in nodes {
+        let fits = |id: &&NodeId| safety::can_copy(p.o, **id, lacks.primary);
+        for spare in nodes.iter().filter(fits) {
             let stay = || nodes.iter().filter(|id| *id != spare);
-            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(safety::in_sync));
+            let keeps = stay().any(|id| p.o.view_of(*id).is_some_and(|v| in_sync(p.o, v)));
             let at = place_or_unknown(p.o, *spare);
             let beside: Vec<Place> = stay().map(|id| place_or_unknown(p.o, *id)).collect();
             let cost = Cost::of_one(&at, &lacks.place, &lacks.replicas)
@@ -326,13 +397,21 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
 
 /// Makes a node a replica, once it knows its primary by name (else the engine says `Unknown node`).
 fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) {
+    let same = |a: &Action| matches!(a, Action::Replicate { node: n, .. } if n.node() == node);
+    if p.steps.iter().any(|s| same(&s.action)) {
+        return; // it copies from elsewhere, and is told anew whom it follows first
+    }
     let knows =
         p.o.view_of(node)
             .and_then(|v| v.rows.get(primary))
             .is_some_and(shardwright_topology::Row::is_member);
     let lives = p.o.view_of(primary).is_some();
+    if !safety::can_copy(p.o, node, primary) {
+        return p.wait(Waiting::CannotCopy { node, primary });
+    }
     match Unburdened::prove(p.o, node) {
         Some(proof) if knows && lives => {
+            hold_back(p, node, primary);
             let requires = vec![Precondition::IsUnburdened { node }];
             p.act_if(
                 Action::Replicate {

@@ -1,12 +1,13 @@
 //! What a person asked for, once coverage is at rest.
 
-use shardwright_topology::{AttemptKind, NodeId, NodeView, Role};
+use shardwright_topology::{AttemptKind, NodeId, NodeView, Observed, Role};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, RoleSeen, Unburdened};
+use crate::evidence::{Dead, Gone, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
+use crate::refused::why_not_dead;
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
-use crate::rules::promote::{believes_too_much, candidate, copied};
+use crate::rules::promote::{believes_too_much, candidate, may_step_in};
 use crate::rules::shape;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
@@ -62,8 +63,20 @@ fn promote(p: &mut Draft<'_>, node: NodeId, manner: Manner) {
 /// A replica whose copy of the dead primary is fresher than this one's.
 fn fresher(p: &Draft<'_>, node: NodeId, primary: NodeId) -> Option<NodeId> {
     let best = candidate(p.d, p.o, primary).filter(|best| *best != node)?;
-    let offset = |id| p.o.view_of(id).and_then(copied);
+    let offset = |id| p.o.view_of(id).and_then(read);
     (offset(best) > offset(node)).then_some(best)
+}
+
+/// Why a replica may not step in for what it holds.
+fn no_copy(o: &Observed, node: NodeId, primary: NodeId) -> String {
+    let (replica, of) = (node.short(), primary.short());
+    let what = match copies_elsewhere(o, node) {
+        Some(from) => format!("it copies from {from}, which is not the address of {of}"),
+        None => format!("nothing proves that it has a copy of the data of {of}"),
+    };
+    format!(
+        "{replica} can't step in: {what}; start {of} again, or if it is gone for good: fix --accept-data-loss"
+    )
 }
 
 /// Without the old primary: only if that is proved dead.
@@ -82,10 +95,18 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     // One that speaks where it does not belong lives all the same.
     let dead = dead.filter(|_| !p.strangers.contains(&primary));
     let Some(dead) = dead else {
-        let why = format!(
-            "primary {} is not proved dead; a switchover keeps every write",
-            primary.short()
-        );
+        let server = p.o.server_of(primary);
+        let why = match server.and_then(|s| why_not_dead(p.d, p.o, s)) {
+            // The others find out by themselves within node-timeout.
+            Some(why) if !why.needs_a_person() => {
+                return p.wait(Waiting::DeathUnproved { node: primary, why });
+            }
+            Some(why) => format!("primary {} is not proved dead: {why}", primary.short()),
+            None => format!(
+                "primary {} is not proved dead; a switchover keeps every write",
+                primary.short()
+            ),
+        };
         return refuse(p, why);
     };
     // It may be started in this very pass: then it is no longer dead.
@@ -101,8 +122,11 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     }
     let too_much = |m| believes_too_much(p.o, m, node);
     let requires = vec![Precondition::IsReplicaOf { node, primary }];
-    if p.o.view_of(node).is_none() {
-        refuse(p, format!("{} itself is not heard", node.short()));
+    let Some(view) = p.o.view_of(node) else {
+        return refuse(p, format!("{} itself is not heard", node.short()));
+    };
+    if !may_step_in(p.d, p.o, primary, view) {
+        refuse(p, no_copy(p.o, node, primary));
     } else if p.o.member(primary).is_some_and(too_much) {
         let why = format!(
             "{} does not know yet who took slots of {} since; try again in a second",
@@ -136,6 +160,13 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let Some(member) = p.o.member(node) else {
         return;
     };
+    let both = [Some(node), member.primary];
+    if let Some(two) = both.into_iter().flatten().find(|id| p.o.has_duplicate(*id)) {
+        let (node, two) = (node.short(), two.short());
+        let why =
+            format!("{node} can't leave: two processes answer as node {two}; stop the copy first");
+        return refuse(p, why);
+    }
     if member.role == Role::Primary && !member.slots.is_empty() && !p.d.consent.lose_data {
         return shape::drain_one(p, node);
     }
@@ -145,8 +176,19 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let alone =
         p.o.view_of(node)
             .is_some_and(|v| v.peers().next().is_none());
+    // Keys of a primary without slots are keys of others' slots: they are carried to their owners first.
+    let keys = p.o.view_of(node).map_or(0, |v| v.server.keys);
+    if member.role == Role::Primary && keys > 0 && !p.d.consent.lose_data {
+        let carried = |w: &Waiting| matches!(w, Waiting::StrayKeys { node: n, .. } if *n == node);
+        if !p.waiting.iter().any(carried) {
+            let id = node.short();
+            let why = format!("{id} can't leave yet: it holds {keys} keys that are no copy");
+            refuse(p, why);
+        }
+        return;
+    }
     // What it has beyond its primary is the last of it, until it has taken that one's copy.
-    let behind = |v: &NodeView| !safety::in_sync(v) && v.server.keys > 0;
+    let behind = |v: &NodeView| !in_sync(p.o, v) && v.server.keys > 0;
     if p.o.view_of(node).is_some_and(behind) && !p.d.consent.lose_data {
         let why = format!("{} can't leave: it is not in sync yet", node.short());
         return refuse(p, why);

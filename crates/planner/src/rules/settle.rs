@@ -1,9 +1,10 @@
 //! What is not yet at rest, said plainly: strangers, silence, views that differ, replicas that catch up.
 
-use shardwright_topology::{Health, NodeView, Replication, Role};
+use shardwright_topology::{Health, NodeId, NodeView, Replication, Role};
 
 use crate::draft::Draft;
-use crate::{Action, Authority, Request, Shape, Standing, Waiting};
+use crate::evidence::{copies_elsewhere, in_sync};
+use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
     /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
@@ -26,6 +27,7 @@ impl Draft<'_> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
             | Action::MoveSlots { .. } => false,
@@ -40,12 +42,8 @@ pub(crate) fn strangers(p: &mut Draft<'_>) {
             p.wait(Waiting::Foreign { server, what });
         }
     }
-    for (id, first, second) in p.o.twins() {
-        p.wait(Waiting::Twins {
-            id: *id,
-            first: first.clone(),
-            second: second.clone(),
-        });
+    for duplicate in p.o.duplicates() {
+        p.wait(Waiting::DuplicateId(Box::new(duplicate.clone())));
     }
 }
 
@@ -75,6 +73,7 @@ pub(crate) fn the_rest(p: &mut Draft<'_>) {
     }
     let forming = matches!(p.d.request, Some(Request::Form { .. })) || p.o.formed.is_some();
     views_differ(p);
+    forgotten(p);
     let views: Vec<&NodeView> =
         p.o.views()
             .map(|(_, v)| v)
@@ -86,6 +85,21 @@ pub(crate) fn the_rest(p: &mut Draft<'_>) {
         }
         catch_up(p, view);
         suspicion(p, view);
+    }
+}
+
+/// Whoever was forgotten is dropped again by those who hear of the ban: since Redis 7.2 it is told with every ping for a
+/// minute. Everyone hears from everyone within half of the node-timeout.
+fn forgotten(p: &mut Draft<'_>) {
+    let heard_ms = p.l.node_timeout_ms / 2 + 1_000;
+    let lately = p.o.forgotten.iter();
+    let lately = lately.filter(|(_, at)| p.now.since_ms(**at) < heard_ms);
+    let nodes: Vec<NodeId> = lately
+        .map(|(node, _)| *node)
+        .filter(|id| p.is_ours(*id))
+        .collect();
+    for node in nodes {
+        p.wait(Waiting::Forgotten { node });
     }
 }
 
@@ -116,15 +130,22 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
         return;
     };
     let Replication::Replica {
-        link_up,
-        syncing,
-        offset,
-        ..
+        syncing, offset, ..
     } = &view.server.replication
     else {
         return;
     };
-    if *link_up && !*syncing {
+    if copies_elsewhere(p.o, view.id).is_some() {
+        return;
+    }
+    if let Some(primary) = own
+        .primary
+        .filter(|id| !safety::can_copy(p.o, view.id, *id))
+    {
+        let node = view.id;
+        return p.wait(Waiting::CannotCopy { node, primary });
+    }
+    if in_sync(p.o, view) {
         return;
     }
     let end =

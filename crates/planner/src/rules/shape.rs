@@ -12,7 +12,7 @@ use crate::draft::Draft;
 use crate::evidence::{LiveAt, Unburdened};
 use crate::rules::leave::before_reset;
 use crate::safety::{
-    NoMove, why_functions_lack, why_no_memory, why_no_moves, why_not_between, why_replicas_lack,
+    NoMove, why_functions_lack, why_no_moves, why_no_room, why_not_between, why_replicas_lack,
 };
 use crate::shape::ours_to_reshape;
 use crate::{Action, Precondition, Reason, Waiting};
@@ -145,19 +145,19 @@ fn take(
         copy_functions(p, transfers);
     }
     let blocked = blocked || !p.steps.is_empty();
-    let mut coming: BTreeMap<NodeId, Vec<(NodeId, u16)>> = BTreeMap::new();
+    let mut coming: BTreeMap<NodeId, Vec<(NodeId, SlotSet)>> = BTreeMap::new();
     for t in transfers {
-        let from = (t.from, t.slots.count());
+        let from = (t.from, t.slots.clone());
         coming.entry(t.to).or_default().push(from);
     }
-    let full: BTreeMap<NodeId, NoMove> = coming
+    let full: BTreeMap<NodeId, Vec<NoMove>> = coming
         .iter()
-        .filter_map(|(to, coming)| Some((*to, why_no_memory(p.d, p.o, *to, coming)?)))
+        .map(|(to, coming)| (*to, why_no_room(p.d, p.o, *to, coming)))
         .collect();
     let mut moving: Vec<&Transfer> = Vec::new();
     for t in transfers {
         let mut against = why_not_between(p.d, p.o, t.from, t.to, &t.slots);
-        against.extend(full.get(&t.to).cloned());
+        against.extend(full.get(&t.to).into_iter().flatten().cloned());
         // Whoever takes slots raises its epoch: it gives none away before that is known to all.
         let turns = |m: &&Transfer| m.from == t.to || m.to == t.from;
         if against.is_empty() && !blocked && !moving.iter().any(turns) {
@@ -197,14 +197,20 @@ fn move_slots(p: &mut Draft<'_>, from: NodeId, to: NodeId, slots: SlotSet, becau
     let Some(to) = LiveAt::prove(p.o, to) else {
         return;
     };
-    let requires = vec![
+    // Once it has given its last slot away it copies another, and drops what it holds.
+    let all =
+        p.o.member(from)
+            .is_none_or(|m| m.slots.difference(&slots).is_empty());
+    let mut requires = Vec::new();
+    requires.extend(all.then_some(Precondition::HoldsNoStrayKey { node: from }));
+    requires.extend([
         Precondition::OwnsSlots { node: from },
         Precondition::IsPrimary { node: to.node() },
         Precondition::LivesAt {
             node: to.node(),
             address: to.address().clone(),
         },
-    ];
+    ]);
     p.act_if(Action::MoveSlots { from, to, slots }, because, requires);
 }
 

@@ -14,6 +14,7 @@ use shardwright_topology::{AttemptKind, NodeId, Place, Role, ServerName};
 use crate::draft::Draft;
 use crate::evidence::Unburdened;
 use crate::placement::{Cost, Shared};
+use crate::rules::electable::hold_back;
 use crate::safety::{self, NoSpread, NoSwitchover};
 use crate::{Action, Precondition, Reason, Shape, SharedPlace, Spread, SpreadBy, Waiting};
 
@@ -164,7 +165,8 @@ fn roles<'a>(p: &Draft<'_>, shards: &[Shard<'a>]) -> Vec<(Rank<'a>, Change)> {
             let gain = shard.cost_led_by(i) - shard.cost;
             let why_not = safety::why_not_switch_over(p.o, p.l, replica.id, p.now);
             let later = |why: &NoSwitchover| matches!(why, NoSwitchover::WonLately { .. });
-            if gain.host_of_primary >= 0 || !why_not.iter().all(later) {
+            let strands = !safety::left_behind(p.o, replica.id).is_empty();
+            if strands || gain.host_of_primary >= 0 || !why_not.iter().all(later) {
                 continue;
             }
             let leads = |s: &&Shard<'_>| s.primary.place.same_host(replica.place);
@@ -199,7 +201,12 @@ fn copies<'a>(p: &Draft<'_>, shards: &[Shard<'a>]) -> Vec<(Rank<'a>, Change)> {
             let Some(shared) = from.shared(k) else {
                 continue;
             };
-            for (_, to) in shards.iter().enumerate().filter(|(j, _)| *j != i) {
+            let fits = |to: &Shard<'_>| safety::can_copy(p.o, replica.id, to.primary.id);
+            for (_, to) in shards
+                .iter()
+                .enumerate()
+                .filter(|(j, to)| *j != i && fits(to))
+            {
                 let Some((gain, other)) = gain(from, k, to, want) else {
                     continue;
                 };
@@ -294,6 +301,7 @@ fn go(p: &mut Draft<'_>, change: Change, from: NodeId) {
     let Some(node) = Unburdened::prove(p.o, change.replica) else {
         return;
     };
+    hold_back(p, change.replica, change.primary);
     let requires = vec![
         Precondition::IsUnburdened {
             node: change.replica,

@@ -4,7 +4,7 @@
 use shardwright_topology::{Claim, Disk, Server, SlotSet, Source, Starter};
 
 use crate::draft::Draft;
-use crate::evidence::LiveAt;
+use crate::evidence::{EmptyPlace, LiveAt};
 use crate::{Action, Authority, Precondition, Reason, Waiting, safety};
 
 /// Starts every dead server of ours that may be started.
@@ -38,17 +38,15 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
             }
             Some(safety::NoStart::SuccessorFirst) => {}
             Some(safety::NoStart::TableRefused) if safety::may_set_aside(p.o, server) => {
-                let action = Action::StartAfresh {
-                    server: server.name.clone(),
-                };
-                p.act_if(action, Reason::TableRefused, owners_live(p));
+                start_afresh(p, server, Reason::TableRefused);
             }
             Some(safety::NoStart::ClaimsBetter) if safety::may_set_aside(p.o, server) => {
-                let action = Action::StartAfresh {
-                    server: server.name.clone(),
-                };
-                p.act_if(action, Reason::ClaimsBetter, owners_live(p));
+                start_afresh(p, server, Reason::ClaimsBetter);
             }
+            Some(safety::NoStart::PlaceFollowed { by }) => p.wait(Waiting::PlaceFollowed {
+                server: server.name.clone(),
+                by,
+            }),
             Some(safety::NoStart::TableRefused) => p.wait(Waiting::TableRefused {
                 server: server.name.clone(),
             }),
@@ -68,6 +66,19 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
                 }
             }
         }
+    }
+}
+
+/// Starts a server as a new node, with its directory set aside, once nobody follows its address.
+fn start_afresh(p: &mut Draft<'_>, server: &Server, because: Reason) {
+    let name = server.name.clone();
+    match EmptyPlace::prove(p.o, server) {
+        Ok(_) => p.act_if(
+            Action::StartAfresh { server: name },
+            because,
+            owners_live(p),
+        ),
+        Err(by) => p.wait(Waiting::PlaceFollowed { server: name, by }),
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     if slots.is_empty() || p.ours.is_empty() {
         return;
     }
-    // Whoever is not heard may own them, or hold their keys.
-    if someone_unheard(p.o) {
+    // Whoever is not heard may own them, or hold their keys; and so may the other of two processes with one id.
+    if someone_unheard(p.o) || !p.o.duplicates().is_empty() {
         return p.wait(Waiting::Uncovered { slots });
     }
     let held = Held::of(p.o, &slots);

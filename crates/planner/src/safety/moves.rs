@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use shardwright_topology::{
-    Dissent, EngineKind, NodeId, Observed, Role, ServerInfo, ServerName, Slot, SlotSet, Source,
-    Version,
+    AtLimit, Dissent, EngineKind, NodeId, NodeView, Observed, Role, Seen, ServerName, Slot,
+    SlotSet, Source, Version,
 };
 
-use super::in_sync;
+use super::room::why_no_room;
+use crate::evidence::in_sync;
 use crate::{Authority, Desired, Shape};
 
 /// Why slots are not moved from one primary to another.
@@ -18,6 +19,11 @@ pub enum NoMove {
     Paused,
     /// Something more urgent is done first.
     NotItsTurn,
+    /// Two processes answer as one node: who owns what is not known until one of them is stopped.
+    DuplicateId {
+        /// The node.
+        node: NodeId,
+    },
     /// Not every slot has one owner that was heard.
     SlotsUnserved,
     /// Two nodes claim these slots.
@@ -106,16 +112,39 @@ pub enum NoMove {
         /// Which.
         server: ServerName,
     },
-    /// The target would exceed its memory limit. In bytes.
+    /// The source holds keys of slots that it does not own, or the target some of what is to come: they go to their
+    /// owners first. A source that has given its last slot away drops all its keys.
+    StrayKeys {
+        /// Which.
+        node: NodeId,
+        /// How many; `None` where that was not counted.
+        keys: Option<u64>,
+    },
+    /// The target would exceed its memory limit, or come so near to it that it may. In bytes.
     Memory {
         /// The target.
         node: NodeId,
         /// What it uses.
         used: u64,
-        /// What would come, by the source's use and its part of its slots.
+        /// What the slots take at their source.
         moves: u64,
         /// Its limit.
         limit: u64,
+        /// What it does at its limit; `None` where it does not say.
+        at_limit: Option<AtLimit>,
+    },
+    /// The target has a memory limit, and does not say what it uses.
+    RoomUnknown {
+        /// The target.
+        node: NodeId,
+    },
+    /// The target has a memory limit, and what these slots take was not measured. Whoever makes observations does that
+    /// next: [`Plan::unmeasured`](crate::Plan::unmeasured).
+    SizeUnknown {
+        /// Who has them.
+        node: NodeId,
+        /// The slots.
+        slots: SlotSet,
     },
 }
 
@@ -123,7 +152,12 @@ impl NoMove {
     /// Whether this ends only when a person does something.
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
-            Self::Paused | Self::Memory { .. } | Self::CannotRead { .. } => true,
+            Self::Paused
+            | Self::Memory { .. }
+            | Self::RoomUnknown { .. }
+            | Self::SizeUnknown { .. }
+            | Self::DuplicateId { .. }
+            | Self::CannotRead { .. } => true,
             Self::NotItsTurn
             | Self::SlotsUnserved
             | Self::Contested { .. }
@@ -138,6 +172,7 @@ impl NoMove {
             | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
             | Self::FunctionsLack { .. }
+            | Self::StrayKeys { .. }
             | Self::Leaving { .. } => false,
         }
     }
@@ -148,6 +183,10 @@ impl fmt::Display for NoMove {
         match self {
             Self::Paused => f.write_str("they are paused until a person resumes them"),
             Self::NotItsTurn => f.write_str("something else is done first"),
+            Self::DuplicateId { node } => write!(
+                f,
+                "two processes answer as node {node:?}; stop the copy first"
+            ),
             Self::SlotsUnserved => f.write_str("not every slot is served"),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::SlotOpen { slot, node } => write!(f, "slot {slot} is open at {node:?}"),
@@ -180,14 +219,41 @@ impl fmt::Display for NoMove {
                 "{to:?} runs {reads} {by}, which can't read the keys of {sends} {as_}, as {from:?} would send them"
             ),
             Self::Leaving { server } => write!(f, "{server} is being stopped"),
+            Self::StrayKeys {
+                node,
+                keys: Some(keys),
+            } => write!(
+                f,
+                "{node:?} holds {keys} keys of slots that it does not own, which go to their owners first"
+            ),
+            Self::StrayKeys { node, keys: None } => write!(
+                f,
+                "it is not known whether {node:?} holds keys of slots that it does not own"
+            ),
             Self::Memory {
                 node,
                 used,
                 moves,
                 limit,
-            } => write!(
+                at_limit,
+            } => {
+                write!(
+                    f,
+                    "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
+                )?;
+                match at_limit {
+                    Some(AtLimit::Evicts) => f.write_str(", at which it deletes keys"),
+                    Some(AtLimit::Refuses) => f.write_str(", at which it refuses writes"),
+                    None => Ok(()),
+                }
+            }
+            Self::RoomUnknown { node } => write!(
                 f,
-                "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
+                "{node:?} has a memory limit, and does not say how much it uses"
+            ),
+            Self::SizeUnknown { node, slots } => write!(
+                f,
+                "how much memory slots {slots} take at {node:?} could not be measured"
             ),
         }
     }
@@ -203,7 +269,7 @@ pub fn why_not_move(
 ) -> Vec<NoMove> {
     let mut why = why_no_moves(d, o);
     why.extend(why_not_between(d, o, from, to, slots));
-    why.extend(why_no_memory(d, o, to, &[(from, slots.count())]));
+    why.extend(why_no_room(d, o, to, &[(from, slots.clone())]));
     why
 }
 
@@ -213,6 +279,8 @@ pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
     if d.moves_paused {
         why.push(NoMove::Paused);
     }
+    let duplicates = o.duplicates().iter();
+    why.extend(duplicates.map(|d| NoMove::DuplicateId { node: d.node }));
     if !super::all_served(o) {
         why.push(NoMove::SlotsUnserved);
     }
@@ -236,7 +304,7 @@ pub(crate) fn why_no_moves(d: &Desired, o: &Observed) -> Vec<NoMove> {
         why.extend(silent.next().map(|s| NoMove::Unheard {
             server: s.name.clone(),
         }));
-        let mut behind = o.views().filter(|(_, v)| !in_sync(v));
+        let mut behind = o.views().filter(|(_, v)| !in_sync(o, v));
         why.extend(behind.next().map(|(_, v)| NoMove::NotInSync { node: v.id }));
     }
     why
@@ -258,6 +326,7 @@ pub(crate) fn why_not_between(
                 if !view.cluster.state_ok {
                     why.push(NoMove::NotServing { node });
                 }
+                why.extend(stray_keys(view, |slot| slots.contains(slot)));
                 why.extend(epoch_unknown(o, view));
             }
             Some(view) => {
@@ -266,6 +335,7 @@ pub(crate) fn why_not_between(
                 if !owns || slots.slots().any(|s| o.owner(s) != Some(from)) {
                     why.push(NoMove::NotTheOwner { node });
                 }
+                why.extend(holds_stray_keys(view));
             }
         }
         if let Some(server) = o.server_of(node).filter(|s| s.leaving) {
@@ -276,7 +346,7 @@ pub(crate) fn why_not_between(
     }
     if let (Some(source), Some(target)) = (o.view_of(from), o.view_of(to)) {
         let (source, target) = (&source.server, &target.server);
-        if !reads(target, source) {
+        if !target.reads(source) {
             why.push(NoMove::CannotRead {
                 to: (to, target.engine, target.version),
                 from: (from, source.engine, source.version),
@@ -293,25 +363,29 @@ pub(crate) fn why_not_between(
     why
 }
 
+/// Whether a primary holds, or may hold, keys of any slot without owning it.
+pub(crate) fn holds_stray_keys(view: &NodeView) -> Option<NoMove> {
+    stray_keys(view, |_| true)
+}
+
+/// The same of such slots.
+fn stray_keys(view: &NodeView, such: impl Fn(Slot) -> bool) -> Option<NoMove> {
+    let node = view.id;
+    let Seen::Known(strays) = &view.stray_keys else {
+        let primary = view.own().is_some_and(|own| own.role == Role::Primary);
+        return primary.then_some(NoMove::StrayKeys { node, keys: None });
+    };
+    let keys = strays.iter().filter(|(slot, _)| such(**slot));
+    let keys = keys.map(|(_, n)| *n).sum();
+    let keys = Some(keys);
+    (keys > Some(0)).then_some(NoMove::StrayKeys { node, keys })
+}
+
 /// The replica that was told to take this primary's place, while it is not known how that ended.
 pub(crate) fn may_be_passed(o: &Observed, primary: NodeId) -> Option<NodeId> {
     let mut open = o.attempts.iter().filter(|a| !a.ended);
     open.find(|a| o.replicas_of(primary).any(|m| m.id == a.node))
         .map(|a| a.node)
-}
-
-/// Whether a server can load keys as another sends them. Each reads its own format and older ones (10 of Redis 7.0, 11
-/// of Redis 7.2 and of Valkey before 9, 12 of Redis 7.4, 80 of Valkey 9), and none of the other engine's after they
-/// parted. Measured by `fact_keys_are_read_by_their_format`.
-fn reads(target: &ServerInfo, source: &ServerInfo) -> bool {
-    let (to, from) = (target.version, source.version);
-    let minor = |v: Version| (v.major, v.minor);
-    match (source.engine, target.engine) {
-        (EngineKind::Redis, EngineKind::Redis) => minor(from) <= minor(to),
-        (EngineKind::Redis, EngineKind::Valkey) => minor(from) <= (7, 2),
-        (EngineKind::Valkey, EngineKind::Valkey) => from.major < 9 || from.major <= to.major,
-        (EngineKind::Valkey, EngineKind::Redis) => from.major < 9 && minor(to) >= (7, 2),
-    }
 }
 
 /// Whether a primary that has no slots yet lacks libraries of functions, and who has them: of those with slots the one
@@ -351,39 +425,12 @@ pub(crate) fn why_replicas_lack(d: &Desired, o: &Observed, primary: NodeId) -> O
     else {
         return None;
     };
-    let copies = |id| o.view_of(id).is_some_and(in_sync);
+    let copies = |id| o.view_of(id).is_some_and(|v| in_sync(o, v));
     let have = o.replicas_of(primary).filter(|m| copies(m.id)).count();
     let have = u16::try_from(have).unwrap_or(u16::MAX);
     (have < want).then_some(NoMove::ReplicasLack {
         primary,
         have,
         want,
-    })
-}
-
-/// Whether a target has no memory for all that is to come, as far as the figures are known. A source's memory is taken
-/// to be spread evenly over its slots.
-pub(crate) fn why_no_memory(
-    d: &Desired,
-    o: &Observed,
-    to: NodeId,
-    coming: &[(NodeId, u16)],
-) -> Option<NoMove> {
-    let used = |id| o.view_of(id).and_then(|v| v.server.used_memory_bytes);
-    let target = &o.view_of(to)?.server;
-    let limit = target.maxmemory_bytes.filter(|limit| *limit > 0)?;
-    let used_there = target.used_memory_bytes?;
-    let part = |(from, slots): &(NodeId, u16)| {
-        let owned = o.member(*from).map_or(0, |m| m.slots.count());
-        let part = u128::from(used(*from)?) * u128::from(*slots) / u128::from(owned.max(1));
-        u64::try_from(part).ok()
-    };
-    let moves = coming.iter().filter_map(part).fold(0, u64::saturating_add);
-    let exceeds = used_there.saturating_add(moves) > limit && !d.consent.force_memory;
-    exceeds.then_some(NoMove::Memory {
-        node: to,
-        used: used_there,
-        moves,
-        limit,
     })
 }

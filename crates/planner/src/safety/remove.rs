@@ -4,8 +4,8 @@ use std::fmt;
 
 use shardwright_topology::{Member, NodeId, Observed, Role, Server, ServerName, Source};
 
-use super::{all_served, in_sync};
-use crate::draft::is_twin;
+use super::all_served;
+use crate::evidence::in_sync;
 use crate::surplus::{surplus, wanted};
 use crate::{Desired, Shape};
 
@@ -216,7 +216,7 @@ fn why_not_its_turn(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemove>
     }
     match server.view.known() {
         None => why.push(NoRemove::Unheard),
-        Some(view) if is_twin(o, view.id) => why.push(NoRemove::Twin),
+        Some(view) if o.has_duplicate(view.id) => why.push(NoRemove::Twin),
         Some(_) => {}
     }
     why
@@ -242,7 +242,7 @@ fn why_copy_needed(d: &Desired, o: &Observed, member: &Member) -> Option<NoRemov
         m.id != member.id && !surplus.iter().any(|s| Some(&s.name) == name)
     };
     let copies = |m: &&Member| {
-        let view = o.view_of(m.id).filter(|v| in_sync(v));
+        let view = o.view_of(m.id).filter(|v| in_sync(o, v));
         view.and_then(|v| v.own()).and_then(|own| own.primary) == Some(primary)
     };
     let have = o.replicas_of(primary).filter(stays).filter(copies).count();

@@ -66,6 +66,7 @@ fn a_dead_and_a_silent_primary() {
     w.kill("a", 0);
     w.hush("b");
     w.hush("b1");
+    w.cut_off("b", 0);
     let told = told(&w);
     assert!(
         says(
@@ -138,11 +139,24 @@ fn twins_and_versions() {
     };
     w.add("copy").id = id("c1");
     let told = told(&w);
-    assert!(says(&told, "have one node id"), "{told:?}");
+    assert!(
+        says(&told, "fatal: two processes answer as node c1"),
+        "{told:?}"
+    );
     assert!(says(
         &told,
         "note: several major versions: Redis 6.2.0, Redis 7.0.15"
     ));
+}
+
+#[test]
+fn a_replica_that_is_not_elected_is_named_once_it_has_its_copy() {
+    let mut w = World::formed(3, 1);
+    w.held_back.borrow_mut().insert(id("a1"));
+    let what = "note: replica a1 does not take its primary's place by itself";
+    assert!(says(&told(&w), what), "{:?}", told(&w));
+    w.node("a1").syncing = true;
+    assert!(!says(&told(&w), what));
 }
 
 #[test]
@@ -153,4 +167,19 @@ fn the_worst_comes_first() {
     let found = diagnose(&w.observe());
     assert_eq!(found.first().map(|p| p.severity), Some(Severity::Fatal));
     assert_eq!(found.last().map(|p| p.severity), Some(Severity::Note));
+}
+
+#[test]
+fn replicas_that_are_divided_unevenly_are_named() {
+    let mut w = World::formed(3, 1);
+    w.add_replica("a2", "a");
+    let names = |w: &World| says(&told(w), "primary a has 3 replicas, and primary");
+    assert!(!names(&w), "one more is no matter");
+    w.add_replica("a3", "a");
+    assert!(names(&w), "{:?}", told(&w));
+    assert!(
+        says(&told(&w), "then: shardwright add-node local 127.0.0.1:7007"),
+        "{:?}",
+        told(&w)
+    );
 }

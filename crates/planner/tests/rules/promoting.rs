@@ -65,7 +65,13 @@ fn a_time_out_never_promotes() {
             Desired::guest(),
         ] {
             assert!(w.steps(&d).is_empty(), "{why}: {:?}", w.steps(&d));
-            assert!(says(&w.waits(&d), "nothing proves it dead"));
+            let waits = w.waits(&d);
+            let words = match why {
+                Why::Refused => "which proves no death",
+                _ if why.is_an_answer() => "a is not heard",
+                _ => "nothing proves it dead",
+            };
+            assert!(says(&waits, words), "{why}: {waits:?}");
         }
     }
 }
@@ -283,7 +289,10 @@ fn a_replica_that_never_had_a_copy_is_not_promoted() {
     w.node("a1").keys = 0;
     w.kill("a", 0);
     assert_eq!(w.steps(&three()), ["start a"]);
-    assert!(says(&w.waits(&three()), "no replica of a can step in"));
+    assert!(says(
+        &w.waits(&three()),
+        "no replica of a is proved to have a copy"
+    ));
 }
 
 #[test]
@@ -305,6 +314,34 @@ fn a_replica_that_began_after_the_death_has_only_what_its_disk_had() {
         &w.steps(&consenting(three())),
         "fail over from dead a to its replica a1"
     ));
+}
+
+#[test]
+fn a_replica_that_has_had_no_link_lets_the_file_come_first() {
+    // Both processes were started again, and the replica first: what was written between is in the primary's file.
+    let mut w = World::formed(3, 1);
+    let replica = w.node("a1");
+    (replica.link_up, replica.never_linked) = (false, true);
+    replica.offset = 3_000;
+    w.kill("a", 0);
+    assert_eq!(
+        w.reasons(&three()),
+        [
+            "start a: its process is gone, and it may alone have what was written while its replica had no link"
+        ]
+    );
+    w.node("a").starter = Starter::Host;
+    assert!(w.steps(&three()).is_empty(), "{:?}", w.steps(&three()));
+    assert!(says(
+        &w.waits(&three()),
+        "a has 10000 ms to return: it may alone have what was written while its replica a1 had no link"
+    ));
+    w.kill("a", 10_000);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
+    // One that lost its link with the primary's death lacks a moment's writes.
+    w.node("a1").never_linked = false;
+    w.kill("a", 0);
+    assert!(says(&w.steps(&three()), "fail over from dead a"));
 }
 
 #[test]
@@ -370,7 +407,7 @@ fn a_twin_is_no_candidate() {
     w.node("copy").primary = Some(id("a"));
     w.node("copy").island = Some(0);
     assert!(!says(&w.steps(&three()), "fail over"));
-    assert!(says(&w.waits(&three()), "both say they are node a1"));
+    assert!(says(&w.waits(&three()), "two processes answer as node a1"));
 }
 
 #[test]

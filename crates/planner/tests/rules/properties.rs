@@ -301,6 +301,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
         | Action::CopyFunctions { .. }
+        | Action::SetElectable { .. }
         | Action::CloseSlot { .. } => {}
     }
     nodes
@@ -317,8 +318,10 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
         }
         let bad = match &step.action {
             Action::StartServer { server } => {
-                !matches!(step.because, Reason::RestartFirst | Reason::RestartImporter)
-                    && why_not_start(d, o, &o.servers()[server]).is_some()
+                !matches!(
+                    step.because,
+                    Reason::RestartFirst | Reason::RestartImporter | Reason::RestartAhead
+                ) && why_not_start(d, o, &o.servers()[server]).is_some()
             }
             Action::StartAfresh { server } => !may_set_aside(o, &o.servers()[server]),
             Action::Recreate { server, .. } => {
@@ -343,6 +346,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }
+            | Action::SetElectable { .. }
             | Action::AssignSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. } => false,

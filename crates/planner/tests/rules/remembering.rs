@@ -1,7 +1,9 @@
 //! What a keeper remembers, and what it takes a refused connection for.
 
-use shardwright_planner::{Action, Memory, lived_here};
-use shardwright_topology::{Address, NodeView, Process, Seen, ServerName, Starter, Timestamp, Why};
+use shardwright_planner::{Action, Limits, Memory, NoDeath, Waiting, Witnesses, plan};
+use shardwright_topology::{
+    Address, NodeView, Observed, Process, Rows, Seen, ServerName, Starter, Timestamp, Why,
+};
 
 use crate::world::{NOW, World, claims, id, slots, three};
 
@@ -20,19 +22,24 @@ fn a_refusal_where_nobody_knew_the_node_proves_no_death() {
 
 #[test]
 fn a_node_lived_where_another_lists_it_or_where_its_gate_holds_it() {
-    let w = World::formed(3, 1);
+    let mut w = World::formed(3, 1);
+    w.cut_off("a", 0);
     let old = Seen::Known(w.get("a").address.clone());
     let new = Seen::Known(Address::loopback(9_999));
     let unasked = Seen::Unknown(Why::NotAsked);
     let held = Seen::Known(claims(1));
     let tables = [w.view(w.get("b"))];
-    let nobody: [NodeView; 0] = [];
+    let desired = three();
+    let why = |node, address, disk, tables: &[NodeView]| {
+        Witnesses::new(&desired, tables.iter()).why_not_dead(node, address, disk)
+    };
+    let not_there = Some(NoDeath::NotThere);
 
-    assert!(lived_here(Some(id("a")), &old, &unasked, tables.iter()));
-    assert!(!lived_here(Some(id("a")), &new, &unasked, tables.iter()));
-    assert!(!lived_here(Some(id("a")), &old, &unasked, nobody.iter()));
-    assert!(!lived_here(None, &old, &unasked, tables.iter()));
-    assert!(lived_here(Some(id("a")), &new, &held, tables.iter()));
+    assert_eq!(why(Some(id("a")), &old, &unasked, &tables), None);
+    assert_eq!(why(Some(id("a")), &new, &unasked, &tables), not_there);
+    assert_eq!(why(Some(id("a")), &old, &unasked, &[]), not_there);
+    assert_eq!(why(None, &old, &unasked, &tables), not_there);
+    assert_eq!(why(Some(id("a")), &new, &held, &tables), None);
 }
 
 #[test]
@@ -97,4 +104,46 @@ fn who_was_told_to_take_slots_in_is_remembered() {
     memory.recall(&mut o);
     let took: Vec<_> = o.took_in.into_iter().collect();
     assert_eq!(took, [(id("b"), Timestamp(NOW - 10))]);
+}
+
+/// What is seen where all others have forgotten this node, which knows them.
+fn without(w: &World, name: &str) -> Observed {
+    let mut servers = w.servers();
+    for server in &mut servers {
+        if let Seen::Known(view) = &mut server.view
+            && view.id != id(name)
+        {
+            let others = view.rows.iter().filter(|row| row.id != id(name));
+            view.rows = Rows::new(others.cloned().collect());
+        }
+    }
+    w.observe_in(servers)
+}
+
+#[test]
+fn who_was_forgotten_is_not_at_rest_before_all_could_have_dropped_it_again() {
+    let w = World::formed(3, 1);
+    let waits = |memory: &mut Memory, mut o: Observed, ms: u64| {
+        o.at = Timestamp(NOW + ms);
+        memory.recall(&mut o);
+        let made = plan(&three(), &o, &Limits::default(), o.at);
+        let node = id("a1");
+        made.waiting.contains(&Waiting::Forgotten { node })
+    };
+    let mut memory = Memory::default();
+    assert!(waits(&mut memory, without(&w, "a1"), 0));
+    assert!(
+        waits(&mut memory, w.observe(), 8_499),
+        "half of 15 s and one"
+    );
+    assert!(!waits(&mut memory, w.observe(), 8_500));
+    assert!(
+        waits(&mut memory, without(&w, "a1"), 9_000),
+        "dropped again"
+    );
+    assert!(!waits(&mut memory, w.observe(), 18_000));
+    // One that others do not know later is one that joins: some hear of it before others.
+    let mut memory = Memory::default();
+    assert!(!waits(&mut memory, w.observe(), 0));
+    assert!(!waits(&mut memory, without(&w, "a1"), 1_000));
 }

@@ -443,29 +443,6 @@ fn a_primary_that_was_asked_to_leave_gives_its_slots_to_those_with_the_fewest() 
 }
 
 #[test]
-fn a_target_without_memory_for_what_comes_gets_nothing_unless_it_is_forced() {
-    let mut w = World::formed(3, 1);
-    w.node("a").slots = slots(0, 8_000);
-    w.node("b").slots = slots(8_001, 10_922);
-    w.node("a").memory = Some((8_001_000, 0));
-    w.node("b").memory = Some((3_000_000, 5_000_000));
-    assert!(w.steps(&three()).is_empty());
-    let waits = w.waits(&three());
-    assert_eq!(
-        waits,
-        [
-            "slots left to move: 2539, which wait: b uses 3000000 bytes of memory, about 2539000 would come, and its limit is 5000000"
-        ]
-    );
-    assert!(w.plan(&three()).is_stuck(), "a person decides");
-    let mut forced = three();
-    forced.consent.force_memory = true;
-    assert!(!w.steps(&forced).is_empty());
-    w.node("b").memory = Some((3_000_000, 0));
-    assert!(!w.steps(&three()).is_empty(), "no limit");
-}
-
-#[test]
 fn a_move_names_why() {
     let w = World::formed(3, 1);
     let d = Desired::guest().with(assign(&[("b", slots(0, 0))]));

@@ -84,7 +84,7 @@ fn nothing_is_done_at_a_twin() {
     assert!(!says(&steps, "c1"), "{steps:?}");
     assert!(says(
         &w.waits(&three()),
-        "both say they are node c1: a directory was copied"
+        "two processes answer as node c1 (c1 (127.0.0.1:7005): run run-c1, up 600 s, offset 5000; copy"
     ));
     assert!(w.plan(&three()).is_stuck());
 }

@@ -1,15 +1,16 @@
 //! Clusters made by hand: the truth about every node, what each believes otherwise, and whom we hear.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::{
     Action, Desired, Limits, Plan, Severity, Shape, Step, check, layout, plan,
 };
 use shardwright_topology::{
-    Address, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof, Disk,
-    EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
+    Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
+    Disk, EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
     ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
-    SlotRange, SlotSet, Starter, Timestamp, Version, Why,
+    SlotRange, SlotSet, SlotSize, Starter, Stream, Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -42,6 +43,14 @@ pub(crate) fn claims(epoch: u64) -> Disk {
     }
 }
 
+/// A stream of this id that continues no other.
+pub(crate) fn stream(id: &str) -> Stream {
+    Stream {
+        id: id.to_owned(),
+        before: None,
+    }
+}
+
 /// The truth about one node.
 #[expect(
     clippy::struct_excessive_bools,
@@ -65,7 +74,14 @@ pub(crate) struct Node {
     /// How many libraries of functions it has, if it tells.
     pub(crate) libraries: Option<u64>,
     pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
+    pub(crate) stray_keys: Seen<BTreeMap<Slot, u64>>,
     pub(crate) offset: u64,
+    /// The stream it has, where that is not its shard's.
+    pub(crate) stream: Option<Stream>,
+    /// Where it copies from, where that is not its primary's address.
+    pub(crate) target: Option<Address>,
+    /// A replica that has had no link since it began to follow.
+    pub(crate) never_linked: bool,
     pub(crate) link_up: bool,
     pub(crate) syncing: bool,
     pub(crate) uptime_s: Option<u64>,
@@ -99,6 +115,16 @@ pub(crate) struct World {
     /// Who was told to take slots in, and which server was first found dead: so many ms ago.
     pub(crate) took_in: Vec<(NodeId, u64)>,
     pub(crate) down: Vec<(&'static str, u64)>,
+    /// What nodes hold of slots, as far as it was measured.
+    pub(crate) sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
+    /// Which replicas were seen with their link to which primary.
+    pub(crate) linked: Vec<(NodeId, NodeId)>,
+    /// Replicas that their primary does not list as connected.
+    pub(crate) unlisted: Vec<NodeId>,
+    /// Nodes that may not take their primary's place by themselves; filled by [`World::plan`].
+    pub(crate) held_back: RefCell<BTreeSet<NodeId>>,
+    /// Those of them that we set so ourselves.
+    pub(crate) remembers_held_back: Vec<NodeId>,
     /// For how long all was at rest, if that is remembered.
     pub(crate) steady_ms: Option<u64>,
     /// What some believe of others, against the truth.
@@ -116,6 +142,11 @@ impl World {
             votes: Vec::new(),
             took_in: Vec::new(),
             down: Vec::new(),
+            sizes: BTreeMap::new(),
+            linked: Vec::new(),
+            unlisted: Vec::new(),
+            held_back: RefCell::default(),
+            remembers_held_back: Vec::new(),
             steady_ms: Some(60_000),
             edits: BTreeMap::new(),
         }
@@ -189,7 +220,11 @@ impl World {
             memory: None,
             libraries: Some(0),
             keys_in_slot: BTreeMap::new(),
+            stray_keys: Seen::Known(BTreeMap::new()),
             offset: 0,
+            stream: None,
+            target: None,
+            never_linked: false,
             link_up: true,
             syncing: false,
             uptime_s: Some(600),
@@ -250,6 +285,31 @@ impl World {
         node.silent = Some(Why::Refused);
         node.last_heard = Some(Box::new(view));
         node
+    }
+
+    /// It refuses connections, at a process that is not known to us.
+    pub(crate) fn refuse(&mut self, name: &str) -> &mut Node {
+        let view = self.view(self.get(name));
+        let node = self.node(name);
+        node.process = Process::Unknown;
+        node.silent = Some(Why::Refused);
+        node.last_heard = Some(Box::new(view));
+        node
+    }
+
+    /// So many of the others, in their order, hold it to have failed; nobody has a link to it.
+    pub(crate) fn cut_off(&mut self, name: &str, failed_by: usize) {
+        let others: Vec<String> = self.nodes.iter().map(|n| n.name.clone()).collect();
+        for (i, other) in others.iter().filter(|o| *o != name).enumerate() {
+            self.believes(other, name, move |row| {
+                row.link_up = false;
+                row.health = if i < failed_by {
+                    Health::Failed
+                } else {
+                    Health::Suspected
+                };
+            });
+        }
     }
 
     /// It does not answer in time: that proves nothing.
@@ -337,8 +397,13 @@ impl World {
                 continue;
             }
             let mut row = Self::row(other);
+            // A node whose place another has answers nobody.
+            row.link_up &= other.housed;
             if own {
                 row.flags = row.flags.with(Flags::MYSELF);
+                if self.held_back.borrow().contains(&node.id) {
+                    row.flags = row.flags.with(Flags::NOFAILOVER);
+                }
                 row.open.clone_from(&node.open);
             }
             for edit in self.edits.get(&(node.id, other.id)).into_iter().flatten() {
@@ -360,17 +425,19 @@ impl World {
             },
             server: self.info(node),
             keys_in_slot: node.keys_in_slot.clone(),
+            stray_keys: node.stray_keys.clone(),
         }
     }
 
     fn info(&self, node: &Node) -> ServerInfo {
+        let head = node.primary.unwrap_or(node.id);
         let replication = match node.primary {
             None => Replication::Primary {
                 offset: node.offset,
                 replicas: self
                     .nodes
                     .iter()
-                    .filter(|r| r.primary == Some(node.id))
+                    .filter(|r| r.primary == Some(node.id) && !self.unlisted.contains(&r.id))
                     .map(|r| ReplicaLink {
                         address: r.address.clone(),
                         online: !r.syncing,
@@ -379,11 +446,10 @@ impl World {
                     .collect(),
             },
             Some(primary) => Replication::Replica {
-                primary: self
-                    .nodes
-                    .iter()
-                    .find(|n| n.id == primary)
-                    .map_or_else(|| Address::loopback(1), |n| n.address.clone()),
+                primary: node.target.clone().unwrap_or_else(|| {
+                    let from = self.nodes.iter().find(|n| n.id == primary);
+                    from.map_or_else(|| Address::loopback(1), |n| n.address.clone())
+                }),
                 link_up: node.link_up,
                 syncing: node.syncing,
                 offset: node.offset,
@@ -394,13 +460,25 @@ impl World {
             version: node.version,
             run_id: format!("run-{}", node.name),
             replication,
+            stream: Some(
+                node.stream
+                    .clone()
+                    .unwrap_or_else(|| stream(&head.to_string())),
+            ),
+            link_lost_s: (!node.link_up && !node.never_linked).then_some(5),
             loading: false,
             aof_enabled: Some(true),
             used_memory_bytes: node.memory.map(|(used, _)| used),
             maxmemory_bytes: node.memory.map(|(_, limit)| limit),
+            at_limit: node.memory.map(|_| AtLimit::Evicts),
+            evicted_keys: node.memory.map(|_| 0),
             ops_per_s: None,
             libraries: node.libraries,
             keys: node.keys,
+            databases: (node.keys > 0)
+                .then_some((0, node.keys))
+                .into_iter()
+                .collect(),
             uptime_s: node.uptime_s,
         }
     }
@@ -443,15 +521,33 @@ impl World {
         let ago = |(id, ms): &(NodeId, u64)| (*id, Timestamp(NOW - ms));
         observed.wins = self.wins.iter().map(ago).collect();
         observed.votes = self.votes.iter().map(ago).collect();
+        observed.held_back = self.remembers_held_back.iter().copied().collect();
+        observed.linked = self.linked.iter().copied().collect();
         observed.took_in = self.took_in.iter().map(ago).collect();
         let down = |(name, ms): &(&str, u64)| (ServerName((*name).to_owned()), Timestamp(NOW - ms));
         observed.down_since = self.down.iter().map(down).collect();
+        observed.slot_sizes.clone_from(&self.sizes);
         observed.steady_since = self.steady_ms.map(|ms| Timestamp(NOW - ms));
         observed
     }
 
-    /// The plan. Every plan must pass its linter, and be the same when made again.
+    /// The plan, but for what it does about elections before a node copies another: that has tests of its own.
     pub(crate) fn plan(&self, d: &Desired) -> Plan {
+        let mut made = self.plan_once(d);
+        made.steps.retain(|s| {
+            !matches!(
+                s.action,
+                Action::SetElectable {
+                    electable: false,
+                    ..
+                }
+            )
+        });
+        made
+    }
+
+    /// The plan. Every plan must pass its linter, and be the same when made again.
+    pub(crate) fn plan_once(&self, d: &Desired) -> Plan {
         let observed = self.observe();
         let made = plan(d, &observed, &Limits::default(), Timestamp(NOW));
         let again = plan(d, &observed, &Limits::default(), Timestamp(NOW));

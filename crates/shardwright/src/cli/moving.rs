@@ -212,12 +212,16 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The least that may be allowed in a second: less moves a slot of a megabyte in hours, which nobody means.
+const SIZE_MIN: u64 = 1_000;
+
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "write a size such as 500KB, 50MB or 1GB".to_owned();
+    let wrong =
+        || "write a size with its unit, such as 500KB, 50MB or 1GB: 1KB at least".to_owned();
     let (number, unit) = split(text);
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let factor = match unit {
-        "" | "B" => 1,
+        "B" => 1,
         "K" | "KB" => 1_000,
         "M" | "MB" => 1_000_000,
         "G" | "GB" => 1_000_000_000,
@@ -226,7 +230,9 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "GiB" => 1 << 30,
         _ => return Err(wrong()),
     };
-    let bytes = number.checked_mul(factor).filter(|bytes| *bytes > 0);
+    let bytes = number
+        .checked_mul(factor)
+        .filter(|bytes| *bytes >= SIZE_MIN);
     bytes.ok_or_else(wrong)
 }
 
@@ -241,7 +247,7 @@ mod tests {
         assert_eq!(time("1s"), Ok(ms(1_000)));
         assert_eq!(size("50MB"), Ok(50_000_000));
         assert_eq!(size("1MiB"), Ok(1 << 20));
-        assert_eq!(size("700"), Ok(700));
+        assert_eq!(size("1000B"), Ok(1_000));
         for wrong in [
             "",
             "5",
@@ -258,6 +264,9 @@ mod tests {
             "",
             "MB",
             "0MB",
+            "5",
+            "5000000",
+            "999B",
             "5mb",
             "1.5MB",
             "99999999999999999999",

@@ -1,9 +1,12 @@
 //! `add-node`: let an empty node join.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
-use shardwright_planner::{Foreign, Request, Standing, standings, unserved};
+use shardwright_engine::Endpoint;
+use shardwright_planner::{Foreign, Request, Standing, safety, standings, unserved};
 use shardwright_runtime::{Guest, refuse_second_pen};
-use shardwright_topology::{Observed, Role, Seen, ServerName};
+use shardwright_topology::{Member, NodeId, Observed, Role, Seen, ServerName};
 
 use super::change;
 use crate::cli::{AddNode, Login};
@@ -48,6 +51,9 @@ pub(super) async fn run(
         .transpose()?;
     if of.is_some_and(|id| observed.member(id).is_none_or(|m| m.role == Role::Replica)) {
         return Err(UsageError("--replica-of names a replica; name a primary".to_owned()).into());
+    }
+    if !args.primary {
+        must_read_a_primary(&observed, &server, of, &joiner)?;
     }
     let request = Request::Join {
         server: server.clone(),
@@ -103,4 +109,38 @@ fn cannot_join(
     format!(
         "{joiner} can't join: {what}; if nobody needs that, empty it first (FLUSHALL, CLUSTER RESET HARD)"
     )
+}
+
+/// A replica reads what its primary writes: one whose version can't is refused before anybody knows it.
+fn must_read_a_primary(
+    o: &Observed,
+    server: &ServerName,
+    of: Option<NodeId>,
+    joiner: &Endpoint,
+) -> Result<(), Refusal> {
+    let Some(view) = o.servers().get(server).and_then(|s| s.view.known()) else {
+        return Ok(());
+    };
+    let meant = |m: &&Member| m.id != view.id && of.is_none_or(|id| id == m.id);
+    let named = of.and_then(|id| o.member(id));
+    let mut primaries: Vec<&Member> = o.voters().filter(meant).collect();
+    if primaries.is_empty() {
+        primaries.extend(named);
+    }
+    let reads = |m: &&Member| safety::can_copy(o, view.id, m.id);
+    if primaries.is_empty() || primaries.iter().any(reads) {
+        return Ok(());
+    }
+    let versions: BTreeSet<String> = primaries
+        .iter()
+        .filter_map(|m| o.view_of(m.id))
+        .map(|v| format!("{} {}", v.server.engine, v.server.version))
+        .collect();
+    let versions: Vec<String> = versions.into_iter().collect();
+    let (engine, version) = (view.server.engine, view.server.version);
+    Err(Refusal(format!(
+        "{joiner} can't join as a replica: {engine} {version} can't read all that {} writes, so its copy would fail, or lack what it does not know; \
+         start it with that engine and version, or a newer one",
+        versions.join(", ")
+    )))
 }

@@ -10,6 +10,7 @@ use shardwright_topology::{Dissent, Observed};
 use crate::cli::Pace;
 use crate::connect::AnyKeeper;
 use crate::exit::ExitStatus;
+use crate::moves::Move;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::report;
@@ -47,7 +48,9 @@ pub(super) async fn dry_run(
     keeper: &mut AnyKeeper,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let report = keeper.look().await?;
+    let mut report = keeper.look().await?;
+    let wanted = Move::wanted(&report.plan);
+    keeper.measure(&wanted, &mut report.observed).await;
     let budget = keeper.links().budget();
     report::print_plan(&report.plan, &report.observed, &budget, out)?;
     Ok(ExitStatus::Success)
@@ -107,7 +110,8 @@ pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, 
         let problems = diagnose(o);
         fatal(&problems).next().is_none() || !fatal(&problems).all(passes)
     };
-    let observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
+    let mut observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
+    keeper.confirm_identities(&mut observed).await;
     let problems = diagnose(&observed);
     Ok((observed, problems))
 }

@@ -1,5 +1,7 @@
 //! `check`: what is wrong, and what mends it.
 
+use shardwright_topology::Observed;
+
 use super::change::{fatal, steady};
 use crate::cli::{Login, TargetArgs};
 use crate::connect::{Purpose, open};
@@ -21,6 +23,9 @@ pub(super) async fn run(
     print_problems(&problems, &observed, &called, out)?;
     let fatal = fatal(&problems).count();
     out.say(&ClusterStatus::of(&observed).summary());
+    if let Some(hint) = new_addresses(&target, &observed) {
+        out.say(&hint);
+    }
     if fatal > 0 {
         out.say(&format!("{fatal} problem(s)"));
         return Ok(ExitStatus::Failure);
@@ -30,4 +35,16 @@ pub(super) async fn run(
         observed.members().len()
     ));
     Ok(ExitStatus::Success)
+}
+
+/// Where one node alone answers, the others may live at addresses that nobody here knows: who brings them together.
+pub(super) fn new_addresses(target: &Target, o: &Observed) -> Option<String> {
+    let (heard, all) = (o.views().count(), o.members().len());
+    let (Target::Member(endpoint), 1, true) = (target, heard, all > 2) else {
+        return None;
+    };
+    Some(format!(
+        "Of {all} nodes only {endpoint} answers. Where the others run at new addresses, name all {all} and they are brought \
+         together again, with their data: shardwright create {endpoint} HOST:PORT... --unless-formed"
+    ))
 }

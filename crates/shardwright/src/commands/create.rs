@@ -64,6 +64,9 @@ pub(super) async fn run(
         return reunite(&mut keeper, &args, out).await;
     }
     all_usable(&keeper, &report.observed, &order, &endpoints).await?;
+    if args.replicas > 0 {
+        must_read_each_other(&report.observed)?;
+    }
     warn_of_versions(&report.observed, out);
     let preview = Preview::of(&report.plan, &report.observed, &order, args.replicas);
     preview.print(&report.observed, out)?;
@@ -187,11 +190,14 @@ async fn all_usable(
             texts.join("\n  ")
         );
     }
-    if let Some((id, first, second)) = o.twins().first() {
-        let text = format!(
-            "{first} and {second} are the same node ({}); give each node once",
-            id.short()
-        );
+    if let Some(two) = o.duplicates().first() {
+        let (first, second) = (&two.first.at, &two.second.at);
+        let text = if two.is_one_process() {
+            let id = two.node.short();
+            format!("{first} and {second} are the same node ({id}); give each node once")
+        } else {
+            format!("{two}: a disk was copied; stop one of them and remove its nodes.conf")
+        };
         return Err(UsageError(text).into());
     }
     let standings = standings(keeper.desired(), o);
@@ -215,6 +221,21 @@ async fn ask(keeper: &AnyKeeper, endpoint: &Endpoint) -> Result<(), Error> {
         .observe()
         .await?;
     Ok(())
+}
+
+/// Any of them may become the replica of any other, now or later.
+fn must_read_each_other(o: &Observed) -> Result<(), Refusal> {
+    let servers = || o.views().map(|(server, view)| (&server.name, &view.server));
+    let mut pairs = servers().flat_map(|reader| servers().map(move |writer| (reader, writer)));
+    let cannot = pairs.find(|((_, reads), (_, writes))| !reads.reads(writes));
+    let Some(((older, reads), (newer, writes))) = cannot else {
+        return Ok(());
+    };
+    Err(Refusal(format!(
+        "{older} runs {} {}, which can't read all that {newer} ({} {}) writes: as its replica its copy would fail, or lack what it does not know; \
+         bring all nodes to one version, or form it without replicas",
+        reads.engine, reads.version, writes.engine, writes.version
+    )))
 }
 
 fn warn_of_versions(o: &Observed, out: &mut Printer) {

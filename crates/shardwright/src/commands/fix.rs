@@ -54,6 +54,9 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
         problems.retain(|p| p.severity == Severity::Fatal);
         let called = Called::of(&target, &args.target.target, login);
         print_problems(&problems, &observed, &called, out)?;
+        if let Some(hint) = super::check::new_addresses(&target, &observed) {
+            out.say(&hint);
+        }
         out.say("the cluster is not healthy yet");
         return Ok(ExitStatus::Failure);
     }

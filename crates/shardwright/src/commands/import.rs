@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::FutureExt;
 use serde::Serialize;
 use shardwright_engine::{
-    Access, Client, Credentials, Endpoint, Error, Keyspace, Migrate, Migrated, Secret,
+    Access, Capabilities, Client, Credentials, Endpoint, Error, Keyspace, Migrate, Migrated, Secret,
 };
 use shardwright_planner::{Batch, Went, next_batch};
-use shardwright_topology::{NodeId, Observed, Slot};
+use shardwright_topology::{NodeId, Observed, Slot, reads};
 
 use super::rebalance::all_served;
 use crate::cli::{Import, Login};
@@ -21,7 +20,7 @@ use crate::connect::{AnyKeeper, Purpose, open, person};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::status::bytes;
-use crate::stop::stop;
+use crate::stop::{signal_that_came, stop};
 use crate::target::Target;
 
 /// How many keys are looked at together.
@@ -34,6 +33,9 @@ const TRIES: u32 = 6;
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often it is told how far it is.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
+/// How far the times to live of two copies of a key may be apart, in milliseconds: both are asked one after the other, and keys on their
+/// way keep the time that is left.
+const LIVES_ALIKE_MS: u64 = 2_000;
 /// How many conflicting keys are named.
 const NAMED: usize = 10;
 
@@ -44,9 +46,9 @@ struct Tally {
     imported: u64,
     /// Of those, keys that were looked for afterwards and found; the others expired or were deleted meanwhile.
     confirmed: u64,
-    /// Keys that the cluster had already, with the same value.
+    /// Keys that the cluster had already, with the same value and time to live.
     there_already: u64,
-    /// Keys that the cluster has with another value.
+    /// Keys that the cluster has with another value or time to live.
     conflicts: u64,
     /// The first of them.
     conflicting: Vec<String>,
@@ -74,6 +76,7 @@ pub(super) async fn run(
     let access = person(&target, args.dir.clone(), login, out)?;
     let (keeper, observed) = open(&target, args.dir.clone(), login, Purpose::Read, out).await?;
     all_served(&observed)?;
+    must_read(&args.from, &source.capabilities().await?, &observed)?;
     let keys = source.key_count().await?;
     if args.dry_run {
         let what = if args.copy { "copy" } else { "move" };
@@ -101,11 +104,10 @@ pub(super) async fn run(
     let tally = work.tally;
     told(&args, &tally, out)?;
     ended?;
-    let whole = tally.complete && tally.conflicts == 0;
-    Ok(if whole {
-        ExitStatus::Success
-    } else {
-        ExitStatus::Failure
+    Ok(match signal_that_came() {
+        Some(signal) if !tally.complete => ExitStatus::Interrupted(signal),
+        _ if tally.complete && tally.conflicts == 0 => ExitStatus::Success,
+        _ => ExitStatus::Failure,
     })
 }
 
@@ -139,12 +141,32 @@ fn must_be_alone(from: &Endpoint, held: &Keyspace) -> anyhow::Result<()> {
         format!("{from} is a replica, which gives no keys away; name its primary")
     } else if let Some((number, keys)) = held.databases.iter().find(|(number, _)| *number != 0) {
         format!(
-            "{from} holds {keys} keys in database {number}, and a cluster has only database 0; move them there first"
+            "{from} holds {keys} keys in database {number}, and only those of database 0 are imported; move them there first"
         )
     } else {
         return Ok(());
     };
     Err(Refusal(text).into())
+}
+
+/// Every shard must be able to load what the source writes: a key that is refused in the middle helps nobody.
+fn must_read(from: &Endpoint, source: &Capabilities, o: &Observed) -> anyhow::Result<()> {
+    // Of other engines it is not known.
+    let Some(engine) = source.engine.kind() else {
+        return Ok(());
+    };
+    let mut shards = o.voters().filter_map(|m| o.view_of(m.id));
+    let older = shards.find(|v| {
+        let reader = (v.server.engine, v.server.version);
+        !reads(reader, (engine, source.version))
+    });
+    let Some(older) = older else { return Ok(()) };
+    Err(Refusal(format!(
+        "{from} runs {engine} {}, and shards of the cluster run {} {}, which can't read keys that it writes; \
+         bring the cluster to that version first, and import then",
+        source.version, older.server.engine, older.server.version
+    ))
+    .into())
 }
 
 /// A key on its way.
@@ -169,19 +191,23 @@ struct Work<'a> {
 impl Work<'_> {
     /// Brings all keys in, until a person stops it.
     async fn all(&mut self, keys: u64, out: &mut Printer) -> anyhow::Result<()> {
-        let mut stop = Box::pin(stop().context("cannot listen to signals")?.fuse());
+        let mut stop = Box::pin(stop().context("cannot listen to signals")?);
         let (begun, mut told) = (Instant::now(), Instant::now());
         let mut cursor = 0;
         loop {
             let (next, page) = self.source.scan(cursor, PAGE).await?;
             let mut items = self.items(page).await?;
             while !items.is_empty() {
-                if (&mut stop).now_or_never().is_some() {
-                    self.tally.left_at_source = Some(self.source.key_count().await?);
-                    return Ok(());
+                let (allowed, batch) = self.take(&mut items);
+                tokio::select! {
+                    biased;
+                    () = &mut stop => {
+                        self.tally.left_at_source = Some(self.source.key_count().await?);
+                        return Ok(());
+                    }
+                    () = tokio::time::sleep(allowed.rest) => {}
                 }
-                let batch = self.take(&mut items);
-                self.bring(batch).await?;
+                self.bring((allowed, batch)).await?;
                 if told.elapsed() > TOLD_EVERY {
                     told = Instant::now();
                     let done =
@@ -209,6 +235,13 @@ impl Work<'_> {
             .source
             .memory_usage_of(keys.iter().map(Vec::as_slice))
             .await?;
+        // Where the source does not tell them, keys are paced by what they take on average.
+        let average = if sizes.contains(&None) {
+            self.source.average_key_bytes().await?
+        } else {
+            0
+        };
+        let sizes = sizes.into_iter().map(|bytes| bytes.unwrap_or(average));
         let any = self.observed.voters().next().map(|m| m.id);
         let any = self.shard(any.context("no primary was seen")?).await?;
         let slots = any.slots_of(&keys).await?;
@@ -242,9 +275,6 @@ impl Work<'_> {
 
     /// Brings a batch in: first what the cluster has already is set aside.
     async fn bring(&mut self, (allowed, batch): (Batch, Vec<Item>)) -> anyhow::Result<()> {
-        if !allowed.rest.is_zero() {
-            tokio::time::sleep(allowed.rest).await;
-        }
         let mut left = batch;
         for attempt in 1..=TRIES {
             match self.attempt(allowed, &left).await {
@@ -362,7 +392,13 @@ impl Work<'_> {
         tally: &mut Tally,
     ) -> Result<(), Trouble> {
         let (here, there) = tokio::join!(self.source.value_of(&key), shard.value_of(&key));
-        if here.map_err(Trouble::of)? == there.map_err(Trouble::of)? {
+        let values_alike = here.map_err(Trouble::of)? == there.map_err(Trouble::of)?;
+        let (here, there) = tokio::join!(self.source.time_to_live(&key), shard.time_to_live(&key));
+        let lives_alike = match (here.map_err(Trouble::of)?, there.map_err(Trouble::of)?) {
+            (Some(here), Some(there)) => here.abs_diff(there) <= LIVES_ALIKE_MS,
+            (here, there) => here == there,
+        };
+        if values_alike && lives_alike {
             tally.there_already += 1;
         } else {
             tally.conflicts += 1;
@@ -448,7 +484,7 @@ fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
             "; the source keeps them"
         };
         out.say(&format!(
-            "{} keys were in the cluster already, with the same value{left}",
+            "{} keys were in the cluster already, with the same value and time to live{left}",
             tally.there_already
         ));
     }
@@ -460,7 +496,7 @@ fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
     }
     for key in &tally.conflicting {
         out.say(&format!(
-            "conflict: the cluster has another value of {key:?}"
+            "conflict: the cluster has another value or time to live of {key:?}"
         ));
     }
     if tally.conflicts > 0 {
@@ -473,8 +509,10 @@ fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
     let left = tally
         .left_at_source
         .map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
-    out.say(&if tally.complete {
+    out.say(&if tally.complete && tally.conflicts == 0 {
         format!("[OK] imported {n} keys; the source holds {left} keys")
+    } else if tally.complete {
+        format!("imported {n} keys, and all but {} conflicting ones; the source holds {left} keys", tally.conflicts)
     } else {
         format!("imported {n} keys, and not all; running the command again goes on; the source holds {left} keys")
     });

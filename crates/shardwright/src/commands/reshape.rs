@@ -84,7 +84,14 @@ pub(super) async fn preview(
     if let Some(pace) = pace {
         change::keep_pace(&mut keeper, pace);
     }
-    let report = keeper.look().await?;
+    let mut report = keeper.look().await?;
+    let wanted = if added.is_empty() {
+        Move::wanted(&report.plan)
+    } else {
+        let owners = report.observed.voters();
+        owners.map(|m| (m.id, m.slots.clone())).collect()
+    };
+    keeper.measure(&wanted, &mut report.observed).await;
     let budget = keeper.links().budget();
     if added.is_empty() {
         print_plan(&report.plan, &report.observed, &budget, out)?;

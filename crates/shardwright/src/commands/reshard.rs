@@ -34,7 +34,7 @@ pub(super) async fn run(
         Target::Member(_) => {}
     }
     let purpose = purpose(&args.run);
-    let (mut keeper, observed) = open(&target, args.dir.clone(), login, purpose, out).await?;
+    let (mut keeper, mut observed) = open(&target, args.dir.clone(), login, purpose, out).await?;
     change::keep_pace(&mut keeper, &args.run.pace);
     all_served(&observed)?;
     let to = find_node(&observed, &args.to)?;
@@ -53,6 +53,8 @@ pub(super) async fn run(
     }
     enough_stay(&observed, &transfers)?;
     if !args.run.dry_run && !args.yes {
+        let wanted = transfers.iter().map(|t| (t.from, t.slots.clone()));
+        keeper.measure(&wanted.collect(), &mut observed).await;
         let told = |t: &Transfer| Move::of(&observed, t.from, Some(t.to), &t.slots);
         let moves: Vec<Move> = transfers.iter().map(told).collect();
         for what in &moves {

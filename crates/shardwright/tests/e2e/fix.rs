@@ -70,13 +70,21 @@ impl Broken {
             }
         };
         until("check finds it", Duration::from_secs(10), found).await?;
-        self.home
-            .run(&["fix", &self.target(), "--dry-run"])
-            .must(0, &["because"]);
+        // What rests on a death waits until a majority of the primaries holds the node to have failed.
+        let planned = || async {
+            for verb in [["fix", "--dry-run"].as_slice(), &["plan"]] {
+                let target = self.target();
+                let ran = self
+                    .home
+                    .run(&[&[verb[0], target.as_str()], &verb[1..]].concat());
+                if ran.code != Some(0) || !ran.out.contains("because") {
+                    return Err(format!("{verb:?}: {}\n{}", ran.out, ran.err));
+                }
+            }
+            Ok(())
+        };
+        until("fix and plan have steps", Duration::from_secs(20), planned).await?;
         self.check().must(code, words);
-        self.home
-            .run(&["plan", &self.target()])
-            .must(0, &["because"]);
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Local {
         })
     }
 
-    fn up_args<'a>(&'a self, port: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn up_args<'a>(&'a self, port: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let words = [
             "up",
             "-f",
@@ -82,12 +82,12 @@ impl Local {
         self.home.cluster_dir("c")
     }
 
-    fn node(&self, index: usize) -> PathBuf {
+    pub(crate) fn node(&self, index: usize) -> PathBuf {
         self.dir().join(format!("nodes/c-{index}"))
     }
 
     /// The process of a server, from what is noted of it.
-    fn pid(&self, index: usize) -> Outcome<i32> {
+    pub(crate) fn pid(&self, index: usize) -> Outcome<i32> {
         let noted: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(self.node(index).join("process.json"))?)?;
         let pid = noted["pid"].as_i64().ok_or("no pid")?;
@@ -98,7 +98,7 @@ impl Local {
         (0..6).map(|index| self.pid(index)).collect()
     }
 
-    fn kill9(&self, indexes: impl IntoIterator<Item = usize>) -> Outcome<()> {
+    pub(crate) fn kill9(&self, indexes: impl IntoIterator<Item = usize>) -> Outcome<()> {
         let pids: Vec<String> = indexes
             .into_iter()
             .map(|index| Ok(self.pid(index)?.to_string()))

@@ -256,3 +256,42 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_a_first_copy_is_elected(engine) {
+        // One that followed another before has an offset and a link that it lost lately. Its new primary has sent nothing
+        // yet when it dies.
+        for may in [true, false] {
+            let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+            let key = format!("{{{}}}:k", tag_for(cluster.slots(1).0));
+            cluster[1].ask::<()>(&["SET", &key, "v"]).await?;
+            cluster[1].ask::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "60"]).await?;
+            cluster[4].kill9()?;
+            if !may {
+                cluster[3].ask::<()>(&["CONFIG", "SET", "cluster-replica-no-failover", "yes"]).await?;
+            }
+            let id = cluster[1].id().await?;
+            cluster[3].ask::<()>(&["CLUSTER", "REPLICATE", &id]).await?;
+            let port = format!("port={},", cluster[3].port());
+            shardwright_testkit::until("its first copy is asked for", crate::scene::SOON, || async {
+                // The primary lists it, and has begun no copy for it.
+                let waits = cluster[1].field(&["INFO", "replication"], "slave0").await;
+                match waits {
+                    Ok(Some(waits)) if waits.contains(&port) && waits.contains("state=wait_bgsave") => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await?;
+            cluster[1].kill9()?;
+            if may {
+                until_role(&cluster[3], "master").await?;
+                let found: Option<String> = cluster[3].ask(&["GET", &key]).await.unwrap_or(None);
+                assert_eq!(found, None);
+            } else {
+                never_role(&cluster[3], "master", Duration::from_secs(10)).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -8,6 +8,7 @@ mod addresses;
 mod failover;
 mod forming;
 mod persistence;
+mod refusing;
 mod scene;
 mod slots;
 mod users;

@@ -1,14 +1,18 @@
 //! `INFO`.
 
+use std::collections::BTreeMap;
+
 use super::error::{Command, Fault, WireError};
 use super::text::{host, lines, number, offset, port, split_once};
 use super::words;
-use crate::{Address, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Version};
+use crate::{
+    Address, AtLimit, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Stream, Version,
+};
 
 /// Reads the reply to `INFO` with at least the sections `server`, `replication`, `persistence` and `keyspace`
 /// (Redis documentation, "INFO"); `memory` and `stats` add what is optional in [`ServerInfo`].
 ///
-/// An optional field that is missing or malformed is `None`: unknown. Database 0 without a line has no keys only if
+/// An optional field that is missing or malformed is `None`: unknown. A database without a line has no keys only if
 /// the section of the keyspace is there.
 ///
 /// # Errors
@@ -16,20 +20,39 @@ use crate::{Address, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Ver
 pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
     let found = Found::read(text)?;
     let (engine, version) = found.engine_and_version()?;
+    let databases = found.databases()?;
     Ok(ServerInfo {
         engine,
         version,
         run_id: found.run_id()?,
         replication: found.replication()?,
+        stream: found.stream(),
+        link_lost_s: found.link_lost.and_then(|(_, v)| number(v)),
         loading: found.flag("loading", found.loading)?,
         aof_enabled: found.aof_enabled.and_then(|(_, v)| flag(v)),
         used_memory_bytes: found.used_memory.and_then(|(_, v)| number(v)),
         maxmemory_bytes: found.maxmemory.and_then(|(_, v)| number(v)),
+        at_limit: found.maxmemory_policy.and_then(|(_, v)| at_limit(v)),
+        evicted_keys: found.evicted_keys.and_then(|(_, v)| number(v)),
         ops_per_s: found.ops_per_s.and_then(|(_, v)| number(v)),
-        keys: found.keys()?,
+        keys: all_keys(&databases),
+        databases,
         libraries: found.libraries.and_then(|(_, v)| number(v)),
         uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
     })
+}
+
+/// Reads the reply to `INFO keyspace`: the keys of each database that has some.
+///
+/// # Errors
+/// When the section is missing, or the line of a database makes no sense.
+pub fn parse_keyspace(text: &[u8]) -> Result<BTreeMap<u32, u64>, WireError> {
+    Found::read(text)?.databases()
+}
+
+/// The keys of all databases together.
+fn all_keys(databases: &BTreeMap<u32, u64>) -> u64 {
+    databases.values().fold(0, |sum, n| sum.saturating_add(*n))
 }
 
 /// A value and the number of its line.
@@ -51,15 +74,22 @@ struct Found<'a> {
     link_status: Option<At<'a>>,
     syncing: Option<At<'a>>,
     replica_offset: Option<At<'a>>,
+    stream_id: Option<At<'a>>,
+    stream_before: Option<At<'a>>,
+    stream_before_end: Option<At<'a>>,
+    link_lost: Option<At<'a>>,
     replicas: Vec<ReplicaLink>,
     loading: Option<At<'a>>,
     aof_enabled: Option<At<'a>>,
     used_memory: Option<At<'a>>,
     maxmemory: Option<At<'a>>,
+    maxmemory_policy: Option<At<'a>>,
+    evicted_keys: Option<At<'a>>,
     ops_per_s: Option<At<'a>>,
     libraries: Option<At<'a>>,
     keyspace: bool,
-    db0: Option<At<'a>>,
+    /// Each database's number and line.
+    databases: Vec<(u32, At<'a>)>,
 }
 
 impl<'a> Found<'a> {
@@ -76,6 +106,8 @@ impl<'a> Found<'a> {
                     let link = replica(value)
                         .map_err(|(field, fault)| wrong(line, field, fault, value))?;
                     found.replicas.extend(link);
+                } else if let Some(number) = database(key) {
+                    found.databases.push((number, (line, value)));
                 } else if let Some(place) = found.place_of(key) {
                     *place = Some((line, value));
                 }
@@ -98,13 +130,18 @@ impl<'a> Found<'a> {
             words::LINK_STATUS => &mut self.link_status,
             words::SYNCING => &mut self.syncing,
             words::REPLICA_OFFSET => &mut self.replica_offset,
+            words::STREAM_ID => &mut self.stream_id,
+            words::STREAM_BEFORE => &mut self.stream_before,
+            words::STREAM_BEFORE_END => &mut self.stream_before_end,
+            words::LINK_LOST => &mut self.link_lost,
             "loading" => &mut self.loading,
             "aof_enabled" => &mut self.aof_enabled,
             "used_memory" => &mut self.used_memory,
             "maxmemory" => &mut self.maxmemory,
+            "maxmemory_policy" => &mut self.maxmemory_policy,
+            "evicted_keys" => &mut self.evicted_keys,
             "instantaneous_ops_per_sec" => &mut self.ops_per_s,
             "number_of_libraries" => &mut self.libraries,
-            "db0" => &mut self.db0,
             _ => return None,
         })
     }
@@ -178,17 +215,41 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn keys(&self) -> Result<u64, WireError> {
-        if self.db0.is_none() && self.keyspace {
-            return Ok(0);
+    /// The engine names the first offset that is *not* in the stream before (`masterTryPartialResynchronization` refuses
+    /// what is greater); its -1 is no number, so that there is none before.
+    fn stream(&self) -> Option<Stream> {
+        let id = |at: Option<At<'a>>| Some(std::str::from_utf8(at?.1).ok()?.to_owned());
+        let before =
+            id(self.stream_before).zip(self.stream_before_end.and_then(|(_, v)| number(v)));
+        Some(Stream {
+            id: id(self.stream_id).filter(|id| !id.is_empty())?,
+            before: before
+                .filter(|(_, end)| *end > 0)
+                .map(|(id, end)| (id, end - 1)),
+        })
+    }
+
+    fn databases(&self) -> Result<BTreeMap<u32, u64>, WireError> {
+        if self.databases.is_empty() && !self.keyspace {
+            self.need("db0", None)?;
         }
-        self.field("db0", self.db0, "keys=N,...", |v| number(pair(v, b"keys")?))
+        let keys = |(number_, at): &(u32, At<'a>)| {
+            let read = |v: &'a [u8]| number(pair(v, b"keys")?);
+            let keys = self.field("a database's keys", Some(*at), "keys=N,...", read)?;
+            Ok((*number_, keys))
+        };
+        self.databases.iter().map(keys).collect()
     }
 }
 
 /// What the engines write as a replica's offset when it has neither a link nor a copy (`genRedisInfoString` begins with
 /// this value). No real stream stands there: its first ping alone is 14 bytes.
 const NO_COPY_OFFSET: u64 = 1;
+
+/// The number in `dbN`, the name of a database's line.
+fn database(key: &[u8]) -> Option<u32> {
+    number(key.strip_prefix(b"db")?).and_then(|n| u32::try_from(n).ok())
+}
 
 /// One connected replica. The second connection that a replica opens to fetch its copy is none of its own.
 fn replica(value: &[u8]) -> Result<Option<ReplicaLink>, (&'static str, Fault)> {
@@ -214,6 +275,15 @@ fn replica(value: &[u8]) -> Result<Option<ReplicaLink>, (&'static str, Fault)> {
 fn pair<'a>(list: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     list.split(|b| *b == b',')
         .find_map(|p| p.strip_prefix(key)?.strip_prefix(b"="))
+}
+
+/// All policies but one delete keys.
+fn at_limit(policy: &[u8]) -> Option<AtLimit> {
+    match policy {
+        b"" => None,
+        b"noeviction" => Some(AtLimit::Refuses),
+        _ => Some(AtLimit::Evicts),
+    }
 }
 
 fn flag(value: &[u8]) -> Option<bool> {

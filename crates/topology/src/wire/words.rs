@@ -29,3 +29,11 @@ pub(super) const LINK_STATUS: &str = "master_link_status";
 pub(super) const SYNCING: &str = "master_sync_in_progress";
 /// In `INFO`: how far a replica has applied the stream.
 pub(super) const REPLICA_OFFSET: &str = "slave_repl_offset";
+/// In `INFO`: the id of the stream.
+pub(super) const STREAM_ID: &str = "master_replid";
+/// In `INFO`: the id of the stream that was continued at the promotion.
+pub(super) const STREAM_BEFORE: &str = "master_replid2";
+/// In `INFO`: the first offset that is not in the stream before; -1 if there is none.
+pub(super) const STREAM_BEFORE_END: &str = "second_repl_offset";
+/// In `INFO`: for how long a replica's link is down; -1 if it never was up.
+pub(super) const LINK_LOST: &str = "master_link_down_since_seconds";

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use shardwright_topology::wire::{
-    Fault, Reply, RoleLink, RoleReply, ShardHealth, parse_cluster_info, parse_my_id, parse_nodes,
-    parse_role, parse_server_info, parse_shards,
+    Fault, Reply, RoleLink, RoleReply, ShardHealth, parse_cluster_info, parse_keyspace,
+    parse_my_id, parse_nodes, parse_role, parse_server_info, parse_shards,
 };
 use shardwright_topology::{
     EngineKind, Flags, Health, Host, OpenSlot, Replication, Role, Row, Rows, SLOT_COUNT, SlotSet,
@@ -233,6 +233,10 @@ fn info_of_replicas_with_and_without_a_copy() -> Outcome {
             ),
             "{info:?}"
         );
+        assert!(
+            info.stream.is_some() && info.link_lost_s.is_none(),
+            "{info:?}"
+        );
         let never = parse_server_info(&sample(engine, "info-never")?)?;
         assert!(
             matches!(
@@ -246,8 +250,30 @@ fn info_of_replicas_with_and_without_a_copy() -> Outcome {
             ),
             "{never:?}"
         );
+        // Its stream is its own, and it had no link that it could have lost.
+        assert!(
+            never.stream.is_some() && never.link_lost_s.is_none(),
+            "{never:?}"
+        );
         assert_eq!(parse_server_info(&sample(engine, "info-blank")?)?.keys, 0);
     }
+    Ok(())
+}
+
+#[test]
+fn keys_of_all_databases_count() -> Outcome {
+    let engine = ENGINES.last().ok_or("no engine")?;
+    let text = String::from_utf8(sample(engine, "info-primary")?)?;
+    let more =
+        format!("{text}db2:keys=40,expires=0,avg_ttl=0\r\ndb11:keys=2,expires=0,avg_ttl=0\r\n");
+    let info = parse_server_info(more.as_bytes())?;
+    assert_eq!(info.keys, 43);
+    assert_eq!(info.databases, [(0, 1), (2, 40), (11, 2)].into());
+    let only = "# Keyspace\r\ndb3:keys=5,expires=0,avg_ttl=0,subexpiry=0\r\n";
+    assert_eq!(parse_keyspace(only.as_bytes())?, [(3, 5)].into());
+    assert!(parse_keyspace(b"# Keyspace\r\n")?.is_empty());
+    assert!(parse_keyspace(b"").is_err(), "no keyspace is not no keys");
+    assert!(parse_keyspace(b"# Keyspace\r\ndb3:expires=0\r\n").is_err());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use shardwright_planner::evidence::{LiveAt, Unburdened};
 use shardwright_planner::{Action, Desired, ViolationKind};
-use shardwright_topology::{AttemptKind, OpenSlot, SlotSet};
+use shardwright_topology::{AttemptKind, OpenSlot, Seen, SlotSet, Why};
 
 use super::{finds, found, healthy, passes};
 use crate::world::{World, id, slot, slots, three};
@@ -152,4 +152,91 @@ fn resets_a_replica_that_its_shard_needs() {
     finds(free(&w), &Desired::managed(3, 2), &w, unasked());
     w.node("a1").syncing = true;
     finds(free(&w), &d, &w, unasked());
+}
+
+#[test]
+fn moves_beside_stray_keys() {
+    let astray = |node: &str, number: u64| {
+        let mut w = healthy();
+        w.node(node).stray_keys = Seen::Known([(slot(number), 1)].into());
+        w
+    };
+    let kind = |node: &str| ViolationKind::MovesBesideStrayKeys { node: id(node) };
+    finds(some(), &three(), &astray("a", 9_000), kind("a"));
+    finds(some(), &three(), &astray("b", 7), kind("b"));
+    // What the receiver holds of other slots is in nobody's way.
+    passes(some(), &three(), &astray("b", 200));
+    let mut uncounted = healthy();
+    uncounted.node("a").stray_keys = Seen::Unknown(Why::TimedOut);
+    finds(some(), &three(), &uncounted, kind("a"));
+}
+
+#[test]
+fn gives_the_last_slot_of_one_that_holds_stray_keys() {
+    let mut w = World::formed(4, 0);
+    let x = w.add("x");
+    (x.island, x.epoch, x.slots) = (Some(0), 9, SlotSet::empty());
+    let rest = w.node("d").slots.difference(&slots(16_383, 16_383));
+    w.node("d").slots = rest;
+    let x = w.node("x");
+    x.slots = slots(16_383, 16_383);
+    x.open = vec![OpenSlot::Migrating {
+        slot: slot(16_383),
+        to: id("d"),
+    }];
+    let gives = || {
+        vec![Action::AssignSlot {
+            node: id("d"),
+            slot: slot(16_383),
+            owner: id("d"),
+        }]
+    };
+    w.node("d").open = vec![OpenSlot::Importing {
+        slot: slot(16_383),
+        from: id("x"),
+    }];
+    w.node("x").keys_in_slot = [(slot(16_383), 0)].into();
+    w.node("d").keys_in_slot = [(slot(16_383), 1)].into();
+    let kind = ViolationKind::MovesBesideStrayKeys { node: id("x") };
+    passes(gives(), &Desired::guest(), &w);
+    w.node("x").stray_keys = Seen::Known([(slot(7), 1)].into());
+    finds(gives(), &Desired::guest(), &w, kind.clone());
+    let waits = w.waits(&Desired::guest());
+    assert!(
+        waits
+            .iter()
+            .any(|w| w.contains("slot 16383 stays half moved: x holds 1 keys")),
+        "{waits:?}"
+    );
+    w.node("x").stray_keys = Seen::Unknown(Why::TimedOut);
+    finds(gives(), &Desired::guest(), &w, kind);
+}
+
+#[test]
+fn moves_keys_astray() {
+    let keys = |from: &str, to: &str, replace| {
+        vec![Action::MoveKeys {
+            from: id(from),
+            to: LiveAt::prove(&healthy().observe(), id(to)).expect("it lives in that world"),
+            slot: slot(7),
+            keys_max: 10,
+            replace,
+        }]
+    };
+    let astray = |to: &str| ViolationKind::MovesKeysAstray {
+        slot: slot(7),
+        to: id(to),
+    };
+    let w = healthy();
+    passes(keys("b", "a", false), &three(), &w);
+    finds(keys("b", "c", false), &three(), &w, astray("c"));
+    finds(keys("b", "a1", false), &three(), &w, astray("a1"));
+    finds(keys("a", "b", true), &three(), &w, astray("b"));
+    let mut open = healthy();
+    open.node("a").open = vec![OpenSlot::Migrating {
+        slot: slot(7),
+        to: id("b"),
+    }];
+    passes(keys("a", "b", true), &three(), &open);
+    finds(keys("b", "a", true), &three(), &open, astray("a"));
 }

@@ -1,0 +1,164 @@
+//! Whether a replica that a plan relies on holds its primary's data: seen anew, from the observation alone.
+
+use shardwright_topology::{Address, Disk, Flags, Host, NodeId, NodeView, Replication, Seen};
+
+use super::{Lint, ViolationKind};
+
+impl Lint<'_> {
+    /// Promoting relies on a copy, unless a person accepted the loss.
+    pub(super) fn must_hold_copy(&mut self, i: usize, replica: NodeId, primary: NodeId) {
+        if !self.d.consent.lose_data && !self.holds_copy(replica, primary) {
+            self.fatal(i, ViolationKind::NoCopy { replica });
+        }
+    }
+
+    /// A replica whose keys may be its primary's: it takes no copy, copies from no strange address, and its stream is its
+    /// primary's, or its link was up; nothing better is left where the primary's own directory is lost.
+    fn holds_copy(&self, replica: NodeId, primary: NodeId) -> bool {
+        let Some(view) = self.o.view_of(replica) else {
+            return false;
+        };
+        let Replication::Replica {
+            primary: from,
+            link_up,
+            syncing,
+            offset,
+        } = &view.server.replication
+        else {
+            return false;
+        };
+        if *syncing || view.server.loading || self.strange_source(view, primary, from) {
+            return false;
+        }
+        let mut servers = self.o.servers().values();
+        let last = servers.find_map(|s| match &s.view {
+            Seen::Known(view) if view.id == primary => Some(view),
+            Seen::Known(_) | Seen::Unknown(_) => {
+                s.last_heard.as_deref().filter(|v| v.id == primary)
+            }
+        });
+        let linked = self.o.linked.get(&replica) == Some(&primary);
+        // Without a link this much is what would be continued: after a copy that failed, nothing.
+        let has_read = *offset > 1;
+        let by_word = match last {
+            Some(v) if v.server.keys == 0 => true,
+            Some(v) if another_stream(v, view) => has_read && linked && !link_up,
+            Some(v) if lists_online(v, self.address_of(replica).as_ref()) => {
+                has_read || view.server.keys > 0
+            }
+            Some(v) if v.server.stream.is_some() && view.server.stream.is_some() => has_read,
+            Some(_) | None => has_read && (linked || *link_up || self.lost_its_own_link(view)),
+        };
+        by_word || self.nothing_is_left(primary) && view.server.keys > 0
+    }
+
+    /// Whether a replica lost a link in this run, no other shard has the stream that it has, and it is not held back
+    /// from elections until it has a copy.
+    fn lost_its_own_link(&self, view: &NodeView) -> bool {
+        let Some(stream) = view.server.stream.as_ref() else {
+            return false;
+        };
+        let shard = |v: &NodeView| v.own().map(|own| own.primary.unwrap_or(v.id));
+        let theirs = |v: &NodeView| {
+            let takes = matches!(
+                v.server.replication,
+                Replication::Replica { syncing: true, .. }
+            );
+            let has = v.server.stream.as_ref();
+            let same = has.is_some_and(|s| {
+                s.id == stream.id || s.before.as_ref().is_some_and(|(id, _)| *id == stream.id)
+            });
+            shard(v) != shard(view) && !takes && !v.server.loading && same
+        };
+        let waits = view
+            .own()
+            .is_some_and(|own| own.flags.has(Flags::NOFAILOVER));
+        view.server.link_lost_s.is_some() && !waits && !self.o.views().any(|(_, v)| theirs(v))
+    }
+
+    /// Whether a node that is told anew to follow its primary has keys that this one has not: it may have lost them.
+    pub(super) fn empties_its_own(&self, node: NodeId, primary: NodeId) -> bool {
+        let (Some(view), Some(of)) = (self.o.view_of(node), self.o.view_of(primary)) else {
+            return false;
+        };
+        let again = view.own().is_some_and(|own| own.primary == Some(primary));
+        let has = |v: &NodeView| v.server.keys > 0;
+        again && has(view) && !has(of) && !self.d.consent.lose_data
+    }
+
+    /// Whether the primary's directory is certainly gone.
+    fn nothing_is_left(&self, primary: NodeId) -> bool {
+        match self.o.server_of(primary) {
+            Some(server) => matches!(server.disk, Seen::Known(Disk::Blank)),
+            None => true,
+        }
+    }
+
+    fn address_of(&self, node: NodeId) -> Option<Address> {
+        self.o.member(node).map(|m| m.address.clone())
+    }
+
+    /// Whether a node copies from an IP address and port that nobody gives to its primary: neither the primary itself, nor
+    /// its runtime, nor, while it is silent, the replica; and the primary doesn't list it as connected.
+    pub(super) fn strange_source(&self, view: &NodeView, primary: NodeId, from: &Address) -> bool {
+        let heard = self.o.view_of(primary);
+        let server = self.o.server_of(primary);
+        let told = heard.or_else(|| server.and_then(|s| s.last_heard.as_deref()));
+        let told = told.filter(|v| v.id == primary).and_then(NodeView::own);
+        let mut given: Vec<&Address> = told.map(|row| &row.address).into_iter().collect();
+        if heard.is_some() {
+            given.extend(server.and_then(|s| s.address.known()));
+        }
+        let row = view.rows.get(primary);
+        let believed = row.map(|row| &row.address);
+        let same = |a: &Address| a.host == from.host && a.port == from.port;
+        let reached = heard.is_none() || row.is_some_and(|row| row.link_up);
+        if given.iter().any(|a| same(a)) || reached && believed.is_some_and(same) {
+            return false;
+        }
+        let at = self.address_of(view.id);
+        let listed = heard.is_some_and(|v| match &v.server.replication {
+            Replication::Primary { replicas, .. } => replicas
+                .iter()
+                .any(|r| at.as_ref().is_some_and(|at| at.same_socket(&r.address))),
+            Replication::Replica { .. } => false,
+        });
+        let here = given.iter().any(|a| a.host == from.host)
+            || believed.is_some_and(|a| a.host == from.host);
+        let goes_on = match &view.server.replication {
+            Replication::Replica { link_up: true, .. } => {
+                !heard.is_some_and(|of| another_stream(of, view))
+            }
+            Replication::Replica { syncing, .. } => *syncing || view.server.loading || here,
+            Replication::Primary { .. } => false,
+        };
+        let comparable = |a: &&Address| {
+            a.port != 0 && matches!((&a.host, &from.host), (Host::Ip(_), Host::Ip(_)))
+        };
+        !(listed && goes_on) && given.into_iter().chain(believed).any(|a| comparable(&a))
+    }
+}
+
+/// Whether what a replica has read is no part of its primary's stream, nor of one that came after that; not so where
+/// either does not tell.
+pub(super) fn another_stream(primary: &NodeView, replica: &NodeView) -> bool {
+    let (Some(of), Some(has)) = (&primary.server.stream, &replica.server.stream) else {
+        return false;
+    };
+    let read = match replica.server.replication {
+        Replication::Replica { offset, .. } => offset,
+        Replication::Primary { .. } => return true,
+    };
+    let begins = matches!(&of.before, Some((id, end)) if *id == has.id && read <= *end);
+    let goes_on = matches!(&has.before, Some((id, _)) if *id == of.id);
+    of.id != has.id && !begins && !goes_on
+}
+
+fn lists_online(primary: &NodeView, replica: Option<&Address>) -> bool {
+    match (&primary.server.replication, replica) {
+        (Replication::Primary { replicas, .. }, Some(at)) => replicas
+            .iter()
+            .any(|r| r.online && r.address.same_socket(at)),
+        (Replication::Primary { .. } | Replication::Replica { .. }, _) => false,
+    }
+}

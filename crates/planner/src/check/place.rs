@@ -1,0 +1,95 @@
+//! What the linter asks of a death that a refused connection is to prove, and of a start without data.
+
+use shardwright_topology::{
+    Death, DeathProof, Disk, Health, NodeId, Process, Replication, Role, Seen, Server, ServerName,
+};
+
+use super::{Lint, ViolationKind};
+use crate::Authority;
+
+impl Lint<'_> {
+    /// Whether what is known of a node on the bus speaks against its death: a link to it, or, where all that is known
+    /// of its process is a refused connection and it is not ours, no majority that holds it to have failed.
+    pub(super) fn lives_on_the_bus(&self, at: Option<&Server>, node: NodeId) -> bool {
+        let proof = match at.map(|s| &s.process) {
+            Some(Process::Dead(Death { proof, .. })) => Some(proof),
+            Some(Process::Running | Process::Unknown) | None => None,
+        };
+        let rows = || {
+            let views = self.o.views().filter(move |(_, v)| v.id != node);
+            views.filter_map(move |(_, v)| Some((v, v.rows.get(node)?)))
+        };
+        match proof {
+            Some(
+                DeathProof::NotStarted
+                | DeathProof::ChildReaped
+                | DeathProof::TerminatedByKubelet { .. },
+            ) => false,
+            None => rows().any(|(_, row)| row.link_up && row.health == Health::Fine),
+            Some(DeathProof::Refused) => {
+                let linked = rows().any(|(_, row)| row.link_up);
+                let agreed = || {
+                    let (mut voters, mut fail) = (0, 0);
+                    for (id, m) in self.o.members() {
+                        if m.role == Role::Primary && !m.slots.is_empty() {
+                            let row = self.o.view_of(*id).and_then(|v| v.rows.get(node));
+                            voters += 1;
+                            fail += usize::from(row.is_some_and(|r| r.health == Health::Failed));
+                        }
+                    }
+                    fail * 2 > voters
+                };
+                let given_up = || {
+                    self.d.consent.lose_data && rows().all(|(_, row)| row.health != Health::Fine)
+                };
+                let ours = self.d.authority == Authority::Managed;
+                linked || !(ours || agreed() || given_up())
+            }
+        }
+    }
+
+    /// Nothing without data starts where a replica may copy it: one that was heard and has keys, or one that was not
+    /// heard, unless it is known to follow another or to have nothing.
+    pub(super) fn takes_place(&mut self, i: usize, name: &ServerName) {
+        let followed = self.o.servers().get(name).is_some_and(|place| {
+            let mut others = self.o.servers().values().filter(|s| s.name != *name);
+            others.any(|other| self.may_copy(other, place))
+        });
+        if followed && !self.d.consent.lose_data {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::TakesPlace { server });
+        }
+    }
+
+    fn may_copy(&self, other: &Server, place: &Server) -> bool {
+        let heard = match &other.view {
+            Seen::Known(view) => Some(view),
+            Seen::Unknown(_) => None,
+        };
+        let gone = matches!(other.process, Process::Dead(_));
+        if heard.is_none() && gone && other.disk == Seen::Known(Disk::Blank) {
+            return false;
+        }
+        if heard.is_some_and(|v| v.server.keys == 0) {
+            return false;
+        }
+        let mut words = Vec::new();
+        for view in heard.into_iter().chain(other.last_heard.as_deref()) {
+            if heard.is_some() || other.recorded_id.is_none_or(|id| id == view.id) {
+                let row = view.own().and_then(|own| own.primary);
+                let copies = match (&view.server.replication, &place.address) {
+                    (Replication::Replica { primary, .. }, Seen::Known(at)) => {
+                        primary.same_socket(at)
+                    }
+                    _ => false,
+                };
+                words.push(copies || (row.is_some() && row == place.recorded_id));
+            }
+        }
+        if heard.is_none() {
+            let told = other.recorded_id.and_then(|id| self.o.member(id));
+            words.extend(told.map(|m| m.primary.is_some() && m.primary == place.recorded_id));
+        }
+        words.is_empty() || words.contains(&true)
+    }
+}

@@ -1,0 +1,87 @@
+//! Keys that are where nobody looks for them: of slots that nobody owns, and of slots that another node owns.
+
+use std::collections::BTreeSet;
+
+use shardwright_topology::{NodeId, Observed, Role, Seen, SlotSet};
+
+use super::text::list;
+use super::{Found, ProblemKind, add};
+use crate::Severity;
+use crate::safety::{Held, someone_unheard};
+
+/// Slots without an owner. Where everyone was heard and counted, it is known who holds their keys.
+pub(super) fn uncovered(o: &Observed, found: &mut Found) {
+    let uncovered = o.uncovered();
+    let mut unknown = uncovered.clone();
+    if !uncovered.is_empty() && !someone_unheard(o) {
+        let held = Held::of(o, &uncovered);
+        let one = held.by_one.into_iter();
+        let one = one.map(|(node, slots)| (BTreeSet::from([node]), slots, true));
+        let several = held.unclear.into_iter();
+        let several = several.map(|(nodes, slots)| (nodes, slots, false));
+        let nobody = (BTreeSet::new(), held.by_nobody, true);
+        for (nodes, slots, clear) in one.chain(several).chain([nobody]) {
+            unknown = unknown.difference(&slots);
+            if !slots.is_empty() {
+                let kind = ProblemKind::Unowned {
+                    slots,
+                    nodes,
+                    clear,
+                };
+                add(found, Severity::Fatal, kind);
+            }
+        }
+    }
+    if !unknown.is_empty() {
+        add(found, Severity::Fatal, ProblemKind::Uncovered(unknown));
+    }
+}
+
+/// Keys that a primary holds of others' slots. Slots that are open, or nobody's, are named as such.
+pub(super) fn stray_keys(o: &Observed, found: &mut Found) {
+    let open: SlotSet = o
+        .views()
+        .flat_map(|(_, v)| v.open_slots().iter().map(|end| end.slot()))
+        .collect();
+    for (_, view) in o.views() {
+        let node = view.id;
+        match &view.stray_keys {
+            Seen::Known(strays) => {
+                let owned = |slot| o.owner(slot).is_some_and(|owner| owner != node);
+                let strays = strays
+                    .iter()
+                    .filter(|(slot, _)| !open.contains(**slot) && owned(**slot));
+                let slots: SlotSet = strays.clone().map(|(slot, _)| *slot).collect();
+                let owners = slots.slots().filter_map(|slot| o.owner(slot)).collect();
+                let keys = strays.map(|(_, n)| *n).sum();
+                if !slots.is_empty() {
+                    let kind = ProblemKind::StrayKeys {
+                        node,
+                        keys,
+                        slots,
+                        owners,
+                    };
+                    add(found, Severity::Fatal, kind);
+                }
+            }
+            Seen::Unknown(why) => {
+                let primary = view.own().is_some_and(|own| own.role == Role::Primary);
+                if primary {
+                    let why = why.clone();
+                    let kind = ProblemKind::StrayKeysUnknown { node, why };
+                    add(found, Severity::Note, kind);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn unowned(slots: &SlotSet, nodes: &BTreeSet<NodeId>) -> String {
+    let count = slots.count();
+    if nodes.is_empty() {
+        format!("{count} slots have no owner, and no node has a key of them: {slots}")
+    } else {
+        let nodes = list(nodes);
+        format!("{count} slots have no owner, and {nodes} hold keys of them: {slots}")
+    }
+}

@@ -1,0 +1,104 @@
+//! Servers that were not heard although their process lives: what shows it, and what mends it.
+
+use shardwright_topology::{Address, NodeId, Observed, Seen, Server, ServerName, Why};
+
+use super::ProblemKind;
+use crate::refused::{answers_others, linked_by};
+
+/// What keeps a server from being heard.
+pub(super) fn unheard(o: &Observed, server: &Server, why: &Why) -> ProblemKind {
+    let name = server.name.clone();
+    let of = o.views().count();
+    let node = server.id().filter(|_| server.process.death().is_none());
+    let at = server.address.known();
+    match (why, node, at) {
+        (Why::Refused, Some(node), Some(at)) if linked_by(o, node) > 0 => ProblemKind::Refuses {
+            server: name,
+            by: linked_by(o, node),
+            of,
+            address: at.clone(),
+            bus_port: bus_port(o, node),
+        },
+        (Why::TimedOut, Some(node), _) if answers_others(o, node) => {
+            ProblemKind::Unanswered { server: name }
+        }
+        (Why::Busy(_), _, Some(at)) => ProblemKind::Busy {
+            server: name,
+            address: at.clone(),
+        },
+        _ => ProblemKind::Unheard {
+            server: name,
+            why: why.clone(),
+        },
+    }
+}
+
+/// Whether the process of a node that was not heard lives all the same: it answered something, or it answers others.
+pub(super) fn lives(o: &Observed, node: NodeId) -> bool {
+    let Some(server) = o.server_of(node) else {
+        return answers_others(o, node);
+    };
+    if server.process.death().is_some() {
+        return false;
+    }
+    match &server.view {
+        Seen::Known(_) => true,
+        Seen::Unknown(Why::Refused) => linked_by(o, node) > 0,
+        Seen::Unknown(why) => why.is_an_answer() || answers_others(o, node),
+    }
+}
+
+/// What a primary that was not heard is.
+pub(super) fn state(proved: bool, lives: bool) -> &'static str {
+    match (proved, lives) {
+        (true, _) => "dead",
+        (false, true) => "not heard, but lives",
+        (false, false) => "silent",
+    }
+}
+
+pub(super) fn refuses(server: &ServerName, by: usize, of: usize, address: &Address) -> String {
+    format!(
+        "{by} of {of} nodes have a bus link to {server}, but nothing listens at its announced address {address}: announced port wrong?"
+    )
+}
+
+pub(super) fn busy(server: &ServerName) -> String {
+    format!("{server} is busy with a script or a function, and answers nothing else")
+}
+
+/// The bus port at which others reach the node.
+fn bus_port(o: &Observed, node: NodeId) -> Option<u16> {
+    let linked = o.beliefs(node).find(|(id, row)| *id != node && row.link_up);
+    linked.map(|(_, row)| row.address.bus_port)
+}
+
+/// What mends an address that refuses clients while the bus link is up. The client port that goes with the bus port is
+/// the likely one where it is not the one announced.
+pub(super) fn open_port(address: &Address, bus_port: Option<u16>) -> String {
+    let usual = bus_port.and_then(|bus| bus.checked_sub(Address::BUS_OFFSET));
+    match usual.filter(|port| *port != address.port && *port != 0) {
+        Some(port) => format!(
+            "set the port that it announces, if it listens at {port}: redis-cli -h {host} -p {port} CONFIG SET cluster-announce-port {port}; or open {address} to clients",
+            host = address.host
+        ),
+        None => format!(
+            "open {address} to clients (a firewall, a port that is not mapped), or set cluster-announce-ip and cluster-announce-port to where it listens"
+        ),
+    }
+}
+
+/// What ends a script that runs for too long. One that has written can only be waited for.
+pub(super) fn end_script(address: &Address) -> String {
+    let (host, port) = (&address.host, address.port);
+    format!(
+        "wait until it ends, or end it: redis-cli -h {host} -p {port} SCRIPT KILL (of a function: FUNCTION KILL); do not start it again"
+    )
+}
+
+pub(super) fn let_elect(address: &Address) -> String {
+    let (host, port) = (&address.host, address.port);
+    format!(
+        "unless it is meant so: redis-cli -h {host} -p {port} CONFIG SET cluster-replica-no-failover no"
+    )
+}

@@ -1,0 +1,153 @@
+//! Whether anybody would copy what starts at a server's address.
+
+use std::fmt;
+
+use shardwright_topology::{
+    Address, Disk, Member, NodeId, NodeView, Observed, Replication, Role, Server, ServerName,
+    Source,
+};
+
+use super::Dead;
+
+/// Proof that nobody follows a server's address. Replicas of Redis 7.0, 7.4 and Valkey 8.0 follow the address of their
+/// primary: one that starts without data there would empty them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EmptyPlace {
+    server: ServerName,
+}
+
+/// Who may follow an address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Follower {
+    /// Its server; the node where its server is not known.
+    pub who: Who,
+    /// What is known of it.
+    pub how: Follows,
+}
+
+/// A server, or a node without one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Who {
+    /// A server.
+    Server(ServerName),
+    /// A node that lives nobody knows where.
+    Node(NodeId),
+}
+
+/// What is known of who may follow an address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Follows {
+    /// It copies from there now, and holds keys.
+    Copies {
+        /// How many.
+        keys: u64,
+    },
+    /// It was a replica of the node there when anything was last known of it, is not heard, and is not proved dead.
+    Unheard,
+    /// The same, and it is down with data on its disk: it comes back first.
+    Down,
+    /// It is not heard, and nobody tells whose replica it is.
+    Unknown,
+}
+
+impl fmt::Display for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.who {
+            Who::Server(name) => write!(f, "{name} ")?,
+            Who::Node(node) => write!(f, "{node:?} ")?,
+        }
+        match self.how {
+            Follows::Copies { keys } => write!(f, "copies from there and holds {keys} key(s)"),
+            Follows::Unheard => f.write_str("was its replica, is not heard, and may live"),
+            Follows::Down => f.write_str("was its replica, and comes back with its data first"),
+            Follows::Unknown => f.write_str("is not heard, and may be its replica"),
+        }
+    }
+}
+
+impl EmptyPlace {
+    /// The proof, or the first who may follow.
+    ///
+    /// # Errors
+    /// When somebody follows the address, or may.
+    pub fn prove(o: &Observed, server: &Server) -> Result<Self, Follower> {
+        let place = Place {
+            node: server.recorded_id,
+            address: server.address.known(),
+        };
+        let mut others = o.servers().values().filter(|s| s.name != server.name);
+        let follower = others.find_map(|s| {
+            let who = Who::Server(s.name.clone());
+            place.follows(o, s).map(|how| Follower { who, how })
+        });
+        let follower = follower.or_else(|| {
+            let mut homeless = o.members().values().filter(|m| m.server.is_none());
+            let lost =
+                homeless.find(|m| place.is_primary_of(m) && Dead::prove(o, m.id).is_none())?;
+            let who = Who::Node(lost.id);
+            let how = Follows::Unheard;
+            Some(Follower { who, how })
+        });
+        match follower {
+            Some(follower) => Err(follower),
+            None => Ok(Self {
+                server: server.name.clone(),
+            }),
+        }
+    }
+
+    /// The server whose address it is.
+    pub fn server(&self) -> &ServerName {
+        &self.server
+    }
+}
+
+/// Whom others may follow: the node that was recorded at the server, and its address.
+struct Place<'a> {
+    node: Option<NodeId>,
+    address: Option<&'a Address>,
+}
+
+impl Place<'_> {
+    fn follows(&self, o: &Observed, s: &Server) -> Option<Follows> {
+        if let Some(view) = s.view.known() {
+            let keys = view.server.keys;
+            return (keys > 0 && self.is_followed_by(view)).then_some(Follows::Copies { keys });
+        }
+        let dead = s.process.death().is_some();
+        if dead && s.disk.known() == Some(&Disk::Blank) {
+            return None;
+        }
+        let before = s.last_heard.as_deref();
+        let before = before.filter(|v| s.recorded_id.is_none_or(|id| id == v.id));
+        let told = s.recorded_id.and_then(|id| o.member(id));
+        let told = told.filter(|m| m.source == Source::Others);
+        if before.is_none() && told.is_none() {
+            return Some(Follows::Unknown);
+        }
+        let follows = before.is_some_and(|v| self.is_followed_by(v))
+            || told.is_some_and(|m| self.is_primary_of(m));
+        let how = if dead {
+            Follows::Down
+        } else {
+            Follows::Unheard
+        };
+        follows.then_some(how)
+    }
+
+    /// By the node's own word: its table says so, or its replication does.
+    fn is_followed_by(&self, view: &NodeView) -> bool {
+        let listed = view.own().and_then(|own| own.primary);
+        let copied = match &view.server.replication {
+            Replication::Replica { primary, .. } => Some(primary),
+            Replication::Primary { .. } => None,
+        };
+        let here = |a: &Address| self.address.is_some_and(|at| a.same_socket(at));
+        (listed.is_some() && listed == self.node) || copied.is_some_and(here)
+    }
+
+    /// By others' word.
+    fn is_primary_of(&self, m: &Member) -> bool {
+        m.role == Role::Replica && m.primary.is_some() && m.primary == self.node
+    }
+}

@@ -1,0 +1,161 @@
+//! Nothing without data starts where a replica that nobody hears may copy it.
+
+use std::collections::BTreeSet;
+
+use shardwright_planner::evidence::{EmptyPlace, Follower, Follows, Who};
+use shardwright_planner::{Action, Plan, Reason, Step, ViolationKind, Waiting, check};
+use shardwright_topology::{Address, Disk, Process, Seen, ServerName, Why};
+
+use crate::world::{World, consenting, id, says, three};
+
+fn server(name: &str) -> ServerName {
+    ServerName(name.to_owned())
+}
+
+/// `a` is down and has lost its directory.
+fn blank_primary() -> World {
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).disk = Seen::Known(Disk::Blank);
+    w
+}
+
+/// Who may follow the address of `a`, by the proof; the plan then waits for it, and the linter refuses the start.
+#[track_caller]
+fn followed(w: &World, who: &str, how: Follows) {
+    let who = Who::Server(server(who));
+    let by = Follower { who, how };
+    let o = w.observe();
+    let place = &o.servers()[&server("a")];
+    assert_eq!(EmptyPlace::prove(&o, place), Err(by.clone()));
+    let made = w.plan(&three());
+    let starts = |s: &Step| matches!(&s.action, Action::StartServer { server } if server.0 == "a");
+    assert!(!made.steps.iter().any(starts), "{:?}", made.steps);
+    assert_eq!(found(w, &start("a")), taken("a"));
+    let waits = Waiting::PlaceFollowed {
+        server: server("a"),
+        by,
+    };
+    // A replica that was heard is promoted first.
+    if !matches!(how, Follows::Copies { .. }) {
+        assert!(made.waiting.contains(&waits), "{:?}", made.waiting);
+    }
+}
+
+fn start(name: &str) -> Action {
+    Action::StartServer {
+        server: server(name),
+    }
+}
+
+fn found(w: &World, action: &Action) -> BTreeSet<ViolationKind> {
+    let plan = Plan {
+        steps: vec![Step {
+            action: action.clone(),
+            because: Reason::ServerDown,
+            requires: Vec::new(),
+        }],
+        ..Plan::default()
+    };
+    let found = check(&plan, &three(), &w.observe());
+    found.into_iter().map(|v| v.kind).collect()
+}
+
+fn taken(name: &str) -> BTreeSet<ViolationKind> {
+    BTreeSet::from([ViolationKind::TakesPlace {
+        server: server(name),
+    }])
+}
+
+#[test]
+fn a_replica_that_is_not_heard_keeps_the_place_of_its_primary() {
+    for why in [
+        Why::TimedOut,
+        Why::Loading,
+        Why::Busy("a script".to_owned()),
+        Why::Denied("NOPERM".to_owned()),
+        Why::Strange("something else".to_owned()),
+        Why::Unreachable("closed".to_owned()),
+    ] {
+        let mut w = blank_primary();
+        w.hush("a1").silent = Some(why);
+        followed(&w, "a1", Follows::Unheard);
+        assert!(says(
+            &w.waits(&three()),
+            "a1 was its replica, is not heard, and may live"
+        ));
+        // A person may say that its data is given up.
+        let steps = w.steps(&consenting(three()));
+        assert!(says(&steps, "start a"), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_replica_that_is_down_with_its_data_comes_back_first() {
+    let mut w = blank_primary();
+    w.kill("a1", 0);
+    followed(&w, "a1", Follows::Down);
+    let steps = w.steps(&three());
+    assert!(says(&steps, "start a1"), "{steps:?}");
+    // One that has lost its directory as well has nothing to lose.
+    w.node("a1").disk = Seen::Known(Disk::Blank);
+    let steps = w.steps(&three());
+    assert!(steps.contains(&"start a".to_owned()), "{steps:?}");
+    assert_eq!(found(&w, &start("a")), BTreeSet::new());
+}
+
+#[test]
+fn while_nobody_tells_whose_replica_a_server_is_it_may_be_this_ones() {
+    let mut w = World::formed(3, 1);
+    let names: Vec<String> = w.nodes.iter().map(|n| n.name.clone()).collect();
+    for name in &names {
+        w.kill(name, 0).last_heard = None;
+    }
+    w.node("a").disk = Seen::Known(Disk::Blank);
+    followed(&w, "a1", Follows::Unknown);
+    let steps = w.steps(&three());
+    assert!(!steps.contains(&"start a".to_owned()), "{steps:?}");
+    assert_eq!(steps.len(), 5, "all that have data start: {steps:?}");
+}
+
+#[test]
+fn a_replica_that_copies_from_the_address_is_emptied_by_what_starts_there() {
+    let w = blank_primary();
+    followed(&w, "a1", Follows::Copies { keys: 100 });
+    // By the address alone, too: its table says that it follows another already.
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 0).disk = Seen::Known(Disk::Blank);
+    w.add_replica("c2", "c");
+    let mut servers = w.servers();
+    let at = w.get("a1").address.clone();
+    for server in &mut servers {
+        if let (true, Seen::Known(view)) = (server.name.0 == "c2", &mut server.view) {
+            view.server.replication = shardwright_topology::Replication::Replica {
+                primary: Address::new(at.host.clone(), at.port),
+                link_up: false,
+                syncing: false,
+                offset: 5_000,
+            };
+        }
+    }
+    let o = w.observe_in(servers);
+    let place = &o.servers()[&server("a1")];
+    let by = EmptyPlace::prove(&o, place).expect_err("c2 copies from there");
+    assert_eq!(by.how, Follows::Copies { keys: 100 });
+}
+
+#[test]
+fn a_directory_is_set_aside_only_where_nobody_follows() {
+    let mut w = World::formed(3, 2);
+    w.kill("a2", 0).disk = Seen::Known(Disk::TableRefused);
+    let aside = Action::StartAfresh {
+        server: server("a2"),
+    };
+    assert_eq!(found(&w, &aside), BTreeSet::new());
+    // A replica of the replica is not heard.
+    let node = w.add_replica("a3", "a2");
+    (node.process, node.silent) = (Process::Unknown, Some(Why::TimedOut));
+    assert_eq!(found(&w, &aside), taken("a2"));
+    let waits = w.waits(&three());
+    assert!(says(&waits, "a3 was its replica"), "{waits:?}");
+    assert_eq!(w.get("a3").primary, Some(id("a2")));
+}

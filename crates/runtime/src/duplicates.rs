@@ -1,0 +1,187 @@
+//! Two processes with one node id: looked for wherever others say that a node that answers is.
+//!
+//! A copied disk makes a second process with the id of the first. The others take it for the first at a new address,
+//! and change their minds with every ping. So a table that has a living node elsewhere is either late, or right about
+//! another process: whoever answers there tells. Only two processes that answered at one time are called so: a node that
+//! was started again has another run too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use shardwright_topology::{
+    Address, DuplicateId, Flags, Host, Instance, NodeId, NodeView, Observed, Seen, ServerName,
+};
+use tokio::time::timeout;
+
+use crate::{Links, Seat, hear};
+
+/// The time of an address that only others tell of.
+const PROBE_LIMIT: Duration = Duration::from_millis(250);
+/// How long an address at which no second process answered is not asked again.
+const IN_VAIN_FOR: Duration = Duration::from_secs(10);
+/// How many addresses are asked in one look.
+const PROBES_MAX: usize = 32;
+
+/// Looks for second processes.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// Addresses at which no second process answered, and when.
+    in_vain: BTreeMap<Address, Instant>,
+}
+
+/// A process that answered: what it said, and at which server and address.
+struct Answer<'a> {
+    name: &'a ServerName,
+    address: &'a Address,
+    view: &'a NodeView,
+}
+
+impl Search {
+    /// The node ids as which two processes answer now, of all that were heard in this look; `known` are those that were
+    /// found before, and are asked again.
+    pub(crate) async fn look(
+        &mut self,
+        links: &Links,
+        heard: &[(Seat, Seen<NodeView>)],
+        known: &[DuplicateId],
+    ) -> Vec<DuplicateId> {
+        let mut first: BTreeMap<NodeId, Answer<'_>> = BTreeMap::new();
+        let mut pairs: Vec<(NodeId, Instance)> = Vec::new();
+        for (seat, view) in heard {
+            let (Seen::Known(view), Seen::Known(address)) = (view, &seat.address) else {
+                continue;
+            };
+            match first.get(&view.id) {
+                Some(one) if one.view.server.run_id == view.server.run_id => {}
+                Some(_) => pairs.push((view.id, Instance::at(&seat.name, Some(address), view))),
+                None => {
+                    let name = &seat.name;
+                    first.insert(
+                        view.id,
+                        Answer {
+                            name,
+                            address,
+                            view,
+                        },
+                    );
+                }
+            }
+        }
+        let places = self.elsewhere(heard, &first, known).into_iter();
+        let probes = places.map(|(address, node)| async move {
+            let answer = probe(links, &address, node).await;
+            (address, node, answer)
+        });
+        for (address, node, answer) in join_all(probes).await {
+            let other =
+                answer.filter(|instance| first[&node].view.server.run_id != instance.run_id);
+            if let Some(instance) = other {
+                pairs.push((node, instance));
+            } else {
+                self.in_vain.insert(address, Instant::now());
+            }
+        }
+        both_answer(links, &first, pairs).await
+    }
+
+    /// Where others have a node that answers elsewhere, by a link that is up; and where a second process was found
+    /// before. An address that was asked in this look is not asked again.
+    fn elsewhere(
+        &mut self,
+        heard: &[(Seat, Seen<NodeView>)],
+        first: &BTreeMap<NodeId, Answer<'_>>,
+        known: &[DuplicateId],
+    ) -> BTreeMap<Address, NodeId> {
+        self.in_vain.retain(|_, at| at.elapsed() < IN_VAIN_FOR);
+        let asked: BTreeSet<(&Host, u16)> = heard
+            .iter()
+            .filter_map(|(seat, _)| seat.address.known().map(|a| (&a.host, a.port)))
+            .collect();
+        let mut out = BTreeMap::new();
+        for row in heard
+            .iter()
+            .filter_map(|(_, v)| v.known())
+            .flat_map(NodeView::peers)
+        {
+            let told = row.link_up && !row.flags.has(Flags::NOADDR) && row.address.port != 0;
+            let new = !asked.contains(&(&row.address.host, row.address.port))
+                && !self.in_vain.contains_key(&row.address);
+            if told && new && row.address.host.ip().is_some() && first.contains_key(&row.id) {
+                out.insert(row.address.clone(), row.id);
+            }
+            if out.len() >= PROBES_MAX {
+                break;
+            }
+        }
+        for before in known.iter().filter(|d| first.contains_key(&d.node)) {
+            let both = [&before.first.address, &before.second.address];
+            out.extend(both.into_iter().flatten().map(|a| (a.clone(), before.node)));
+        }
+        out
+    }
+}
+
+/// The node ids as which another process answers a connection of its own, at the very address of the first: one that
+/// leads to two servers in turn.
+pub(crate) async fn at_their_addresses(links: &Links, o: &Observed) -> Vec<DuplicateId> {
+    let mut first: BTreeMap<NodeId, Answer<'_>> = BTreeMap::new();
+    for (server, view) in o.views() {
+        if let Seen::Known(address) = &server.address {
+            let name = &server.name;
+            first.insert(
+                view.id,
+                Answer {
+                    name,
+                    address,
+                    view,
+                },
+            );
+        }
+    }
+    let probes = first.iter().map(|(id, one)| async move {
+        let other = probe(links, one.address, *id).await?;
+        (other.run_id != one.view.server.run_id).then_some((*id, other))
+    });
+    let pairs = join_all(probes).await.into_iter().flatten().collect();
+    both_answer(links, &first, pairs).await
+}
+
+/// Who answers as this node at an address, by a connection of its own.
+async fn probe(links: &Links, address: &Address, node: NodeId) -> Option<Instance> {
+    let ask = async { links.apart(address, 0).await?.observe().await };
+    let raw = timeout(PROBE_LIMIT, ask).await.ok()?.ok()?;
+    let view = raw.parse().ok().filter(|view| view.id == node)?;
+    let name = ServerName(address.to_string());
+    Some(Instance::at(&name, Some(address), &view))
+}
+
+/// Of those that seem to be two: those whose first process answers once more after the second did.
+async fn both_answer(
+    links: &Links,
+    first: &BTreeMap<NodeId, Answer<'_>>,
+    pairs: Vec<(NodeId, Instance)>,
+) -> Vec<DuplicateId> {
+    let mut found: Vec<DuplicateId> = Vec::new();
+    for (node, second) in pairs {
+        let Some(one) = first
+            .get(&node)
+            .filter(|_| found.iter().all(|d| d.node != node))
+        else {
+            continue;
+        };
+        let again = hear::one(links, one.name, one.address).await;
+        if again
+            .known()
+            .is_some_and(|v| v.id == node && v.server.run_id == one.view.server.run_id)
+        {
+            let first = Instance::at(one.name, Some(one.address), one.view);
+            found.push(DuplicateId {
+                node,
+                first,
+                second,
+            });
+        }
+    }
+    found
+}

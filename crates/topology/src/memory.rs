@@ -1,0 +1,34 @@
+//! Memory: what a server does at its limit, and what its slots take.
+
+/// What a server does when it has reached its memory limit (`maxmemory-policy`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AtLimit {
+    /// It refuses what would need more (`noeviction`): nothing is lost.
+    Refuses,
+    /// It deletes keys of its own choice: any other policy.
+    Evicts,
+}
+
+/// By what the size of a slot is known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SizedBy {
+    /// The server told the memory of the slot (`CLUSTER SLOT-STATS`).
+    Slot,
+    /// All of its keys, or enough of them, were measured (`MEMORY USAGE`).
+    Keys,
+    /// Only how many keys it has is known: each is taken to be as large as the average of its server.
+    Average,
+}
+
+/// What one node holds of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotSize {
+    /// How many keys.
+    pub keys: u64,
+    /// How many bytes of memory they take together.
+    pub bytes: u64,
+    /// How many bytes the greatest of those takes that were measured; 0 where none was.
+    pub largest: u64,
+    /// By what that is known.
+    pub by: SizedBy,
+}
