@@ -405,6 +405,10 @@ pub enum Reason {
     ReplicaMissing,
     /// It begins to follow a primary that has keys, and has none of them yet.
     CopyBegins,
+    /// Its primary is waited for, which may alone have what was written last.
+    PrimaryComesFirst,
+    /// Its primary is back, and is still held to have failed.
+    PrimaryIsBack,
     /// It has its primary's data.
     CopyDone,
     /// A replica follows a node that owns no slots.
@@ -495,6 +499,10 @@ impl fmt::Display for Reason {
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::CopyBegins => "it is about to copy another's data, and has none of it yet",
+            Self::PrimaryComesFirst => {
+                "its primary is waited for, and may alone have what was written last"
+            }
+            Self::PrimaryIsBack => "its primary is back, and is still held to have failed",
             Self::CopyDone => "it has a copy of its primary's data",
             Self::WrongPrimary => "it follows a node that owns no slots",
             Self::CopiesElsewhere { from } => {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Claim, Disk, Flags, NodeId, NodeView, Observed, Process, Replication, Role, Seen, Server,
-    ServerName, SlotSet,
+    Claim, Disk, Flags, Health, NodeId, NodeView, Observed, Process, Replication, Role, Seen,
+    Server, ServerName, SlotSet,
 };
 
 mod copy;
@@ -323,15 +323,26 @@ impl Lint<'_> {
     fn sets_electable(&mut self, i: usize, node: NodeId, electable: bool) {
         if !electable {
             self.held_back.insert(node);
-        } else if !self.may_elect(node) {
-            self.fatal(i, ViolationKind::NoCopy { replica: node });
+        } else if let Some(kind) = self.may_not_elect(node) {
+            self.fatal(i, kind);
         }
     }
 
-    /// Whether a node may take its primary's place by itself: it is a primary, or has a copy.
-    fn may_elect(&self, node: NodeId) -> bool {
-        let own = self.o.view_of(node).and_then(NodeView::own);
-        own.is_some_and(|own| own.role == Role::Primary) || self.copies(node).is_some()
+    /// Why a replica may not take its primary's place by itself: it has no copy, or would take it at once.
+    fn may_not_elect(&self, node: NodeId) -> Option<ViolationKind> {
+        let view = self.o.view_of(node);
+        if view
+            .and_then(NodeView::own)
+            .is_some_and(|own| own.role == Role::Primary)
+        {
+            return None;
+        }
+        let Some(primary) = self.copies(node) else {
+            return Some(ViolationKind::NoCopy { replica: node });
+        };
+        let row = view.and_then(|v| v.rows.get(primary));
+        let failed = row.is_some_and(|row| row.health == Health::Failed);
+        failed.then_some(ViolationKind::ElectsItself { node })
     }
 
     /// The primary that a node has a copy of, and whose stream it follows, by its own word.

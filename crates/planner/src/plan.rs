@@ -98,6 +98,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     }
     settle::strangers(&mut p);
     promote::dead_primaries(&mut p);
+    electable::hold_back_of_the_returned(&mut p);
     start::dead_servers(&mut p);
     let stage = form::stage(&mut p);
     match stage {

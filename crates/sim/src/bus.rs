@@ -90,7 +90,18 @@ pub(crate) struct Context<'a> {
     /// Keys that were deleted because their slot went elsewhere.
     pub(crate) dropped: Vec<Key>,
     /// Whether the node became a primary by an election.
-    pub(crate) elected: bool,
+    pub(crate) elected: Elected,
+}
+
+/// How a node became a primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Elected {
+    /// By no election.
+    No,
+    /// By one that it was told to begin.
+    Asked,
+    /// By one that it began by itself.
+    ByItself,
 }
 
 impl Context<'_> {

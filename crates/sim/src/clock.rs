@@ -2,7 +2,7 @@
 
 use shardwright_topology::{NodeId, Role};
 
-use crate::bus::{Context, Kind};
+use crate::bus::{Context, Elected, Kind};
 use crate::facts;
 use crate::node::{At, Belief, Election, Elections, Node};
 
@@ -124,10 +124,7 @@ impl Node {
             .manual
             .as_ref()
             .is_some_and(|m| m.force || m.target.is_some_and(|t| self.offset >= t));
-        let fresh = now.saturating_sub(self.copying.last_contact) <= facts::DATA_AGE_MAX_MS
-            && !self.copying.up
-            && self.copying.busy.is_none()
-            && self.offset > 0;
+        let fresh = self.copying.silent_ms(now) <= facts::DATA_AGE_MAX_MS;
         let failed = peer.failed() && fresh && self.elections == Elections::Stands;
         if self.me().role == Role::Primary || peer.slots.is_empty() || !(failed || manual) {
             return;
@@ -178,7 +175,11 @@ impl Node {
             let stream = cx.stream();
             self.me_mut().epoch = epoch;
             self.replace_primary(stream);
-            cx.elected = true;
+            cx.elected = if manual {
+                Elected::Asked
+            } else {
+                Elected::ByItself
+            };
             self.tell_all(&Kind::Pong, cx);
         }
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use shardwright_topology::{Address, Host, NodeId, OpenSlot, Place, ServerName, Slot};
 
-use crate::bus::{Context, Kind, Message, Outgoing};
+use crate::bus::{Context, Elected, Kind, Message, Outgoing};
 use crate::dice::Dice;
 use crate::facts::{self, Profile};
 use crate::node::{At, Key, Node};
@@ -44,6 +44,8 @@ pub(crate) struct Seat {
     /// Whether the runtime lists this server.
     pub(crate) listed: bool,
     pub(crate) died: Option<u64>,
+    /// When the run before the present one ended.
+    pub(crate) died_before: Option<u64>,
     pub(crate) started_ever: bool,
     pub(crate) persistence: Persistence,
     /// How many keys its memory limit lets it hold; beyond that it deletes others (`maxmemory-policy allkeys-lru`).
@@ -191,6 +193,7 @@ impl Model {
             foreign: false,
             listed: true,
             died: None,
+            died_before: None,
             started_ever: false,
             persistence,
             keys_max: None,
@@ -347,7 +350,7 @@ impl Model {
             streams: &mut self.streams,
             out: Vec::new(),
             dropped: Vec::new(),
-            elected: false,
+            elected: Elected::No,
         };
         let before = (node.is_primary(), node.me().primary);
         let result = act(node, &mut cx);
@@ -372,7 +375,7 @@ impl Model {
         seat: usize,
         id: NodeId,
         before: (bool, Option<NodeId>),
-        elected: bool,
+        elected: Elected,
     ) {
         let node = self.seats[seat].node.as_ref().expect("it just acted");
         let now_primary = node.is_primary();
@@ -381,11 +384,17 @@ impl Model {
         let name = self.name(id);
         if now_primary {
             let past = before.1.map(|p| self.name(p));
-            let how = if elected { "elected" } else { "primary" };
+            let how = match elected {
+                Elected::No => "primary",
+                Elected::Asked | Elected::ByItself => "elected",
+            };
             self.trace.note(
                 self.now,
                 format_args!("{name} is {how} with epoch {epoch}, was replica of {past:?}"),
             );
+            if let Some(past) = before.1.filter(|_| elected == Elected::ByItself) {
+                self.judge_election(past, seat);
+            }
             self.oracle_promoted(seat, before.1);
         } else if let Some(primary) = follows {
             // It gave way to one with the data. If the engine elects it before it has copied that, its start is not why.

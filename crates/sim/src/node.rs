@@ -466,6 +466,17 @@ impl Node {
 }
 
 impl Copying {
+    /// How long ago the engine holds its data to be: since it last heard its primary, or lost the link to it; for ever
+    /// before its first link since its process began. It may be taking a copy anew meanwhile.
+    pub(crate) fn silent_ms(&self, now: u64) -> u64 {
+        let since = if self.up {
+            Some(self.last_contact)
+        } else {
+            self.lost
+        };
+        since.map_or(u64::MAX, |at| now.saturating_sub(at))
+    }
+
     pub(crate) fn idle(now: u64) -> Self {
         Self {
             up: false,

@@ -277,6 +277,7 @@ impl Operator {
 
     fn servers(&mut self, pass: &mut Pass, model: &mut Model) -> Vec<Server> {
         let managed = self.desired.authority == Authority::Managed;
+        model.oracle.managed = managed;
         let views = pass
             .heard
             .iter_mut()

@@ -14,6 +14,8 @@ use crate::node::Key;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) violations: Vec<String>,
+    /// Whether the cluster is ours to set up.
+    pub(crate) managed: bool,
     /// Whether a person agreed to lose data.
     pub(crate) consent: bool,
     /// Whether the operator was down lately: then nobody could have done better.
@@ -46,7 +48,7 @@ pub(crate) struct Oracle {
 }
 
 /// How long a server must have been in reach before not hearing it is our fault.
-const COULD_BE_HEARD_MS: u64 = 3_000;
+pub(crate) const COULD_BE_HEARD_MS: u64 = 3_000;
 
 /// How long a primary that was taking slots in is waited for, at least, before another takes its place: after it was
 /// told to take them it is known to be one for 5 s.

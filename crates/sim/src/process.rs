@@ -37,7 +37,7 @@ impl Model {
         s.running = true;
         s.frozen = false;
         s.started_ever = true;
-        s.died = None;
+        s.died_before = s.died.take();
         s.started_by_us = by_us;
         s.loads_until = now + load;
         let name = s.name.clone();

@@ -65,7 +65,7 @@ pub enum ViolationKind {
         /// The node that would be copied.
         primary: NodeId,
     },
-    /// It makes a node that the engine may elect begin to copy a primary that has keys.
+    /// It lets the engine elect a node that has just begun to copy a primary with keys, or whose primary is back.
     ElectsItself {
         /// The node.
         node: NodeId,
@@ -249,7 +249,7 @@ impl fmt::Display for Violation {
             Kind::ElectsItself { node } => {
                 write!(
                     f,
-                    "makes {node:?} begin a copy while it may take its primary's place by itself"
+                    "lets {node:?} take its primary's place by itself while it begins a copy, or while its primary is back"
                 )
             }
             Kind::ForgetsTheLiving { node } => {

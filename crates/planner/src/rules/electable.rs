@@ -1,9 +1,11 @@
-//! Who may take a failed primary's place by itself: not a replica that takes its first copy.
+//! Who may take a failed primary's place by itself: not a replica that takes its first copy, nor one whose primary is
+//! waited for, or is back.
 //!
 //! The engine elects by offsets, and one that begins to follow shows that of its former life until its copy is done
-//! (`fact_a_first_copy_is_elected`).
+//! (`fact_a_first_copy_is_elected`). And it holds a primary to have failed for 2 × node-timeout, although that is back
+//! and takes writes meanwhile: a replica that has a link to it is elected past it (`fact_a_returned_primary_is_deposed`).
 
-use shardwright_topology::{Flags, NodeId, NodeView, Role};
+use shardwright_topology::{Flags, Health, Member, NodeId, NodeView, Observed, Role, Source};
 
 use crate::draft::Draft;
 use crate::evidence::in_sync;
@@ -15,12 +17,69 @@ pub(crate) fn hold_back(p: &mut Draft<'_>, node: NodeId, primary: NodeId) {
     let view = |id| p.o.view_of(id);
     let has_keys = view(primary).is_none_or(|v| v.server.keys > 0);
     if has_keys && !view(node).is_some_and(never_elects) {
-        let electable = false;
-        p.act(Action::SetElectable { node, electable }, Reason::CopyBegins);
+        set_held_back(p, node, Reason::CopyBegins);
     }
 }
 
-/// Replicas with a proved copy may take their primary's place again, and so may whoever has become a primary. In a cluster
+fn set_held_back(p: &mut Draft<'_>, node: NodeId, because: Reason) {
+    let electable = false;
+    let hold = Action::SetElectable { node, electable };
+    if p.steps.iter().all(|s| s.action != hold) {
+        p.act(hold, because);
+    }
+}
+
+/// Holds replicas of a silent primary back while that one is waited for: without a link to it none is elected, and with
+/// one it would be as soon as the primary is back. In a cluster that is not ours its people decide.
+pub(crate) fn hold_back_of(p: &mut Draft<'_>, primary: NodeId, who: impl Fn(&NodeView) -> bool) {
+    let replicas: Vec<NodeId> =
+        p.o.replicas_of(primary)
+            .filter_map(|m| p.o.view_of(m.id))
+            .filter(|view| !never_elects(view) && who(view))
+            .map(|view| view.id)
+            .collect();
+    hold_back_all(p, replicas, &Reason::PrimaryComesFirst);
+}
+
+/// Holds replicas back whose primary was heard and is reached by most, and which still hold it to have failed.
+pub(crate) fn hold_back_of_the_returned(p: &mut Draft<'_>) {
+    let o = p.o;
+    let back = o.voters().filter(|m| m.source == Source::Itself);
+    let replicas: Vec<NodeId> = back
+        .filter(|m| is_reached(o, m))
+        .flat_map(|m| o.replicas_of(m.id))
+        .filter_map(|m| o.view_of(m.id))
+        .filter(|view| !never_elects(view) && holds_its_primary_failed(view))
+        .map(|view| view.id)
+        .collect();
+    hold_back_all(p, replicas, &Reason::PrimaryIsBack);
+}
+
+fn hold_back_all(p: &mut Draft<'_>, replicas: Vec<NodeId>, because: &Reason) {
+    for node in replicas {
+        if p.d.authority == Authority::Managed && p.is_ours(node) {
+            set_held_back(p, node, because.clone());
+        }
+    }
+}
+
+/// Whether a majority of the primaries that own slots, itself among them, has a link to this one.
+fn is_reached(o: &Observed, primary: &Member) -> bool {
+    let reaches = |m: &&Member| {
+        let row = o.view_of(m.id).and_then(|v| v.rows.get(primary.id));
+        m.id == primary.id || row.is_some_and(|row| row.link_up)
+    };
+    o.voters().filter(reaches).count() > o.voters().count() / 2
+}
+
+/// Whether a replica holds its primary to have failed: then it stands for election.
+pub(crate) fn holds_its_primary_failed(view: &NodeView) -> bool {
+    let primary = view.own().and_then(|own| own.primary);
+    let row = primary.and_then(|id| view.rows.get(id));
+    row.is_some_and(|row| row.health == Health::Failed)
+}
+
+/// Replicas with a proved copy of a primary that they do not hold to have failed may take its place again, and so may whoever has become a primary. In a cluster
 /// that is not ours, only those that we held back: others may be meant to be so.
 pub(crate) fn release(p: &mut Draft<'_>) {
     let moves = |s: &crate::Step| {
@@ -38,6 +97,7 @@ pub(crate) fn release(p: &mut Draft<'_>) {
     let ready: Vec<NodeId> =
         p.o.views()
             .filter(|(_, view)| never_elects(view) && has_place(view) && in_sync(p.o, view))
+            .filter(|(_, view)| !holds_its_primary_failed(view))
             .map(|(_, view)| view.id)
             .filter(|id| p.d.authority == Authority::Managed || p.o.held_back.contains(id))
             .filter(|id| p.is_ours(*id) && !about.contains(id))

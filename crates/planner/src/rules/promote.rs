@@ -11,6 +11,7 @@ use crate::evidence::{
     read, sees_role,
 };
 use crate::refused::unproved;
+use crate::rules::electable::hold_back_of;
 use crate::rules::take_in::is_returned;
 use crate::{
     Action, Authority, Desired, FailoverPolicy, OnlyOnDisk, Precondition, Reason, Waiting, safety,
@@ -38,11 +39,20 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
         let dead = Dead::prove(p.o, primary.id).or_else(replaced);
         // One that speaks where it does not belong lives all the same.
         match dead.filter(|_| !p.strangers.contains(&primary.id)) {
-            None => p.wait(unproved(p.d, p.o, primary.id)),
+            None => {
+                p.wait(unproved(p.d, p.o, primary.id));
+                hold_back_without_copy(p, primary.id);
+            }
             Some(dead) if restart_comes_first(p, &dead) => {}
             Some(dead) => promote_one(p, primary, &dead),
         }
     }
+}
+
+/// Holds back whoever is not known to have a copy of what a silent primary may come back with.
+fn hold_back_without_copy(p: &mut Draft<'_>, primary: NodeId) {
+    let o = p.o;
+    hold_back_of(p, primary, |view| !has_copy(o, primary, view));
 }
 
 /// A primary that has its file gets time to come back before a replica takes its place: under `KeepEveryWrite`, and
@@ -77,6 +87,7 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     } else {
         return false;
     };
+    hold_back_of(p, dead.node(), |_| true);
     p.wait(Waiting::RestartGrace {
         server: server.name.clone(),
         left_ms: p.l.restart_grace_ms - waited,
@@ -125,6 +136,7 @@ fn takes_in(o: &Observed, node: NodeId, died: Timestamp) -> bool {
 
 fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     let Some(replica) = candidate(p.d, p.o, primary.id) else {
+        hold_back_without_copy(p, primary.id);
         let (primary, slots) = (primary.id, primary.slots.clone());
         // Its directory is lost and every replica was heard: nobody will ever step in.
         p.wait(if is_lost(p.o, primary) {

@@ -1,8 +1,9 @@
 //! A replica that takes its first copy is not elected meanwhile.
 
-use shardwright_planner::{Action, Desired, ViolationKind, check};
+use shardwright_planner::{Action, Desired, FailoverPolicy, ViolationKind, check};
+use shardwright_topology::{Health, Why};
 
-use crate::world::{World, id, three};
+use crate::world::{World, id, says, three};
 
 /// What would be done about elections, and what else.
 fn electable(w: &World, d: &Desired) -> Vec<String> {
@@ -55,6 +56,59 @@ fn it_is_set_back_once_its_copy_is_proved() {
         electable(&w, &three()),
         ["set that a may take its primary's place by itself"]
     );
+}
+
+#[test]
+fn replicas_without_a_copy_wait_with_us_for_a_primary_that_is_away() {
+    let hold = "set that a1 may not take its primary's place by itself";
+    // Dead, with the only copy on its disk.
+    let mut w = World::formed(3, 1);
+    (w.node("a1").offset, w.node("a1").keys) = (0, 0);
+    w.kill("a", 0);
+    assert_eq!(electable(&w, &three()), [hold, "start a"]);
+    assert!(!says(&electable(&w, &Desired::guest()), "may not take"));
+    // Merely not heard.
+    let mut w = World::formed(3, 1);
+    w.node("a1").syncing = true;
+    w.hush("a").silent = Some(Why::TimedOut);
+    assert_eq!(electable(&w, &three()), [hold]);
+    w.node("a1").syncing = false;
+    assert!(electable(&w, &three()).is_empty(), "it has a copy");
+    // Its restart is given its time: then a copy does not count either.
+    let first = Desired {
+        failover: FailoverPolicy::KeepEveryWrite,
+        ..three()
+    };
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0);
+    assert_eq!(electable(&w, &first), [hold, "start a"]);
+    w.node("a1").leaving = true;
+    assert_eq!(electable(&w, &first), [hold, "start a"]);
+}
+
+#[test]
+fn nobody_is_elected_past_a_primary_that_is_back() {
+    let hold = "set that a1 may not take its primary's place by itself";
+    let mut w = World::formed(3, 1);
+    w.believes("a1", "a", |row| row.health = Health::Failed);
+    assert_eq!(electable(&w, &three()), [hold]);
+    assert!(electable(&w, &Desired::guest()).is_empty());
+    // It stays held back although it has its copy, until it does not hold its primary to have failed.
+    w.held_back.borrow_mut().insert(id("a1"));
+    assert!(electable(&w, &three()).is_empty());
+    let release = World::formed(3, 1);
+    release.held_back.borrow_mut().insert(id("a1"));
+    let plan = release.plan_once(&three());
+    assert!(check(&plan, &three(), &release.observe()).is_empty());
+    let kind = ViolationKind::ElectsItself { node: id("a1") };
+    let found = check(&plan, &three(), &w.observe());
+    assert!(found.iter().any(|v| v.kind == kind), "{found:?}");
+    // A primary that most do not reach has failed, whether we hear it or not.
+    w.held_back.borrow_mut().clear();
+    for other in ["b", "c"] {
+        w.believes(other, "a", |row| row.link_up = false);
+    }
+    assert!(electable(&w, &three()).is_empty());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use shardwright_testkit::slots::tag_for;
 use shardwright_testkit::{Cluster, Error, each_engine};
 
 use crate::scene::{
-    AT_ONCE, measured, never_role, role_not_yet_known, seen_as_replica, until_role,
+    AT_ONCE, measured, never_role, role_not_yet_known, row, seen_as_replica, until_role,
 };
 
 each_engine! {
@@ -290,6 +290,39 @@ each_engine! {
                 assert_eq!(found, None);
             } else {
                 never_role(&cluster[3], "master", Duration::from_secs(10)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_a_returned_primary_is_deposed(engine) {
+        // A primary with slots is held to have failed for 2 × node-timeout, although it is back and serves. Its replica,
+        // which had no link to it since its own start, has one then, and is elected.
+        for may in [true, false] {
+            let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+            let id = cluster[0].id().await?;
+            cluster[0].kill9()?;
+            cluster[3].kill9()?;
+            cluster[3].restart()?;
+            if !may {
+                cluster[3].ask::<()>(&["CONFIG", "SET", "cluster-replica-no-failover", "yes"]).await?;
+            }
+            shardwright_testkit::until("it holds its primary to have failed", crate::scene::SOON, || async {
+                let row = row(&cluster[3], &id).await.map_err(|e| e.to_string())?;
+                let flags = row.split(' ').nth(2).unwrap_or_default().to_owned();
+                if flags.split(',').any(|flag| flag == "fail") { Ok(()) } else { Err(row) }
+            })
+            .await?;
+            never_role(&cluster[3], "master", Duration::from_secs(2)).await?;
+            cluster[0].restart()?;
+            if may {
+                let took = until_role(&cluster[3], "master").await?;
+                measured("a returned primary is deposed", &engine, took);
+            } else {
+                never_role(&cluster[3], "master", Duration::from_secs(12)).await?;
             }
         }
         Ok(())
