@@ -163,7 +163,7 @@ pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: N
 }
 
 /// Whether a server is known to be another node's: by its own word, or by a record that can be trusted.
-fn is_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
+pub(crate) fn is_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
     let owns = |id| o.member(id).is_some_and(|m| !m.slots.is_empty());
     let blank = s.process.death().is_some() && s.disk.known() == Some(&Disk::Blank);
     match (s.view.known(), s.recorded_id) {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{Dissent, NodeId, NodeView, Observed, Role, SlotSet};
+use shardwright_topology::{
+    Disagreement, Dissent, NodeId, NodeView, Observed, Role, SlotSet, Source,
+};
 
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
@@ -33,6 +35,7 @@ pub(crate) fn the_cluster(p: &mut Draft<'_>) {
             }
             // A replica of one that the speaker does not know: the greeting would say nothing new.
             Dissent::Role if follows_unknown(p.o, g.speaker, g.about) => {}
+            Dissent::Role if waits_for_epoch(p, *g) => {}
             // A greeting would change nothing: see `open_slots`.
             Dissent::Slots if cannot_learn(p.o, g.speaker, g.about) => {}
             Dissent::Role | Dissent::Slots => {
@@ -103,6 +106,19 @@ pub(crate) fn raise_the_disbelieved(p: &mut Draft<'_>) {
     if let Some(node) = disbelieved(p.o).into_iter().find(due) {
         p.act(Action::RaiseEpoch { node }, Reason::OldBelief);
     }
+}
+
+/// Whether the speaker has long taken a replica's word for old, and will until the replica's primary has a greater epoch,
+/// which that can't take while it is silent.
+fn waits_for_epoch(p: &Draft<'_>, g: Disagreement) -> bool {
+    let head = p.o.member(g.about).and_then(|m| p.o.member(m.primary?));
+    let row = p.o.view_of(g.speaker).and_then(|v| v.rows.get(g.about));
+    head.zip(row).is_some_and(|(head, row)| {
+        let since = p.o.disbelieved.get(&head.id);
+        let long = since.is_some_and(|at| p.now.since_ms(*at) >= p.l.disbelief_max_ms);
+        let doubts = row.role == Role::Primary && row.epoch > head.epoch;
+        doubts && long && head.source == Source::Others
+    })
 }
 
 /// Whether the speaker sees a replica as one, and lacks only its primary because it does not know that node at all.

@@ -4,10 +4,10 @@
 use shardwright_topology::{Claim, Disk, Server, SlotSet, Source, Starter};
 
 use crate::draft::Draft;
-use crate::evidence::{EmptyPlace, LiveAt};
+use crate::evidence::{EmptyPlace, LiveAt, is_elsewhere};
 use crate::{Action, Authority, Precondition, Reason, Waiting, safety};
 
-/// Starts every dead server of ours that may be started.
+/// Starts every dead server of ours that may be started: none where a node may be that another is promoted past.
 pub(crate) fn dead_servers(p: &mut Draft<'_>) {
     if p.d.authority != Authority::Managed {
         return;
@@ -20,7 +20,14 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
     for server in dead {
         let starting =
             |a: &Action| matches!(a, Action::StartServer { server: s } if *s == server.name);
-        if p.steps.iter().any(|s| starting(&s.action)) {
+        let promoting = |a: &Action| match a {
+            Action::Failover { dead, .. } | Action::Takeover { dead, .. } => {
+                !is_elsewhere(p.o, server, dead.node())
+            }
+            _ => false,
+        };
+        let begun = |a: &Action| starting(a) || promoting(a);
+        if p.steps.iter().any(|s| begun(&s.action)) {
             continue;
         }
         match safety::why_not_start(p.d, p.o, server) {

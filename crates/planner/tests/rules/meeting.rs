@@ -113,6 +113,10 @@ fn a_replica_that_is_not_believed_gets_a_primary_of_a_greater_epoch() {
     assert_eq!(steps(&w, NOW + max + 1), [greets]);
     w.node("a").epoch = 1;
     assert_eq!(steps(&w, NOW + 2 * max), [greets], "it counts anew");
+    // A silent primary takes no greater epoch: until then a greeting would say nothing new.
+    w.hush("a").silent = Some(shardwright_topology::Why::TimedOut);
+    assert_eq!(steps(&w, NOW + 2 * max + 1), [greets]);
+    assert_eq!(steps(&w, NOW + 3 * max), [""; 0]);
 }
 
 #[test]
