@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use shardwright_topology::{
-    Address, DuplicateId, Flags, Host, Instance, NodeId, NodeView, Observed, Seen, ServerName,
+    Address, DuplicateId, Flags, Host, Instance, NodeId, NodeView, Observed, Process, Seen,
+    ServerName,
 };
 use tokio::time::timeout;
 
 use crate::{Links, Seat, hear};
 
 /// The time of an address that only others tell of.
-const PROBE_LIMIT: Duration = Duration::from_millis(250);
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// How long an address at which no second process answered is not asked again.
 const IN_VAIN_FOR: Duration = Duration::from_secs(10);
 /// How many addresses are asked in one look.
@@ -35,6 +36,8 @@ struct Answer<'a> {
     name: &'a ServerName,
     address: &'a Address,
     view: &'a NodeView,
+    /// Whether its runtime knows that it is this process that lives there.
+    known_to_live: bool,
 }
 
 impl Search {
@@ -56,15 +59,13 @@ impl Search {
                 Some(one) if one.view.server.run_id == view.server.run_id => {}
                 Some(_) => pairs.push((view.id, Instance::at(&seat.name, Some(address), view))),
                 None => {
-                    let name = &seat.name;
-                    first.insert(
-                        view.id,
-                        Answer {
-                            name,
-                            address,
-                            view,
-                        },
-                    );
+                    let one = Answer {
+                        name: &seat.name,
+                        address,
+                        view,
+                        known_to_live: seat.process == Process::Running,
+                    };
+                    first.insert(view.id, one);
                 }
             }
         }
@@ -85,8 +86,9 @@ impl Search {
         both_answer(links, &first, pairs).await
     }
 
-    /// Where others have a node that answers elsewhere, by a link that is up; and where a second process was found
-    /// before. An address that was asked in this look is not asked again.
+    /// Where others have a node that answers elsewhere; and where a second process was found before. An address that was
+    /// asked in this look is not asked again. Where the runtime knows which process lives, only a link that is up tells of
+    /// another; where it does not, each does: the link of whoever changed its mind just now is not up yet.
     fn elsewhere(
         &mut self,
         heard: &[(Seat, Seen<NodeView>)],
@@ -104,7 +106,8 @@ impl Search {
             .filter_map(|(_, v)| v.known())
             .flat_map(NodeView::peers)
         {
-            let told = row.link_up && !row.flags.has(Flags::NOADDR) && row.address.port != 0;
+            let linked = row.link_up || first.get(&row.id).is_some_and(|one| !one.known_to_live);
+            let told = linked && !row.flags.has(Flags::NOADDR) && row.address.port != 0;
             let new = !asked.contains(&(&row.address.host, row.address.port))
                 && !self.in_vain.contains_key(&row.address);
             if told && new && row.address.host.ip().is_some() && first.contains_key(&row.id) {
@@ -128,15 +131,13 @@ pub(crate) async fn at_their_addresses(links: &Links, o: &Observed) -> Vec<Dupli
     let mut first: BTreeMap<NodeId, Answer<'_>> = BTreeMap::new();
     for (server, view) in o.views() {
         if let Seen::Known(address) = &server.address {
-            let name = &server.name;
-            first.insert(
-                view.id,
-                Answer {
-                    name,
-                    address,
-                    view,
-                },
-            );
+            let one = Answer {
+                name: &server.name,
+                address,
+                view,
+                known_to_live: server.process == Process::Running,
+            };
+            first.insert(view.id, one);
         }
     }
     let probes = first.iter().map(|(id, one)| async move {

@@ -26,6 +26,14 @@ pub enum Error {
         /// Last port tried.
         high: u16,
     },
+    /// The network of this machine could not be set up so.
+    #[error("{asked}: {why}")]
+    Network {
+        /// The command.
+        asked: String,
+        /// What it answered.
+        why: String,
+    },
     /// The server ended before it answered.
     #[error("server on port {port} ended at once ({status}); the end of its log:\n{log}")]
     Died {

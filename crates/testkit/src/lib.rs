@@ -8,6 +8,7 @@ pub mod engines;
 mod error;
 pub mod kills;
 pub mod load;
+pub mod namespace;
 pub mod ports;
 mod process;
 pub mod server;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::namespace::Namespace;
 use crate::ports::Lease;
 use crate::tls::Certificates;
 use crate::wait::until_blocking;
@@ -44,6 +45,7 @@ pub struct ServerBuilder {
     acl: Option<Vec<String>>,
     tls: Option<Certificates>,
     dir: Option<PathBuf>,
+    namespace: Option<String>,
 }
 
 impl ServerBuilder {
@@ -154,6 +156,7 @@ impl Server {
             acl: None,
             tls: None,
             dir: None,
+            namespace: None,
         }
     }
 
@@ -295,6 +298,12 @@ impl Server {
         self.restart()
     }
 
+    /// Starts it again with the same data in a network namespace, at the address there.
+    pub fn restart_in(&mut self, namespace: &Namespace) -> Result<(), Error> {
+        self.built.namespace = Some(namespace.name());
+        self.restart_at_host(&namespace.inside())
+    }
+
     /// Empties its data directory (it must have ended): a lost volume.
     pub fn wipe(&mut self) -> Result<(), Error> {
         if self.is_running() {
@@ -417,7 +426,15 @@ impl Server {
             }
             _ => {}
         }
-        let mut command = process::command(&self.built.engine.path);
+        let binary = &self.built.engine.path;
+        let mut command = match &self.built.namespace {
+            None => process::command(binary),
+            Some(name) => {
+                let mut command = process::command(Path::new("ip"));
+                command.args(["netns", "exec", name]).arg(binary);
+                command
+            }
+        };
         command
             .arg(&config)
             .stdin(Stdio::null())
@@ -434,6 +451,9 @@ impl Server {
         let mut lines: Vec<(String, String)> = Vec::new();
         let mut set = |key: &str, value: &str| lines.push((key.to_owned(), value.to_owned()));
         set("bind", &built.host);
+        if !built.host.starts_with("127.") {
+            set("bind-source-addr", &built.host);
+        }
         set("dir", &quoted(&self.dir));
         set("logfile", &quoted(&self.log_file()));
         set("unixsocket", &quoted(&self.socket()));

@@ -1,10 +1,13 @@
 //! Addresses that change, are stale, or belong to strangers; and forgetting.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use shardwright_testkit::{Cluster, Kind, Server, each_engine, until};
+use shardwright_testkit::namespace::Namespace;
+use shardwright_testkit::skip::skipped;
+use shardwright_testkit::{Cluster, Kind, Server, ServerBuilder, each_engine, until};
 
-use crate::scene::{AT_ONCE, SOON, measured, row};
+use crate::scene::{AT_ONCE, SOON, measured, row, until_synced};
 
 /// Everything `look` says stays true for `time`.
 async fn stays<F, Fut>(time: Duration, look: F)
@@ -196,6 +199,69 @@ each_engine! {
         .await?;
         let view: String = cluster[0].ask(&["CLUSTER", "NODES"]).await?;
         assert_eq!(view.matches(" disconnected").count(), 2, "{view}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_replica_keeps_copying_from_the_address_that_gossip_replaced(engine) {
+        let namespace = match Namespace::make() {
+            Ok(namespace) => namespace,
+            Err(why) => {
+                let fact = "fact_replica_keeps_copying_from_the_address_that_gossip_replaced";
+                skipped(fact, &format!("no network namespace: {why}"));
+                return Ok(());
+            }
+        };
+        // The primary comes back at an address from where it reaches all but its replica, for a while.
+        let next = Cell::new(0);
+        let each = |builder: ServerBuilder| {
+            let host = namespace.outside(next.replace(next.get() + 1));
+            builder.host(&host).config("protected-mode", "no")
+        };
+        let mut cluster = Cluster::formed(&engine, 3, 1, each).await?;
+        let (id, old, new) = (cluster[0].id().await?, namespace.outside(0), namespace.inside());
+        for n in [1, 2, 4, 5] {
+            namespace.reaches(n)?;
+        }
+        cluster[3].ask::<()>(&["CONFIG", "SET", "cluster-replica-no-failover", "yes"]).await?;
+        cluster[0].kill9()?;
+        cluster[0].restart_in(&namespace)?;
+        let shows = |what: String, well: bool| {
+            let (replica, id) = (&cluster[3], &id);
+            async move {
+                until("its replica's table shows the primary so", 2 * SOON, || async {
+                    let row = row(replica, id).await.map_err(|e| e.to_string())?;
+                    let is_well = !row.contains("fail") && row.contains(" connected");
+                    if row.contains(&what) && (!well || is_well) { Ok(()) } else { Err(row) }
+                })
+                .await
+            }
+        };
+        shows(format!(" {new}:"), false).await?;
+        namespace.reaches(3)?;
+        shows(format!(" {new}:"), true).await?;
+        let copies_from = async |host: &str| {
+            until("where it copies from", SOON, || async {
+                let from = cluster[3].field(&["INFO", "replication"], "master_host").await;
+                match from {
+                    Ok(Some(from)) if from == host => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await
+        };
+        if engine.kind == Kind::Redis {
+            stays(Duration::from_secs(10), || async {
+                let info: String = cluster[3].ask(&["INFO", "replication"]).await?;
+                Ok(info.contains(&format!("master_host:{old}\r")) && info.contains("master_link_status:down"))
+            })
+            .await;
+            cluster[3].ask::<()>(&["CLUSTER", "REPLICATE", &id]).await?;
+        }
+        copies_from(&new).await?;
+        until_synced(&cluster[3]).await?;
         Ok(())
     }
 }
