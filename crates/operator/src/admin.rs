@@ -17,8 +17,9 @@ use tokio::net::TcpListener;
 use crate::metrics::Metrics;
 
 /// How long a pass may take before the process counts as stuck. A pass ends within seconds: every call in it has a
-/// time limit of its own.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
+/// time limit of its own. Where many share a processor it may take minutes, and a process that is killed then leaves
+/// slots half moved, and begins anew.
+const STUCK_AFTER: Duration = Duration::from_secs(600);
 
 /// How this process is.
 #[derive(Debug, Default)]

@@ -18,8 +18,10 @@ const WINDOW_SLOTS: usize = 64;
 const FIRST_SLOTS: usize = 8;
 /// How many keys the slots that are open at the same time hold, unless it is one slot.
 const WINDOW_KEYS: u64 = 20_000;
-/// How many keys of begun slots are still moved after a stop: a second's work. More stay open.
+/// How many keys of begun slots are still moved after a stop, and for how long: a second's work, unless many share the
+/// processors. More stay open.
 const COMPLETE_KEYS: u64 = 20_000;
+const COMPLETE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a move that failed for a passing reason is repeated, each time after a longer pause.
 const TRIES: u32 = 4;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
@@ -250,7 +252,7 @@ where
         let (pair, alone) = (self.pair, self.alone);
         let emptied = std::mem::take(&mut self.emptied);
         let (ended, ahead, given) = tokio::join!(
-            self.empty(&mut window, feed, true),
+            self.empty(&mut window, feed, None),
             Ahead::read(pair, &rest[slots..], alone),
             ends::finish(pair, &emptied, alone),
         );
@@ -327,26 +329,28 @@ where
         feed.refuse_great(self.pair, &bounds).await
     }
 
-    /// Moves keys until the source has none of these slots. False where it was stopped before.
+    /// Moves keys until the source has none of these slots. False where it was to end before: by this time, or where
+    /// none is given when it is stopped.
     async fn empty(
         &mut self,
         window: &mut Window,
         mut feed: Feed,
-        heed_stop: bool,
+        until: Option<Instant>,
     ) -> Result<bool, MoveError> {
+        let stop = self.stop;
+        let ends = || until.map_or_else(stop, |until| Instant::now() >= until);
         for _ in 0..ROUNDS_MAX {
             while feed.fill(self.pair, self.pair.source, self.alone).await? {
                 self.refuse_great(&feed).await?;
-                if heed_stop && (self.stop)() {
+                if ends() {
                     return Ok(false);
                 }
                 let allowance = self.pace.next(self.last.as_ref());
                 self.alone = allowance.alone;
                 if !allowance.pause.is_zero() {
-                    let (pace, stop) = (&*self.pace, self.stop);
-                    let cut = || pace.is_urgent() || (heed_stop && stop());
-                    leave_alone(allowance.pause, cut).await;
-                    if heed_stop && (self.stop)() {
+                    let pace = &*self.pace;
+                    leave_alone(allowance.pause, || pace.is_urgent() || ends()).await;
+                    if ends() {
                         return Ok(false);
                     }
                 }
@@ -586,8 +590,10 @@ where
             window.slots.clone_from(&half);
             window.counts = pair.source.count_keys_of(&half).await?;
             let feed = window.feed();
-            self.empty(window, feed, false).await?;
-            done.append(&mut half);
+            let until = Instant::now() + COMPLETE_LIMIT;
+            if self.empty(window, feed, Some(until)).await? {
+                done.append(&mut half);
+            }
         }
         self.out.leave_open(&half);
         self.finish(&done).await
