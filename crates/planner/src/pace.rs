@@ -5,8 +5,8 @@ use std::time::Duration;
 /// What moving slots may cost the clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// How long one burst may keep the source from its clients. 1 ms or more makes sense; a single key that takes
-    /// longer than that still has to move.
+    /// How long one burst may keep the source from its clients. 1 ms or more makes sense; what takes longer than that
+    /// and is the least that a burst moves, or a single key, still has to move.
     pub pause_max: Duration,
     /// How many bytes of memory one source gives away in a second at most. `None`: as many as it can.
     pub bandwidth_bytes_max: Option<u64>,
@@ -51,9 +51,8 @@ pub struct Went {
 
 /// Bounds on what one burst moves, whatever its speed. The first burst, of which nothing is known yet, moves the least.
 ///
-/// The source is busy with the least for about a millisecond. What takes longer then is the way to the target and back,
-/// or a processor that many share: each burst costs that once more, so that smaller ones keep clients waiting longer in
-/// all, and end never. (Two cores with 20 pods: 100 ms a burst, whether of one key or of 32.)
+/// What takes long for so little is the way to the target and back, or a processor that many share: each burst costs
+/// that once more, so that ever smaller ones never end. (Two cores with 20 pods: bursts of two to ten keys took 100 ms.)
 const KEYS_MIN: u32 = 32;
 const KEYS_MAX: u32 = 8_192;
 const BYTES_MIN: u64 = 64 * 1024;
