@@ -36,6 +36,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::TableRefused { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
+        | Waiting::IdLost { .. }
         | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
@@ -80,6 +81,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::TableRefused { .. } => "TableRefused",
         Waiting::PlaceFollowed { .. } => "PlaceFollowed",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
+        Waiting::IdLost { .. } => "NodeIdLost",
         Waiting::DeathUnproved { .. } => "DeathUnproved",
         Waiting::NoCandidate { .. } => "NoCandidate",
         Waiting::SiblingUnheard { .. } => "SiblingUnheard",
@@ -145,6 +147,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::TableRefused { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
+        | Waiting::IdLost { .. }
         | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }

@@ -405,7 +405,7 @@ impl Lint<'_> {
         let (Some(view), Some(server)) = (self.o.view_of(node), self.o.server_of(node)) else {
             return false;
         };
-        let Some(wanted) = self.wanted().filter(|_| self.is_last_of_too_many(server)) else {
+        let Some(wanted) = self.wanted().filter(|_| self.is_too_many(server)) else {
             return false;
         };
         let followed = |v: &NodeView| v.own().is_some_and(|own| own.primary == Some(node));
@@ -442,39 +442,37 @@ impl Lint<'_> {
         }
     }
 
-    fn is_last_of_too_many(&self, server: &Server) -> bool {
-        let rank = |s: &Server| (s.place.leave_rank, s.name.clone());
-        let (own, mut all) = (rank(server), self.o.servers().values().map(rank));
+    fn is_too_many(&self, server: &Server) -> bool {
         let count = u64::try_from(self.o.servers().len()).unwrap_or(u64::MAX);
-        let beyond = |(wanted, _): (u64, u16)| u64::from(own.0) >= wanted && count > wanted;
-        self.wanted().is_some_and(beyond) && all.all(|other| other <= own)
+        let rank = u64::from(server.place.leave_rank);
+        self.wanted()
+            .is_some_and(|(wanted, _)| rank >= wanted && count > wanted)
     }
 
-    /// A server is taken away only if it is the last of too many, and says that it is nothing; and if nobody lists it,
-    /// nor the node that is recorded there.
+    /// A server is taken away only if it is one too many, and so are all behind it, and each says that it is nothing, or
+    /// said so last and was told to end; and if nobody lists one of them, nor the node that is recorded there.
     fn removes(&mut self, i: usize, name: &ServerName) {
+        let rank = |s: &Server| (s.place.leave_rank, s.name.clone());
         let safe = self.o.servers().get(name).is_some_and(|s| {
-            let blank = s.view.known().filter(|v| v.is_blank());
-            blank.is_some_and(|blank| {
-                let known = |v: &NodeView, id: NodeId| v.id == id || v.rows.get(id).is_some();
-                let mut others = self
-                    .o
-                    .servers()
-                    .values()
-                    .filter(|other| other.name != *name);
-                let listed = others.any(|other| {
-                    let view = other.view.known();
-                    view.is_some_and(|v| {
-                        known(v, blank.id) || s.recorded_id.is_some_and(|id| known(v, id))
-                    })
-                });
-                !listed && !s.leaving && self.is_last_of_too_many(s)
-            })
+            let mut behind = self.o.servers().values().filter(|b| rank(b) >= rank(s));
+            let stays = s.view.known().is_none() || s.leaving || !self.is_too_many(s);
+            !stays && behind.all(|b| self.is_nothing(b))
         });
         if !safe {
             let server = name.clone();
             self.fatal(i, ViolationKind::TakesAway { server });
         }
+    }
+
+    fn is_nothing(&self, s: &Server) -> bool {
+        let last = s.last_heard.as_deref().filter(|_| s.leaving);
+        let view = s.view.known().or(last);
+        view.filter(|v| v.is_blank()).is_some_and(|blank| {
+            let known = |v: &NodeView, id: NodeId| v.id == id || v.rows.get(id).is_some();
+            let others = self.o.servers().values().filter(|o| o.name != s.name);
+            let mut views = others.filter_map(|other| other.view.known());
+            !views.any(|v| known(v, blank.id) || s.recorded_id.is_some_and(|id| known(v, id)))
+        })
     }
 
     /// Counts the voters anew: primaries that own slots, were heard, and have the row that lets them grant a vote.

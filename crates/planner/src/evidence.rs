@@ -19,7 +19,6 @@ use crate::ours::Standing;
 use crate::refused::{answers_others, linked_by};
 use crate::returned::given_up;
 use crate::safety::why_not_retire;
-use crate::surplus::surplus;
 use crate::waiting::Foreign;
 use crate::{Authority, Desired};
 
@@ -243,12 +242,11 @@ impl Gone {
         returned.then_some(Self { node })
     }
 
-    /// The proof for a node that is not wanted any more: its server goes next, and nothing of it is needed.
+    /// The proof for a node that is not wanted any more: its server is too many, and nothing of it is needed.
     pub fn not_wanted(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
-        let last = surplus(d, o).first().copied()?;
-        let lives_there = last.view.known().is_some_and(|v| v.id == node);
-        let goes = lives_there && why_not_retire(d, o, last).is_empty();
-        goes.then_some(Self { node })
+        why_not_retire(d, o, o.server_of(node)?)
+            .is_empty()
+            .then_some(Self { node })
     }
 
     /// Who is gone.

@@ -21,7 +21,7 @@ pub enum Standing {
     MayJoin,
     /// It must not be touched.
     Foreign(Foreign),
-    /// It was asked to leave, or is too many and goes next, or is too many and may not join.
+    /// It was asked to leave, or is too many and goes, or is too many and may not join.
     Leaving,
     /// It was not heard, so nothing can be said.
     Unheard,
@@ -47,12 +47,12 @@ pub fn standings(d: &Desired, o: &Observed) -> BTreeMap<ServerName, Standing> {
         .values()
         .map(|s| (s.name.clone(), standing(d, o, &main, s)))
         .collect();
-    for (i, server) in surplus.into_iter().enumerate() {
+    for server in surplus {
         let Some(view) = server.view.known() else {
             continue;
         };
         let retires = || main.contains(&view.id) && why_not_retire(d, o, server).is_empty();
-        if is_fresh(view) || (i == 0 && retires()) {
+        if is_fresh(view) || retires() {
             all.insert(server.name.clone(), Standing::Leaving);
         }
     }

@@ -8,6 +8,7 @@ use shardwright_topology::{
     Address, Disk, Health, NodeId, NodeView, Observed, Role, Row, Seen, Server, Why,
 };
 
+use crate::returned::has_lost_id;
 use crate::{Authority, Desired, Waiting};
 
 /// Why a refused connection proves no death.
@@ -169,7 +170,13 @@ pub(crate) fn why_not_dead(d: &Desired, o: &Observed, server: &Server) -> Option
 /// What is waited for while a primary is not heard and not proved dead.
 pub(crate) fn unproved(d: &Desired, o: &Observed, node: NodeId) -> Waiting {
     let Some(server) = o.server_of(node) else {
-        return Waiting::PrimarySilent { node };
+        // Among ours whoever is not heard may be that node.
+        let lost = d.authority == Authority::Guest && has_lost_id(o, node);
+        return if lost {
+            Waiting::IdLost { node }
+        } else {
+            Waiting::PrimarySilent { node }
+        };
     };
     if let Some(why) = why_not_dead(d, o, server) {
         return Waiting::DeathUnproved { node, why };

@@ -193,6 +193,11 @@ pub enum Waiting {
         /// Which.
         node: NodeId,
     },
+    /// A primary is listed without an address, and not as failed: the engine promotes nobody in its place.
+    IdLost {
+        /// Which.
+        node: NodeId,
+    },
     /// A primary refuses connections, and that does not prove its process to be gone.
     DeathUnproved {
         /// Which.
@@ -368,6 +373,7 @@ impl Waiting {
             | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
+            | Self::IdLost { .. }
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
             Self::DeathUnproved { why, .. } => why.needs_a_person(),
@@ -422,6 +428,7 @@ impl fmt::Display for Waiting {
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
             Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
             Self::PrimarySilent { node } => f.write_str(&primary_silent(*node)),
+            Self::IdLost { node } => f.write_str(&id_lost(*node)),
             Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
             Self::NoCandidate { primary } => f.write_str(&no_candidate(*primary)),
             Self::SiblingUnheard { sibling: id } => {
@@ -487,6 +494,12 @@ fn start_held(server: &ServerName) -> String {
 
 fn primary_silent(node: NodeId) -> String {
     format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
+}
+
+fn id_lost(node: NodeId) -> String {
+    format!(
+        "primary {node:?} is listed without an address, and not as failed: its server lost its nodes.conf or was reset, and the engine promotes nobody in its place"
+    )
 }
 
 fn no_candidate(primary: NodeId) -> String {

@@ -75,8 +75,9 @@ impl Pods {
         if live.metadata.uid.as_deref() != Some(&set.uid) {
             return Err(refused("the StatefulSet was made anew".to_owned()));
         }
+        // What is read of the set may be older than the last such write: those behind it are gone, or going.
         let mut nodes = set.nodes;
-        nodes.remove(pod);
+        nodes.retain(|name, _| self.names.ordinal(name).is_some_and(|n| n < ordinal));
         match shrink(&live, ordinal, &nodes) {
             Shrink::Done => {}
             Shrink::NotTheLast { replicas } => {

@@ -259,6 +259,9 @@ fn hint(wait: &Waiting) -> &'static str {
         Waiting::KeysUnclaimed { .. } => {
             "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss"
         }
+        Waiting::IdLost { .. } => {
+            "; empty no server: shardwright check names what takes its place, or takes it in"
+        }
         Waiting::TableRefused { .. } => {
             "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
         }
@@ -273,11 +276,13 @@ fn hint(wait: &Waiting) -> &'static str {
         Waiting::Foreign {
             what: Foreign::HoldsKeys { .. } | Foreign::OwnsSlots { .. },
             ..
-        } => "; take it away, or empty it if nobody needs its keys",
+        } => {
+            "; take it away, or, where check says that every slot is served, empty it if nobody needs its keys"
+        }
         Waiting::Foreign {
             what: Foreign::KnowsOthers { .. } | Foreign::NotAsked,
             ..
-        } => "; empty that server, or take it away",
+        } => "; take it away, or, where check says that every slot is served, empty it",
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }

@@ -54,8 +54,8 @@ pub(crate) struct Seat {
     pub(crate) recorded: Option<NodeId>,
     /// Whether our own step started the present run.
     pub(crate) started_by_us: bool,
-    /// What the last kill took, beyond what everysec may lose.
-    pub(crate) lost_by_kill: BTreeSet<Key>,
+    /// What its last kill took, beyond what everysec may lose, or the loss of its directory.
+    pub(crate) lost: BTreeSet<Key>,
     pub(crate) inbox: Vec<Inbound>,
 }
 
@@ -199,7 +199,7 @@ impl Model {
             keys_max: None,
             recorded: None,
             started_by_us: false,
-            lost_by_kill: BTreeSet::new(),
+            lost: BTreeSet::new(),
             inbox: Vec::new(),
         });
         self.seats.len() - 1
@@ -398,7 +398,7 @@ impl Model {
             self.oracle_promoted(seat, before.1);
         } else if let Some(primary) = follows {
             // It gave way to one with the data. If the engine elects it before it has copied that, its start is not why.
-            self.seats[seat].lost_by_kill.clear();
+            self.seats[seat].lost.clear();
             let primary = self.name(primary);
             self.trace
                 .note(self.now, format_args!("{name} follows {primary}"));

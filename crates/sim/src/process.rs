@@ -113,7 +113,7 @@ impl Model {
                     write.is_none_or(|write| write.at + ms <= now)
                 }),
                 None => {
-                    s.lost_by_kill = std::mem::take(&mut node.data);
+                    s.lost = std::mem::take(&mut node.data);
                     node.libraries = 0;
                     node.offset = 0;
                 }
@@ -126,8 +126,11 @@ impl Model {
     /// Removes a dead server's directory.
     pub(crate) fn wipe(&mut self, seat: usize) {
         self.kill(seat);
-        self.seats[seat].node = None;
-        let name = self.seats[seat].name.clone();
+        let node = self.seats[seat].node.take();
+        let seat = &mut self.seats[seat];
+        seat.lost
+            .extend(node.into_iter().flat_map(|node| node.data));
+        let name = seat.name.clone();
         self.trace
             .note(self.now, format_args!("{name} loses its directory"));
     }

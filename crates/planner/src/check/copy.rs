@@ -3,6 +3,7 @@
 use shardwright_topology::{Address, Disk, Flags, Host, NodeId, NodeView, Replication, Seen};
 
 use super::{Lint, ViolationKind};
+use crate::evidence::Dead;
 
 impl Lint<'_> {
     /// Promoting relies on a copy, unless a person accepted the loss.
@@ -86,11 +87,12 @@ impl Lint<'_> {
         again && has(view) && !has(of) && !self.d.consent.lose_data
     }
 
-    /// Whether the primary's directory is certainly gone.
+    /// Whether the primary's directory is certainly gone. Of one without a server that takes a proof of its death: a person's
+    /// word that it is given up is none.
     fn nothing_is_left(&self, primary: NodeId) -> bool {
         match self.o.server_of(primary) {
             Some(server) => matches!(server.disk, Seen::Known(Disk::Blank)),
-            None => true,
+            None => Dead::prove(self.o, primary).is_some(),
         }
     }
 

@@ -6,6 +6,7 @@ use shardwright_topology::{
 
 use super::{Lint, ViolationKind};
 use crate::Authority;
+use crate::evidence::Dead;
 
 impl Lint<'_> {
     /// Whether what is known of a node on the bus speaks against its death: a link to it, or, where all that is known
@@ -53,12 +54,21 @@ impl Lint<'_> {
     pub(super) fn takes_place(&mut self, i: usize, name: &ServerName) {
         let followed = self.o.servers().get(name).is_some_and(|place| {
             let mut others = self.o.servers().values().filter(|s| s.name != *name);
-            others.any(|other| self.may_copy(other, place))
+            others.any(|other| self.may_copy(other, place)) || self.homeless_may_copy(place)
         });
         if followed && !self.d.consent.lose_data {
             let server = name.clone();
             self.fatal(i, ViolationKind::TakesPlace { server });
         }
+    }
+
+    /// Whether a replica of the node that is recorded there lives nobody knows where.
+    fn homeless_may_copy(&self, place: &Server) -> bool {
+        let mut members = self.o.members().values().filter(|m| m.server.is_none());
+        members.any(|m| {
+            let follows = m.role == Role::Replica && m.primary.is_some();
+            follows && m.primary == place.recorded_id && Dead::prove(self.o, m.id).is_none()
+        })
     }
 
     fn may_copy(&self, other: &Server, place: &Server) -> bool {

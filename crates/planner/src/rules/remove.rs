@@ -1,5 +1,5 @@
-//! Servers that are too many for the declared shape go, the last first: its node leaves the cluster, and once it is
-//! nothing any more, so does the server. What slots it has are moved by [`super::shape`], or by a switchover.
+//! Servers that are too many for the declared shape go: their nodes leave the cluster, and once one is nothing any more,
+//! so does its server, with or after those that come behind it. What slots it has are moved by [`super::shape`], or by a switchover.
 
 use shardwright_topology::{NodeView, Role, Server};
 
@@ -12,24 +12,19 @@ use crate::safety::{self, NoRemove};
 use crate::surplus::surplus;
 use crate::{Action, Precondition, Reason, Shape, Standing, Waiting};
 
-/// Takes the next step for the last server, when there is nothing more urgent to do; and says why the others stay.
+/// Takes the next step for each of them, when there is nothing more urgent to do; and says why the others stay.
 pub(crate) fn the_surplus(p: &mut Draft<'_>) {
-    let surplus = surplus(p.d, p.o);
-    let Some((last, others)) = surplus.split_first() else {
-        return;
-    };
-    for server in others {
-        let last = last.name.clone();
-        wait(p, server, vec![NoRemove::NotLast { last }]);
-    }
-    let why = match last.view.known() {
-        None => safety::why_not_remove(p.d, p.o, last),
-        Some(_) if !p.steps.is_empty() => vec![NoRemove::NotItsTurn],
-        Some(view) if is_nothing(p, view) => remove(p, last, view),
-        Some(view) => retire(p, last, view),
-    };
-    if !why.is_empty() {
-        wait(p, last, why);
+    let busy = !p.steps.is_empty();
+    for server in surplus(p.d, p.o) {
+        let why = match server.view.known() {
+            None => safety::why_not_remove(p.d, p.o, server),
+            Some(_) if busy => vec![NoRemove::NotItsTurn],
+            Some(view) if is_nothing(p, view) => remove(p, server, view),
+            Some(view) => retire(p, server, view),
+        };
+        if !why.is_empty() {
+            wait(p, server, why);
+        }
     }
 }
 

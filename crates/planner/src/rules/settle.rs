@@ -4,6 +4,7 @@ use shardwright_topology::{Health, NodeId, NodeView, Replication, Role};
 
 use crate::draft::Draft;
 use crate::evidence::{copies_elsewhere, in_sync};
+use crate::surplus::surplus;
 use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
@@ -62,9 +63,12 @@ pub(crate) fn shape(p: &mut Draft<'_>) {
 
 /// Everything else that is not at rest.
 pub(crate) fn the_rest(p: &mut Draft<'_>) {
+    let surplus = surplus(p.d, p.o);
     for server in p.o.servers().values() {
         let stranger = matches!(p.standings.get(&server.name), Some(Standing::Foreign(_)));
-        if let Some(why) = unknown(&server.view).filter(|_| !stranger) {
+        // Of one that is too many and was told to end it is said that it is being stopped.
+        let ends = server.leaving && surplus.iter().any(|s| s.name == server.name);
+        if let Some(why) = unknown(&server.view).filter(|_| !stranger && !ends) {
             p.wait(Waiting::ServerUnheard {
                 server: server.name.clone(),
                 why,

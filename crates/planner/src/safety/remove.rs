@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use shardwright_topology::{Member, NodeId, Observed, Role, Server, ServerName, Source};
+use shardwright_topology::{Member, NodeId, NodeView, Observed, Role, Server, ServerName, Source};
 
 use super::all_served;
 use crate::evidence::in_sync;
+use crate::ours::is_fresh;
 use crate::surplus::{surplus, wanted};
 use crate::{Desired, Shape};
 
@@ -14,9 +15,9 @@ use crate::{Desired, Shape};
 pub enum NoRemove {
     /// The shape does not say that it is too many.
     Wanted,
-    /// Another goes first: only the last one can go.
+    /// Servers are taken away from the end, and one behind it stays for now.
     NotLast {
-        /// The one that goes first.
+        /// That one.
         last: ServerName,
     },
     /// It was not heard: what it holds is not known.
@@ -102,7 +103,7 @@ impl fmt::Display for NoRemove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wanted => f.write_str("it is one of those that are wanted"),
-            Self::NotLast { last } => write!(f, "{last} goes first"),
+            Self::NotLast { last } => write!(f, "{last} goes first, or with it"),
             Self::Unheard => f.write_str("it is not heard, so what it holds is not known"),
             Self::Ending => f.write_str("it is being stopped"),
             Self::Twin => f.write_str("another server says that it is the same node"),
@@ -135,9 +136,35 @@ impl fmt::Display for NoRemove {
 
 /// Every reason not to take this server away, with all that is on its disk.
 ///
-/// It must be the last of those that are too many, and nothing by its own word; and nobody may know it any more.
+/// It must be nothing by its own word, and so must all that are too many and come after it: they go with it, or are
+/// going. And nobody may know it any more.
 pub fn why_not_remove(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemove> {
-    let mut why = why_not_its_turn(d, o, server);
+    let mut why = why_not_too_many(d, o, server);
+    let surplus = surplus(d, o);
+    let mut after = surplus.iter().take_while(|s| s.name != server.name);
+    if let Some(last) = after.find(|s| !is_nothing(o, s)) {
+        let last = last.name.clone();
+        why.push(NoRemove::NotLast { last });
+    }
+    why.extend(why_something(o, server));
+    why
+}
+
+/// Whether a server has nothing that could be lost, and nobody knows it: by its own word now, or by its last word where
+/// it was told to end.
+fn is_nothing(o: &Observed, server: &Server) -> bool {
+    match (server.view.known(), server.last_heard.as_deref()) {
+        (Some(view), _) => !o.has_duplicate(view.id) && why_something(o, server).is_empty(),
+        (None, Some(last)) if server.leaving => {
+            is_fresh(last) && listed(o, server, last).is_empty()
+        }
+        (None, _) => false,
+    }
+}
+
+/// What a server that was heard still is, or others take it for.
+fn why_something(o: &Observed, server: &Server) -> Vec<NoRemove> {
+    let mut why = Vec::new();
     let Some(view) = server.view.known() else {
         return why;
     };
@@ -153,28 +180,36 @@ pub fn why_not_remove(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemov
     if nodes > 0 {
         why.push(NoRemove::KnowsOthers { nodes });
     }
-    let recorded = server.recorded_id.filter(|id| *id != view.id);
-    for node in [Some(view.id), recorded].into_iter().flatten() {
-        let elsewhere = o.view_of(node).is_some_and(|v| v.id != view.id);
-        if elsewhere || o.beliefs(node).any(|(speaker, _)| speaker != view.id) {
-            why.push(NoRemove::Listed { node });
-        }
-    }
+    why.extend(listed(o, server, view));
     why
+}
+
+/// Its node, and the one that is recorded there, where others list them.
+fn listed(o: &Observed, server: &Server, view: &NodeView) -> Vec<NoRemove> {
+    let recorded = server.recorded_id.filter(|id| *id != view.id);
+    let nodes = [Some(view.id), recorded].into_iter().flatten();
+    let is_listed = |node: &NodeId| {
+        let elsewhere = o.view_of(*node).is_some_and(|v| v.id != view.id);
+        elsewhere || o.beliefs(*node).any(|(speaker, _)| speaker != view.id)
+    };
+    let listed = nodes.filter(is_listed);
+    listed.map(|node| NoRemove::Listed { node }).collect()
 }
 
 /// Every reason not to take this server's node out of the cluster: not to have everyone forget it, and to reset it.
 ///
 /// What it holds must be held by others, without counting on any that is too many as well.
 pub fn why_not_retire(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemove> {
-    let mut why = why_not_its_turn(d, o, server);
+    let mut why = why_not_too_many(d, o, server);
     let Some(view) = server.view.known() else {
         return why;
     };
     if !all_served(o) || !o.contested().is_empty() {
         why.push(NoRemove::SlotsUnserved);
     }
-    let silent = |s: &&Server| s.name != server.name && s.view.known().is_none();
+    let surplus = surplus(d, o);
+    let goes = |s: &Server| surplus.iter().any(|other| other.name == s.name) && is_nothing(o, s);
+    let silent = |s: &&Server| s.name != server.name && s.view.known().is_none() && !goes(s);
     if let Some(other) = o.servers().values().find(silent) {
         let server = other.name.clone();
         why.push(NoRemove::OtherUnheard { server });
@@ -202,14 +237,11 @@ pub fn why_not_retire(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemov
     why
 }
 
-fn why_not_its_turn(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemove> {
+fn why_not_too_many(d: &Desired, o: &Observed, server: &Server) -> Vec<NoRemove> {
     let mut why = Vec::new();
     let surplus = surplus(d, o);
     if wanted(d, o).is_none() || !surplus.iter().any(|s| s.name == server.name) {
         why.push(NoRemove::Wanted);
-    } else if let Some(last) = surplus.first().filter(|last| last.name != server.name) {
-        let last = last.name.clone();
-        why.push(NoRemove::NotLast { last });
     }
     if server.leaving {
         why.push(NoRemove::Ending);

@@ -90,6 +90,16 @@ fn a_replica_that_is_not_heard_keeps_the_place_of_its_primary() {
 }
 
 #[test]
+fn a_replica_that_lives_nobody_knows_where_keeps_the_place_too() {
+    let mut w = blank_primary();
+    w.lose_directory("a1", "y");
+    w.believes("b", "a1", |row| row.link_up = true);
+    let steps = w.steps(&three());
+    assert!(!steps.contains(&"start a".to_owned()), "{steps:?}");
+    assert_eq!(found(&w, &start("a")), taken("a"));
+}
+
+#[test]
 fn a_replica_that_is_down_with_its_data_comes_back_first() {
     let mut w = blank_primary();
     w.kill("a1", 0);

@@ -57,24 +57,40 @@ fn reset(w: &mut World, name: &str) {
 }
 
 #[test]
-fn blank_servers_that_are_too_many_do_not_join_and_go_the_last_first() {
+fn blank_servers_that_are_too_many_do_not_join_and_go_together() {
     let mut w = with_blank(&["x", "y"]);
     assert_eq!(
         w.reasons(&three()),
-        ["take y away: fewer servers are wanted"]
+        [
+            "take y away: fewer servers are wanted",
+            "take x away: fewer servers are wanted"
+        ]
     );
     let plan = w.plan(&three());
-    let blank = Precondition::IsBlank { node: id("y") };
-    assert_eq!(plan.steps[0].requires, [blank]);
-    let waits = w.waits(&three());
-    assert_eq!(
-        waits,
-        ["x is not wanted any more, and stays for now: y goes first"]
-    );
+    for (step, name) in plan.steps.iter().zip(["y", "x"]) {
+        let blank = Precondition::IsBlank { node: id(name) };
+        assert_eq!(step.requires, [blank]);
+    }
     gone(&mut w, "y");
     assert_eq!(w.steps(&three()), ["take x away"]);
     gone(&mut w, "x");
     assert!(w.plan(&three()).is_settled());
+}
+
+#[test]
+fn one_stays_while_one_behind_it_is_more_than_nothing() {
+    let mut w = with_blank(&["x", "y"]);
+    let last = ServerName("y".to_owned());
+    let behind = [NoRemove::NotLast { last }];
+    w.node("y").keys = 3;
+    assert_eq!(remove_why(&w, &three(), "x"), behind);
+    assert!(w.steps(&three()).is_empty());
+    w.node("y").keys = 0;
+    assert_eq!(remove_why(&w, &three(), "x"), []);
+    // Told to end, and silent: what it was is known as long as it is remembered.
+    w.hush("y");
+    w.node("y").leaving = true;
+    assert_eq!(remove_why(&w, &three(), "x"), behind);
 }
 
 #[test]
@@ -112,7 +128,7 @@ fn one_that_is_not_heard_is_waited_for() {
     w.node("y").silent = None;
     w.node("y").leaving = true;
     assert_eq!(remove_why(&w, &three(), "y"), [NoRemove::Ending]);
-    assert!(w.steps(&three()).is_empty());
+    assert_eq!(w.steps(&three()), ["take x away"]);
 }
 
 #[test]
@@ -134,19 +150,22 @@ fn empty_primaries_leave_before_their_servers_go() {
         w.node(name).recorded = Some(id(name));
     }
     let steps = w.reasons(&three());
-    assert_eq!(steps.len(), 8, "{steps:?}");
+    assert_eq!(steps.len(), 14, "{steps:?}");
     assert_eq!(steps[0], "make a forget y: fewer servers are wanted");
-    assert!(steps.contains(&"make x forget y: fewer servers are wanted".to_owned()));
-    assert_eq!(steps[7], "reset y: fewer servers are wanted");
+    assert_eq!(steps[6], "reset y: fewer servers are wanted");
+    assert_eq!(steps[13], "reset x: fewer servers are wanted");
     // The forgetting was broken off: it goes on, and nobody greets it.
     w.believes("a", "y", |row| row.address.port = 1);
     let steps = w.steps(&three());
     assert!(!says(&steps, "tell "), "{steps:?}");
+    // Each for itself: the last goes while the other is still to leave.
     reset(&mut w, "y");
-    assert_eq!(w.steps(&three()), ["take y' away"].map(|_| "take y away"));
-    gone(&mut w, "y");
-    assert_eq!(w.steps(&three()).len(), 7);
+    let steps = w.steps(&three());
+    assert_eq!(steps.len(), 8, "{steps:?}");
+    assert_eq!((&*steps[0], &*steps[7]), ("take y away", "reset x"));
     reset(&mut w, "x");
+    assert_eq!(w.steps(&three()), ["take y away", "take x away"]);
+    gone(&mut w, "y");
     assert_eq!(w.steps(&three()), ["take x away"]);
     gone(&mut w, "x");
     assert!(w.plan(&three()).is_settled());
@@ -160,11 +179,11 @@ fn replicas_leave_while_their_shard_keeps_those_it_should_have() {
         .sort_by_key(|n| (n.name.len(), n.name[1..].to_owned(), n.name.clone()));
     rank(&mut w);
     let steps = w.steps(&three());
-    assert_eq!(steps.len(), 9, "{steps:?}");
-    assert_eq!(steps[8], "reset c2");
+    assert_eq!(steps.len(), 21, "{steps:?}");
+    assert_eq!(steps[6], "reset c2");
     // The others of its shard may die meanwhile: then it has the only copy.
     let primary_lives = Precondition::OwnsSlots { node: id("c") };
-    assert!(w.plan(&three()).steps[8].requires.contains(&primary_lives));
+    assert!(w.plan(&three()).steps[6].requires.contains(&primary_lives));
     w.node("c1").link_up = false;
     let needed = NoRemove::CopyNeeded {
         primary: id("c"),
@@ -172,7 +191,11 @@ fn replicas_leave_while_their_shard_keeps_those_it_should_have() {
         want: 1,
     };
     assert_eq!(retire_why(&w, &three(), "c2"), [needed]);
-    assert!(w.steps(&three()).is_empty());
+    let steps = w.steps(&three());
+    assert!(
+        says(&steps, "reset b2") && !says(&steps, "reset c2"),
+        "{steps:?}"
+    );
     w.node("c1").link_up = true;
     w.hush("a1");
     let server = ServerName("a1".to_owned());
@@ -182,10 +205,16 @@ fn replicas_leave_while_their_shard_keeps_those_it_should_have() {
     );
     assert!(w.steps(&three()).is_empty());
     w.node("a1").silent = None;
-    for name in ["c2", "b2", "a2"] {
+    let all = ["c2", "b2", "a2"];
+    for name in all {
         assert!(says(&w.steps(&three()), &format!("reset {name}")));
         reset(&mut w, name);
-        assert_eq!(w.steps(&three()), [format!("take {name} away")]);
+    }
+    assert_eq!(
+        w.steps(&three()),
+        all.map(|name| format!("take {name} away"))
+    );
+    for name in all {
         gone(&mut w, name);
     }
     assert!(w.plan(&three()).is_settled());

@@ -1,9 +1,11 @@
 //! A primary that lost its table of nodes speaks under another id, with its data: it is taken in, and nothing is emptied.
 
-use shardwright_planner::{Desired, Manner, Request, Severity, diagnose};
+use shardwright_planner::{
+    Desired, Manner, Request, Severity, ViolationKind, Waiting, check, diagnose,
+};
 use shardwright_topology::{Flags, Health, ServerName};
 
-use crate::world::{World, consenting, id, says, slots};
+use crate::world::{World, consenting, id, says, slots, stream};
 
 /// Everyone lists `a` without an address; `x` has its place, and its data.
 fn lost(replicas: u16) -> World {
@@ -128,6 +130,46 @@ fn a_replica_takes_the_place_by_proof_or_by_a_persons_word() {
     w.node("c").silent = None;
     w.believes("c", "a", |row| row.link_up = true);
     assert!(w.steps(&asked(Manner::Takeover)).is_empty(), "it lives");
+}
+
+#[test]
+fn a_guest_is_told_that_a_lost_id_does_not_end_by_itself() {
+    let mut w = lost(1);
+    w.formed = false;
+    w.nodes.retain(|n| n.name != "x");
+    let d = Desired::guest();
+    assert!(says(
+        &w.waits(&d),
+        "primary a is listed without an address, and not as failed"
+    ));
+    let lost = Waiting::IdLost { node: id("a") };
+    assert!(lost.needs_a_person());
+    assert!(w.plan(&d).waiting.contains(&lost));
+    // Once it is held to have failed, the engine promotes.
+    for speaker in ["b", "c", "a1"] {
+        w.believes(speaker, "a", |row| row.health = Health::Failed);
+    }
+    assert!(!w.plan(&d).waiting.contains(&lost));
+}
+
+#[test]
+fn a_copy_of_another_shard_takes_no_place_by_a_persons_word() {
+    let mut w = lost(1);
+    w.formed = false;
+    w.nodes.retain(|n| n.name != "x");
+    w.node("a1").link_up = false;
+    let d = Desired::guest().with(Request::Promote {
+        node: id("a1"),
+        manner: Manner::Takeover,
+    });
+    let plan = w.plan(&d);
+    assert_eq!(plan.steps.len(), 1);
+    assert!(check(&plan, &d, &w.observe()).is_empty());
+    w.node("a1").stream = Some(stream(&id("b").to_string()));
+    assert!(w.steps(&d).is_empty());
+    let kind = ViolationKind::NoCopy { replica: id("a1") };
+    let found = check(&plan, &d, &w.observe());
+    assert!(found.iter().any(|v| v.kind == kind), "{found:?}");
 }
 
 #[test]
