@@ -9,7 +9,7 @@ use shardwright_topology::{Flags, Health, Member, NodeId, NodeView, Observed, Ro
 
 use crate::draft::Draft;
 use crate::evidence::in_sync;
-use crate::{Action, Authority, Reason};
+use crate::{Action, Authority, Reason, Request};
 
 /// Holds a node back before it begins to follow a primary that has keys. Its steps are taken in their order, and none
 /// after one that failed.
@@ -41,18 +41,32 @@ pub(crate) fn hold_back_of(p: &mut Draft<'_>, primary: NodeId, who: impl Fn(&Nod
     hold_back_all(p, replicas, &Reason::PrimaryComesFirst);
 }
 
-/// Holds replicas back whose primary was heard and is reached by most, and which still hold it to have failed.
+/// Holds replicas back whose primary was heard, and which still hold it to have failed: where it is reached by most, or
+/// will be as soon as they are told where it is now.
 pub(crate) fn hold_back_of_the_returned(p: &mut Draft<'_>) {
     let o = p.o;
-    let back = o.voters().filter(|m| m.source == Source::Itself);
-    let replicas: Vec<NodeId> = back
-        .filter(|m| is_reached(o, m))
-        .flat_map(|m| o.replicas_of(m.id))
-        .filter_map(|m| o.view_of(m.id))
-        .filter(|view| !never_elects(view) && holds_its_primary_failed(view))
-        .map(|view| view.id)
+    let replicas: Vec<NodeId> = o
+        .voters()
+        .filter(|m| m.source == Source::Itself)
+        .flat_map(|primary| o.replicas_of(primary.id).map(move |m| (primary, m.id)))
+        .filter_map(|(primary, id)| Some((primary, o.view_of(id)?)))
+        .filter(|(_, view)| !never_elects(view) && holds_its_primary_failed(view))
+        .filter(|(primary, view)| is_back(p, primary, view))
+        .map(|(_, view)| view.id)
         .collect();
     hold_back_all(p, replicas, &Reason::PrimaryIsBack);
+}
+
+/// Whether a primary that was heard comes first, although a replica holds it to have failed: most reach it, or one of
+/// the two began so lately that nobody has had the time to. A process that begins holds others to have failed as its
+/// file says, for 2 × node-timeout; by then it has reached them, or they are cut off from most.
+fn is_back(p: &Draft<'_>, primary: &Member, replica: &NodeView) -> bool {
+    let lately = |view: &NodeView| {
+        let age_ms = view.server.uptime_s.map(|s| s.saturating_mul(1_000));
+        age_ms.is_some_and(|age| age <= p.l.node_timeout_ms.saturating_mul(2))
+    };
+    let began = p.o.view_of(primary.id).is_some_and(lately) || lately(replica);
+    began || is_reached(p.o, primary)
 }
 
 fn hold_back_all(p: &mut Draft<'_>, replicas: Vec<NodeId>, because: &Reason) {
@@ -79,8 +93,9 @@ pub(crate) fn holds_its_primary_failed(view: &NodeView) -> bool {
     row.is_some_and(|row| row.health == Health::Failed)
 }
 
-/// Replicas with a proved copy of a primary that they do not hold to have failed may take its place again, and so may whoever has become a primary. In a cluster
-/// that is not ours, only those that we held back: others may be meant to be so.
+/// Replicas with a proved copy of a primary that they do not hold to have failed may take its place again, and so may
+/// whoever has become a primary. In a cluster that is not ours, only those that we held back and the one that a person
+/// lets join, which an interrupted run may have held back: others may be meant to be so.
 pub(crate) fn release(p: &mut Draft<'_>) {
     let moves = |s: &crate::Step| {
         matches!(
@@ -96,16 +111,22 @@ pub(crate) fn release(p: &mut Draft<'_>) {
         .collect();
     let ready: Vec<NodeId> =
         p.o.views()
-            .filter(|(_, view)| never_elects(view) && has_place(view) && in_sync(p.o, view))
-            .filter(|(_, view)| !holds_its_primary_failed(view))
+            .filter(|(_, view)| never_elects(view) && has_place(view))
+            .filter(|(_, view)| !holds_its_primary_failed(view) && in_sync(p.o, view))
             .map(|(_, view)| view.id)
-            .filter(|id| p.d.authority == Authority::Managed || p.o.held_back.contains(id))
+            .filter(|id| p.d.authority == Authority::Managed || is_ours_to_release(p, *id))
             .filter(|id| p.is_ours(*id) && !about.contains(id))
             .collect();
     for node in ready {
         let electable = true;
         p.act(Action::SetElectable { node, electable }, Reason::CopyDone);
     }
+}
+
+fn is_ours_to_release(p: &Draft<'_>, node: NodeId) -> bool {
+    let name = p.o.server_of(node).map(|s| &s.name);
+    let joins = matches!(&p.d.request, Some(Request::Join { server, .. }) if name == Some(server));
+    p.o.held_back.contains(&node) || joins
 }
 
 /// Whether a node is set not to take its primary's place by itself.

@@ -1,7 +1,7 @@
 //! A replica that takes its first copy is not elected meanwhile.
 
-use shardwright_planner::{Action, Desired, FailoverPolicy, ViolationKind, check};
-use shardwright_topology::{Health, Why};
+use shardwright_planner::{Action, Desired, FailoverPolicy, Request, ViolationKind, check};
+use shardwright_topology::{Health, ServerName, Why};
 
 use crate::world::{World, id, says, three};
 
@@ -49,6 +49,14 @@ fn it_is_set_back_once_its_copy_is_proved() {
     assert!(electable(&w, &Desired::guest()).is_empty());
     w.remembers_held_back = vec![id("a1")];
     assert_eq!(electable(&w, &Desired::guest()), [release]);
+    // An interrupted add-node, begun again, ends what the first one began.
+    w.remembers_held_back.clear();
+    let again = Desired::guest().with(Request::Join {
+        server: ServerName("a1".to_owned()),
+        replica: true,
+        of: None,
+    });
+    assert_eq!(electable(&w, &again), [release]);
     // A primary that was a replica so set is set back too.
     let w = World::formed(3, 1);
     w.held_back.borrow_mut().insert(id("a"));
@@ -109,6 +117,28 @@ fn nobody_is_elected_past_a_primary_that_is_back() {
         w.believes(other, "a", |row| row.link_up = false);
     }
     assert!(electable(&w, &three()).is_empty());
+}
+
+#[test]
+fn one_that_just_came_back_comes_first_although_nobody_reaches_it_yet() {
+    let hold = "set that a1 may not take its primary's place by itself";
+    let mut w = World::formed(3, 1);
+    w.believes("a1", "a", |row| row.health = Health::Failed);
+    for voter in ["b", "c"] {
+        w.believes(voter, "a", |row| row.link_up = false);
+    }
+    // For long: then most are cut off from it, and the engine is right to elect another.
+    assert!(electable(&w, &three()).is_empty());
+    // Not one that has just begun, nor before a replica that has: whoever does not know where it is is told later.
+    w.node("a").uptime_s = Some(1);
+    assert_eq!(electable(&w, &three()), [hold]);
+    w.node("a").uptime_s = Some(600);
+    w.node("a1").uptime_s = Some(30);
+    assert_eq!(electable(&w, &three()), [hold]);
+    w.believes("b", "a", |row| row.address.port = 1);
+    let steps = electable(&w, &three());
+    assert!(steps.len() > 1, "{steps:?}");
+    assert_eq!(steps.first().map(String::as_str), Some(hold));
 }
 
 #[test]
