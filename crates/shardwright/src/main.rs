@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod connect;
 mod exit;
+mod hint;
 mod kubernetes;
 mod moves;
 mod plugin;

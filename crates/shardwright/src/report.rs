@@ -2,12 +2,12 @@
 
 use anyhow::bail;
 use serde::Serialize;
-use shardwright_planner::safety::NoMove;
-use shardwright_planner::{Budget, Foreign, Plan, Problem, Severity, Waiting};
+use shardwright_planner::{Budget, Consent, Plan, Problem, Severity, Waiting};
 use shardwright_runtime::{End, Outcome, Report, StepError};
 use shardwright_topology::{NodeId, Observed};
 
 use crate::exit::{ExitStatus, Refusal};
+use crate::hint::hint;
 use crate::moves::{Move, Sum};
 use crate::printer::Printer;
 use crate::progress::{Progress, promotions};
@@ -144,8 +144,13 @@ pub(crate) fn tell(progress: &mut Progress, report: &Report) {
     }
 }
 
-/// Tells how a run ended. `settled` is said when it ended well.
-pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+/// Tells how a run ended, for which a person gave this consent. `settled` is said when it ended well.
+pub(crate) fn end(
+    end: End,
+    consent: Consent,
+    settled: &str,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
     match end {
         End::Settled(_) => {
             out.say(settled);
@@ -162,7 +167,7 @@ pub(crate) fn end(end: End, settled: &str, out: &mut Printer) -> anyhow::Result<
             for wait in report.plan.waiting.iter().filter(|w| w.needs_a_person()) {
                 text.push_str("\n  ");
                 text.push_str(&named(&wait.to_string(), &report.observed));
-                text.push_str(hint(wait));
+                text.push_str(hint(wait, consent));
             }
             Err(Refusal(text).into())
         }
@@ -238,86 +243,6 @@ fn tells_why(error: &StepError) -> bool {
 fn causes(error: &dyn std::error::Error) -> String {
     let next = std::iter::successors(error.source(), |error| error.source());
     next.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// What a person may do about a wait that only a person ends.
-fn hint(wait: &Waiting) -> &'static str {
-    match wait {
-        Waiting::DataLost
-        | Waiting::ShardLost { .. }
-        | Waiting::Uncovered { .. }
-        | Waiting::StartHeld { .. } => "; restore its data, or go on without: --accept-data-loss",
-        Waiting::DeathUnproved {
-            why: shardwright_planner::NoDeath::Linked { .. },
-            ..
-        } => {
-            "; open its port for clients, or set what it announces: CONFIG SET cluster-announce-port"
-        }
-        Waiting::NoCandidate { .. } | Waiting::DeathUnproved { .. } => {
-            "; start it again, or if it is gone for good: --accept-data-loss"
-        }
-        Waiting::KeysUnclaimed { .. } => {
-            "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss"
-        }
-        Waiting::IdLost { .. } => {
-            "; empty no server: shardwright check names what takes its place, or takes it in"
-        }
-        Waiting::TableRefused { .. } => {
-            "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
-        }
-        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => {
-            "; let them go on: shardwright resume"
-        }
-        Waiting::Moves { .. } => "; raise its maxmemory, move less, or do it regardless: --force",
-        Waiting::StrayKeys { why, .. } if why.is_empty() => "",
-        Waiting::OpenSlotHeld { .. } | Waiting::StrayKeys { .. } => {
-            "; raise its maxmemory (CONFIG SET maxmemory), then run this again"
-        }
-        Waiting::Foreign {
-            what: Foreign::HoldsKeys { .. } | Foreign::OwnsSlots { .. },
-            ..
-        } => {
-            "; take it away, or, where check says that every slot is served, empty it if nobody needs its keys"
-        }
-        Waiting::Foreign {
-            what: Foreign::KnowsOthers { .. } | Foreign::NotAsked,
-            ..
-        } => "; take it away, or, where check says that every slot is served, empty it",
-        Waiting::CannotCopy { .. } => {
-            "; start it with its primary's engine and version or a newer one, or take it out"
-        }
-        Waiting::DuplicateId(_) => {
-            "; stop the copy, and remove its nodes.conf before it starts again"
-        }
-        Waiting::Foreign {
-            what: Foreign::Returned { .. },
-            ..
-        }
-        | Waiting::Contested { .. }
-        | Waiting::KeysUncounted { .. }
-        | Waiting::ServersMissing { .. }
-        | Waiting::ServerUnheard { .. }
-        | Waiting::Stranded { .. }
-        | Waiting::PlaceFollowed { .. }
-        | Waiting::PrimarySilent { .. }
-        | Waiting::SiblingUnheard { .. }
-        | Waiting::RoleNotSeen { .. }
-        | Waiting::Promotion { .. }
-        | Waiting::RestartGrace { .. }
-        | Waiting::Views { .. }
-        | Waiting::Forgotten { .. }
-        | Waiting::StateNotOk { .. }
-        | Waiting::ReplicaCatchUp { .. }
-        | Waiting::CopiesElsewhere { .. }
-        | Waiting::ReplicaMissing { .. }
-        | Waiting::Lend { .. }
-        | Waiting::Spread { .. }
-        | Waiting::OpenSlot { .. }
-        | Waiting::ShardsDiffer { .. }
-        | Waiting::NodesMissing { .. }
-        | Waiting::Surplus { .. }
-        | Waiting::Request { .. } => "",
-    }
 }
 
 fn failed(mut report: Report) -> anyhow::Result<ExitStatus> {

@@ -1,11 +1,12 @@
 //! What the changing verbs share: show the plan, or carry it out and tell how it ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
 use shardwright_planner::{Consent, Desired, Problem, ProblemKind, Severity, diagnose};
-use shardwright_runtime::{End, Keeper, Runtime};
-use shardwright_topology::{Dissent, Observed};
+use shardwright_runtime::{End, Keeper, Report, Runtime};
+use shardwright_topology::{Dissent, NodeId, NodeView, Observed};
 
 use crate::cli::Pace;
 use crate::connect::AnyKeeper;
@@ -63,7 +64,8 @@ pub(super) async fn carry_out<R: Runtime>(
     settled: &str,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    report::end(settle(keeper, timeout_s).await?, settled, out)
+    let end = settle(keeper, timeout_s).await?;
+    report::end(end, keeper.desired().consent, settled, out)
 }
 
 /// The same for one thing that was asked for. `so` tells whether it is so: then what else the cluster lacks, and no
@@ -84,7 +86,7 @@ pub(super) async fn carry_out_until(
             ));
             Ok(ExitStatus::Success)
         }
-        other => report::end(other, settled, out),
+        other => report::end(other, keeper.desired().consent, settled, out),
     }
 }
 
@@ -93,11 +95,40 @@ async fn settle<R: Runtime>(keeper: &mut Keeper<R>, timeout_s: u64) -> anyhow::R
     let stop = stop().context("cannot listen to signals")?;
     let mut progress = Progress::new(keeper.moved());
     let limit = Duration::from_secs(timeout_s);
-    let end = keeper
-        .settle_or_stop(limit, stop, |r| report::tell(&mut progress, r))
-        .await;
+    let forced = keeper.desired().consent.force_memory;
+    let (mut before, mut after) = (None, BTreeMap::new());
+    let tell = |r: &Report| {
+        after = evicted(&r.observed);
+        before.get_or_insert_with(|| after.clone());
+        report::tell(&mut progress, r);
+    };
+    let end = keeper.settle_or_stop(limit, stop, tell).await;
+    for line in before.iter().flat_map(|before| deleted(before, &after)) {
+        // Without consent a move that made a server delete keys ended with that.
+        if forced {
+            progress.keep(&line);
+        }
+    }
     progress.done();
     Ok(end?)
+}
+
+/// How many keys each server has deleted for lack of memory since it began.
+fn evicted(o: &Observed) -> BTreeMap<NodeId, u64> {
+    let told = |(_, view): (_, &NodeView)| Some((view.id, view.server.evicted_keys?));
+    o.views().filter_map(told).collect()
+}
+
+/// What to say of servers that deleted keys in between. One that was started anew counts anew: of it nothing is said.
+fn deleted(before: &BTreeMap<NodeId, u64>, after: &BTreeMap<NodeId, u64>) -> Vec<String> {
+    let more = |(node, count): (&NodeId, &u64)| {
+        let keys = count.checked_sub(*before.get(node)?).filter(|n| *n > 0)?;
+        Some(format!(
+            "[note] {} has deleted {keys} keys for lack of memory (evicted_keys) while slots moved, which --force allows",
+            node.short()
+        ))
+    };
+    after.iter().filter_map(more).collect()
 }
 
 /// How long links may be down before that is called a problem: a node that is met anew replaces its link, which

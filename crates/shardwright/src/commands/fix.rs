@@ -41,10 +41,20 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
             .as_secs()
             .max(1);
         let done = "[OK] all is done that can be done";
-        let status = change::carry_out(&mut keeper, left, done, out).await?;
+        let carried = change::carry_out(&mut keeper, left, done, out).await;
+        if carried.is_err()
+            && let Some(hint) = super::check::new_addresses(&target, &keeper.observe().await?)
+        {
+            out.say(&hint);
+        }
+        let status = carried?;
         let (observed, mut problems) = change::steady(&mut keeper).await?;
+        let called = Called::of(&target, &args.target.target, login);
         if change::fatal(&problems).next().is_none() {
             out.say("[OK] the cluster is healthy");
+            if !problems.is_empty() {
+                print_problems(&problems, &observed, &called, out)?;
+            }
             return Ok(status);
         }
         let more = !keeper.look().await?.plan.steps.is_empty();
@@ -52,7 +62,6 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
             continue;
         }
         problems.retain(|p| p.severity == Severity::Fatal);
-        let called = Called::of(&target, &args.target.target, login);
         print_problems(&problems, &observed, &called, out)?;
         if let Some(hint) = super::check::new_addresses(&target, &observed) {
             out.say(&hint);

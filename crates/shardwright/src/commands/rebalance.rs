@@ -249,11 +249,18 @@ fn weights(
         let (node, weight) = text.rsplit_once('=').ok_or_else(wrong)?;
         let weight = thousandths(weight).ok_or_else(wrong)?;
         let id = find_node(o, node)?;
-        must_be_primary(o, id)?;
+        // One that was drained has none, and may be a replica by now.
+        let drained = weight == 0 && o.member(id).is_none_or(|m| m.slots.is_empty());
+        if !drained {
+            must_be_primary(o, id)?;
+        }
         if !seen.insert(id) {
             return Err(UsageError(format!("{} has two weights", place(o, id))).into());
         }
         let Some(kept) = weights.get_mut(&id) else {
+            if drained {
+                continue;
+            }
             let text = format!(
                 "{} has no slots; let it have some: --use-empty-primaries",
                 place(o, id)

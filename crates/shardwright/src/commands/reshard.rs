@@ -40,6 +40,16 @@ pub(super) async fn run(
     let to = find_node(&observed, &args.to)?;
     must_be_primary(&observed, to)?;
     let from = sources(&observed, &args.from, to)?;
+    if args.from != ["all"] && from.values().all(SlotSet::is_empty) {
+        let named = |id: &NodeId| {
+            let primary = must_be_primary(&observed, *id).is_ok();
+            place(&observed, *id) + if primary { "" } else { " (a replica)" }
+        };
+        let names: Vec<String> = from.keys().map(named).collect();
+        let names = names.join(", ");
+        out.say(&format!("[OK] nothing to do: no slots at {names}"));
+        return Ok(ExitStatus::Success);
+    }
     let transfers = match wanted {
         Wanted::Count(count) => so_many(&from, to, count)?,
         Wanted::These(slots) => these(&observed, &from, to, &slots)?,
@@ -110,7 +120,7 @@ fn owned_by(o: &Observed, id: NodeId) -> SlotSet {
         .map_or_else(SlotSet::empty, |m| m.slots.clone())
 }
 
-/// Who gives, with what each has.
+/// Who gives, with what each has. One that was drained may be a replica by now: where nobody has any, that is no error.
 fn sources(o: &Observed, given: &[String], to: NodeId) -> anyhow::Result<Owned> {
     let slots_of = |id: NodeId| owned_by(o, id);
     if given == ["all"] {
@@ -120,12 +130,14 @@ fn sources(o: &Observed, given: &[String], to: NodeId) -> anyhow::Result<Owned> 
     let mut from = Owned::new();
     for text in given {
         let id = find_node(o, text)?;
-        must_be_primary(o, id)?;
         if id == to {
             let text = format!("{} is to give slots to itself", place(o, id));
             return Err(UsageError(text).into());
         }
         from.insert(id, slots_of(id));
+    }
+    if from.values().any(|slots| !slots.is_empty()) {
+        from.keys().try_for_each(|id| must_be_primary(o, *id))?;
     }
     Ok(from)
 }

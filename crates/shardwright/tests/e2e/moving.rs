@@ -198,7 +198,15 @@ each_engine! {
         home.run(&["rebalance", &target, "--weights", &weights]).must(0, &["[OK]"]);
         assert_eq!(fourth_has(&by_port(&home, &target)?), Some(2341));
 
-        home.run(&["remove-node", &target, &to]).must(0, &["moved 2341 slots", "has left"]);
+        // Drained, and drained again.
+        let drain = ["reshard", &target, "--from", &to, "--to", &from, "--slots", "2341", "--yes"];
+        home.run(&drain).must(0, &["moved 2341 slots", "[OK]"]);
+        home.run(&drain).must(0, &["[OK] nothing to do: no slots at"]);
+        let none = format!("{to}=0");
+        home.run(&["rebalance", &target, "--weights", &none]).must(0, &["[OK]"]);
+        home.run(&["rebalance", &target, "--weights", &none]).must(0, &["[OK] nothing to do"]);
+
+        home.run(&["remove-node", &target, &to]).must(0, &["has left"]);
         assert_eq!(by_port(&home, &target)?.len(), 3);
         let report = load.stop().await;
         assert_eq!(report.lost(&cluster.addresses()).await?, [], "of {}", report.acked());
@@ -220,7 +228,10 @@ each_engine! {
         };
         reshard(&a, &a, "1").must(2, &["to itself"]);
         reshard(&a, &replica, "1").must(2, &["is a replica"]);
-        reshard(&replica, &a, "1").must(2, &["is a replica"]);
+        // As one that was drained is.
+        reshard(&replica, &a, "1").must(0, &["nothing to do: no slots at", "(a replica)"]);
+        let two = ["reshard", &a, "--yes", "--to", &a, "--slots", "1", "--from", &b, "--from", &replica];
+        home.run(&two).must(2, &["is a replica"]);
         reshard("nobody", &a, "1").must(2, &["no node \"nobody\""]);
         reshard(&a, "nobody", "1").must(2, &["no node \"nobody\""]);
         reshard(&a, &b, "6000").must(2, &["more than the 546"]);

@@ -1,0 +1,131 @@
+//! What a person may do about a wait that only a person ends.
+
+use shardwright_planner::safety::NoMove;
+use shardwright_planner::{Consent, Foreign, NoDeath, Waiting};
+
+/// How a server is made empty, where that is said to be right.
+macro_rules! emptied {
+    () => {
+        "empty it (FLUSHALL, then CLUSTER RESET HARD)"
+    };
+}
+
+/// What may be done, as the end of a sentence; nothing where the wait says it itself. What was consented to already is
+/// not offered again.
+pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
+    let or = |without, with| if consent.lose_data { without } else { with };
+    match wait {
+        Waiting::DataLost
+        | Waiting::ShardLost { .. }
+        | Waiting::Uncovered { .. }
+        | Waiting::StartHeld { .. } => or(
+            "; restore its data",
+            "; restore its data, or go on without: --accept-data-loss",
+        ),
+        Waiting::DeathUnproved {
+            why: NoDeath::Linked { .. },
+            ..
+        } => {
+            "; open its port for clients, or set what it announces: CONFIG SET cluster-announce-port"
+        }
+        Waiting::NoCandidate { .. } | Waiting::DeathUnproved { .. } => or(
+            "; start it again",
+            "; start it again, or if it is gone for good: --accept-data-loss",
+        ),
+        Waiting::KeysUnclaimed { .. } => or(
+            "",
+            "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss",
+        ),
+        Waiting::IdLost { .. } => {
+            "; empty no server: shardwright check names what takes its place, or takes it in"
+        }
+        Waiting::TableRefused { .. } => {
+            "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
+        }
+        Waiting::Moves { why, .. } => of_moves(
+            why,
+            "; raise its maxmemory, move less, or do it regardless: --force",
+        ),
+        Waiting::OpenSlotHeld { why, .. } | Waiting::StrayKeys { why, .. } => of_moves(
+            why,
+            "; raise its maxmemory (CONFIG SET maxmemory), then run this again",
+        ),
+        Waiting::Foreign { what, .. } => of_foreign(what),
+        Waiting::CannotCopy { .. } => {
+            "; start it with its primary's engine and version or a newer one, or take it out"
+        }
+        Waiting::DuplicateId(_) => {
+            "; stop the copy, and remove its nodes.conf before it starts again"
+        }
+        Waiting::Contested { .. }
+        | Waiting::KeysUncounted { .. }
+        | Waiting::ServersMissing { .. }
+        | Waiting::ServerUnheard { .. }
+        | Waiting::Stranded { .. }
+        | Waiting::PlaceFollowed { .. }
+        | Waiting::PrimarySilent { .. }
+        | Waiting::SiblingUnheard { .. }
+        | Waiting::RoleNotSeen { .. }
+        | Waiting::Promotion { .. }
+        | Waiting::RestartGrace { .. }
+        | Waiting::Views { .. }
+        | Waiting::Forgotten { .. }
+        | Waiting::StateNotOk { .. }
+        | Waiting::ReplicaCatchUp { .. }
+        | Waiting::CopiesElsewhere { .. }
+        | Waiting::ReplicaMissing { .. }
+        | Waiting::Lend { .. }
+        | Waiting::Spread { .. }
+        | Waiting::OpenSlot { .. }
+        | Waiting::ShardsDiffer { .. }
+        | Waiting::NodesMissing { .. }
+        | Waiting::Surplus { .. }
+        | Waiting::Request { .. } => "",
+    }
+}
+
+/// What may be done about a server that does not belong here.
+fn of_foreign(what: &Foreign) -> &'static str {
+    match what {
+        Foreign::HoldsKeys { .. } | Foreign::OwnsSlots { .. } => concat!(
+            "; take it away, or, where check says that every slot is served and nobody needs its keys, ",
+            emptied!()
+        ),
+        Foreign::KnowsOthers { .. } | Foreign::NotAsked => concat!(
+            "; take it away, or, where check says that every slot is served, ",
+            emptied!()
+        ),
+        Foreign::Returned { .. } => "",
+    }
+}
+
+/// What may be done about the first reason that only a person ends; `no_room` is for a receiver without enough memory.
+fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
+    let mut hints = why.iter().filter_map(|why| match why {
+        NoMove::Paused => Some("; let them go on: shardwright resume"),
+        NoMove::Memory { .. } | NoMove::RoomUnknown { .. } | NoMove::SizeUnknown { .. } => {
+            Some(no_room)
+        }
+        NoMove::CannotRead { .. } => {
+            Some("; run the receiver with its source's engine and version, or a newer one")
+        }
+        NoMove::DuplicateId { .. }
+        | NoMove::NotItsTurn
+        | NoMove::SlotsUnserved
+        | NoMove::Contested { .. }
+        | NoMove::SlotOpen { .. }
+        | NoMove::ViewsDiffer { .. }
+        | NoMove::Unheard { .. }
+        | NoMove::NotInSync { .. }
+        | NoMove::EndUnheard { .. }
+        | NoMove::NotTheOwner { .. }
+        | NoMove::MayBePassed { .. }
+        | NoMove::NotAPrimary { .. }
+        | NoMove::NotServing { .. }
+        | NoMove::ReplicasLack { .. }
+        | NoMove::FunctionsLack { .. }
+        | NoMove::StrayKeys { .. }
+        | NoMove::Leaving { .. } => None,
+    });
+    hints.next().unwrap_or("")
+}
