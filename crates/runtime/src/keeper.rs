@@ -229,7 +229,7 @@ impl<R: Runtime> Keeper<R> {
             servers.push(Server {
                 name: seat.name.clone(),
                 address: seat.address.clone(),
-                place: seat.place.clone(),
+                place: seat.place_said(view.known().or(last_heard.as_deref())),
                 process,
                 starter: seat.starter,
                 leaving: seat.leaving,

@@ -28,6 +28,17 @@ pub struct Seat {
     pub recorded_id: Option<NodeId>,
 }
 
+impl Seat {
+    /// Where it runs: what the server itself says of its zone counts where nothing else is known of it.
+    pub(crate) fn place_said(&self, view: Option<&NodeView>) -> Place {
+        let mut place = self.place.clone();
+        place.zone = place
+            .zone
+            .or_else(|| view.and_then(|v| v.server.availability_zone.clone()));
+        place
+    }
+}
+
 /// A runtime could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]

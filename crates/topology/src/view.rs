@@ -340,6 +340,8 @@ pub struct ServerInfo {
     pub libraries: Option<u64>,
     /// Seconds since the process began.
     pub uptime_s: Option<u64>,
+    /// The zone that a Valkey server is told to be in (`availability-zone`).
+    pub availability_zone: Option<String>,
 }
 
 /// Whether a server of one engine and version can load all that one of another writes: keys that are sent to it, and a

@@ -106,6 +106,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             keys: 0,
             databases: BTreeMap::new(),
             uptime_s: None,
+            availability_zone: None,
         },
         keys_in_slot: BTreeMap::new(),
         stray_keys: Seen::Known(BTreeMap::new()),

@@ -480,6 +480,7 @@ impl World {
                 .into_iter()
                 .collect(),
             uptime_s: node.uptime_s,
+            availability_zone: None,
         }
     }
 

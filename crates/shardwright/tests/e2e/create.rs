@@ -166,3 +166,28 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [valkey_8_0, valkey_9_1]
+    async fn servers_that_say_their_zones_are_paired_across_them(engine) {
+        let home = Home::new()?;
+        let zones = ["a", "b", "c", "a", "b", "c"];
+        let servers: Result<Vec<Server>, Error> = zones
+            .iter()
+            .map(|zone| Server::builder(&engine).cluster().config("availability-zone", zone).start())
+            .collect();
+        let servers = servers?;
+        let nodes: Vec<String> = servers.iter().map(Server::address).collect();
+        home.run(&args(&["create", "--replicas", "1", "--yes"], &nodes)).must(0, &["[OK] 6 nodes agree"]);
+        let mut zone_of = std::collections::BTreeMap::new();
+        for (server, zone) in servers.iter().zip(zones) {
+            zone_of.insert(server.id().await?, zone);
+        }
+        // The first three are the primaries, as they were named: one in each zone.
+        for (server, zone) in servers.iter().zip(zones).skip(3) {
+            let primary = standing(server).await?.follows.ok_or("a primary")?;
+            assert_ne!(zone_of.get(&primary), Some(&zone), "{primary}");
+        }
+        Ok(())
+    }
+}

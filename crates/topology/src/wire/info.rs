@@ -39,7 +39,14 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         databases,
         libraries: found.libraries.and_then(|(_, v)| number(v)),
         uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
+        availability_zone: found.availability_zone.and_then(|(_, v)| zone(v)),
     })
+}
+
+/// Valkey tells an empty one where none is set.
+fn zone(value: &[u8]) -> Option<String> {
+    let zone = std::str::from_utf8(value).ok()?.trim();
+    (!zone.is_empty()).then(|| zone.to_owned())
 }
 
 /// Reads the reply to `INFO keyspace`: the keys of each database that has some.
@@ -67,6 +74,7 @@ struct Found<'a> {
     valkey_version: Option<At<'a>>,
     run_id: Option<At<'a>>,
     uptime_s: Option<At<'a>>,
+    availability_zone: Option<At<'a>>,
     role: Option<At<'a>>,
     primary_offset: Option<At<'a>>,
     primary_host: Option<At<'a>>,
@@ -123,6 +131,7 @@ impl<'a> Found<'a> {
             "valkey_version" => &mut self.valkey_version,
             "run_id" => &mut self.run_id,
             "uptime_in_seconds" => &mut self.uptime_s,
+            "availability_zone" => &mut self.availability_zone,
             "role" => &mut self.role,
             words::PRIMARY_OFFSET => &mut self.primary_offset,
             words::PRIMARY_HOST => &mut self.primary_host,
