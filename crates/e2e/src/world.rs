@@ -211,8 +211,10 @@ pub struct Written {
     pub acked: usize,
     /// The longest time without one, in the worst of the nine lanes.
     pub gap: Duration,
-    /// Acknowledged writes that are not there.
-    pub lost: Vec<String>,
+    /// From when to when that was, in seconds since the writing began.
+    pub gap_at: (f64, f64),
+    /// Acknowledged writes that are not there, and when each was acknowledged, in seconds since the writing began.
+    pub lost: Vec<(String, f64)>,
 }
 
 impl Writer {
@@ -268,14 +270,21 @@ impl Writer {
         let load =
             load.ok_or_else(|| crate::Error::Wrong("somebody still holds the load".to_owned()))?;
         let report = load.stop().await;
-        let gap = report
-            .longest_gap(0, SLOTS - 1)
-            .map_or(Duration::ZERO, |gap| gap.length);
+        let longest = report.longest_gap(0, SLOTS - 1);
+        let gap = longest.map_or(Duration::ZERO, |gap| gap.length);
+        let begun = longest.map_or(Duration::ZERO, |gap| {
+            gap.begun.saturating_duration_since(report.begun)
+        });
         let lost = report.lost(&cluster.addresses().await?).await?;
+        let lost = lost.into_iter().map(|lost| {
+            let at = report.acked_after(&lost).map_or(0.0, |at| at.as_secs_f64());
+            (lost.key, at)
+        });
         Ok(Written {
             acked: report.acked(),
             gap,
-            lost: lost.into_iter().map(|lost| lost.key).collect(),
+            gap_at: (begun.as_secs_f64(), (begun + gap).as_secs_f64()),
+            lost: lost.collect(),
         })
     }
 }
@@ -290,12 +299,17 @@ impl Written {
     /// and not yet sent to its replica, which is what was under way at that moment.
     pub fn lost_at_most(&self, count: usize) -> Result<()> {
         ensure(self.lost.len() <= count, || {
-            let some: Vec<_> = self.lost.iter().take(3).cloned().collect();
+            let told = |(key, at): &(String, f64)| format!("{key} at {at:.2} s");
+            let some: Vec<_> = self.lost.iter().take(3).map(told).collect();
+            let times = self.lost.iter().map(|(_, at)| *at);
             format!(
-                "{} of {} acknowledged writes are lost, such as {}",
+                "{} of {} acknowledged writes are lost, such as {}, the last at {:.2} s; the longest gap was from {:.2} s to {:.2} s",
                 self.lost.len(),
                 self.acked,
-                some.join(", ")
+                some.join(", "),
+                times.fold(0.0, f64::max),
+                self.gap_at.0,
+                self.gap_at.1
             )
         })
     }

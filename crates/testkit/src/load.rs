@@ -252,6 +252,14 @@ impl Report {
         Ok(lost)
     }
 
+    /// How long after the load began a lost write was acknowledged.
+    #[must_use]
+    pub fn acked_after(&self, lost: &Lost) -> Option<Duration> {
+        let lane = self.lanes.iter().find(|lane| lane.slot == lost.slot)?;
+        let at = lane.acked.get(usize::try_from(lost.number).ok()?)?;
+        Some(at.saturating_duration_since(self.begun))
+    }
+
     /// Whether this value, found elsewhere, is one that the key may have.
     #[must_use]
     pub fn may_stand(&self, lost: &Lost, found: Option<&str>) -> bool {
