@@ -2,9 +2,10 @@
 //! the old id without an address, and not as failed: the engine will promote nobody in its place, ever.
 
 use shardwright_topology::{
-    Flags, Health, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
+    Flags, Health, Member, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
 };
 
+use crate::evidence::Gone;
 use crate::{Authority, Desired, Manner, Request};
 
 /// How far a server that has data, and no place in the cluster, may be taken in.
@@ -69,10 +70,12 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
     if !belongs || o.servers().values().any(|s| s.view.known().is_none()) {
         return None;
     }
+    // A replica that lives nowhere takes nobody's place.
+    let gone = |m: &Member| m.role == Role::Replica && Gone::prove(d, o, m.id).is_some();
     let old: Vec<NodeId> = o
         .members()
         .values()
-        .filter(|m| m.source == Source::Others)
+        .filter(|m| m.source == Source::Others && !gone(m))
         .map(|m| m.id)
         .collect();
     match old.as_slice() {
@@ -88,7 +91,7 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
             let mut slots = own.slots.slots();
             let theirs = |id| id == view.id || id == *was;
             let fits = slots.all(|s| o.owner(s).is_none_or(theirs));
-            let alone = o.replicas_of(*was).next().is_none();
+            let alone = o.replicas_of(*was).all(gone);
             let lost = member.role == Role::Primary && !member.slots.is_empty();
             let takes = same && fits && alone && lost && is_unaddressed(o, *was);
             takes.then_some(Returned::As(*was))

@@ -49,16 +49,24 @@ impl Lint<'_> {
     /// The server of this node speaks as another, lone one with keys, and claims at most what the old one had; nobody
     /// copies the old one; and everyone else was heard.
     pub(super) fn came_back_as_another(&self, node: NodeId) -> bool {
-        let heard = |s: &Server| matches!(s.view, Seen::Known(_));
-        if !self.all.servers().values().all(heard) || !unaddressed(self.all, node, |_| true) {
+        let known = |s: &Server| matches!(s.view, Seen::Known(_));
+        if !self.all.servers().values().all(known) || !unaddressed(self.all, node, |_| true) {
             return false;
         }
         let views = || self.all.servers().values().filter_map(|s| s.view.known());
-        let follows = |v: &NodeView| v.rows.iter().any(|row| row.primary == Some(node));
-        let speaks = views().any(|v| v.id == node);
+        let heard = |id: NodeId| views().any(|other| other.id == id);
+        // Every server of ours is another's: a replica that none is takes nobody's place.
+        let gone = |row: &Row| {
+            self.d.authority == Authority::Managed && row.role == Role::Replica && !heard(row.id)
+        };
+        let follows = |v: &NodeView| {
+            let mut rows = v.rows.iter().filter(|row| !gone(row));
+            rows.any(|row| row.primary == Some(node))
+        };
+        let speaks = heard(node);
         let unheard = |v: &NodeView| {
-            let mut peers = v.peers().filter(|row| row.id != node);
-            peers.any(|row| !views().any(|other| other.id == row.id))
+            let mut peers = v.peers().filter(|row| row.id != node && !gone(row));
+            peers.any(|row| !heard(row.id))
         };
         if speaks || views().any(|v| follows(v) || unheard(v)) {
             return false;

@@ -93,6 +93,23 @@ fn nobody_is_taken_in_whom_nobody_named_or_while_it_may_be_wrong() {
 }
 
 #[test]
+fn one_whose_replica_lost_its_directory_too_is_taken_in() {
+    let mut w = lost(1);
+    w.lose_directory("a1", "y");
+    let d = Desired::managed(3, 1);
+    let steps = w.steps(&d);
+    assert!(says(&steps, "make b forget a"), "{steps:?}");
+    // Who is merely silent may take its place.
+    let mut w = lost(1);
+    w.hush("a1");
+    assert!(!says(&w.steps(&d), "forget a"));
+    // Among others' servers an absent one may return.
+    let mut w = lost(1);
+    w.lose_directory("a1", "y");
+    assert!(!says(&w.steps(&join()), "forget a"));
+}
+
+#[test]
 fn a_replica_takes_the_place_by_proof_or_by_a_persons_word() {
     let w = lost(1);
     let steps = w.steps(&Desired::managed(3, 1));

@@ -109,6 +109,24 @@ each_engine! {
 }
 
 each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn the_only_copy_comes_back_although_its_table_of_nodes_is_empty(engine) {
+        let local = Local::with_ports(&engine, "  replicasPerShard: 1\n", 6)?;
+        local.up(&[]).must(0, &["[OK]"]);
+        let load = local.load("one")?;
+        load.until_more(300, LIMIT).await?;
+        let written = load.stop().await;
+        // Its replica's directory is lost as well.
+        local.kill9([0, 3])?;
+        fs::remove_dir_all(local.node(3).join("data"))?;
+        fs::write(local.node(0).join("data/nodes.conf"), "")?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        local.all_there(&written).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
     [redis_7_4, valkey_8_0]
     async fn a_locale_that_is_not_installed_stops_nothing(engine) {
         let local = Local::with_ports(&engine, "", 6)?;
