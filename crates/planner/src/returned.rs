@@ -70,34 +70,30 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
     if !belongs || o.servers().values().any(|s| s.view.known().is_none()) {
         return None;
     }
-    // A replica that lives nowhere takes nobody's place.
-    let gone = |m: &Member| m.role == Role::Replica && Gone::prove(d, o, m.id).is_some();
-    let old: Vec<NodeId> = o
+    let silent: Vec<&Member> = o
         .members()
         .values()
-        .filter(|m| m.source == Source::Others && !gone(m))
-        .map(|m| m.id)
+        .filter(|m| m.source == Source::Others)
         .collect();
-    match old.as_slice() {
-        [] => {
-            let mut slots = own.slots.slots();
-            slots
-                .all(|s| o.owner(s) == Some(view.id))
-                .then_some(Returned::Free)
-        }
-        [was] => {
-            let member = o.member(*was)?;
-            let same = d.authority == Authority::Guest || recorded == Some(*was);
-            let mut slots = own.slots.slots();
-            let theirs = |id| id == view.id || id == *was;
-            let fits = slots.all(|s| o.owner(s).is_none_or(theirs));
-            let alone = o.replicas_of(*was).all(gone);
-            let lost = member.role == Role::Primary && !member.slots.is_empty();
-            let takes = same && fits && alone && lost && is_unaddressed(o, *was);
-            takes.then_some(Returned::As(*was))
-        }
-        _ => None,
+    if silent.is_empty() {
+        let mut slots = own.slots.slots();
+        return slots
+            .all(|s| o.owner(s) == Some(view.id))
+            .then_some(Returned::Free);
     }
+    let was = *silent.iter().find(|m| m.role == Role::Primary)?;
+    // A replica of it that lives nowhere takes nobody's place.
+    let gone = |m: &Member| m.primary == Some(was.id) && Gone::prove(d, o, m.id).is_some();
+    if !silent.iter().all(|m| m.id == was.id || gone(m)) {
+        return None;
+    }
+    let same = d.authority == Authority::Guest || recorded == Some(was.id);
+    let mut slots = own.slots.slots();
+    let theirs = |id| id == view.id || id == was.id;
+    let fits = slots.all(|s| o.owner(s).is_none_or(theirs));
+    let alone = o.replicas_of(was.id).all(gone);
+    let takes = same && fits && alone && !was.slots.is_empty() && is_unaddressed(o, was.id);
+    takes.then_some(Returned::As(was.id))
 }
 
 /// Whether a person named this server as one that is to join.

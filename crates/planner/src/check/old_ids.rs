@@ -55,9 +55,10 @@ impl Lint<'_> {
         }
         let views = || self.all.servers().values().filter_map(|s| s.view.known());
         let heard = |id: NodeId| views().any(|other| other.id == id);
-        // Every server of ours is another's: a replica that none is takes nobody's place.
+        // Every server of ours is another's: a replica of it that none is takes nobody's place.
         let gone = |row: &Row| {
-            self.d.authority == Authority::Managed && row.role == Role::Replica && !heard(row.id)
+            let managed = self.d.authority == Authority::Managed;
+            managed && row.primary == Some(node) && !heard(row.id)
         };
         let follows = |v: &NodeView| {
             let mut rows = v.rows.iter().filter(|row| !gone(row));
