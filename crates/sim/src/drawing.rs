@@ -149,6 +149,16 @@ impl History {
         }
         self.draw_limits(span);
         self.draw_copies(span);
+        self.draw_tables(span);
+    }
+
+    /// Servers that find no table of nodes when they start again, and have their data still.
+    fn draw_tables(&mut self, span: u64) {
+        if self.tables.chance(12) {
+            let seat = self.tables.index(self.model.seats.len());
+            let at = self.tables.below(span);
+            self.plan_fault(at, Fault::LoseTable(seat));
+        }
     }
 
     /// Copies that are broken off, and primaries whose new address their replicas learn from others.

@@ -177,8 +177,28 @@ impl History {
         found.map(|(i, _)| i)
     }
 
-    /// Whether the truth is such that only a person can go on, and why.
-    pub(crate) fn truth_needs_a_person(&self) -> Option<String> {
+    /// A server that lost its table of nodes, and has keys of slots that another owns by now: nobody but a person may say
+    /// that they are not needed.
+    fn copy_without_place(&self) -> Option<usize> {
+        let another = |i: usize, n: &Node| {
+            let recorded = self.model.seats[i].recorded;
+            recorded.is_some_and(|id| id != n.id) && n.peers.len() == 1
+        };
+        let mut alone = self
+            .nodes()
+            .filter(|(i, n)| another(*i, n) && !n.data.is_empty());
+        let owned = |n: &Node| {
+            let others = self.nodes().filter(|(i, o)| {
+                o.id != n.id && o.peers.len() > 1 && o.is_primary() && self.model.answers(*i)
+            });
+            others.fold(SlotSet::empty(), |all, (_, o)| all.union(&o.me().slots))
+        };
+        let found = alone.find(|(_, n)| !n.me().slots.intersection(&owned(n)).is_empty());
+        found.map(|(i, _)| i)
+    }
+
+    /// A server of which only a person can say where it belongs.
+    fn belongs_nowhere(&self) -> Option<String> {
         let seats = &self.model.seats;
         if let Some(s) = seats.iter().find(|s| s.foreign) {
             return Some(format!("a stranger listens at {}", s.name));
@@ -188,8 +208,20 @@ impl History {
         if let Some((i, _)) = alone.filter(|_| !self.setting.managed) {
             return Some(format!("nobody asked {} to join", seats[i].name));
         }
+        if let Some(i) = self.copy_without_place() {
+            return Some(format!("{} may have what others have not", seats[i].name));
+        }
         if !self.setting.managed && self.struck("two islands") {
             return Some("nothing ties two islands of guests".to_owned());
+        }
+        None
+    }
+
+    /// Whether the truth is such that only a person can go on, and why.
+    pub(crate) fn truth_needs_a_person(&self) -> Option<String> {
+        let seats = &self.model.seats;
+        if let Some(why) = self.belongs_nowhere() {
+            return Some(why);
         }
         let owners = self
             .nodes()

@@ -63,6 +63,8 @@ pub(crate) struct History {
     /// For servers that are nearly full.
     pub(crate) room: Dice,
     pub(crate) copies: Dice,
+    /// For tables of nodes that are lost.
+    pub(crate) tables: Dice,
     /// For what a person declares meanwhile.
     pub(crate) edits: Dice,
     /// Whether a person loads functions.
@@ -104,6 +106,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         edits: Dice::of(seed, 9),
         room: Dice::of(seed, 11),
         copies: Dice::of(seed, 12),
+        tables: Dice::of(seed, 13),
         functions: Dice::of(seed, 10).chance(50),
         faults: Vec::new(),
         struck: BTreeMap::new(),

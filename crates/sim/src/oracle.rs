@@ -590,7 +590,7 @@ impl Model {
     }
 
     /// Whoever is taken away must by the truth be nothing: no key, no slot, and nobody that it knows.
-    /// A StatefulSet loses its last pods: whoever is listed behind a server goes with it.
+    /// A `StatefulSet` loses its last pods: whoever is listed behind a server goes with it.
     fn judge_removal(&mut self, server: &ServerName) {
         let Some(at) = self.seats.iter().find(|s| s.name == *server) else {
             return;
