@@ -399,6 +399,11 @@ pub enum Reason {
         /// Bytes of the stream that may be lost.
         tail_bytes_max: Option<u64>,
     },
+    /// A primary died, and no replica is known to have a copy of its data: this one has so many keys.
+    NoCopyLeft {
+        /// How many.
+        keys: u64,
+    },
     /// The vote did not come in time.
     VoteTooSlow,
     /// A shard has too few replicas.
@@ -476,6 +481,12 @@ fn tail(bytes_max: Option<u64>) -> String {
     }
 }
 
+fn no_copy_left(keys: u64) -> String {
+    format!(
+        "the primary died, and no copy of its data is known to be left: the {keys} keys of this replica take their place"
+    )
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -496,6 +507,7 @@ impl fmt::Display for Reason {
             Self::PrimaryDead { tail_bytes_max } => {
                 return write!(f, "the primary died; {}", tail(*tail_bytes_max));
             }
+            Self::NoCopyLeft { keys } => return f.write_str(&no_copy_left(*keys)),
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::CopyBegins => "it is about to copy another's data, and has none of it yet",

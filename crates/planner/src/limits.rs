@@ -10,6 +10,9 @@ pub struct Limits {
     pub sibling_wait_ms: u64,
     /// How long a dead primary with an append-only file may take to come back, under `KeepEveryWrite`.
     pub restart_grace_ms: u64,
+    /// How long one may take whose replica is behind: what its file alone has is lost by a promotion. A pod may need a
+    /// minute to come back.
+    pub behind_grace_ms: u64,
     /// How long a switchover may take before it is asked for again; the engine itself gives up after 5 s.
     pub switchover_retry_ms: u64,
     /// The cluster's node-timeout, after which its engine's own locks are counted.
@@ -34,6 +37,7 @@ impl Default for Limits {
             takeover_after_ms: 400,
             sibling_wait_ms: 1_000,
             restart_grace_ms: 10_000,
+            behind_grace_ms: 120_000,
             switchover_retry_ms: 6_000,
             node_timeout_ms: 15_000,
             disbelief_max_ms: 1_000,

@@ -71,26 +71,29 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let waited = p
         .now
         .since_ms(since.map_or(death.since, |at| death.since.min(*at)));
-    if p.d.authority != Authority::Managed || !has_all || waited >= p.l.restart_grace_ms {
+    if p.d.authority != Authority::Managed || !has_all {
         return false;
     }
     let behind = |replica: &NodeId| is_behind(p.o, *replica, death.since);
-    let (has, because) = if takes_in(p.o, dead.node(), death.since) {
-        (OnlyOnDisk::MovedKeys, Reason::RestartImporter)
-    } else if let Some(replica) = candidate(p.d, p.o, dead.node()).filter(behind) {
-        (
-            OnlyOnDisk::WritesSinceLink { replica },
-            Reason::RestartAhead,
-        )
-    } else if p.d.failover == FailoverPolicy::KeepEveryWrite {
-        (OnlyOnDisk::LastWrites, Reason::RestartFirst)
-    } else {
+    let short = p.l.restart_grace_ms;
+    let (grace, has, because) =
+        if let Some(replica) = candidate(p.d, p.o, dead.node()).filter(behind) {
+            let has = OnlyOnDisk::WritesSinceLink { replica };
+            (p.l.behind_grace_ms, has, Reason::RestartAhead)
+        } else if takes_in(p.o, dead.node(), death.since) {
+            (short, OnlyOnDisk::MovedKeys, Reason::RestartImporter)
+        } else if p.d.failover == FailoverPolicy::KeepEveryWrite {
+            (short, OnlyOnDisk::LastWrites, Reason::RestartFirst)
+        } else {
+            return false;
+        };
+    if waited >= grace {
         return false;
-    };
+    }
     hold_back_of(p, dead.node(), |_| true);
     p.wait(Waiting::RestartGrace {
         server: server.name.clone(),
-        left_ms: p.l.restart_grace_ms - waited,
+        left_ms: grace - waited,
         has,
     });
     if server.starter == Starter::Step {
@@ -186,8 +189,7 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     let no_vote = safety::won_lately(p.o, p.l, replica, p.now).is_some()
         || safety::voted_lately(p.o, p.l, replica, primary.id, since);
     let too_slow = no_vote || asked.unwrap_or(waited) >= p.l.takeover_after_ms;
-    let tail_bytes_max = tail(p.o, primary.id, replica);
-    let because = Reason::PrimaryDead { tail_bytes_max };
+    let because = why_this_one(p.o, primary.id, replica);
     let requires = vec![Precondition::IsReplicaOf {
         node: replica,
         primary: primary.id,
@@ -208,6 +210,18 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
         }
         _ if asked.is_some() => p.wait(Waiting::Promotion { replica }),
         _ => show_role(p, primary.id, replica),
+    }
+}
+
+/// What its promotion may cost.
+fn why_this_one(o: &Observed, primary: NodeId, replica: NodeId) -> Reason {
+    match o.view_of(replica).filter(|v| !has_copy(o, primary, v)) {
+        Some(view) => Reason::NoCopyLeft {
+            keys: view.server.keys,
+        },
+        None => Reason::PrimaryDead {
+            tail_bytes_max: tail(o, primary, replica),
+        },
     }
 }
 

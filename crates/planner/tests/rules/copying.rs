@@ -96,7 +96,7 @@ fn the_stream_that_the_primary_continued_counts_up_to_its_promotion() {
     let replica = w.node("a1");
     (replica.link_up, replica.never_linked, replica.offset) = (false, true, 3_000);
     replica.stream = Some(stream("old"));
-    w.kill("a", 10_000);
+    w.kill("a", 120_000);
     if let Some(view) = &mut w.node("a").last_heard {
         view.server.replication = shardwright_topology::Replication::Primary {
             offset: 5_000,

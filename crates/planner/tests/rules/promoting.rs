@@ -307,12 +307,16 @@ fn a_replica_that_began_after_the_death_has_only_what_its_disk_had() {
         &w.steps(&three()),
         "fail over from dead a to its replica a1"
     ));
-    // Without keys it is no copy: only a person may agree to that.
+    assert!(says(
+        &w.reasons(&three()),
+        "no copy of its data is known to be left: the 100 keys of this replica take their place"
+    ));
+    // Without keys it is no copy: only a person may agree to that, and is told.
     w.node("a1").keys = 0;
     assert!(!says(&w.steps(&three()), "fail over"));
     assert!(says(
-        &w.steps(&consenting(three())),
-        "fail over from dead a to its replica a1"
+        &w.reasons(&consenting(three())),
+        "fail over from dead a to its replica a1: the primary died, and no copy of its data is known to be left: the 0 keys"
     ));
 }
 
@@ -334,9 +338,11 @@ fn a_replica_that_has_had_no_link_lets_the_file_come_first() {
     assert!(w.steps(&three()).is_empty(), "{:?}", w.steps(&three()));
     assert!(says(
         &w.waits(&three()),
-        "a has 10000 ms to return: it may alone have what was written while its replica a1 had no link"
+        "a has 120000 ms to return: it may alone have what was written while its replica a1 had no link"
     ));
-    w.kill("a", 10_000);
+    w.kill("a", 119_000);
+    assert!(w.steps(&three()).is_empty());
+    w.kill("a", 120_000);
     assert!(says(&w.steps(&three()), "fail over from dead a"));
     // One that lost its link with the primary's death lacks a moment's writes.
     w.node("a1").never_linked = false;
