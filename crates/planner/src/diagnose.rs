@@ -9,13 +9,16 @@ use shardwright_topology::{
 };
 
 mod keys;
+mod mend;
 mod text;
 mod there;
 
 use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
-use crate::{Severity, Unspread};
+use crate::rules::promote::candidate;
+use crate::{Desired, Severity, Unspread};
+pub use there::Taken;
 
 /// One problem.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -88,6 +91,8 @@ pub enum ProblemKind {
         slots: SlotSet,
         /// A replica of it that was heard.
         replica: Option<NodeId>,
+        /// One that was not: as long as it is listed, it may take the primary's place.
+        silent: Option<NodeId>,
     },
     /// A server that was not heard.
     Unheard {
@@ -100,6 +105,8 @@ pub enum ProblemKind {
     Lost {
         /// Which.
         node: NodeId,
+        /// Where it is listed, if another node answers there.
+        taken: Option<Taken>,
     },
     /// Nodes with different views.
     Disagree {
@@ -207,81 +214,6 @@ pub enum ProblemKind {
     MixedVersions(BTreeSet<(EngineKind, Version)>),
 }
 
-impl ProblemKind {
-    /// What to do about it; `target` is how the cluster is named on the command line.
-    pub fn mend(&self, target: &str) -> String {
-        match self {
-            Self::Uncovered(_) => format!(
-                "start the node that owned them; if its data is lost for good: shardwright fix {target} --accept-data-loss"
-            ),
-            Self::Unowned { clear: false, .. } => format!(
-                "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
-            ),
-            Self::Unowned { clear: true, .. }
-            | Self::PrimaryDown { proved: true, replica: true, .. }
-            | Self::OpenSlot { .. }
-            | Self::StrayKeys { .. }
-            | Self::ReplicaAstray { .. }
-            | Self::CopiesElsewhere { .. }
-            | Self::Islands { .. } => format!("shardwright fix {target}"),
-            Self::PrimaryDown { lives: true, .. } => {
-                "leave it running: mend what keeps it from being heard".to_owned()
-            }
-            Self::Refuses { address, bus_port, .. } => there::open_port(address, *bus_port),
-            Self::Unanswered { .. } => {
-                "wait: its clients are paused (CLIENT PAUSE), or a long command runs; do not start it again".to_owned()
-            }
-            Self::Busy { address, .. } => there::end_script(address),
-            Self::Unheard { why: Why::Loading, .. } => "wait while it loads its data".to_owned(),
-            Self::PrimaryDown { replica: false, .. } => format!(
-                "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
-            ),
-            Self::PrimaryDown { .. } => {
-                "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
-            }
-            Self::IdLost { replica: Some(replica), .. } => {
-                format!("shardwright failover {target} {replica} --takeover")
-            }
-            Self::IdLost { replica: None, .. } => format!(
-                "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
-            ),
-            Self::Unheard { why: Why::Denied(_), .. } => "give other credentials: --user, --askpass".to_owned(),
-            Self::Unheard { .. } => "start it, or see why it does not answer".to_owned(),
-            Self::Lost { node } => format!("start it again, or take it out: shardwright remove-node {target} {node}"),
-            Self::Disagree { dissent: Dissent::NotListed | Dissent::Address | Dissent::Role | Dissent::Slots, .. } => {
-                format!("shardwright fix {target}")
-            }
-            Self::Contested(_) | Self::Disagree { .. } | Self::Failing { .. } | Self::StateFail(_) => {
-                "wait some seconds: the nodes settle this themselves once the other problems are gone".to_owned()
-            }
-            Self::ReplicaLinkDown { .. } => {
-                "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
-            }
-            Self::CannotCopy { replica: (node, ..), .. } => format!(
-                "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
-            ),
-            Self::StrayKeysUnknown { .. } => {
-                "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
-            }
-            Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
-            Self::UnevenReplicas { spare: (node, address), .. } => format!(
-                "let one change its shard: shardwright remove-node {target} {node}, then: shardwright add-node {target} {address}"
-            ),
-            Self::EmptyPrimary { node } => {
-                format!("give it slots, or make it leave: shardwright remove-node {target} {node}")
-            }
-            Self::SameHost(_) => "move one of them to another host".to_owned(),
-            Self::HeldBack { address, .. } => there::let_elect(address),
-            Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),
-            Self::DuplicateId(_) => {
-                "a disk was copied: stop the process that is the copy (the younger one, unless you know better) and remove \
-                 its nodes.conf before it starts again; nothing is done about this node until then".to_owned()
-            }
-            Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
-        }
-    }
-}
-
 impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -309,7 +241,7 @@ impl fmt::Display for ProblemKind {
             } => f.write_str(&there::refuses(server, *by, *of, address)),
             Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
             Self::Busy { server, .. } => f.write_str(&there::busy(server)),
-            Self::Lost { node } => f.write_str(&text::lost(*node)),
+            Self::Lost { node, taken } => f.write_str(&text::lost(*node, taken.as_ref())),
             Self::Disagree {
                 dissent,
                 speakers,
@@ -419,20 +351,24 @@ fn silence(o: &Observed, found: &mut Found) {
     }
     for m in o.members().values().filter(|m| m.source == Source::Others) {
         if m.role == Role::Primary && !m.slots.is_empty() && has_lost_id(o, m.id) {
-            let mut replicas = o.replicas_of(m.id).filter(|r| r.source == Source::Itself);
-            let (node, slots) = (m.id, m.slots.clone());
-            let replica = replicas.next().map(|r| r.id);
+            let one = |source| {
+                let mut replicas = o.replicas_of(m.id);
+                replicas.find(|r| r.source == source).map(|r| r.id)
+            };
             let kind = ProblemKind::IdLost {
-                node,
-                slots,
-                replica,
+                node: m.id,
+                slots: m.slots.clone(),
+                replica: one(Source::Itself),
+                silent: one(Source::Others),
             };
             add(found, Severity::Fatal, kind);
             continue;
         }
         if m.role == Role::Primary && !m.slots.is_empty() {
             let proved = Dead::prove(o, m.id).is_some();
-            let replica = o.replicas_of(m.id).any(|r| r.source == Source::Itself);
+            // Where it is known to be dead, only one that may take its place counts.
+            let heard = o.replicas_of(m.id).any(|r| r.source == Source::Itself);
+            let replica = heard && (!proved || candidate(&Desired::guest(), o, m.id).is_some());
             let kind = ProblemKind::PrimaryDown {
                 node: m.id,
                 slots: m.slots.clone(),
@@ -443,7 +379,8 @@ fn silence(o: &Observed, found: &mut Found) {
             add(found, Severity::Fatal, kind);
         }
         if m.server.is_none() {
-            add(found, Severity::Fatal, ProblemKind::Lost { node: m.id });
+            let (node, taken) = (m.id, there::taken(o, m));
+            add(found, Severity::Fatal, ProblemKind::Lost { node, taken });
         }
     }
 }

@@ -38,7 +38,7 @@ mod waiting;
 pub use action::{Action, Precondition, Reason, Step};
 pub use check::{Severity, Violation, ViolationKind, check};
 pub use desired::{Authority, Consent, Desired, FailoverPolicy, Manner, Request, Shape};
-pub use diagnose::{Problem, ProblemKind, diagnose};
+pub use diagnose::{Problem, ProblemKind, Taken, diagnose};
 pub use layout::layout;
 pub use limits::Limits;
 pub use memory::Memory;

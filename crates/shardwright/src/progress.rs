@@ -1,5 +1,6 @@
 //! Progress of long work, on standard error: a line that changes on a terminal, a line for each change elsewhere.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::status::bytes;
 
 /// How often slots that move are told of, where lines stay.
 const LINE_EVERY: Duration = Duration::from_secs(2);
+/// How often what is still waited for is said again, where lines stay.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Tells what a keeper does while it works.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) struct Progress {
     moving: Moving,
     /// When slots that move were told of last.
     told: Option<Instant>,
+    /// What was waited for, and when that was said last.
+    waits: BTreeMap<String, Instant>,
 }
 
 impl Progress {
@@ -40,6 +45,7 @@ impl Progress {
             last: String::new(),
             moving: Moving::new(moved),
             told: None,
+            waits: BTreeMap::new(),
         }
     }
 
@@ -52,11 +58,11 @@ impl Progress {
         let now = match (report.plan.steps.as_slice(), report.plan.waiting.as_slice()) {
             ([], []) => return,
             ([], [first, rest @ ..]) => {
-                format!(
-                    "waiting: {}{}",
-                    named(&first.to_string(), &report.observed),
-                    more(rest.len())
-                )
+                let wait = named(&first.to_string(), &report.observed);
+                if !self.is_news(&wait) {
+                    return;
+                }
+                format!("waiting: {wait}{}", more(rest.len()))
             }
             ([first, rest @ ..], _) => format!(
                 "{}{}",
@@ -65,6 +71,16 @@ impl Progress {
             ),
         };
         self.say(&now);
+    }
+
+    /// Whether a wait is to be said: always where the line changes in place, else if it was not said lately.
+    fn is_news(&mut self, wait: &str) -> bool {
+        let lately = |at: &Instant| at.elapsed() < AGAIN_AFTER;
+        if self.bar.is_none() && self.waits.get(wait).is_some_and(lately) {
+            return false;
+        }
+        self.waits.insert(wait.to_owned(), Instant::now());
+        true
     }
 
     /// Tells how far slots have moved: of a keeper here, or of an operator.

@@ -116,24 +116,41 @@ pub(crate) fn not_on_kubernetes(key: &ObjectKey, verb: &str, what: &str) -> anyh
 pub(crate) struct Called {
     program: &'static str,
     target: String,
-    kubernetes: bool,
+    kept_by: KeptBy,
+}
+
+/// Who keeps a cluster's nodes as they are to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum KeptBy {
+    /// Its operator.
+    Operator,
+    /// `up` and `fix`, by its manifest.
+    Manifest,
+    /// Whoever started its servers.
+    People,
 }
 
 impl Called {
     /// As it was called now.
-    pub(crate) fn of(target: &Target, text: &str, login: &Login) -> Self {
-        let (program, target, kubernetes) = match target {
-            Target::Kubernetes(key) if login.kube.plugin => {
+    pub(crate) fn of(target: &Target, text: &str, dir: Option<&Path>, login: &Login) -> Self {
+        let ours = "shardwright";
+        let (program, target, kept_by) = match (target, dir) {
+            (Target::Kubernetes(key), _) if login.kube.plugin => {
                 let target = format!("{} -n {}", key.name, key.namespace);
-                ("kubectl shardwright", target, true)
+                ("kubectl shardwright", target, KeptBy::Operator)
             }
-            Target::Kubernetes(_) => ("shardwright", text.to_owned(), true),
-            Target::Member(_) | Target::Local(_) => ("shardwright", text.to_owned(), false),
+            (Target::Kubernetes(_), _) => (ours, text.to_owned(), KeptBy::Operator),
+            (Target::Local(_), Some(dir)) => {
+                let target = format!("{text} --dir {}", dir.display());
+                (ours, target, KeptBy::Manifest)
+            }
+            (Target::Local(_), None) => (ours, text.to_owned(), KeptBy::Manifest),
+            (Target::Member(_), _) => (ours, text.to_owned(), KeptBy::People),
         };
         Self {
             program,
             target,
-            kubernetes,
+            kept_by,
         }
     }
 
@@ -144,18 +161,24 @@ impl Called {
 
     /// What to do about a problem.
     pub(crate) fn mend(&self, kind: &ProblemKind) -> String {
-        let by_operator = matches!(
+        // These take servers, which come by the manifest.
+        let by_manifest = matches!(
             kind,
             ProblemKind::NoReplica { .. }
                 | ProblemKind::EmptyPrimary { .. }
                 | ProblemKind::UnevenReplicas { .. }
                 | ProblemKind::Lost { .. }
+                | ProblemKind::IdLost { replica: None, .. }
         );
-        if self.kubernetes && by_operator {
-            return format!(
-                "its operator mends it once there are pods: {}",
-                self.command("plan")
-            );
+        match self.kept_by {
+            KeptBy::Operator if by_manifest => {
+                return format!(
+                    "its operator mends it once there are pods: {}",
+                    self.command("plan")
+                );
+            }
+            KeptBy::Manifest if by_manifest => return self.command("fix"),
+            KeptBy::Operator | KeptBy::Manifest | KeptBy::People => {}
         }
         let mend = kind.mend(&self.target);
         mend.replace("shardwright ", &format!("{} ", self.program))

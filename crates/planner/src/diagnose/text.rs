@@ -4,13 +4,26 @@ use std::collections::BTreeSet;
 
 use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Version};
 
+use super::there::Taken;
 use crate::Unspread;
 
-pub(super) fn lost(node: NodeId) -> String {
-    format!(
-        "node {} is listed, but it is not known where it lives",
-        node.short()
-    )
+pub(super) fn lost(node: NodeId, taken: Option<&Taken>) -> String {
+    match taken {
+        None => format!(
+            "node {} is listed, but it is not known where it lives",
+            node.short()
+        ),
+        Some(Taken { at, by, linked }) => format!(
+            "node {} is listed at {at}, where {} answers: it {}",
+            node.short(),
+            by.short(),
+            if *linked {
+                "lives, by its bus links, and announces a wrong address"
+            } else {
+                "is gone, or announces a wrong address"
+            }
+        ),
+    }
 }
 
 pub(super) fn stray_keys(

@@ -1,6 +1,6 @@
 //! Servers that were not heard although their process lives: what shows it, and what mends it.
 
-use shardwright_topology::{Address, NodeId, Observed, Seen, Server, ServerName, Why};
+use shardwright_topology::{Address, Member, NodeId, Observed, Seen, Server, ServerName, Why};
 
 use super::ProblemKind;
 use crate::refused::{answers_others, linked_by};
@@ -88,11 +88,47 @@ pub(super) fn open_port(address: &Address, bus_port: Option<u16>) -> String {
     }
 }
 
+/// Another node answers where a node is listed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Taken {
+    /// Where.
+    pub at: Address,
+    /// Who answers there.
+    pub by: NodeId,
+    /// Whether any node has a bus link to the one that is listed: then it lives.
+    pub linked: bool,
+}
+
+/// Who answers where a node is listed that was not heard.
+pub(super) fn taken(o: &Observed, listed: &Member) -> Option<Taken> {
+    let there = |s: &&Server| {
+        s.address
+            .known()
+            .is_some_and(|at| at.same_socket(&listed.address))
+    };
+    let by = o.servers().values().find(there)?.view.known()?.id;
+    (by != listed.id).then(|| Taken {
+        at: listed.address.clone(),
+        by,
+        linked: linked_by(o, listed.id) > 0,
+    })
+}
+
+/// What mends an address at which another node answers.
+pub(super) fn let_announce(taken: &Taken, target: &str, node: NodeId) -> String {
+    let announce =
+        "let it announce where it listens (CONFIG SET cluster-announce-port, cluster-announce-ip)";
+    if taken.linked {
+        return format!("{announce}; leave it running");
+    }
+    format!("if it runs: {announce}; if it is gone: shardwright remove-node {target} {node}")
+}
+
 /// What ends a script that runs for too long. One that has written can only be waited for.
 pub(super) fn end_script(address: &Address) -> String {
     let (host, port) = (&address.host, address.port);
     format!(
-        "wait until it ends, or end it: redis-cli -h {host} -p {port} SCRIPT KILL (of a function: FUNCTION KILL); do not start it again"
+        "wait until it ends, or end it: redis-cli -h {host} -p {port} SCRIPT KILL (of a function: FUNCTION KILL; one that has written can only be waited for); do not start it again"
     )
 }
 

@@ -19,8 +19,20 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
         .into_iter()
         .filter_map(|id| Some((id, place(p.o, id)?)))
         .collect();
-    let free = free_nodes(p);
+    let mut free = free_nodes(p);
     let mut seats = seats(p);
+    // A person's word where one is to go counts before another shard's need.
+    if let Some((replica, primary)) = asked_pair(p) {
+        let seat = seats.iter_mut().find(|s| s.primary == primary);
+        let at = free.iter().position(|(id, _)| *id == replica);
+        if let (Some(seat), Some(at)) = (seat, at)
+            && safety::can_copy(p.o, replica, primary)
+        {
+            let (_, place) = free.remove(at);
+            replicate(p, replica, primary, Reason::ReplicaMissing);
+            seat.replicas.push(place);
+        }
+    }
     make_room(&mut seats, astray.len());
     for (nodes, because) in [
         (astray, Reason::WrongPrimary),
@@ -267,6 +279,18 @@ fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
     };
     if let Some(seat) = seat {
         seat.want = seat.want.max(count(&seat.replicas).saturating_add(1));
+    }
+}
+
+/// The node that was asked to join as a replica of a certain primary, and that primary.
+fn asked_pair(p: &Draft<'_>) -> Option<(NodeId, NodeId)> {
+    match &p.d.request {
+        Some(Request::Join {
+            server,
+            replica: true,
+            of: Some(primary),
+        }) => Some((p.o.servers().get(server)?.id()?, *primary)),
+        _ => None,
     }
 }
 

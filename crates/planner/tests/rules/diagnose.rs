@@ -80,6 +80,13 @@ fn a_dead_and_a_silent_primary() {
         "primary b of slots 5461-10922 is silent | start it again"
     ));
     assert!(says(&told, "fatal: b is not heard: no answer in time"));
+    // Its replica has nothing that could take its place.
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0);
+    w.node("a1").syncing = true;
+    let dead = "primary a of slots 0-5460 is dead | start it again; if its data is lost";
+    let told = self::told(&w);
+    assert!(says(&told, dead), "{told:?}");
 }
 
 #[test]
@@ -103,6 +110,26 @@ fn views_islands_and_lost_nodes() {
         &told,
         "node b1 is listed, but it is not known where it lives"
     ));
+}
+
+#[test]
+fn a_node_that_is_listed_where_another_answers_may_announce_a_wrong_address() {
+    let mut w = World::formed(3, 1);
+    w.node("b1").housed = false;
+    let at = w
+        .observe()
+        .server_of(id("c"))
+        .and_then(|s| s.address.known().cloned());
+    let at = at.expect("c has an address");
+    for speaker in ["a", "b", "c", "a1", "c1"] {
+        let at = at.clone();
+        w.believes(speaker, "b1", move |row| row.address = at.clone());
+    }
+    let gone = "where c answers: it is gone, or announces a wrong address";
+    assert!(says(&told(&w), gone), "{:?}", told(&w));
+    w.believes("a", "b1", |row| row.link_up = true);
+    let lives = "where c answers: it lives, by its bus links, and announces a wrong address";
+    assert!(says(&told(&w), lives), "{:?}", told(&w));
 }
 
 #[test]

@@ -62,6 +62,23 @@ fn a_fulfilled_request_asks_for_nothing() {
 }
 
 #[test]
+fn who_joins_goes_where_it_was_asked_to_whatever_another_shard_lacks() {
+    let mut w = World::formed(3, 1);
+    // `b` has no replica, and `c` has two.
+    w.nodes.retain(|n| n.name != "b1");
+    w.add_replica("c2", "c");
+    w.add("x").island = Some(0);
+    assert!(says(
+        &w.steps(&join("x", true, Some("a"))),
+        "make x a replica of a"
+    ));
+    assert!(says(
+        &w.steps(&join("x", true, None)),
+        "make x a replica of b"
+    ));
+}
+
+#[test]
 fn an_unknown_node_is_refused() {
     let w = World::formed(3, 1);
     let d = three().with(promote("nobody", Manner::Switchover));

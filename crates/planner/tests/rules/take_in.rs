@@ -99,6 +99,11 @@ fn one_whose_replica_lost_its_directory_too_is_taken_in() {
     let d = Desired::managed(3, 1);
     let steps = w.steps(&d);
     assert!(says(&steps, "make b forget a"), "{steps:?}");
+    // A stranger in the place of a replica is no primary that returned.
+    let mut w = World::formed(3, 1);
+    w.believes("b", "a1", |row| row.flags = row.flags.with(Flags::NOADDR));
+    w.lose_directory("a1", "y").keys = 5;
+    assert!(!says(&w.steps(&d), " y"), "{:?}", w.steps(&d));
     // Who is merely silent may take its place.
     let mut w = lost(1);
     w.hush("a1");
@@ -207,6 +212,25 @@ fn people_are_told_what_to_do_and_never_to_empty_it() {
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn a_replica_that_is_away_is_named_before_a_lost_id_is_taken_in() {
+    let mut w = lost(1);
+    w.nodes.retain(|n| n.name != "x");
+    w.hush("a1");
+    let found = diagnose(&w.observe());
+    let told: Vec<String> = found
+        .iter()
+        .map(|p| w.name_all(&p.kind.mend("local")))
+        .collect();
+    assert!(
+        says(
+            &told,
+            "start its replica a100000000000000000000000000000000 again; or, if that is gone for good"
+        ),
+        "{told:?}"
+    );
 }
 
 /// Others run it: a primary without a replica has failed, and a person gives up what it held.

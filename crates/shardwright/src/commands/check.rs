@@ -17,9 +17,9 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
-    let (mut keeper, _) = open(&target, args.dir, login, Purpose::Read, out).await?;
+    let (mut keeper, _) = open(&target, args.dir.clone(), login, Purpose::Read, out).await?;
     let (observed, problems) = steady(&mut keeper).await?;
-    let called = Called::of(&target, &args.target, login);
+    let called = Called::of(&target, &args.target, args.dir.as_deref(), login);
     print_problems(&problems, &observed, &called, out)?;
     let fatal = fatal(&problems).count();
     out.say(&ClusterStatus::of(&observed).summary());

@@ -27,7 +27,7 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
     } else {
         Purpose::Change
     };
-    let (mut keeper, _) = open(&target, args.target.dir, login, purpose, out).await?;
+    let (mut keeper, _) = open(&target, args.target.dir.clone(), login, purpose, out).await?;
     let desired = change::consenting(keeper.desired(), args.accept_data_loss);
     keeper.set_desired(desired);
     if dry_run {
@@ -49,7 +49,12 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
         }
         let status = carried?;
         let (observed, mut problems) = change::steady(&mut keeper).await?;
-        let called = Called::of(&target, &args.target.target, login);
+        let called = Called::of(
+            &target,
+            &args.target.target,
+            args.target.dir.as_deref(),
+            login,
+        );
         if change::fatal(&problems).next().is_none() {
             out.say("[OK] the cluster is healthy");
             if !problems.is_empty() {

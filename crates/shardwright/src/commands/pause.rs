@@ -16,7 +16,12 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
-    let called = Called::of(&target, &args.target.target, login);
+    let called = Called::of(
+        &target,
+        &args.target.target,
+        args.target.dir.as_deref(),
+        login,
+    );
     match &target {
         Target::Member(_) => {
             let text = "nothing but the running verb moves the slots of a cluster that others run: Ctrl-C ends it after \

@@ -41,11 +41,11 @@ pub(super) async fn run(
     must_be_primary(&observed, to)?;
     let from = sources(&observed, &args.from, to)?;
     if args.from != ["all"] && from.values().all(SlotSet::is_empty) {
-        let named = |id: &NodeId| {
+        let told = |id: &NodeId| {
             let primary = must_be_primary(&observed, *id).is_ok();
             place(&observed, *id) + if primary { "" } else { " (a replica)" }
         };
-        let names: Vec<String> = from.keys().map(named).collect();
+        let names: Vec<String> = from.keys().map(told).collect();
         let names = names.join(", ");
         out.say(&format!("[OK] nothing to do: no slots at {names}"));
         return Ok(ExitStatus::Success);

@@ -16,7 +16,7 @@ pub(super) async fn run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.parse()?;
-    let (mut keeper, _) = open(&target, args.dir, login, Purpose::Read, out).await?;
+    let (mut keeper, _) = open(&target, args.dir.clone(), login, Purpose::Read, out).await?;
     let report = keeper.look().await?;
     let moves = moves(&target, &report, login).await?;
     let observed = report.observed;
@@ -37,7 +37,7 @@ pub(super) async fn run(
     if !healthy {
         out.say(&format!(
             "not healthy; see: {}",
-            Called::of(&target, &args.target, login).command("check")
+            Called::of(&target, &args.target, args.dir.as_deref(), login).command("check")
         ));
     }
     Ok(if healthy {

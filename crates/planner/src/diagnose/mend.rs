@@ -1,0 +1,84 @@
+//! What mends a problem, as a person reads it: a command where there is one.
+
+use shardwright_topology::{Dissent, Why};
+
+use super::{ProblemKind, there};
+
+impl ProblemKind {
+    /// What to do about it; `target` is how the cluster is named on the command line.
+    pub fn mend(&self, target: &str) -> String {
+        match self {
+            Self::Uncovered(_) => format!(
+                "start the node that owned them; if its data is lost for good: shardwright fix {target} --accept-data-loss"
+            ),
+            Self::Unowned { clear: false, .. } => format!(
+                "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
+            ),
+            Self::Unowned { clear: true, .. }
+            | Self::PrimaryDown { proved: true, replica: true, .. }
+            | Self::OpenSlot { .. }
+            | Self::StrayKeys { .. }
+            | Self::ReplicaAstray { .. }
+            | Self::CopiesElsewhere { .. }
+            | Self::Islands { .. } => format!("shardwright fix {target}"),
+            Self::PrimaryDown { lives: true, .. } => {
+                "leave it running: mend what keeps it from being heard".to_owned()
+            }
+            Self::Refuses { address, bus_port, .. } => there::open_port(address, *bus_port),
+            Self::Unanswered { .. } => {
+                "wait: its clients are paused (CLIENT PAUSE), or a long command runs; do not start it again".to_owned()
+            }
+            Self::Busy { address, .. } => there::end_script(address),
+            Self::Unheard { why: Why::Loading, .. } => "wait while it loads its data".to_owned(),
+            Self::PrimaryDown { replica: false, .. } => format!(
+                "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
+            ),
+            Self::PrimaryDown { .. } => {
+                "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
+            }
+            Self::IdLost { replica: Some(replica), .. } => {
+                format!("shardwright failover {target} {replica} --takeover")
+            }
+            Self::IdLost { silent: Some(silent), .. } => format!(
+                "start its replica {silent} again; or, if that is gone for good: shardwright remove-node {target} {silent}, then let its own server in with its data: shardwright add-node {target} HOST:PORT; empty neither"
+            ),
+            Self::IdLost { .. } => format!(
+                "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
+            ),
+            Self::Unheard { why: Why::Denied(_), .. } => "give other credentials: --user, --askpass".to_owned(),
+            Self::Unheard { .. } => "start it, or see why it does not answer".to_owned(),
+            Self::Lost { node, taken: Some(taken) } => there::let_announce(taken, target, *node),
+            Self::Lost { node, taken: None } => format!("start it again, or take it out: shardwright remove-node {target} {node}"),
+            Self::Disagree { dissent: Dissent::NotListed | Dissent::Address | Dissent::Role | Dissent::Slots, .. } => {
+                format!("shardwright fix {target}")
+            }
+            Self::Contested(_) | Self::Disagree { .. } | Self::Failing { .. } | Self::StateFail(_) => {
+                "wait some seconds: the nodes settle this themselves once the other problems are gone".to_owned()
+            }
+            Self::ReplicaLinkDown { .. } => {
+                "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
+            }
+            Self::CannotCopy { replica: (node, ..), .. } => format!(
+                "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
+            ),
+            Self::StrayKeysUnknown { .. } => {
+                "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
+            }
+            Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
+            Self::UnevenReplicas { spare: (node, address), .. } => format!(
+                "let one change its shard: shardwright remove-node {target} {node}, then: shardwright add-node {target} {address}"
+            ),
+            Self::EmptyPrimary { node } => {
+                format!("give it slots, or make it leave: shardwright remove-node {target} {node}")
+            }
+            Self::SameHost(_) => "move one of them to another host".to_owned(),
+            Self::HeldBack { address, .. } => there::let_elect(address),
+            Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),
+            Self::DuplicateId(_) => {
+                "a disk was copied: stop the process that is the copy (the younger one, unless you know better) and remove \
+                 its nodes.conf before it starts again; nothing is done about this node until then".to_owned()
+            }
+            Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
+        }
+    }
+}
