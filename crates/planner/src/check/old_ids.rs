@@ -58,7 +58,8 @@ impl Lint<'_> {
         // Every server of ours is another's: a replica of it that none is takes nobody's place.
         let gone = |row: &Row| {
             let managed = self.d.authority == Authority::Managed;
-            managed && row.primary == Some(node) && !heard(row.id)
+            let its = |v: &NodeView| v.rows.get(row.id).is_some_and(|r| r.primary == Some(node));
+            managed && !heard(row.id) && views().any(its)
         };
         let follows = |v: &NodeView| {
             let mut rows = v.rows.iter().filter(|row| !gone(row));
