@@ -1,5 +1,7 @@
 //! What a plan waits for, typed: the same value feeds the status, the exit code and the metrics.
 
+mod text;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -416,21 +418,21 @@ impl fmt::Display for Waiting {
                 write!(f, "the last copy of slots {slots} is gone with node {id:?}")
             }
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
-            Self::KeysUncounted { node, slots } => f.write_str(&uncounted(*node, slots)),
-            Self::KeysUnclaimed { nodes, slots } => f.write_str(&unclaimed(nodes, slots)),
+            Self::KeysUncounted { node, slots } => f.write_str(&text::uncounted(*node, slots)),
+            Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
-            Self::DuplicateId(duplicate) => f.write_str(&doubled(duplicate)),
+            Self::DuplicateId(duplicate) => f.write_str(&text::doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
-            Self::Stranded { server, host, why } => f.write_str(&stranded(server, host, why)),
-            Self::StartHeld { server } => f.write_str(&start_held(server)),
+            Self::Stranded { server, host, why } => f.write_str(&text::stranded(server, host, why)),
+            Self::StartHeld { server } => f.write_str(&text::start_held(server)),
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
-            Self::PlaceFollowed { server, by } => f.write_str(&place_followed(server, by)),
-            Self::PrimarySilent { node } => f.write_str(&primary_silent(*node)),
-            Self::IdLost { node } => f.write_str(&id_lost(*node)),
-            Self::DeathUnproved { node, why } => f.write_str(&death_unproved(*node, why)),
-            Self::NoCandidate { primary } => f.write_str(&no_candidate(*primary)),
+            Self::PlaceFollowed { server, by } => f.write_str(&text::place_followed(server, by)),
+            Self::PrimarySilent { node } => f.write_str(&text::primary_silent(*node)),
+            Self::IdLost { node } => f.write_str(&text::id_lost(*node)),
+            Self::DeathUnproved { node, why } => f.write_str(&text::death_unproved(*node, why)),
+            Self::NoCandidate { primary } => f.write_str(&text::no_candidate(*primary)),
             Self::SiblingUnheard { sibling: id } => {
                 write!(
                     f,
@@ -441,26 +443,26 @@ impl fmt::Display for Waiting {
                 replica,
                 seen_by,
                 of,
-            } => f.write_str(&role_not_seen(*replica, *seen_by, *of)),
+            } => f.write_str(&text::role_not_seen(*replica, *seen_by, *of)),
             Self::Promotion { replica } => write!(f, "{replica:?} is becoming the primary"),
             Self::RestartGrace {
                 server,
                 left_ms,
                 has,
-            } => f.write_str(&restart_grace(server, *left_ms, *has)),
-            Self::Forgotten { node } => f.write_str(&forgotten(*node)),
+            } => f.write_str(&text::restart_grace(server, *left_ms, *has)),
+            Self::Forgotten { node } => f.write_str(&text::forgotten(*node)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),
             Self::ReplicaCatchUp { node, lag_bytes } => {
-                write!(f, "replica {node:?} {}", behind(*lag_bytes))
+                write!(f, "replica {node:?} {}", text::behind(*lag_bytes))
             }
-            Self::CannotCopy { node, primary } => f.write_str(&cannot_copy(*node, *primary)),
+            Self::CannotCopy { node, primary } => f.write_str(&text::cannot_copy(*node, *primary)),
             Self::CopiesElsewhere {
                 node,
                 primary,
                 from,
                 drops,
-            } => f.write_str(&copies_elsewhere(*node, *primary, from, *drops)),
+            } => f.write_str(&text::copies_elsewhere(*node, *primary, from, *drops)),
             Self::ReplicaMissing {
                 primary,
                 have,
@@ -469,159 +471,21 @@ impl fmt::Display for Waiting {
                 let replicas = format_args!("{have} of {want} replicas");
                 write!(f, "primary {primary:?} has {replicas}, and no node is free")
             }
-            Self::Lend { replica, primary } => f.write_str(&lend(*replica, *primary)),
+            Self::Lend { replica, primary } => f.write_str(&text::lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
-            Self::OpenSlot { slot, node } => f.write_str(&open_slot(*slot, *node)),
-            Self::OpenSlotHeld { slot, why } => f.write_str(&open_slot_held(*slot, why)),
+            Self::OpenSlot { slot, node } => f.write_str(&text::open_slot(*slot, *node)),
+            Self::OpenSlotHeld { slot, why } => f.write_str(&text::open_slot_held(*slot, why)),
             Self::StrayKeys {
                 node,
                 keys,
                 slots,
                 why,
-            } => f.write_str(&stray_keys(*node, *keys, slots, why)),
+            } => f.write_str(&text::stray_keys(*node, *keys, slots, why)),
             Self::ShardsDiffer { have, want } => write!(f, "{have} shards, but {want} declared"),
-            Self::NodesMissing { have, want } => f.write_str(&nodes_missing(*have, *want)),
-            Self::Moves { slots_left, why } => f.write_str(&moves(*slots_left, why)),
-            Self::Surplus { server, why } => f.write_str(&surplus(server, why)),
+            Self::NodesMissing { have, want } => f.write_str(&text::nodes_missing(*have, *want)),
+            Self::Moves { slots_left, why } => f.write_str(&text::moves(*slots_left, why)),
+            Self::Surplus { server, why } => f.write_str(&text::surplus(server, why)),
             Self::Request { why } => f.write_str(&why.join("; ")),
         }
     }
-}
-
-fn start_held(server: &ServerName) -> String {
-    format!("{server} is held: it may come back as a primary without its newest data")
-}
-
-fn primary_silent(node: NodeId) -> String {
-    format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
-}
-
-fn id_lost(node: NodeId) -> String {
-    format!(
-        "primary {node:?} is listed without an address, and not as failed: its server lost its nodes.conf or was reset, and the engine promotes nobody in its place"
-    )
-}
-
-fn no_candidate(primary: NodeId) -> String {
-    format!("no replica of {primary:?} is proved to have a copy of its data")
-}
-
-fn role_not_seen(replica: NodeId, seen_by: usize, of: usize) -> String {
-    format!("{seen_by} of {of} primaries see {replica:?} as a replica: no majority")
-}
-
-fn copies_elsewhere(node: NodeId, primary: NodeId, from: &Address, drops: Option<u64>) -> String {
-    let what = format!(
-        "replica {node:?} copies from {from}, which is not the address of its primary {primary:?}"
-    );
-    drops.map_or_else(
-        || what.clone(),
-        |keys| format!("{what}, and holds {keys} key(s) that its primary has lost"),
-    )
-}
-
-fn uncounted(node: NodeId, slots: &SlotSet) -> String {
-    format!("{node:?} did not say how many keys it has of slots {slots}, which nobody owns")
-}
-
-fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
-    let nodes: Vec<String> = nodes.iter().map(NodeId::short).collect();
-    let nodes = nodes.join(" and ");
-    format!(
-        "nobody owns slots {slots}, {nodes} hold keys of them, and nothing proves which of them is to own them"
-    )
-}
-
-fn place_followed(server: &ServerName, by: &Follower) -> String {
-    format!("{server} has no data, and starts once nobody copies it: {by}")
-}
-
-fn death_unproved(node: NodeId, why: &NoDeath) -> String {
-    format!("primary {node:?} refuses connections, which proves no death: {why}")
-}
-
-fn doubled(duplicate: &DuplicateId) -> String {
-    format!(
-        "{duplicate}: a disk was copied; nothing is done about this node until one of them is stopped"
-    )
-}
-
-fn cannot_copy(node: NodeId, primary: NodeId) -> String {
-    format!(
-        "{node:?} runs a version that can't read all that {primary:?} writes: its copy fails, or lacks what it does not know"
-    )
-}
-
-fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {
-    format!("{server} waits for {host}, which is away and has its volume: {why}")
-}
-
-fn restart_grace(server: &ServerName, left_ms: u64, has: OnlyOnDisk) -> String {
-    let why = match has {
-        OnlyOnDisk::LastWrites => String::new(),
-        OnlyOnDisk::MovedKeys => {
-            ": it was taking slots in, and may alone have keys that moved".to_owned()
-        }
-        OnlyOnDisk::WritesSinceLink { replica } => {
-            format!(
-                ": it may alone have what was written while its replica {replica:?} had no link"
-            )
-        }
-    };
-    format!("{server} has {left_ms} ms to return{why}")
-}
-
-fn surplus(server: &ServerName, why: &[NoRemove]) -> String {
-    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    format!(
-        "{server} is not wanted any more, and stays for now: {}",
-        why.join("; ")
-    )
-}
-
-fn moves(slots_left: u32, why: &[NoMove]) -> String {
-    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    let wait = if why.is_empty() { "" } else { ", which wait: " };
-    format!("slots left to move: {slots_left}{wait}{}", why.join("; "))
-}
-
-fn nodes_missing(have: usize, want: usize) -> String {
-    format!("new shards need {want} free nodes, and {have} are there")
-}
-
-fn open_slot(slot: Slot, node: NodeId) -> String {
-    format!("slot {slot} is open at {node:?}, and the keys at its other end are not known")
-}
-
-fn open_slot_held(slot: Slot, why: &[NoMove]) -> String {
-    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    format!("slot {slot} stays half moved: {}", why.join("; "))
-}
-
-fn stray_keys(node: NodeId, keys: u64, slots: &SlotSet, why: &[NoMove]) -> String {
-    let text = format!("{node:?} holds {keys} keys of slots {slots}, which it does not own");
-    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
-    if why.is_empty() {
-        return text;
-    }
-    format!("{text}, and they stay there: {}", why.join("; "))
-}
-
-fn lend(replica: NodeId, primary: NodeId) -> String {
-    format!(
-        "replica {replica:?} moves to primary {primary:?} once its shard keeps a copy without it"
-    )
-}
-
-fn behind(lag_bytes: Option<u64>) -> String {
-    match lag_bytes {
-        Some(lag) => format!("catches up, {lag} bytes behind"),
-        None => "takes its first copy".to_owned(),
-    }
-}
-
-fn forgotten(node: NodeId) -> String {
-    format!(
-        "others had forgotten {node:?}: for a minute after a CLUSTER FORGET they may drop it again"
-    )
 }

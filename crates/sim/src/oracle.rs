@@ -1,6 +1,7 @@
 //! The judge: it knows the truth, and watches what our steps do to it. It shares nothing with the planner.
 
 mod copies;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -542,14 +543,6 @@ impl Model {
             .count()
     }
 
-    /// How many keys a primary alone has, whosever their slots are: its owner may have none of them.
-    fn astray(&self, seat: usize) -> usize {
-        let node = self.seats[seat].node.as_ref();
-        let keys = node.filter(|node| node.is_primary()).map(|n| &n.data);
-        let keys = keys.into_iter().flatten();
-        keys.filter(|k| !self.held_elsewhere(**k, seat)).count()
-    }
-
     /// The volume of a node that by the truth owns a slot that no other serves, or has keys that only it could bring
     /// back, is needed. But of one that became a primary secretly, as it was asked to by an operator that has forgotten
     /// it since, nobody can know.
@@ -585,37 +578,6 @@ impl Model {
         if (owns || self.needed(i) > 0) && !secretly && !self.oracle.consent {
             self.accuse(format!(
                 "the volume of {name} is given up, and may be needed"
-            ));
-        }
-    }
-
-    /// Whoever is taken away must by the truth be nothing: no key, no slot, and nobody that it knows.
-    /// A `StatefulSet` loses its last pods: whoever is listed behind a server goes with it.
-    fn judge_removal(&mut self, server: &ServerName) {
-        let Some(at) = self.seats.iter().find(|s| s.name == *server) else {
-            return;
-        };
-        let rank = at.place.leave_rank;
-        let behind = self
-            .seats
-            .iter()
-            .filter(|s| s.listed && s.place.leave_rank >= rank);
-        let something = behind.filter_map(|s| s.node.as_ref()).find(|node| {
-            !node.data.is_empty() || !node.me().slots.is_empty() || node.peers.len() > 1
-        });
-        if let Some(node) = something {
-            let name = self.name(node.id);
-            self.accuse(format!("{name} is taken away, and is still something"));
-        }
-    }
-
-    fn judge_reset(&mut self, node: NodeId) {
-        let Some(i) = self.home(node) else { return };
-        let last = self.needed(i).max(self.astray(i));
-        if last > 0 {
-            let name = self.name(node);
-            self.accuse(format!(
-                "resetting {name} drops the last copy of {last} keys"
             ));
         }
     }
