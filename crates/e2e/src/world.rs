@@ -211,10 +211,10 @@ pub struct Written {
     pub acked: usize,
     /// The longest time without one, in the worst of the nine lanes.
     pub gap: Duration,
-    /// From when to when that was, in seconds since the writing began.
-    pub gap_at: (f64, f64),
-    /// Acknowledged writes that are not there, and when each was acknowledged, in seconds since the writing began.
-    pub lost: Vec<(String, f64)>,
+    /// When that began, since the writing began.
+    pub gap_from: Option<Duration>,
+    /// Acknowledged writes that are not there, and when each was acknowledged, since the writing began.
+    pub lost: Vec<(String, Option<Duration>)>,
 }
 
 impl Writer {
@@ -272,18 +272,16 @@ impl Writer {
         let report = load.stop().await;
         let longest = report.longest_gap(0, SLOTS - 1);
         let gap = longest.map_or(Duration::ZERO, |gap| gap.length);
-        let begun = longest.map_or(Duration::ZERO, |gap| {
-            gap.begun.saturating_duration_since(report.begun)
-        });
+        let gap_from = longest.map(|gap| gap.begun.saturating_duration_since(report.begun));
         let lost = report.lost(&cluster.addresses().await?).await?;
         let lost = lost.into_iter().map(|lost| {
-            let at = report.acked_after(&lost).map_or(0.0, |at| at.as_secs_f64());
+            let at = report.acked_after(&lost);
             (lost.key, at)
         });
         Ok(Written {
             acked: report.acked(),
             gap,
-            gap_at: (begun.as_secs_f64(), (begun + gap).as_secs_f64()),
+            gap_from,
             lost: lost.collect(),
         })
     }
@@ -299,17 +297,18 @@ impl Written {
     /// and not yet sent to its replica, which is what was under way at that moment.
     pub fn lost_at_most(&self, count: usize) -> Result<()> {
         ensure(self.lost.len() <= count, || {
-            let told = |(key, at): &(String, f64)| format!("{key} at {at:.2} s");
-            let some: Vec<_> = self.lost.iter().take(3).map(told).collect();
-            let times = self.lost.iter().map(|(_, at)| *at);
+            let told = |(key, at): &(String, Option<Duration>)| {
+                format!("{key} (acknowledged at {at:.2?})")
+            };
+            let first: Vec<_> = self.lost.iter().take(3).map(told).collect();
+            let last = self.lost.iter().filter_map(|(_, at)| *at).max();
             format!(
-                "{} of {} acknowledged writes are lost, such as {}, the last at {:.2} s; the longest gap was from {:.2} s to {:.2} s",
+                "{} of {} acknowledged writes are lost, such as {}, the last at {last:.2?}; the longest gap was {:.2?} from {:.2?}",
                 self.lost.len(),
                 self.acked,
-                some.join(", "),
-                times.fold(0.0, f64::max),
-                self.gap_at.0,
-                self.gap_at.1
+                first.join(", "),
+                self.gap,
+                self.gap_from
             )
         })
     }

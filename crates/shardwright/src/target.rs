@@ -141,7 +141,7 @@ impl Called {
             }
             (Target::Kubernetes(_), _) => (ours, text.to_owned(), KeptBy::Operator),
             (Target::Local(_), Some(dir)) => {
-                let target = format!("{text} --dir {}", dir.display());
+                let target = format!("{text} --dir {}", quoted(dir));
                 (ours, target, KeptBy::Manifest)
             }
             (Target::Local(_), None) => (ours, text.to_owned(), KeptBy::Manifest),
@@ -185,6 +185,16 @@ impl Called {
     }
 }
 
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    if text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// The directory of a local cluster: the one named, else the only one there is.
 pub(crate) fn local_dir(name: Option<&str>, dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(dir) = dir {
@@ -226,7 +236,15 @@ fn several(names: &[String]) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Target;
+    use super::{Target, quoted};
+
+    #[test]
+    fn a_directory_is_one_word_for_a_shell() {
+        let said = |path: &str| quoted(std::path::Path::new(path));
+        assert_eq!(said("/tmp/c-1"), "/tmp/c-1");
+        assert_eq!(said("/tmp/my c"), "'/tmp/my c'");
+        assert_eq!(said("/tmp/it's"), "'/tmp/it'\\''s'");
+    }
 
     #[test]
     fn targets_are_told_apart() {

@@ -252,11 +252,13 @@ impl Report {
         Ok(lost)
     }
 
-    /// How long after the load began a lost write was acknowledged.
+    /// How long after the load began the last write to a lost key was acknowledged.
     #[must_use]
     pub fn acked_after(&self, lost: &Lost) -> Option<Duration> {
         let lane = self.lanes.iter().find(|lane| lane.slot == lost.slot)?;
-        let at = lane.acked.get(usize::try_from(lost.number).ok()?)?;
+        let names = Names::new(lost.slot, &self.options);
+        let number = names.last(lost.number, lane.acked.len() as u64);
+        let at = lane.acked.get(usize::try_from(number).ok()?)?;
         Some(at.saturating_duration_since(self.begun))
     }
 
@@ -294,12 +296,17 @@ impl Names {
         format!("{{{}}}:{}:{number}", self.tag, self.prefix)
     }
 
+    /// The last number that was written to a key, of so many.
+    fn last(&self, key: u64, acked: u64) -> u64 {
+        let keys = self.per_lane.unwrap_or(acked.max(1));
+        key + (acked - 1 - key) / keys * keys
+    }
+
     /// Whether this may stand at a key once so many numbers were acknowledged: the last of them that is the key's,
     /// or the next number, which may have been written without an answer.
     fn may_hold(&self, key: u64, acked: u64, found: Option<&str>) -> bool {
-        let keys = self.per_lane.unwrap_or(acked.max(1));
-        let last = key + (acked - 1 - key) / keys * keys;
-        let next = acked % keys == key && self.per_lane.is_some();
+        let last = self.last(key, acked);
+        let next = self.per_lane.is_some_and(|keys| acked % keys == key);
         let is = |number| found == Some(self.value(number).as_str());
         is(last) || next && is(acked)
     }

@@ -114,7 +114,7 @@ pub(crate) fn release(p: &mut Draft<'_>) {
             .filter(|(_, view)| never_elects(view) && has_place(view))
             .filter(|(_, view)| !holds_its_primary_failed(view) && in_sync(p.o, view))
             .map(|(_, view)| view.id)
-            .filter(|id| p.d.authority == Authority::Managed || is_ours_to_release(p, *id))
+            .filter(|id| p.d.authority == Authority::Managed || may_release(p, *id))
             .filter(|id| p.is_ours(*id) && !about.contains(id))
             .collect();
     for node in ready {
@@ -123,7 +123,8 @@ pub(crate) fn release(p: &mut Draft<'_>) {
     }
 }
 
-fn is_ours_to_release(p: &Draft<'_>, node: NodeId) -> bool {
+/// Whether a node of others was held back by us: by this run, or perhaps by one that let it join and was interrupted.
+fn may_release(p: &Draft<'_>, node: NodeId) -> bool {
     let name = p.o.server_of(node).map(|s| &s.name);
     let joins = matches!(&p.d.request, Some(Request::Join { server, .. }) if name == Some(server));
     p.o.held_back.contains(&node) || joins

@@ -99,7 +99,7 @@ fn one_whose_replica_lost_its_directory_too_is_taken_in() {
     let d = Desired::managed(3, 1);
     let steps = w.steps(&d);
     assert!(says(&steps, "make b forget a"), "{steps:?}");
-    // A stranger in the place of a replica is no primary that returned.
+    // A foreign node in the place of a replica is no primary that returned.
     let mut w = World::formed(3, 1);
     w.believes("b", "a1", |row| row.flags = row.flags.with(Flags::NOADDR));
     w.lose_directory("a1", "y").keys = 5;

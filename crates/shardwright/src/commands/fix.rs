@@ -42,8 +42,10 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
             .max(1);
         let done = "[OK] all is done that can be done";
         let carried = change::carry_out(&mut keeper, left, done, out).await;
+        // What kept it from being carried out is told in any case; where nobody answers now, only that.
         if carried.is_err()
-            && let Some(hint) = super::check::new_addresses(&target, &keeper.observe().await?)
+            && let Ok(observed) = keeper.observe().await
+            && let Some(hint) = super::check::new_addresses(&target, &observed)
         {
             out.say(&hint);
         }
