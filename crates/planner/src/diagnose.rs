@@ -100,6 +100,8 @@ pub enum ProblemKind {
         server: ServerName,
         /// Why.
         why: Why,
+        /// Whether it was a primary whose slots others have by now: once started it drops what they do not have.
+        replaced: bool,
     },
     /// A node that others list, without a known server.
     Lost {
@@ -231,7 +233,7 @@ impl fmt::Display for ProblemKind {
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
             Self::IdLost { node, slots, .. } => f.write_str(&text::id_lost(*node, slots)),
-            Self::Unheard { server, why } => write!(f, "{server} is not heard: {why}"),
+            Self::Unheard { server, why, .. } => write!(f, "{server} is not heard: {why}"),
             Self::Refuses {
                 server,
                 by,

@@ -46,6 +46,9 @@ impl ProblemKind {
                 "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
             ),
             Self::Unheard { why: Why::Denied(_), .. } => "give other credentials: --user, --askpass".to_owned(),
+            Self::Unheard { replaced: true, .. } => {
+                "start it: it then follows whoever has its slots by now, and drops what that one does not have; where that may be too little, keep a copy of its files first".to_owned()
+            }
             Self::Unheard { .. } => "start it, or see why it does not answer".to_owned(),
             Self::Lost { node, taken: Some(taken) } => there::let_announce(taken, target, *node),
             Self::Lost { node, taken: None } => format!("start it again, or take it out: shardwright remove-node {target} {node}"),

@@ -1,6 +1,8 @@
 //! Servers that were not heard although their process lives: what shows it, and what mends it.
 
-use shardwright_topology::{Address, Member, NodeId, Observed, Seen, Server, ServerName, Why};
+use shardwright_topology::{
+    Address, Health, Member, NodeId, Observed, Role, Seen, Server, ServerName, Source, Why,
+};
 
 use super::ProblemKind;
 use crate::refused::{answers_others, linked_by};
@@ -29,8 +31,18 @@ pub(super) fn unheard(o: &Observed, server: &Server, why: &Why) -> ProblemKind {
         _ => ProblemKind::Unheard {
             server: name,
             why: why.clone(),
+            replaced: is_replaced(o, server),
         },
     }
+}
+
+/// Whether a server's node was a primary, and lost its slots to others while it was away.
+fn is_replaced(o: &Observed, server: &Server) -> bool {
+    let member = server.id().and_then(|id| o.member(id));
+    member.is_some_and(|m| {
+        let failed = o.beliefs(m.id).any(|(_, row)| row.health == Health::Failed);
+        m.source == Source::Others && m.role == Role::Primary && m.slots.is_empty() && failed
+    })
 }
 
 /// Whether the process of a node that was not heard lives all the same: it answered something, or it answers others.

@@ -90,6 +90,31 @@ fn a_dead_and_a_silent_primary() {
 }
 
 #[test]
+fn a_primary_that_was_replaced_drops_what_it_has_once_it_is_started() {
+    // The engine elected its replica, whatever that had: the files of the one that is away may be the only copy.
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0);
+    w.cut_off("a", 5);
+    let told_before = told(&w);
+    assert!(
+        !says(&told_before, "keep a copy of its files"),
+        "{told_before:?}"
+    );
+    let slots = std::mem::take(&mut w.node("a").slots);
+    let heir = w.node("a1");
+    (heir.slots, heir.primary, heir.epoch) = (slots, None, 9);
+    let told = told(&w);
+    let told: Vec<_> = told
+        .iter()
+        .filter(|t| t.contains("a is not heard"))
+        .collect();
+    assert!(
+        matches!(&told[..], [one] if one.contains("keep a copy of its files first")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn views_islands_and_lost_nodes() {
     let mut w = World::formed(3, 1);
     w.node("c1").island = Some(1);
