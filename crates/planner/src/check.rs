@@ -190,9 +190,10 @@ impl Lint<'_> {
 
     fn starts(&mut self, i: usize, name: &ServerName) {
         let server = self.o.servers().get(name);
-        if server.is_some_and(|s| s.disk == Seen::Known(Disk::Blank)) {
+        if server.is_some_and(place::has_no_data) {
             self.takes_place(i, name);
         }
+        self.leaves_copies(i, name);
         if !server.is_some_and(|s| matches!(s.process, Process::Dead(_))) {
             let server = name.clone();
             self.fatal(i, ViolationKind::StartsRunning { server });
@@ -492,7 +493,7 @@ impl Lint<'_> {
             .find(|s| s.recorded_id == Some(primary));
         let found = seat.or_else(|| self.o.server_of(primary));
         let another = |s: &Server| match s.view.known() {
-            Some(view) => view.id != primary,
+            Some(view) => view.id != primary && !self.is_doubled(view.id),
             None => s.recorded_id.is_some_and(|id| id != primary),
         };
         let gone = if let Some(s) = found {
@@ -514,7 +515,8 @@ impl Lint<'_> {
         // It lives, or may: it speaks, its server is silent, or it is not ours to know.
         let lives = self.d.authority == Authority::Guest
             || self.o.servers().values().any(|s| match s.view.known() {
-                Some(view) => view.id == node,
+                // What is on the disk whose place a copy of another took is not known.
+                Some(view) => view.id == node || self.is_doubled(view.id),
                 None => s.recorded_id.is_none_or(|id| id == node),
             });
         let view = self.o.view_of(node);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 pub use copy::{Copy, Target, copies_elsewhere, target};
 pub(crate) use copy::{in_sync, last_heard, of_its_stream, read};
+pub(crate) use place::brings_nothing;
 pub use place::{EmptyPlace, Follower, Follows, Who};
 
 use shardwright_topology::{
@@ -65,7 +66,7 @@ impl Dead {
             return None;
         } else if let Some(seat) = o.servers().values().find(|s| s.recorded_id == Some(node)) {
             HowDead::Replaced {
-                by: seat.view.known().map(|v| v.id).filter(|id| *id != node)?,
+                by: speaks_as_another(o, seat, node)?,
             }
         } else if o.formed.is_some() && o.servers().values().all(|s| dead_or_elsewhere(o, s, node))
         {
@@ -161,12 +162,18 @@ pub(crate) fn sees_role(o: &Observed, voter: NodeId, replica: NodeId, primary: N
         .is_some_and(|row| row.role == Role::Replica && row.primary == Some(primary))
 }
 
+/// The other node that speaks at a server. A copy of another server's disk says nothing of the one that was there.
+fn speaks_as_another(o: &Observed, s: &Server, node: NodeId) -> Option<NodeId> {
+    let id = s.view.known().map(|v| v.id)?;
+    (id != node && !o.has_duplicate(id)).then_some(id)
+}
+
 /// Whether a server is known to be another node's: by its own word, or by a record that can be trusted.
 pub(crate) fn is_elsewhere(o: &Observed, s: &Server, node: NodeId) -> bool {
     let owns = |id| o.member(id).is_some_and(|m| !m.slots.is_empty());
     let blank = s.process.death().is_some() && s.disk.known() == Some(&Disk::Blank);
     match (s.view.known(), s.recorded_id) {
-        (Some(view), _) => view.id != node,
+        (Some(_), _) => speaks_as_another(o, s, node).is_some(),
         (None, Some(id)) if blank => id != node,
         // What it said last is newer than the record; and while the recorded node owns slots, its successor at the
         // same server is not yet recorded.

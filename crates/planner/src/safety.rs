@@ -22,7 +22,10 @@ use shardwright_topology::{
     ServerName, Source, Timestamp,
 };
 
-use crate::evidence::{Dead, EmptyPlace, Follower, RoleSeen, copies_elsewhere, in_sync, sees_role};
+use crate::evidence::{
+    Dead, EmptyPlace, Follower, Follows, RoleSeen, Who, brings_nothing, copies_elsewhere, in_sync,
+    sees_role,
+};
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
 
@@ -64,13 +67,18 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     {
         return Some(NoStart::SuccessorFirst);
     }
+    if !d.consent.lose_data {
+        // Without data a new node comes, at an address that others may follow.
+        let blank = brings_nothing(server).then(|| why_not_blank(o, server));
+        let copied = left_alone(o, server).map(|by| NoStart::PlaceFollowed { by });
+        if let Some(why) = blank.flatten().or(copied) {
+            return Some(why);
+        }
+    }
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
-        // A blank directory makes a new node, at an address that others may follow.
-        Some(Disk::Blank) if d.consent.lose_data => None,
-        Some(Disk::Blank) => why_not_blank(o, server),
-        Some(Disk::Log | Disk::CleanSnapshot) => None,
+        Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { claim }) => {
             let owns_slots = *claim != Claim::Nothing;
             let never_formed = o.formed.is_none() && !owns_slots;
@@ -84,6 +92,31 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
             }
         }
     }
+}
+
+/// Who would copy whatever starts at this address, although it follows another node, of which neither the process nor a
+/// file with its data is left: what it holds would be dropped.
+fn left_alone(o: &Observed, server: &Server) -> Option<Follower> {
+    let mut others = o.servers().values().filter(|s| s.name != server.name);
+    others.find_map(|s| {
+        let view = s.view.known().filter(|v| v.server.keys > 0)?;
+        let Replication::Replica { primary: from, .. } = &view.server.replication else {
+            return None;
+        };
+        let of = view.own()?.primary?;
+        let here = server
+            .address
+            .known()
+            .is_some_and(|at| from.same_socket(at));
+        let brings = |s: &Server| matches!(s.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
+        let there = o.view_of(of).is_some() || o.server_of(of).is_some_and(brings);
+        (here && server.recorded_id != Some(of) && !there).then(|| Follower {
+            who: Who::Server(s.name.clone()),
+            how: Follows::Copies {
+                keys: view.server.keys,
+            },
+        })
+    })
 }
 
 /// Why nothing without data may start at this server's address, if it may not.

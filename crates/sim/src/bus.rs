@@ -67,6 +67,8 @@ pub(crate) enum Kind {
 /// A message.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
+    /// The server that sent it.
+    pub(crate) from: usize,
     pub(crate) header: Rc<Header>,
     pub(crate) kind: Kind,
     pub(crate) link: Link,

@@ -150,6 +150,19 @@ impl History {
         self.draw_limits(span);
         self.draw_copies(span);
         self.draw_tables(span);
+        self.draw_copied_disks(span);
+    }
+
+    /// Servers that run for a while on a copy of another's disk.
+    fn draw_copied_disks(&mut self, span: u64) {
+        if self.disks.chance(10) {
+            let seats = self.model.seats.len();
+            let [of, at] = [0; 2].map(|_| self.disks.index(seats));
+            let from = self.disks.below(span);
+            let until = from + self.disks.within((1_000, 15_000));
+            self.plan_fault(from, Fault::CopyDisk { of, at });
+            self.plan_fault(until, Fault::StrangerLeaves(at));
+        }
     }
 
     /// Servers that find no table of nodes when they start again, and have their data still.

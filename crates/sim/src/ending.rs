@@ -165,6 +165,14 @@ impl History {
             .any(|(id, p)| gone(*id) && !p.slots.is_empty())
     }
 
+    /// Whether a replica copies from where another than its primary is, or would come back.
+    fn copies_anothers_address(&self, n: &Node) -> bool {
+        let head = n.shard_head();
+        let there = |s: &crate::model::Seat| s.at == n.copying.target;
+        let mut seats = self.model.seats.iter().filter(|s| there(s));
+        seats.any(|s| s.node.as_ref().is_none_or(|n| n.id != head))
+    }
+
     /// A server that is too many, owns slots, and has no replica to hand over to that stays.
     fn too_many_with_slots(&self) -> Option<usize> {
         let too_many = |i: usize| self.model.oracle.too_many.contains(&i);
@@ -276,6 +284,8 @@ impl History {
         let copied: SlotSet = self
             .nodes()
             .filter(|(i, n)| !n.is_primary() && seats[*i].running && n.offset > 1)
+            // One that follows an address may have copied whoever came back there under another id.
+            .filter(|(_, n)| n.copy_of == Some(n.shard_head()) && !self.copies_anothers_address(n))
             .filter_map(|(_, n)| {
                 let head = n.shard_head();
                 let lives = self

@@ -51,6 +51,11 @@ pub(crate) enum Fault {
     /// A process of another cluster listens where this server was.
     Stranger(usize),
     StrangerLeaves(usize),
+    /// A server is started on a copy of another's disk: two processes have one id.
+    CopyDisk {
+        of: usize,
+        at: usize,
+    },
     /// Two groups of nodes forget one another.
     Estrange(BTreeSet<usize>),
     /// A slot's move was broken off, with so many of four keys moved.
@@ -68,7 +73,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of faults, for counting.
-pub(crate) const KINDS: [&str; 39] = [
+pub(crate) const KINDS: [&str; 40] = [
     "kill",
     "kill several",
     "new address",
@@ -94,6 +99,7 @@ pub(crate) const KINDS: [&str; 39] = [
     "lost reply",
     "doubled command",
     "stranger",
+    "disk copied",
     "two islands",
     "open slot",
     "memory limit",
@@ -160,6 +166,7 @@ impl Fault {
             Self::MoveUnseen(_) => Some("new address unseen"),
             Self::OperatorCrash => Some("operator crash"),
             Self::Stranger(_) => Some("stranger"),
+            Self::CopyDisk { .. } => Some("disk copied"),
             Self::Estrange(_) => Some("two islands"),
             Self::OpenSlot(..) => Some("open slot"),
             Self::Limit(..) => Some("memory limit"),
@@ -245,6 +252,7 @@ impl Fault {
             Self::OperatorCrash => operator.crash(model),
             Self::Stranger(seat) => stranger(*seat, model),
             Self::StrangerLeaves(seat) => stranger_leaves(*seat, model),
+            Self::CopyDisk { of, at } => copy_disk(*of, *at, model, operator),
             Self::Estrange(group) => estrange(group, model),
             Self::OpenSlot(slot, moved) => {
                 open_slot(*slot, *moved, model);
@@ -455,6 +463,16 @@ fn stranger(seat: usize, model: &mut Model) {
     node.me_mut().epoch = 9;
     node.current_epoch = 9;
     node.data.insert((0, u32::MAX));
+    let name = model.seats[seat].name.clone();
+    model
+        .trace
+        .note(now, format_args!("a stranger listens at {name}"));
+    take_place(seat, node, model);
+}
+
+/// A process that is not the cluster's own runs where a server was.
+fn take_place(seat: usize, node: Node, model: &mut Model) {
+    let (now, run) = (model.now, node.run);
     let s = &mut model.seats[seat];
     s.stash = s.node.replace(node);
     s.foreign = true;
@@ -463,14 +481,32 @@ fn stranger(seat: usize, model: &mut Model) {
     s.started_by_us = false;
     s.frozen = false;
     s.loads_until = now;
-    let name = s.name.clone();
-    model
-        .trace
-        .note(now, format_args!("a stranger listens at {name}"));
     model.after(
         crate::facts::TICK_MS,
         crate::model::Event::Tick { seat, run },
     );
+}
+
+/// Somebody ends a server and starts it again on a copy of another's disk, which that one keeps.
+fn copy_disk(of: usize, at: usize, model: &mut Model, operator: &mut Operator) {
+    let [source, place] = [of, at].map(|i| &model.seats[i]);
+    let Some(mut node) = source.node.clone().filter(|n| !n.torn && !n.table_lost) else {
+        return;
+    };
+    if of == at || source.foreign || place.foreign || !place.listed {
+        return;
+    }
+    if source.persistence == Persistence::Off {
+        node.data.clear();
+    }
+    kill(&[at], model, operator);
+    let (now, address, run) = (model.now, model.seats[at].at, model.next_run());
+    node.stop();
+    node.start(address, run, now);
+    let [of, name] = [of, at].map(|i| model.seats[i].name.clone());
+    let what = format_args!("{name} runs on a copy of the disk of {of}");
+    model.trace.note(now, what);
+    take_place(at, node, model);
 }
 
 fn stranger_leaves(seat: usize, model: &mut Model) {

@@ -65,6 +65,8 @@ pub(crate) struct History {
     pub(crate) copies: Dice,
     /// For tables of nodes that are lost.
     pub(crate) tables: Dice,
+    /// For disks that are copied.
+    pub(crate) disks: Dice,
     /// For what a person declares meanwhile.
     pub(crate) edits: Dice,
     /// Whether a person loads functions.
@@ -107,6 +109,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         room: Dice::of(seed, 11),
         copies: Dice::of(seed, 12),
         tables: Dice::of(seed, 13),
+        disks: Dice::of(seed, 14),
         functions: Dice::of(seed, 10).chance(50),
         faults: Vec::new(),
         struck: BTreeMap::new(),

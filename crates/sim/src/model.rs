@@ -266,11 +266,11 @@ impl Model {
         s.running && !s.frozen && s.loads_until <= self.now
     }
 
-    /// The server where this node lives or would come back.
+    /// The server where this node lives or would come back: of a node and a copy of its disk, the node's own.
     pub(crate) fn home(&self, id: NodeId) -> Option<usize> {
-        self.seats
-            .iter()
-            .position(|s| s.node.as_ref().is_some_and(|n| n.id == id))
+        let has = |s: &Seat| s.node.as_ref().is_some_and(|n| n.id == id);
+        let own = self.seats.iter().position(|s| !s.foreign && has(s));
+        own.or_else(|| self.seats.iter().position(has))
     }
 
     pub(crate) fn address(at: At) -> Address {
@@ -428,6 +428,7 @@ impl Model {
                 ms += self.net.below(facts::ACCEPT_MS);
             }
             let message = Message {
+                from,
                 header: Rc::clone(&header),
                 kind: o.kind,
                 link: o.link,
@@ -441,8 +442,7 @@ impl Model {
         if !s.running || s.node.as_ref().is_none_or(|n| n.run != run) {
             return;
         }
-        let from = self.home(message.header.id);
-        if from.is_some_and(|from| !self.passes(from, to)) {
+        if !self.passes(message.from, to) {
             return;
         }
         if s.frozen {

@@ -286,9 +286,10 @@ impl Model {
         for id in touched {
             let stranger = self.home(id).is_none_or(|i| self.seats[i].foreign)
                 && !self.names.contains_key(&id);
-            if stranger || self.home(id).is_some_and(|i| self.seats[i].foreign) {
+            if stranger {
                 self.accuse(format!("a step touches a stranger: {action}"));
             }
+            self.judge_doubled(id, action);
         }
         match action {
             Action::AddSlots { node, slots } => self.judge_adding(*node, slots),
@@ -332,6 +333,28 @@ impl Model {
             | Action::SetElectable { .. }
             | Action::CopyFunctions { .. } => {}
             Action::MoveSlots { to, .. } => self.judge_first_slots(to.node()),
+        }
+    }
+
+    /// Of two processes with one id nobody knows which a command reaches.
+    fn judge_doubled(&mut self, id: NodeId, action: &Action) {
+        let could_hear = |i: usize| {
+            let disturbed = self.oracle.disturbed.get(&i);
+            let s = &self.seats[i];
+            let lately = [disturbed, s.node.as_ref().map(|n| &n.started)];
+            s.listed
+                && self.answers(i)
+                && !self.operator_cut.contains(&i)
+                && !self.refusing.contains(&i)
+                && (lately.into_iter().flatten()).all(|at| self.now > at + COULD_BE_HEARD_MS)
+        };
+        let has = |i: &usize| self.seats[*i].node.as_ref().is_some_and(|n| n.id == id);
+        let heard = (0..self.seats.len()).filter(|i| has(i) && could_hear(*i));
+        let deaf = self.oracle.deaf_until;
+        if heard.count() > 1 && (deaf == 0 || self.now > deaf + COULD_BE_HEARD_MS) {
+            self.accuse(format!(
+                "a step is about one of two servers with one id: {action}"
+            ));
         }
     }
 

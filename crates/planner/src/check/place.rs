@@ -62,6 +62,41 @@ impl Lint<'_> {
         }
     }
 
+    /// Nobody who copies from there, and follows a node of which no file is left, holds keys.
+    pub(super) fn leaves_copies(&mut self, i: usize, name: &ServerName) {
+        let Some(place) = self.o.servers().get(name) else {
+            return;
+        };
+        let Seen::Known(at) = &place.address else {
+            return;
+        };
+        let has_file = |id: NodeId| {
+            let servers = || self.o.servers().values();
+            let spoke = |s: &&Server| s.last_heard.as_ref().is_some_and(|v| v.id == id);
+            let lives = servers().any(|s| matches!(&s.view, Seen::Known(v) if v.id == id));
+            let file = |s: &Server| {
+                s.disk == Seen::Known(Disk::Log) || s.disk == Seen::Known(Disk::CleanSnapshot)
+            };
+            lives
+                || servers()
+                    .filter(|s| s.recorded_id == Some(id) || spoke(s))
+                    .any(file)
+        };
+        let drops = self.o.views().any(|(_, view)| {
+            let from = match &view.server.replication {
+                Replication::Replica { primary, .. } => primary.same_socket(at),
+                Replication::Primary { .. } => false,
+            };
+            let of = view.own().and_then(|own| own.primary);
+            from && view.server.keys > 0
+                && of.is_some_and(|of| place.recorded_id != Some(of) && !has_file(of))
+        });
+        if drops && !self.d.consent.lose_data {
+            let server = name.clone();
+            self.fatal(i, ViolationKind::TakesPlace { server });
+        }
+    }
+
     /// Whether a replica of the node that is recorded there lives nobody knows where.
     fn homeless_may_copy(&self, place: &Server) -> bool {
         let mut members = self.o.members().values().filter(|m| m.server.is_none());
@@ -77,7 +112,7 @@ impl Lint<'_> {
             Seen::Unknown(_) => None,
         };
         let gone = matches!(other.process, Process::Dead(_));
-        if heard.is_none() && gone && other.disk == Seen::Known(Disk::Blank) {
+        if heard.is_none() && gone && has_no_data(other) {
             return false;
         }
         if heard.is_some_and(|v| v.server.keys == 0) {
@@ -102,4 +137,14 @@ impl Lint<'_> {
         }
         words.is_empty() || words.contains(&true)
     }
+}
+
+/// Whether a directory is empty, or has the table of another node than the recorded one, which had no key when it was
+/// last heard.
+pub(super) fn has_no_data(s: &Server) -> bool {
+    let another = match (&s.last_heard, s.recorded_id) {
+        (Some(last), Some(recorded)) => last.id != recorded && last.server.keys == 0,
+        _ => false,
+    };
+    another || s.disk == Seen::Known(Disk::Blank)
 }

@@ -102,6 +102,16 @@ impl EmptyPlace {
     }
 }
 
+/// Whether a server that is down comes back without data: its directory is blank, or has the table of a node that was
+/// born there without data after the recorded one was lost.
+pub(crate) fn brings_nothing(s: &Server) -> bool {
+    let reborn = s.recorded_id.is_some_and(|recorded| {
+        let last = s.last_heard.as_deref();
+        last.is_some_and(|last| last.id != recorded && last.server.keys == 0)
+    });
+    reborn || s.disk.known() == Some(&Disk::Blank)
+}
+
 /// Whom others may follow: the node that was recorded at the server, and its address.
 struct Place<'a> {
     node: Option<NodeId>,
@@ -115,7 +125,7 @@ impl Place<'_> {
             return (keys > 0 && self.is_followed_by(view)).then_some(Follows::Copies { keys });
         }
         let dead = s.process.death().is_some();
-        if dead && s.disk.known() == Some(&Disk::Blank) {
+        if dead && brings_nothing(s) {
             return None;
         }
         let before = s.last_heard.as_deref();

@@ -1,12 +1,13 @@
 //! Two processes answer as one node, and one of them at no server that is known: nothing is done about the node, and
 //! nothing that relies on it.
 
+use shardwright_planner::evidence::{Dead, Gone};
 use shardwright_planner::{
     Action, Desired, Limits, Manner, Memory, Plan, Reason, Request, Step, check, plan,
 };
-use shardwright_topology::{DuplicateId, Instance, NodeId, Observed, ServerName, Timestamp};
+use shardwright_topology::{DuplicateId, Instance, NodeId, Observed, Seen, ServerName, Timestamp};
 
-use crate::world::{NOW, World, id, says, three};
+use crate::world::{NOW, World, consenting, id, says, slot, three};
 
 fn instance(at: &str, run: &str, uptime_s: u64) -> Instance {
     Instance {
@@ -108,6 +109,50 @@ fn no_slot_moves_or_is_given_out_while_a_node_is_doubled() {
 }
 
 #[test]
+fn a_server_that_runs_on_a_copy_of_anothers_disk_says_nothing_of_its_own() {
+    // Somebody put a copy of a's disk in the place of c's: c's own may be kept elsewhere, and its replica is behind.
+    let mut w = World::formed(3, 1);
+    w.node("c1").syncing = true;
+    w.cut_off("c", 5);
+    let mut servers = w.servers();
+    let of = |name: &str| {
+        servers
+            .iter()
+            .position(|s| s.name.0 == name)
+            .expect("there")
+    };
+    let (a, c) = (of("a"), of("c"));
+    let mut copy = servers[a].view.known().expect("it speaks").clone();
+    copy.server.run_id = "the-copy".to_owned();
+    servers[c].view = Seen::Known(copy);
+    let seen = w.observe_in(servers);
+    assert!(seen.has_duplicate(id("a")), "{:?}", seen.duplicates());
+    assert_eq!(Dead::prove(&seen, id("c")), None);
+    for d in [three(), consenting(three())] {
+        assert_eq!(Gone::prove(&d, &seen, id("c")), None);
+        let (steps, _) = words(&w, &made(&d, &seen));
+        assert!(
+            !says(&steps, "take over") && !says(&steps, "forget c"),
+            "{steps:?}"
+        );
+    }
+
+    // With a process of its own there, c is gone for good.
+    let mut w = World::formed(3, 1);
+    w.lose_directory("c", "new");
+    assert!(Gone::prove(&three(), &w.observe(), id("c")).is_some());
+}
+
+#[test]
+fn keys_of_others_slots_stay_while_a_node_is_doubled() {
+    let mut w = World::formed(3, 1);
+    w.node("b").stray_keys = Seen::Known([(slot(7), 3)].into());
+    assert!(says(&w.steps(&three()), "move up to 500 keys of slot 7"));
+    let (steps, _) = words(&w, &made(&three(), &doubled(&w, "c1")));
+    assert!(steps.is_empty(), "{steps:?}");
+}
+
+#[test]
 fn a_run_that_returns_is_another_process() {
     let mut w = World::formed(3, 1);
     let mut memory = Memory::default();
@@ -117,7 +162,7 @@ fn a_run_that_returns_is_another_process() {
             .iter_mut()
             .find(|s| s.name.0 == "a")
             .expect("it is there");
-        if let shardwright_topology::Seen::Known(view) = &mut server.view {
+        if let Seen::Known(view) = &mut server.view {
             view.server.run_id = run.to_owned();
             view.server.uptime_s = Some(uptime_s);
         }

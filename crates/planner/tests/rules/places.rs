@@ -6,7 +6,7 @@ use shardwright_planner::evidence::{EmptyPlace, Follower, Follows, Who};
 use shardwright_planner::{Action, Plan, Reason, Step, ViolationKind, Waiting, check};
 use shardwright_topology::{Address, Disk, Process, Seen, ServerName, Why};
 
-use crate::world::{World, consenting, id, says, three};
+use crate::world::{World, claims, consenting, id, says, three};
 
 fn server(name: &str) -> ServerName {
     ServerName(name.to_owned())
@@ -111,6 +111,52 @@ fn a_replica_that_is_down_with_its_data_comes_back_first() {
     let steps = w.steps(&three());
     assert!(steps.contains(&"start a".to_owned()), "{steps:?}");
     assert_eq!(found(&w, &start("a")), BTreeSet::new());
+}
+
+#[test]
+fn a_node_that_was_born_without_data_keeps_no_place_either() {
+    // a lost its directory, was started empty by somebody else, was heard, and ended again: its disk has a table now.
+    for disk in [Disk::Log, Disk::CleanSnapshot] {
+        let mut w = World::formed(3, 1);
+        w.hush("a1");
+        w.kill("a", 0).disk = Seen::Known(disk);
+        let mut born = w.get("a").last_heard.clone().expect("it was heard");
+        (born.id, born.server.keys) = (id("new"), 0);
+        w.node("a").last_heard = Some(born.clone());
+        followed(&w, "a1", Follows::Unheard);
+        let steps = w.steps(&consenting(three()));
+        assert!(says(&steps, "start a"), "{steps:?}");
+        // One that has keys lost its table only.
+        born.server.keys = 1;
+        w.node("a").last_heard = Some(born);
+        let steps = w.steps(&three());
+        assert!(says(&steps, "start a"), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_replica_that_copies_from_anothers_address_keeps_what_no_file_has() {
+    // c had no file, and its replica copies from where b1 was: it would take b's data for c's.
+    let mut w = World::formed(3, 1);
+    w.kill("c", 0).disk = Seen::Known(claims(3));
+    let at = w.kill("b1", 0).address.clone();
+    let copy = w.node("c1");
+    (copy.target, copy.keys) = (Some(at), 5);
+    let steps = w.steps(&three());
+    assert!(!says(&steps, "start b1"), "{steps:?}");
+    assert!(says(
+        &w.waits(&three()),
+        "c1 copies from there and holds 5 key(s)"
+    ));
+    assert_eq!(found(&w, &start("b1")), taken("b1"));
+    // Where c has a file, everybody comes back.
+    w.node("c").disk = Seen::Known(Disk::Log);
+    let steps = w.steps(&three());
+    assert!(
+        says(&steps, "start b1") && says(&steps, "start c"),
+        "{steps:?}"
+    );
+    assert_eq!(found(&w, &start("b1")), BTreeSet::new());
 }
 
 #[test]
