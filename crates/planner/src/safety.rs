@@ -96,7 +96,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
 
 /// Who would copy whatever starts at this address, although it follows another node, of which neither the process nor a
 /// file with its data is left: what it holds would be dropped.
-fn left_alone(o: &Observed, server: &Server) -> Option<Follower> {
+pub(crate) fn left_alone(o: &Observed, server: &Server) -> Option<Follower> {
     let mut others = o.servers().values().filter(|s| s.name != server.name);
     others.find_map(|s| {
         let view = s.view.known().filter(|v| v.server.keys > 0)?;
@@ -109,7 +109,8 @@ fn left_alone(o: &Observed, server: &Server) -> Option<Follower> {
             .known()
             .is_some_and(|at| from.same_socket(at));
         let brings = |s: &Server| matches!(s.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
-        let there = o.view_of(of).is_some() || o.server_of(of).is_some_and(brings);
+        let comes = |s: &Server| s.process.death().is_none() || brings(s);
+        let there = o.server_of(of).is_some_and(comes);
         (here && server.recorded_id != Some(of) && !there).then(|| Follower {
             who: Who::Server(s.name.clone()),
             how: Follows::Copies {

@@ -165,12 +165,14 @@ impl History {
             .any(|(id, p)| gone(*id) && !p.slots.is_empty())
     }
 
-    /// Whether a replica copies from where another than its primary is, or would come back.
-    fn copies_anothers_address(&self, n: &Node) -> bool {
+    /// Whether a replica copies from where another than its primary is, or would come back, or may have begun to copy
+    /// one that was started there on a copied disk.
+    fn copies_another(&self, n: &Node) -> bool {
         let head = n.shard_head();
         let there = |s: &crate::model::Seat| s.at == n.copying.target;
         let mut seats = self.model.seats.iter().filter(|s| there(s));
-        seats.any(|s| s.node.as_ref().is_none_or(|n| n.id != head))
+        let elsewhere = seats.any(|s| s.node.as_ref().is_none_or(|n| n.id != head));
+        elsewhere || self.struck("disk copied") && !n.copying.up
     }
 
     /// A server that is too many, owns slots, and has no replica to hand over to that stays.
@@ -285,7 +287,7 @@ impl History {
             .nodes()
             .filter(|(i, n)| !n.is_primary() && seats[*i].running && n.offset > 1)
             // One that follows an address may have copied whoever came back there under another id.
-            .filter(|(_, n)| n.copy_of == Some(n.shard_head()) && !self.copies_anothers_address(n))
+            .filter(|(_, n)| n.copy_of == Some(n.shard_head()) && !self.copies_another(n))
             .filter_map(|(_, n)| {
                 let head = n.shard_head();
                 let lives = self

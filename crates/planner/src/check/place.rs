@@ -75,7 +75,11 @@ impl Lint<'_> {
             let spoke = |s: &&Server| s.last_heard.as_ref().is_some_and(|v| v.id == id);
             let lives = servers().any(|s| matches!(&s.view, Seen::Known(v) if v.id == id));
             let file = |s: &Server| {
-                s.disk == Seen::Known(Disk::Log) || s.disk == Seen::Known(Disk::CleanSnapshot)
+                let dead = matches!(s.process, Process::Dead(_));
+                !dead
+                    || [Disk::Log, Disk::CleanSnapshot]
+                        .map(Seen::Known)
+                        .contains(&s.disk)
             };
             lives
                 || servers()

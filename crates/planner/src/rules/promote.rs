@@ -7,8 +7,8 @@ use shardwright_topology::{
 
 use crate::draft::Draft;
 use crate::evidence::{
-    Copy, Dead, HowDead, LiveAt, RoleSeen, copies_elsewhere, is_nowhere, last_heard, of_its_stream,
-    read, sees_role,
+    Copy, Dead, HowDead, LiveAt, RoleSeen, brings_nothing, copies_elsewhere, is_nowhere,
+    last_heard, of_its_stream, read, sees_role,
 };
 use crate::refused::unproved;
 use crate::rules::electable::hold_back_of;
@@ -66,7 +66,8 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let Some(server) = p.o.server_of(dead.node()) else {
         return false;
     };
-    let has_all = matches!(server.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
+    let has_all = matches!(server.disk.known(), Some(Disk::Log | Disk::CleanSnapshot))
+        && !brings_nothing(server);
     let since = p.o.down_since.get(&server.name);
     let waited = p
         .now
@@ -96,7 +97,7 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
         left_ms: grace - waited,
         has,
     });
-    if server.starter == Starter::Step {
+    if server.starter == Starter::Step && safety::left_alone(p.o, server).is_none() {
         let server = server.name.clone();
         p.act(Action::StartServer { server }, because);
     }

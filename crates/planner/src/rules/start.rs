@@ -1,10 +1,10 @@
 //! Dead servers of ours are started, unless that would bring an old or empty primary back. Where their host starts
 //! them by itself, only those are that a start gate holds.
 
-use shardwright_topology::{Claim, Disk, Server, SlotSet, Source, Starter};
+use shardwright_topology::{Claim, Disk, Role, Server, SlotSet, Source, Starter};
 
 use crate::draft::Draft;
-use crate::evidence::{EmptyPlace, LiveAt, is_elsewhere};
+use crate::evidence::{EmptyPlace, LiveAt, brings_nothing, is_elsewhere};
 use crate::{Action, Authority, Precondition, Reason, Waiting, safety};
 
 /// Starts every dead server of ours that may be started: none where a node may be that another is promoted past.
@@ -41,7 +41,11 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
                 let action = Action::StartServer {
                     server: server.name.clone(),
                 };
-                p.act_if(action, because, successors_live(p, server));
+                let mut requires = successors_live(p, server);
+                if brings_nothing(server) {
+                    requires.extend(nobody_follows_since(p, server));
+                }
+                p.act_if(action, because, requires);
             }
             Some(safety::NoStart::SuccessorFirst) => {}
             Some(safety::NoStart::TableRefused) if safety::may_set_aside(p.o, server) => {
@@ -80,13 +84,32 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
 fn start_afresh(p: &mut Draft<'_>, server: &Server, because: Reason) {
     let name = server.name.clone();
     match EmptyPlace::prove(p.o, server) {
-        Ok(_) => p.act_if(
-            Action::StartAfresh { server: name },
-            because,
-            owners_live(p),
-        ),
+        Ok(_) => {
+            let mut requires = owners_live(p);
+            requires.extend(nobody_follows_since(p, server));
+            p.act_if(Action::StartAfresh { server: name }, because, requires);
+        }
         Err(by) => p.wait(Waiting::PlaceFollowed { server: name, by }),
     }
+}
+
+/// Whoever holds keys must still follow whom it followed, or be a primary: the engine may have made it a replica of the
+/// node that was here, since it was looked at, and it would copy what comes without data.
+fn nobody_follows_since(p: &Draft<'_>, server: &Server) -> Vec<Precondition> {
+    if server.recorded_id.is_none() {
+        return Vec::new();
+    }
+    let views = p.o.views().map(|(_, view)| view);
+    let holders = views.filter(|view| view.server.keys > 0);
+    let rows = holders.filter_map(|view| Some((view.id, view.own()?)));
+    rows.filter_map(|(node, own)| match own.role {
+        Role::Primary => Some(Precondition::IsPrimary { node }),
+        Role::Replica => Some(Precondition::IsReplicaOf {
+            node,
+            primary: own.primary?,
+        }),
+    })
+    .collect()
 }
 
 /// The slots that this silent server's node still owns.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use shardwright_planner::evidence::{EmptyPlace, Follower, Follows, Who};
-use shardwright_planner::{Action, Plan, Reason, Step, ViolationKind, Waiting, check};
+use shardwright_planner::{
+    Action, Plan, Precondition, Reason, Step, ViolationKind, Waiting, check,
+};
 use shardwright_topology::{Address, Disk, Process, Seen, ServerName, Why};
 
 use crate::world::{World, claims, consenting, id, says, three};
@@ -157,6 +159,30 @@ fn a_replica_that_copies_from_anothers_address_keeps_what_no_file_has() {
         "{steps:?}"
     );
     assert_eq!(found(&w, &start("b1")), BTreeSet::new());
+}
+
+#[test]
+fn nobody_may_have_begun_to_follow_a_node_whose_server_comes_without_data() {
+    // Nobody follows b1; the engine may change that before the start: b's replica is another's then, or a primary.
+    let mut w = World::formed(3, 1);
+    w.kill("b1", 0).disk = Seen::Known(Disk::Blank);
+    for name in ["b", "c", "c1"] {
+        w.node(name).keys = 0;
+    }
+    let plan = w.plan(&three());
+    let starts = |s: &&Step| s.action == start("b1");
+    let step = plan.steps.iter().find(starts).expect("b1 starts");
+    let replica = Precondition::IsReplicaOf {
+        node: id("a1"),
+        primary: id("a"),
+    };
+    let primary = Precondition::IsPrimary { node: id("a") };
+    assert_eq!(step.requires, [primary, replica]);
+    // With data it comes back in any case, and a server that never had a node is followed by nobody.
+    w.node("b1").disk = Seen::Known(Disk::Log);
+    let plan = w.plan(&three());
+    let step = plan.steps.iter().find(starts).expect("b1 starts");
+    assert_eq!(step.requires, []);
 }
 
 #[test]
