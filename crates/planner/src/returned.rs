@@ -1,5 +1,5 @@
 //! A primary that lost its table of nodes: its server has its data still, and speaks under another id. The others list
-//! the old id without an address, and not as failed: the engine will promote nobody in its place, ever.
+//! the old id without an address, and not as failed, or without a replica: the engine will promote nobody, ever.
 
 use shardwright_topology::{
     Flags, Health, Member, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
@@ -18,11 +18,12 @@ pub(crate) enum Returned {
     Free,
 }
 
-/// Whether a node's id is lost for good: everyone who lists it has no address for it, and nobody holds it to have
-/// failed, so that the engine does nothing about it.
+/// Whether a node's id is lost for good, and the engine does nothing about it: everyone who lists it has no address for
+/// it, and nobody holds it to have failed (Valkey 9.1 does), or there is no replica that could be elected.
 pub(crate) fn has_lost_id(o: &Observed, node: NodeId) -> bool {
     let mut rows = o.beliefs(node).map(|(_, row)| row);
-    is_unaddressed(o, node) && rows.all(|row| row.health != Health::Failed)
+    let alone = o.replicas_of(node).next().is_none();
+    is_unaddressed(o, node) && (alone || rows.all(|row| row.health != Health::Failed))
 }
 
 /// Whether everyone who lists a silent node has no address for it.

@@ -195,7 +195,7 @@ pub enum Waiting {
         /// Which.
         node: NodeId,
     },
-    /// A primary is listed without an address, and not as failed: the engine promotes nobody in its place.
+    /// A primary is listed without an address: the engine promotes nobody in its place.
     IdLost {
         /// Which.
         node: NodeId,

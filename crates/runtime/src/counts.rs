@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use shardwright_engine::{Client, Error, MigrationState};
 use shardwright_topology::{
-    Address, EngineKind, NodeId, NodeView, OpenSlot, Role, Seen, ServerName, Slot, SlotSet, Why,
+    Address, EngineKind, NodeId, NodeView, OpenSlot, Replication, Role, Seen, ServerName, Slot,
+    SlotSet, Why,
 };
 
 use crate::{Links, Seat};
@@ -44,6 +45,8 @@ pub(crate) async fn count(links: &Links, seats: &[Seat], heard: &mut [Seen<NodeV
     let times = u32::try_from(primaries.count() / PRIMARIES_AT_ONCE).unwrap_or(u32::MAX);
     let counted_for = COUNTED_FOR.saturating_mul(times.max(1));
     let wanted = &wanted;
+    let speak: BTreeSet<NodeId> = heard.iter().filter_map(Seen::known).map(|v| v.id).collect();
+    let speak = &speak;
     let counts = seats.iter().zip(&*heard).map(|(seat, seen)| async move {
         let view = seen.known()?;
         let asked = Asked {
@@ -55,7 +58,7 @@ pub(crate) async fn count(links: &Links, seats: &[Seat], heard: &mut [Seen<NodeV
         let slots = wanted.of(view);
         Some((
             asked.counts(&slots).await,
-            asked.stray_keys(counted_for).await,
+            asked.stray_keys(counted_for, speak).await,
         ))
     });
     let counts = join_all(counts).await;
@@ -137,12 +140,31 @@ impl Asked<'_> {
         keys_of_slots(self.links, self.name, self.address, databases, slots).await
     }
 
-    /// The keys that a primary holds of slots that are not its own, of every such slot that it has keys of.
-    async fn stray_keys(&self, counted_for: Duration) -> Seen<BTreeMap<Slot, u64>> {
-        let Some(own) = self.view.own().filter(|own| own.role == Role::Primary) else {
+    /// The keys that a node holds of slots that are not its shard's, of every such slot that it has keys of. Replicas are
+    /// asked only where they have no link, and their primary is not among those that speak.
+    async fn stray_keys(
+        &self,
+        counted_for: Duration,
+        speak: &BTreeSet<NodeId>,
+    ) -> Seen<BTreeMap<Slot, u64>> {
+        let Some(own) = self.view.own() else {
             return Seen::Unknown(Why::NotAsked);
         };
-        match self.try_stray_keys(&own.slots, counted_for).await {
+        let linked = matches!(
+            self.view.server.replication,
+            Replication::Replica { link_up: true, .. }
+        );
+        let counted = match (own.role, own.primary) {
+            (Role::Primary, _) => self.try_stray_keys(&own.slots, counted_for).await,
+            (Role::Replica, Some(primary)) if !linked && !speak.contains(&primary) => {
+                let theirs = self.view.rows.get(primary).map(|row| &row.slots);
+                // What it held as another's replica, a moment ago, is no longer of use.
+                let slots = theirs.cloned().unwrap_or_else(SlotSet::empty);
+                self.try_stray_keys(&slots, Duration::ZERO).await
+            }
+            (Role::Replica, _) => return Seen::Unknown(Why::NotAsked),
+        };
+        match counted {
             Ok(strays) => Seen::Known(strays),
             Err(error) => {
                 tracing::warn!(server = %self.name, %error, "keys of others' slots not counted");

@@ -128,10 +128,13 @@ pub(crate) async fn require_apart(
                 (*node, proved.contains(&(*node, address.clone())))
             }
             Precondition::IsBlank { node } => (*node, look(links, o, *node).await?.is_blank()),
+            Precondition::IsPrimary { node } => (*node, is_primary(&look(links, o, *node).await?)),
+            Precondition::IsReplicaOf { node, primary } => {
+                let view = look(links, o, *node).await?;
+                (*node, is_replica_of(&view, *primary))
+            }
             Precondition::IsUnburdened { .. }
             | Precondition::OwnsSlots { .. }
-            | Precondition::IsPrimary { .. }
-            | Precondition::IsReplicaOf { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::HoldsNoStrayKey { .. }
             | Precondition::SlotsFree { .. } => {
@@ -435,10 +438,7 @@ async fn require(
         Precondition::IsPrimary { node } => (*node, is_primary(&look(links, o, *node).await?)),
         Precondition::IsReplicaOf { node, primary } => {
             let view = look(links, o, *node).await?;
-            let holds = view
-                .own()
-                .is_some_and(|own| own.role == Role::Replica && own.primary == Some(*primary));
-            (*node, holds)
+            (*node, is_replica_of(&view, *primary))
         }
         Precondition::SlotsFree { node, slots } => {
             let view = look(links, o, *node).await?;
@@ -492,6 +492,11 @@ fn assumed(requirement: &Precondition) -> String {
 }
 
 /// A fresh look at one node.
+fn is_replica_of(view: &NodeView, primary: NodeId) -> bool {
+    view.own()
+        .is_some_and(|own| own.role == Role::Replica && own.primary == Some(primary))
+}
+
 async fn look(links: &Links, o: &Observed, node: NodeId) -> Result<NodeView, StepError> {
     let (server, address) = place_of(o, node)?;
     match hear::one(links, server, address).await {

@@ -230,15 +230,18 @@ impl Model {
     }
 }
 
-/// What a primary holds of slots that it does not own.
+/// What a primary holds of slots that it does not own, or a replica without a link of slots that are not its primary's.
 fn stray_keys(node: &Node) -> Seen<BTreeMap<Slot, u64>> {
-    if !node.is_primary() {
+    if !node.is_primary() && node.copying.up {
         return Seen::Unknown(Why::NotAsked);
     }
+    let Some(of) = node.peers.get(&node.shard_head()) else {
+        return Seen::Unknown(Why::NotAsked);
+    };
     let mut keys: BTreeMap<Slot, u64> = BTreeMap::new();
     for (number, _) in &node.data {
         let slot = Slot::new(u64::from(*number)).expect("a key is of a slot");
-        if !node.me().slots.contains(slot) {
+        if !of.slots.contains(slot) {
             *keys.entry(slot).or_default() += 1;
         }
     }

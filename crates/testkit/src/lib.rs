@@ -11,6 +11,7 @@ pub mod load;
 pub mod namespace;
 pub mod ports;
 mod process;
+pub mod replication;
 pub mod server;
 pub mod skip;
 pub mod slots;

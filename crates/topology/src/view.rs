@@ -382,8 +382,9 @@ pub struct NodeView {
     /// Keys, of all databases, that it holds of the slots that were counted: those that are open somewhere, and those
     /// that nobody owns, unless it holds no key at all. A slot that is not here was not counted.
     pub keys_in_slot: BTreeMap<Slot, u64>,
-    /// Keys, of all databases, that it holds as a primary of slots that it does not own: every such slot with how many,
-    /// open ones too. Unknown where nobody counted, or counting failed, and of replicas.
+    /// Keys, of all databases, that it holds of slots that are not its own: every such slot with how many, open ones too.
+    /// Of a replica: of slots that, by its own table, are not its primary's, where it has no link and that was not heard.
+    /// Unknown where nobody counted, or counting failed, and of other replicas.
     pub stray_keys: Seen<BTreeMap<Slot, u64>>,
 }
 

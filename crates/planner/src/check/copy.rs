@@ -48,7 +48,10 @@ impl Lint<'_> {
                 has_read || view.server.keys > 0
             }
             Some(v) if v.server.stream.is_some() && view.server.stream.is_some() => has_read,
-            Some(_) | None => has_read && (linked || *link_up || self.lost_its_own_link(view)),
+            Some(_) | None => {
+                let link = *link_up && !self.another_is_there(view, primary);
+                has_read && (linked || link || self.lost_its_own_link(view))
+            }
         };
         by_word || self.nothing_is_left(primary) && view.server.keys > 0
     }
@@ -74,7 +77,36 @@ impl Lint<'_> {
         let waits = view
             .own()
             .is_some_and(|own| own.flags.has(Flags::NOFAILOVER));
-        view.server.link_lost_s.is_some() && !waits && !self.o.views().any(|(_, v)| theirs(v))
+        let Some(ago) = view.server.link_lost_s else {
+            return false;
+        };
+        // By its own table: whose slots it has keys of, and whether its primary still spoke after the link was lost.
+        let others_keys = match &view.stray_keys {
+            Seen::Known(strays) => !strays.is_empty(),
+            Seen::Unknown(_) => view.server.keys > 0,
+        };
+        let primary = view.own().and_then(|own| own.primary);
+        let pongs = || view.rows.iter().map(|row| (row.id, row.pong_received_ms));
+        let latest = pongs().map(|(_, at)| at).max();
+        let spoke = latest.is_some_and(|latest| {
+            let lost = latest.saturating_sub(ago * 1_000);
+            pongs().any(|(id, at)| Some(id) == primary && at > lost + 3_000)
+        });
+        !others_keys && !spoke && !waits && !self.o.views().any(|(_, v)| theirs(v))
+    }
+
+    /// Whether another node than its primary is known to answer where a replica copies from.
+    fn another_is_there(&self, view: &NodeView, primary: NodeId) -> bool {
+        let Replication::Replica { primary: from, .. } = &view.server.replication else {
+            return false;
+        };
+        self.o
+            .servers()
+            .values()
+            .any(|s| match (&s.address, &s.view) {
+                (Seen::Known(at), Seen::Known(v)) => at.same_socket(from) && v.id != primary,
+                _ => false,
+            })
     }
 
     /// Whether a node that is told anew to follow its primary has keys that this one has not: it may have lost them.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{NodeId, Observed, Role, Seen, SlotSet};
+use shardwright_topology::{NodeId, NodeView, Observed, Role, Seen, SlotSet};
 
 use super::text::list;
 use super::{Found, ProblemKind, add};
@@ -43,7 +43,8 @@ pub(super) fn stray_keys(o: &Observed, found: &mut Found) {
         .views()
         .flat_map(|(_, v)| v.open_slots().iter().map(|end| end.slot()))
         .collect();
-    for (_, view) in o.views() {
+    let primary = |v: &NodeView| v.own().is_some_and(|own| own.role == Role::Primary);
+    for view in o.views().map(|(_, view)| view).filter(|view| primary(view)) {
         let node = view.id;
         match &view.stray_keys {
             Seen::Known(strays) => {
@@ -65,12 +66,9 @@ pub(super) fn stray_keys(o: &Observed, found: &mut Found) {
                 }
             }
             Seen::Unknown(why) => {
-                let primary = view.own().is_some_and(|own| own.role == Role::Primary);
-                if primary {
-                    let why = why.clone();
-                    let kind = ProblemKind::StrayKeysUnknown { node, why };
-                    add(found, Severity::Note, kind);
-                }
+                let why = why.clone();
+                let kind = ProblemKind::StrayKeysUnknown { node, why };
+                add(found, Severity::Note, kind);
             }
         }
     }

@@ -89,7 +89,7 @@ pub(super) fn versions(versions: &BTreeSet<(EngineKind, Version)>) -> String {
 pub(super) fn id_lost(node: NodeId, slots: &SlotSet) -> String {
     let node = node.short();
     format!(
-        "primary {node} of slots {slots} is listed without an address, and not as failed: the engine will promote nobody; its server lost its nodes.conf or was reset"
+        "primary {node} of slots {slots} is listed without an address: the engine will promote nobody; its server lost its nodes.conf or was reset"
     )
 }
 

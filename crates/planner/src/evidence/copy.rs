@@ -1,11 +1,15 @@
 //! Evidence that a replica holds what its primary has: whom it copies, and whose stream its offset belongs to.
 
 use shardwright_topology::{
-    Address, Flags, Host, Member, NodeId, NodeView, Observed, Replication, Role, Stream,
+    Address, Flags, Host, Member, NodeId, NodeView, Observed, Replication, Role, Seen, Stream,
 };
 
 /// The greatest offset that servers show before they have copied anything.
 const NO_COPY: u64 = 1;
+
+/// By how much a replica's last word of its primary may be later than the loss of its link, in milliseconds: that is told
+/// in whole seconds, and the table shows the replica's clock to about a second.
+const LOST_BEFORE_MS: u64 = 3_000;
 
 /// Proof that a replica holds a copy of its primary's data: what it has read is a part of *this primary's* stream.
 ///
@@ -37,10 +41,12 @@ impl Copy {
         let linked = was_linked(o, replica, primary);
         let is_of_it = match of_its_stream(o, view, primary) {
             Some(same) => same || linked && !link_up(view),
-            None if link_up(view) || linked => true,
+            None if linked => true,
+            // A link leads to whoever listens there.
+            None if link_up(view) => !from_another(o, view, primary),
             None => {
                 let held_back = own.flags.has(Flags::NOFAILOVER);
-                view.server.link_lost_s.is_some() && !held_back && !is_of_others(o, view)
+                lost_with(view, primary) && !held_back && !is_of_others(o, view)
             }
         };
         (holds && is_of_it).then(|| Self {
@@ -110,7 +116,19 @@ pub fn target(o: &Observed, view: &NodeView) -> Target {
     }
 }
 
-/// Where the primary itself answers, and what it announces; while it is silent, what it announced last.
+/// Whether it is known that another node than its primary answers at the address from which a replica copies.
+fn from_another(o: &Observed, replica: &NodeView, primary: NodeId) -> bool {
+    let Replication::Replica { primary: from, .. } = &replica.server.replication else {
+        return false;
+    };
+    o.servers().values().any(|s| {
+        let there = s.address.known().is_some_and(|at| at.same_socket(from));
+        there && s.view.known().is_some_and(|v| v.id != primary)
+    })
+}
+
+/// Where the primary itself answers, and what it announces; while it is silent, what it announced last. What only it
+/// believes is no proof: Redis 7 starts with the address that its table remembers, and corrects it late.
 fn proved_addresses(o: &Observed, primary: NodeId) -> Vec<&Address> {
     let heard = o.view_of(primary);
     let reached = heard
@@ -118,6 +136,12 @@ fn proved_addresses(o: &Observed, primary: NodeId) -> Vec<&Address> {
         .and_then(|s| s.address.known());
     let said = heard.or_else(|| last_heard(o, primary));
     let announced = said.and_then(NodeView::own).map(|row| &row.address);
+    let agrees = |at: &&Address| {
+        let mut others = o.beliefs(primary).filter(|(id, _)| *id != primary);
+        let alone = o.beliefs(primary).all(|(id, _)| id == primary);
+        alone || others.any(|(_, row)| row.address.same_socket(at))
+    };
+    let announced = announced.filter(|at| reached.is_none() || agrees(at));
     let known = |at: &&Address| at.port != 0 && at.host != Host::Unstated;
     reached.into_iter().chain(announced).filter(known).collect()
 }
@@ -207,6 +231,28 @@ pub(crate) fn of_its_stream(o: &Observed, replica: &NodeView, primary: NodeId) -
         Replication::Primary { .. } => return Some(false),
     };
     Some(of.has(has, offset) || has.continues(of))
+}
+
+/// Whether a replica lost its link in this run, and that may have been by its primary's death: it had no word of that
+/// by the bus after it, and holds no keys of slots that are another's. Before the first copy of a primary a replica has
+/// the keys of its former one, and has lost the link to that.
+fn lost_with(replica: &NodeView, primary: NodeId) -> bool {
+    let Some(ago_s) = replica.server.link_lost_s else {
+        return false;
+    };
+    // The latest word of anybody is its own clock, as far as its table shows that.
+    let now = replica.rows.iter().map(|row| row.pong_received_ms).max();
+    let before = now
+        .zip(replica.rows.get(primary))
+        .is_some_and(|(now, row)| {
+            let lost = now.saturating_sub(ago_s.saturating_mul(1_000));
+            row.pong_received_ms > lost.saturating_add(LOST_BEFORE_MS)
+        });
+    let only_its = match &replica.stray_keys {
+        Seen::Known(keys) => keys.is_empty(),
+        Seen::Unknown(_) => replica.server.keys == 0,
+    };
+    !before && only_its
 }
 
 /// Whether a replica's stream is one that a node of another shard has: then it is not its primary's.

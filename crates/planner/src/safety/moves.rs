@@ -371,9 +371,11 @@ pub(crate) fn holds_stray_keys(view: &NodeView) -> Option<NoMove> {
 /// The same of such slots.
 fn stray_keys(view: &NodeView, such: impl Fn(Slot) -> bool) -> Option<NoMove> {
     let node = view.id;
+    if view.own().is_none_or(|own| own.role != Role::Primary) {
+        return None;
+    }
     let Seen::Known(strays) = &view.stray_keys else {
-        let primary = view.own().is_some_and(|own| own.role == Role::Primary);
-        return primary.then_some(NoMove::StrayKeys { node, keys: None });
+        return Some(NoMove::StrayKeys { node, keys: None });
     };
     let keys = strays.iter().filter(|(slot, _)| such(**slot));
     let keys = keys.map(|(_, n)| *n).sum();

@@ -19,7 +19,7 @@ pub(super) fn primary_silent(node: NodeId) -> String {
 
 pub(super) fn id_lost(node: NodeId) -> String {
     format!(
-        "primary {node:?} is listed without an address, and not as failed: its server lost its nodes.conf or was reset, and the engine promotes nobody in its place"
+        "primary {node:?} is listed without an address: its server lost its nodes.conf or was reset, and the engine promotes nobody in its place"
     )
 }
 

@@ -1,12 +1,14 @@
 //! What proves that a replica holds its primary's data, and whom it copies.
 
+use shardwright_planner::evidence::{Copy, copies_elsewhere};
 use shardwright_planner::safety::{NoSwitchover, why_not_switch_over};
 use shardwright_planner::{
-    Action, Limits, Manner, Plan, ProblemKind, Request, ViolationKind, Waiting, check, diagnose,
+    Action, Limits, Manner, Plan, ProblemKind, Request, Step, ViolationKind, Waiting, check,
+    diagnose,
 };
 use shardwright_topology::{Address, Seen, Stream, Timestamp, Why};
 
-use crate::world::{World, id, says, stream, three};
+use crate::world::{NOW, World, id, says, slot, stream, three};
 
 /// A replica that was another primary, and has not taken its first copy: an offset, a stream and no link of its own.
 fn first_copy() -> World {
@@ -18,6 +20,16 @@ fn first_copy() -> World {
     replica.never_linked = true;
     replica.stream = Some(stream("of its former life"));
     w
+}
+
+/// Whether the linter refuses to let `a1` take the place of the dead `a`.
+fn refused(w: &World) -> bool {
+    let mut healthy = World::formed(3, 1);
+    healthy.kill("a", 0);
+    let plan = healthy.plan(&three());
+    let found = check(&plan, &three(), &w.observe());
+    let no_copy = ViolationKind::NoCopy { replica: id("a1") };
+    found.iter().any(|v| v.kind == no_copy)
 }
 
 fn takes_the_place(w: &World) -> bool {
@@ -220,17 +232,10 @@ fn a_host_name_and_an_ip_address_may_be_one() {
 fn the_linter_refuses_to_promote_what_is_no_copy() {
     let mut before = World::formed(3, 1);
     before.kill("a", 0);
-    let plan = before.plan(&three());
     let mut w = first_copy();
     w.unlisted.push(id("a1"));
     w.kill("a", 0);
     let replica = id("a1");
-    let refused = |w: &World| {
-        let found = check(&plan, &three(), &w.observe());
-        found
-            .iter()
-            .any(|v| v.kind == ViolationKind::NoCopy { replica })
-    };
     assert!(!refused(&before));
     assert!(refused(&w), "its stream is another");
     let mut w = World::formed(3, 1);
@@ -238,4 +243,72 @@ fn the_linter_refuses_to_promote_what_is_no_copy() {
     w.unlisted.push(replica);
     w.kill("a", 0);
     assert!(refused(&w), "it copies from elsewhere");
+}
+
+#[test]
+fn a_link_to_another_that_came_in_the_primarys_place_is_no_copy() {
+    // a lost its directory and all with it, and the node that was born there is copied by a's replica, by its address.
+    let mut w = World::formed(3, 1);
+    w.lose_directory("a", "new");
+    let at = w.get("new").address.clone();
+    let replica = w.node("a1");
+    (replica.target, replica.keys, replica.link_up) = (Some(at), 0, true);
+    assert!(Copy::prove(&w.observe(), id("a1"), id("a")).is_none());
+    // It is held back once, and stays so: what its link shows is no copy of a.
+    w.held_back.borrow_mut().insert(id("a1"));
+    let steps = w.plan_once(&three()).steps;
+    let sets =
+        |s: &&Step| matches!(s.action, Action::SetElectable { node, .. } if node == id("a1"));
+    assert_eq!(steps.iter().filter(sets).count(), 0, "{steps:?}");
+}
+
+/// `a` died before anybody who remembers its stream looked; its replica has no link.
+fn found_without_a_link() -> World {
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).last_heard = None;
+    w.cut_off("a", 5);
+    let replica = w.node("a1");
+    (replica.link_up, replica.keys) = (false, 135);
+    w
+}
+
+#[test]
+fn a_link_that_was_lost_to_a_former_primary_is_no_copy() {
+    let w = found_without_a_link();
+    assert!(takes_the_place(&w));
+    // It holds keys of another shard: those of the primary that it followed before.
+    let mut w = found_without_a_link();
+    w.node("a1").stray_keys = Seen::Known([(slot(7), 0), (slot(9_000), 135)].into());
+    assert!(!takes_the_place(&w));
+    assert!(refused(&w), "the linter as well");
+    // Nobody counted.
+    let mut w = found_without_a_link();
+    w.node("a1").stray_keys = Seen::Unknown(Why::NotAsked);
+    assert!(!takes_the_place(&w));
+    assert!(refused(&w));
+    // Its primary still spoke on the bus, long after the link was lost: it was lost to another, or is behind.
+    let mut w = found_without_a_link();
+    w.believes("a1", "a", |row| row.pong_received_ms = NOW - 1_000);
+    assert!(!takes_the_place(&w));
+    assert!(refused(&w));
+}
+
+#[test]
+fn what_only_the_primary_believes_of_its_address_is_no_proof() {
+    // a came back at another address. Its own row still has the old one, from which its replica copies.
+    let mut w = World::formed(3, 1);
+    let old = w.get("a").address.clone();
+    let mut new = old.clone();
+    new.port = 7_999;
+    w.node("a").address = new;
+    let back = old.clone();
+    w.believes("a", "a", move |row| row.address = back.clone());
+    let replica = w.node("a1");
+    (replica.target, replica.link_up) = (Some(old.clone()), false);
+    w.unlisted.push(id("a1"));
+    assert_eq!(copies_elsewhere(&w.observe(), id("a1")), Some(old.clone()));
+    // Where others believe it too, the two are two ways to one server.
+    let back = old.clone();
+    w.believes("b", "a", move |row| row.address = back.clone());
+    assert_eq!(copies_elsewhere(&w.observe(), id("a1")), None);
 }

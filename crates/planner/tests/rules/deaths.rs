@@ -163,6 +163,7 @@ fn the_linter_proves_a_death_again() {
     // Its place has another node, and others still hear it.
     let mut w = World::formed(3, 1);
     w.lose_directory("a", "new");
+    w.node("a1").link_up = false;
     let plan = takeover(&w.observe());
     assert_eq!(kinds(&w, &three(), &plan), BTreeSet::new());
     w.believes("b", "a", |row| row.link_up = true);

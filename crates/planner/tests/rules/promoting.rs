@@ -365,6 +365,7 @@ fn an_idle_replica_at_the_start_of_the_stream_counts_as_a_copy() {
 fn a_primary_whose_directory_was_lost_is_dead() {
     let mut w = World::formed(3, 1);
     w.lose_directory("a", "new");
+    w.node("a1").link_up = false;
     let steps = w.steps(&three());
     assert!(
         says(&steps, "fail over from dead a to its replica a1"),
@@ -379,6 +380,9 @@ fn when_two_directories_are_lost_the_age_of_the_new_processes_is_the_age_of_the_
     let mut w = World::formed(3, 1);
     w.lose_directory("a", "new-a").uptime_s = Some(0);
     w.lose_directory("b", "new-b").uptime_s = Some(0);
+    for replica in ["a1", "b1"] {
+        w.node(replica).link_up = false;
+    }
     assert!(!says(&w.steps(&three()), "take over"));
     w.node("new-a").uptime_s = Some(1);
     w.node("new-b").uptime_s = Some(1);

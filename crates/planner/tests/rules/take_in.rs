@@ -1,7 +1,7 @@
 //! A primary that lost its table of nodes speaks under another id, with its data: it is taken in, and nothing is emptied.
 
 use shardwright_planner::{
-    Desired, Manner, Request, Severity, ViolationKind, Waiting, check, diagnose,
+    Desired, Manner, ProblemKind, Request, Severity, ViolationKind, Waiting, check, diagnose,
 };
 use shardwright_topology::{Flags, Health, ServerName};
 
@@ -160,10 +160,7 @@ fn a_guest_is_told_that_a_lost_id_does_not_end_by_itself() {
     w.formed = false;
     w.nodes.retain(|n| n.name != "x");
     let d = Desired::guest();
-    assert!(says(
-        &w.waits(&d),
-        "primary a is listed without an address, and not as failed"
-    ));
+    assert!(says(&w.waits(&d), "primary a is listed without an address"));
     let lost = Waiting::IdLost { node: id("a") };
     assert!(lost.needs_a_person());
     assert!(w.plan(&d).waiting.contains(&lost));
@@ -266,4 +263,18 @@ fn what_a_failed_primary_held_is_given_up_only_by_a_persons_word() {
     w.counted(&slots(0, 5460), &[]);
     let steps = w.steps(&given_up);
     assert!(says(&steps, "to b") && says(&steps, "to c"), "{steps:?}");
+}
+
+#[test]
+fn a_lost_id_that_is_held_to_have_failed_is_named_where_nobody_could_be_elected() {
+    // Valkey 9.1 holds it to have failed. With a replica the engine elects that; without one nothing ends by itself.
+    for replicas in [0, 1] {
+        let mut w = lost(replicas);
+        w.formed = false;
+        w.cut_off("a", 6);
+        let told = diagnose(&w.observe());
+        let lost = |kind: &ProblemKind| matches!(kind, ProblemKind::IdLost { .. });
+        let named = told.iter().any(|problem| lost(&problem.kind));
+        assert_eq!(named, replicas == 0, "{told:?}");
+    }
 }

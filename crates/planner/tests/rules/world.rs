@@ -380,7 +380,12 @@ impl World {
             health: Health::Fine,
             flags: Flags::default(),
             ping_sent_ms: 0,
-            pong_received_ms: NOW,
+            // One that is gone said its last word when the links to it were lost.
+            pong_received_ms: if matches!(node.process, Process::Dead(_)) || !node.housed {
+                NOW - 5_000
+            } else {
+                NOW
+            },
             epoch: ConfigEpoch(node.epoch),
             link_up: true,
             slots: node.slots.clone(),

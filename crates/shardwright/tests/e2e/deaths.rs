@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use shardwright_testkit::wait::until_blocking;
-use shardwright_testkit::{Cluster, each_engine, until};
+use shardwright_testkit::{Cluster, Load, LoadOptions, each_engine, until};
 use shardwright_topology::Role;
 
 use crate::local::Local;
@@ -146,6 +146,54 @@ each_engine! {
         assert_ne!(ran.code, Some(0), "{ran:?}");
         assert!(ran.err.contains("ended at once"), "{ran:?}");
         assert!(ran.err.to_lowercase().contains("locale"), "{ran:?}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn what_clients_write_to_a_primary_that_announces_a_wrong_port_stays(engine) {
+        let home = Home::new()?;
+        let cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        let (target, replica) = (cluster[1].address(), cluster[3].address());
+        let closed = Block::take(1)?;
+        let wrong = closed.first().to_string();
+        // Clients that know where it listens, and nothing else: three lanes of its own slots.
+        let own = LoadOptions { slots: vec![7, 1_827, 3_647], ..LoadOptions::default() };
+        let load = Load::start(&[cluster[0].address()], own);
+        load.until_more(300, LIMIT).await?;
+        cluster[0].ask::<()>(&["CONFIG", "SET", "cluster-announce-port", &wrong]).await?;
+        // From now on its replica looks for it where nobody listens: what is written is nowhere else.
+        until("the replica has lost its link", LIMIT, || async {
+            match cluster[3].has_no_link().await {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        }).await?;
+        let told = |view: &str| view.contains(&format!(":{wrong}@"));
+        cluster.until_views("all have the announced port", told).await?;
+        load.until_more(300, LIMIT).await?;
+        let announced = format!("nothing listens at its announced address 127.0.0.1:{wrong}");
+        home.run(&["check", &target]).must(1, &["[ERR]", &announced, "announced port wrong?"]);
+        for (words, why) in [
+            (&["fix", &target][..], "a person has to decide"),
+            (&["failover", &target, &replica, "--force"], "is not proved dead"),
+            (&["failover", &target, &replica, "--takeover"], "is not proved dead"),
+            (&["failover", &target, &replica], "its primary is not heard"),
+        ] {
+            home.run(words).must(3, &[why]);
+            assert_eq!(standing(&cluster[3]).await?.role, Role::Replica, "{words:?}");
+            load.until_more(100, LIMIT).await?;
+        }
+        let real = cluster[0].port().to_string();
+        cluster[0].ask::<()>(&["CONFIG", "SET", "cluster-announce-port", &real]).await?;
+        load.until_more(300, LIMIT).await?;
+        until_blocking("all is well", LIMIT, || {
+            let ran = home.run(&["check", &target]);
+            if ran.code == Some(0) { Ok(()) } else { Err(ran.out + &ran.err) }
+        })?;
+        let report = load.stop().await;
+        assert_eq!(report.lost(&cluster.addresses()).await?, [], "of {}", report.acked());
         Ok(())
     }
 }

@@ -96,3 +96,46 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [valkey_9_1]
+    async fn the_engines_own_move_needs_no_migrate_and_where_it_is_forbidden_the_verb_ends(engine) {
+        let home = Home::new()?;
+        let gone = |b: ServerBuilder| b.config("rename-command", "MIGRATE \"\"");
+        let cluster = Cluster::formed(&engine, 3, 0, gone).await?;
+        fill(&cluster[0], 20, 10).await?;
+        home.run(&reshard(&cluster.addresses(), &[])).must(0, &["moved 1 slots"]);
+        let counted = async |server: usize| cluster[server].ask::<u64>(&["CLUSTER", "COUNTKEYSINSLOT", "0"]).await;
+        assert_eq!((counted(0).await?, counted(1).await?), (0, 20));
+
+        // Back again, where that is forbidden.
+        cluster[1].ask::<()>(&["ACL", "SETUSER", "default", "-cluster|migrateslots"]).await?;
+        let begun = Instant::now();
+        let at = cluster.addresses();
+        home.run(&["reshard", &at[0], "--from", &at[1], "--to", &at[0], "--slots", "0-0", "--yes"]).must(1, &[
+            &format!("{} forbids CLUSTER MIGRATESLOTS to this user", at[1]),
+            "give the user the right to it",
+        ]);
+        assert!(begun.elapsed() < LIMIT, "it does not go on until --timeout");
+        assert_eq!((counted(0).await?, counted(1).await?), (0, 20));
+        let nodes: String = cluster[1].ask(&["CLUSTER", "NODES"]).await?;
+        assert!(!nodes.contains("->-"), "the slot is closed again: {nodes}");
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn without_memory_slots_move_to_a_receiver_that_has_a_limit(engine) {
+        let home = Home::new()?;
+        let gone = |b: ServerBuilder| {
+            b.config("rename-command", "MEMORY \"\"").config("maxmemory", "200mb").config("maxmemory-policy", "allkeys-lru")
+        };
+        let cluster = Cluster::formed(&engine, 3, 0, gone).await?;
+        fill(&cluster[0], 200, 1_000).await?;
+        home.run(&reshard(&cluster.addresses(), &[])).must(0, &["moved 1 slots"]);
+        let there: u64 = cluster[1].ask(&["CLUSTER", "COUNTKEYSINSLOT", "0"]).await?;
+        assert_eq!(there, 200);
+        Ok(())
+    }
+}
