@@ -255,6 +255,13 @@ impl Memory {
         self.steady_since = rests.then(|| self.steady_since.filter(|_| same).unwrap_or(o.at));
     }
 
+    /// Whether this replica was seen with its link to the primary that it follows up, in the run that it is in.
+    pub fn saw_linked(&self, replica: &NodeView) -> bool {
+        let primary = replica.own().and_then(|own| own.primary);
+        let seen = self.linked.get(&replica.id);
+        seen.is_some_and(|(run, of)| *run == replica.server.run_id && Some(*of) == primary)
+    }
+
     /// Which replicas had their links up. That is forgotten with the run, with another primary, and while a new copy
     /// takes the place of the old.
     fn note_links(&mut self, o: &Observed) {

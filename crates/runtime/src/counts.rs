@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use shardwright_engine::{Client, Error, MigrationState};
+use shardwright_planner::Memory;
 use shardwright_topology::{
     Address, EngineKind, NodeId, NodeView, OpenSlot, Replication, Role, Seen, ServerName, Slot,
     SlotSet, Why,
@@ -37,8 +38,14 @@ struct Asked<'a> {
     view: &'a NodeView,
 }
 
-/// Counts at all servers that were heard: keys of slots that are open or nobody's, and those that are astray.
-pub(crate) async fn count(links: &Links, seats: &[Seat], heard: &mut [Seen<NodeView>]) {
+/// Counts at all servers that were heard: keys of slots that are open or nobody's, and those that are astray. Of a replica
+/// that is remembered with a link to its primary nothing has to be counted: its copy is known.
+pub(crate) async fn count(
+    links: &Links,
+    seats: &[Seat],
+    heard: &mut [Seen<NodeView>],
+    memory: &Memory,
+) {
     let wanted = wanted(heard);
     let primaries = heard.iter().filter_map(Seen::known);
     let primaries = primaries.filter(|v| v.own().is_some_and(|own| !own.slots.is_empty()));
@@ -58,7 +65,11 @@ pub(crate) async fn count(links: &Links, seats: &[Seat], heard: &mut [Seen<NodeV
         let slots = wanted.of(view);
         Some((
             asked.counts(&slots).await,
-            asked.stray_keys(counted_for, speak).await,
+            if memory.saw_linked(view) {
+                Seen::Unknown(Why::NotAsked)
+            } else {
+                asked.stray_keys(counted_for, speak).await
+            },
         ))
     });
     let counts = join_all(counts).await;
@@ -158,9 +169,12 @@ impl Asked<'_> {
             (Role::Primary, _) => self.try_stray_keys(&own.slots, counted_for).await,
             (Role::Replica, Some(primary)) if !linked && !speak.contains(&primary) => {
                 let theirs = self.view.rows.get(primary).map(|row| &row.slots);
+                // Nobody takes the place of one that owns nothing.
+                let Some(slots) = theirs.filter(|slots| !slots.is_empty()) else {
+                    return Seen::Unknown(Why::NotAsked);
+                };
                 // What it held as another's replica, a moment ago, is no longer of use.
-                let slots = theirs.cloned().unwrap_or_else(SlotSet::empty);
-                self.try_stray_keys(&slots, Duration::ZERO).await
+                self.try_stray_keys(slots, Duration::ZERO).await
             }
             (Role::Replica, _) => return Seen::Unknown(Why::NotAsked),
         };

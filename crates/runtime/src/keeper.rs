@@ -129,7 +129,7 @@ impl<R: Runtime> Keeper<R> {
         }
         // Which slots are open or nobody's is known once all were heard.
         let (seats, mut views): (Vec<Seat>, Vec<Seen<NodeView>>) = heard.into_iter().unzip();
-        counts::count(&self.links, &seats, &mut views).await;
+        counts::count(&self.links, &seats, &mut views, &self.memory).await;
         let heard: Vec<(Seat, Seen<NodeView>)> = seats.into_iter().zip(views).collect();
         let known = self.memory.duplicates();
         let found = self.search.look(&self.links, &heard, &known).await;
