@@ -23,6 +23,14 @@ pub enum NoDeath {
         /// Of how many that were heard.
         of: usize,
     },
+    /// Nodes show a link to it, and all of them hold it to have failed: a link that is being dialled, in vain, is shown as
+    /// one for a moment.
+    Dialled {
+        /// How many nodes show a link to it.
+        by: usize,
+        /// Of how many that were heard.
+        of: usize,
+    },
     /// Its process is not ours to know, and no majority of the primaries holds it to have failed.
     NoMajority {
         /// How many primaries hold it to have failed.
@@ -38,7 +46,7 @@ impl NoDeath {
     /// Whether this stays so until a person does something.
     pub fn needs_a_person(&self) -> bool {
         match self {
-            Self::NotThere => false,
+            Self::NotThere | Self::Dialled { .. } => false,
             Self::Linked { .. } => true,
             Self::NoMajority { heard, of, .. } => heard * 2 <= *of,
         }
@@ -52,6 +60,10 @@ impl fmt::Display for NoDeath {
             Self::Linked { by, of } => write!(
                 f,
                 "{by} of {of} nodes have a bus link to it, so it lives: a wrong announced port, or a firewall?"
+            ),
+            Self::Dialled { by, of } => write!(
+                f,
+                "{by} of {of} nodes show a bus link to it, which may be one that they are dialling"
             ),
             Self::NoMajority {
                 failed_by,
@@ -117,10 +129,19 @@ impl<'a> Witnesses<'a> {
         if !held && !rows.iter().any(|(_, row)| there(row)) {
             return Some(NoDeath::NotThere);
         }
-        let by = rows.iter().filter(|(_, row)| row.link_up).count();
+        let linked: Vec<&Row> = rows
+            .iter()
+            .map(|(_, row)| *row)
+            .filter(|row| row.link_up)
+            .collect();
+        let (by, of) = (linked.len(), self.views.len());
         if by > 0 {
-            let of = self.views.len();
-            return Some(NoDeath::Linked { by, of });
+            let all_failed = linked.iter().all(|row| row.health == Health::Failed);
+            return Some(if all_failed {
+                NoDeath::Dialled { by, of }
+            } else {
+                NoDeath::Linked { by, of }
+            });
         }
         match self.authority {
             Authority::Managed => None,

@@ -78,11 +78,21 @@ fn a_primary_that_refuses_clients_and_answers_the_others_lives() {
 fn one_link_is_enough_to_live() {
     let mut w = wrong_port();
     w.cut_off("a", 5);
-    w.believes("c", "a", |row| row.link_up = true);
+    w.believes("c", "a", |row| {
+        row.link_up = true;
+        row.health = Health::Suspected;
+    });
     assert_eq!(
         why(&w, &Desired::guest()),
         Some(NoDeath::Linked { by: 1, of: 5 })
     );
+    // Whoever holds it to have failed dials it, which shows as a link for a moment: no death yet, and nobody's to decide.
+    w.believes("c", "a", |row| row.health = Health::Failed);
+    let dialled = NoDeath::Dialled { by: 1, of: 5 };
+    let guest = Desired::guest();
+    assert_eq!(why(&w, &guest), Some(dialled.clone()));
+    assert!(!dialled.needs_a_person());
+    assert!(!promotes(&judged(w, &guest).plan(&guest)));
 }
 
 #[test]
