@@ -457,7 +457,7 @@ impl Model {
     }
 
     pub(crate) fn deliver_stream(&mut self, to: usize, stream: Stream) {
-        let passes = self.passes(stream.from, to);
+        let (now, passes) = (self.now, self.passes(stream.from, to));
         let s = &mut self.seats[to];
         let Some(node) = s.node.as_mut().filter(|n| n.run == stream.run) else {
             return;
@@ -467,6 +467,7 @@ impl Model {
         }
         if !passes {
             node.copying.up = false;
+            node.copying.lost = Some(now);
             node.copying.from = None;
             node.copying.link += 1;
             return;
