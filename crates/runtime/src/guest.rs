@@ -236,6 +236,9 @@ impl Runtime for Guest {
         for (name, view) in heard {
             if let Some(known) = self.seats.get_mut(name) {
                 known.id = Some(view.id);
+                // A person names a port for clients; the node's own row says where its bus listens (`cluster-port`).
+                let bus = view.own().map(|own| own.address.bus_port);
+                known.address.bus_port = bus.filter(|p| *p != 0).unwrap_or(known.address.bus_port);
             }
         }
         if self.follow {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use shardwright_engine::{Client, Endpoint, Error};
 use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
-use shardwright_runtime::{Guest, refuse_second_pen};
+use shardwright_runtime::{Guest, Report, refuse_second_pen};
 use shardwright_topology::{
     Address, EngineKind, Member, NodeId, NodeView, Observed, Place, Role, ServerName, SlotSet,
     Version,
@@ -56,9 +56,13 @@ pub(super) async fn run(
     });
 
     let report = keeper.look().await?;
-    if args.unless_formed && formed(&report.observed, &order) {
+    let is_formed = formed(&report.observed, &order);
+    if args.unless_formed && is_formed {
         out.say("[OK] these nodes are one cluster already; nothing was changed");
         return Ok(ExitStatus::Success);
+    }
+    if is_formed {
+        must_be_empty(&report.observed, &args.nodes)?;
     }
     if args.unless_formed && acquainted(&report.observed, &order) {
         return reunite(&mut keeper, &args, out).await;
@@ -68,14 +72,8 @@ pub(super) async fn run(
         must_read_each_other(&report.observed)?;
     }
     warn_of_versions(&report.observed, out);
-    let preview = Preview::of(&report.plan, &report.observed, &order, args.replicas);
-    preview.print(&report.observed, out)?;
-    if args.run.dry_run {
-        return Ok(ExitStatus::Success);
-    }
-    if !args.yes && !out.confirm("Can I set the above configuration?")? {
-        out.say("Nothing was changed.");
-        return Ok(ExitStatus::Failure);
+    if let Some(end) = show(&report, &order, &args, is_formed, out)? {
+        return Ok(end);
     }
     refuse_second_pen(keeper.links(), &report.observed).await?;
     let stop = stop()?;
@@ -92,6 +90,30 @@ pub(super) async fn run(
         let text = "stopped half-way; the same command goes on where this one ended";
         Err(Interrupted(text.to_owned()).into())
     })
+}
+
+/// Shows what will be set, and asks for a word; how it ends where that is all.
+fn show(
+    report: &Report,
+    order: &[ServerName],
+    args: &Create,
+    is_formed: bool,
+    out: &mut Printer,
+) -> anyhow::Result<Option<ExitStatus>> {
+    if is_formed {
+        out.say("These nodes are one cluster already.");
+    } else {
+        let preview = Preview::of(&report.plan, &report.observed, order, args.replicas);
+        preview.print(&report.observed, out)?;
+    }
+    if args.run.dry_run {
+        return Ok(Some(ExitStatus::Success));
+    }
+    if !is_formed && !args.yes && !out.confirm("Can I set the above configuration?")? {
+        out.say("Nothing was changed.");
+        return Ok(Some(ExitStatus::Failure));
+    }
+    Ok(None)
 }
 
 /// How many shards these nodes make.
@@ -131,6 +153,19 @@ fn formed(o: &Observed, order: &[ServerName]) -> bool {
         && o.contested().is_empty()
         && o.disagreements().is_empty()
         && o.members().values().all(at_work)
+}
+
+/// A cluster that holds no key may have been made by this command, which then ends what it began. Any other is in use,
+/// and its layout is what it is.
+fn must_be_empty(o: &Observed, nodes: &[String]) -> Result<(), Refusal> {
+    let keys: u64 = o.views().map(|(_, view)| view.server.keys).sum();
+    if keys == 0 {
+        return Ok(());
+    }
+    let node = nodes.first().map_or("HOST:PORT", String::as_str);
+    Err(Refusal(format!(
+        "these nodes are one cluster already, which holds keys; nothing was changed\n  see it: shardwright status {node}\n  in scripts: --unless-formed ends with 0 here"
+    )))
 }
 
 /// These nodes know one another already, though perhaps not where: they were one cluster.

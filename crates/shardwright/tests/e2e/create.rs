@@ -2,9 +2,10 @@
 
 use shardwright_testkit::tls::Certificates;
 use shardwright_testkit::{Cluster, Error, Load, LoadOptions, Server, each_engine};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::rig::{Home, TestResult, args, cli_check, standing};
+use crate::rig::{Block, Home, TestResult, args, cli_check, standing};
 
 /// Every node agrees at once, also in redis-cli's eyes; settings are what they were.
 async fn agreed_at_once(cluster: &Cluster, more: &[&str]) -> TestResult {
@@ -50,10 +51,34 @@ each_engine! {
         load.until_more(200, Duration::from_secs(10)).await?;
         let report = load.stop().await;
         assert_eq!(report.lost(&set.addresses()).await?, []);
-        // Again: it is done already, and nothing is lost by it.
-        let again = home.run(&args(&["create", "--replicas", "1", "--yes"], &nodes));
-        assert!(matches!(again.code, Some(0 | 3)), "{again:?}");
+        // Again: it is in use, whatever shape is asked for, and no layout is shown that it has not.
+        for replicas in ["0", "1"] {
+            home.run(&args(&["create", "--replicas", replicas, "--yes"], &nodes))
+                .must(3, &["are one cluster already, which holds keys", "shardwright status"])
+                .without(&["Primary["]);
+        }
+        home.run(&args(&["create", "--unless-formed", "--replicas", "1", "--yes"], &nodes)).must(0, &["[OK]"]);
         assert_eq!(report.lost(&set.addresses()).await?, []);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn servers_whose_bus_has_a_port_of_its_own_form_a_cluster_and_join_one(engine) {
+        let home = Home::new()?;
+        let buses = Block::take(4)?;
+        let next = Cell::new(buses.first());
+        let set = Cluster::start(&engine, 4, |builder| {
+            let bus = next.replace(next.get() + 1).to_string();
+            builder.config("cluster-port", &bus)
+        })?;
+        let addresses = set.addresses();
+        home.run(&args(&["create", "--replicas", "0", "--yes"], &addresses[..3]))
+            .must(0, &["[OK] 3 nodes agree"]);
+        home.run(&["add-node", &addresses[0], &addresses[3]]).must(0, &["[OK]", "has joined"]);
+        let told = |view: &str| (0..4).all(|n| view.contains(&format!("@{}", buses.first() + n)));
+        set.until_views("all know where the buses listen", told).await?;
         Ok(())
     }
 }
