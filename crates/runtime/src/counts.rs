@@ -38,7 +38,7 @@ struct Asked<'a> {
     view: &'a NodeView,
 }
 
-/// Counts at all servers that were heard: keys of slots that are open or nobody's, and those that are astray. Of a replica
+/// Counts at all servers that were heard: keys of slots that are open or nobody's, and keys of others' slots. Of a replica
 /// that is remembered with a link to its primary nothing has to be counted: its copy is known.
 pub(crate) async fn count(
     links: &Links,

@@ -491,12 +491,12 @@ fn assumed(requirement: &Precondition) -> String {
     }
 }
 
-/// A fresh look at one node.
 fn is_replica_of(view: &NodeView, primary: NodeId) -> bool {
     view.own()
         .is_some_and(|own| own.role == Role::Replica && own.primary == Some(primary))
 }
 
+/// A fresh look at one node.
 async fn look(links: &Links, o: &Observed, node: NodeId) -> Result<NodeView, StepError> {
     let (server, address) = place_of(o, node)?;
     match hear::one(links, server, address).await {

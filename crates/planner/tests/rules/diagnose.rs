@@ -101,8 +101,8 @@ fn a_primary_that_was_replaced_drops_what_it_has_once_it_is_started() {
         "{told_before:?}"
     );
     let slots = std::mem::take(&mut w.node("a").slots);
-    let heir = w.node("a1");
-    (heir.slots, heir.primary, heir.epoch) = (slots, None, 9);
+    let promoted = w.node("a1");
+    (promoted.slots, promoted.primary, promoted.epoch) = (slots, None, 9);
     let told = told(&w);
     let told: Vec<_> = told
         .iter()

@@ -92,7 +92,7 @@ pub(super) async fn run(
     })
 }
 
-/// Shows what will be set, and asks for a word; how it ends where that is all.
+/// Shows what will be set, and asks whether it may be; the exit status where that is all.
 fn show(
     report: &Report,
     order: &[ServerName],
