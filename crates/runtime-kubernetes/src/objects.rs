@@ -226,7 +226,7 @@ pub fn build(cluster: &Cluster, given: &Given<'_>) -> Result<Objects, BuildError
         passwords: (!given.made.is_empty()).then(|| made_passwords(&make, given.made)),
         headless: network::headless(&make),
         clients: network::clients(&make),
-        network: network::policy(&make),
+        network: network::policy(&make, &pod),
         budget: network::budget(&make, given.budget)?,
         stateful_set: StatefulSet {
             metadata: make.metadata(names.stateful_set()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
@@ -81,9 +81,27 @@ pub(super) fn clients(make: &Maker<'_>) -> Service {
     }
 }
 
+/// The ports that the containers beside the server declare: an exporter's, a mesh's.
+fn sidecar_ports(pod: &PodTemplateSpec) -> Vec<NetworkPolicyPort> {
+    let beside = pod.spec.iter().flat_map(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers)
+    });
+    let declared = beside
+        .filter(|container| container.name != names::SERVER_CONTAINER)
+        .flat_map(|container| container.ports.iter().flatten());
+    declared
+        .map(|port| NetworkPolicyPort {
+            port: Some(IntOrString::Int(port.container_port)),
+            protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+            end_port: None,
+        })
+        .collect()
+}
+
 /// Anyone may be a client, and is asked for a password; only members reach the bus, which asks for
-/// none; only an operator reaches the gate.
-pub(super) fn policy(make: &Maker<'_>) -> NetworkPolicy {
+/// none; only an operator reaches the gate; the ports of sidecars are as open as they declare them.
+pub(super) fn policy(make: &Maker<'_>, pod: &PodTemplateSpec) -> NetworkPolicy {
     let port = |number: u16| NetworkPolicyPort {
         port: Some(IntOrString::Int(i32::from(number))),
         protocol: Some("TCP".to_owned()),
@@ -112,16 +130,25 @@ pub(super) fn policy(make: &Maker<'_>) -> NetworkPolicy {
         from,
         ports: Some(ports.iter().map(|number| port(*number)).collect()),
     };
+    let mut ingress = vec![
+        rule(None, &[names::CLIENT_PORT]),
+        rule(Some(vec![members]), &[names::CLIENT_PORT, names::BUS_PORT]),
+        rule(Some(vec![operators]), &[names::GATE_PORT]),
+    ];
+    let beside = sidecar_ports(pod);
+    // A rule without ports is one about all.
+    if !beside.is_empty() {
+        ingress.push(NetworkPolicyIngressRule {
+            from: None,
+            ports: Some(beside),
+        });
+    }
     NetworkPolicy {
         metadata: make.metadata(make.names.network_policy()),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(labelled(make.names.selector())),
             policy_types: Some(vec!["Ingress".to_owned()]),
-            ingress: Some(vec![
-                rule(None, &[names::CLIENT_PORT]),
-                rule(Some(vec![members]), &[names::CLIENT_PORT, names::BUS_PORT]),
-                rule(Some(vec![operators]), &[names::GATE_PORT]),
-            ]),
+            ingress: Some(ingress),
             egress: None,
         }),
     }

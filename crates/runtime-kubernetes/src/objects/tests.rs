@@ -11,6 +11,8 @@ use shardwright_manifest::{Cluster, Secret};
 
 use super::*;
 
+#[path = "tests/network.rs"]
+mod network;
 #[path = "tests/volumes.rs"]
 mod volumes;
 
