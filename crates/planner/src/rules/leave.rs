@@ -29,8 +29,10 @@ pub(crate) fn hand_over_to_those_who_stay(p: &mut Draft<'_>, primary: NodeId) {
 
 /// What must still be so right before a node that leaves is reset: what it holds is a copy, and the original lives.
 pub(crate) fn before_reset(o: &Observed, node: NodeId) -> Vec<Precondition> {
-    let primary = o.member(node).and_then(|m| m.primary);
-    let lives = primary.map(|node| Precondition::OwnsSlots { node });
+    let primary = o.member(node).and_then(|m| o.member(m.primary?));
+    // One that has no slots yet has nothing that could be lost with its replica.
+    let primary = primary.filter(|m| !m.slots.is_empty());
+    let lives = primary.map(|m| Precondition::OwnsSlots { node: m.id });
     let unburdened = Precondition::IsUnburdened { node };
     [unburdened].into_iter().chain(lives).collect()
 }

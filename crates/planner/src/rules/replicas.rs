@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use shardwright_topology::{Member, NodeId, Observed, Place, Role, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, Unburdened, copies_elsewhere, in_sync};
+use crate::evidence::{Dead, Gone, Unburdened, copies_another, copies_elsewhere, in_sync};
 use crate::pairing::{Seat, fill};
 use crate::placement::Cost;
 use crate::rules::electable::hold_back;
@@ -21,6 +21,7 @@ pub(crate) fn attach(p: &mut Draft<'_>) {
         .collect();
     let mut free = free_nodes(p);
     let mut seats = seats(p);
+    free.retain(|(id, _)| Some(*id) != asked_for(p));
     // A person's word where one is to go counts before another shard's need.
     if let Some((replica, primary)) = asked_pair(p) {
         let seat = seats.iter_mut().find(|s| s.primary == primary);
@@ -123,11 +124,14 @@ pub(crate) fn follow_anew(p: &mut Draft<'_>) {
     }
 }
 
-/// How many keys a replica has, where its primary has none and may have lost them: they may be the last copy.
+/// How many keys a replica has, where its primary has none and may have lost them: they may be the last copy, unless they
+/// are known to be those of another node that lives.
 fn dropped(p: &Draft<'_>, replica: NodeId, primary: NodeId) -> Option<u64> {
     let keys = |id| p.o.view_of(id).map(|v| v.server.keys);
     let empty = keys(primary) == Some(0) && !p.d.consent.lose_data;
-    keys(replica).filter(|keys| empty && *keys > 0)
+    let another = |v| copies_another(p.o, v, primary);
+    let theirs = p.o.view_of(replica).is_some_and(another);
+    keys(replica).filter(|keys| empty && *keys > 0 && !theirs)
 }
 
 /// How many replicas it has beside those that hold a seat, on servers that are too many.
@@ -212,7 +216,8 @@ fn place_or_unknown(o: &Observed, id: NodeId) -> Place {
 fn seats(p: &Draft<'_>) -> Vec<Seat> {
     let mut voters: Vec<&Member> = p.o.voters().filter(|m| p.is_ours(m.id)).collect();
     voters.sort_by_key(|m| m.slots.ranges().first().copied());
-    let heads = p.reshaping.heads.iter().filter_map(|id| p.o.member(*id));
+    let heads = p.reshaping.heads.iter().copied().chain(asked_for(p));
+    let heads = heads.filter_map(|id| p.o.member(id));
     let mut seats: Vec<Seat> = voters
         .iter()
         .copied()
@@ -282,6 +287,14 @@ fn join_wants_one(p: &Draft<'_>, seats: &mut [Seat]) {
     }
 }
 
+/// A primary without slots for which a person asked for a replica: it is to become a shard.
+fn asked_for(p: &Draft<'_>) -> Option<NodeId> {
+    let primary = asked_pair(p).map(|(_, primary)| primary)?;
+    let member = p.o.member(primary).filter(|m| p.is_ours(m.id))?;
+    let becomes = member.role == Role::Primary && member.slots.is_empty();
+    becomes.then_some(primary)
+}
+
 /// The node that was asked to join as a replica of a certain primary, and that primary.
 fn asked_pair(p: &Draft<'_>) -> Option<(NodeId, NodeId)> {
     match &p.d.request {
@@ -289,7 +302,10 @@ fn asked_pair(p: &Draft<'_>) -> Option<(NodeId, NodeId)> {
             server,
             replica: true,
             of: Some(primary),
-        }) => Some((p.o.servers().get(server)?.id()?, *primary)),
+        }) => {
+            let replica = p.o.servers().get(server)?.id()?;
+            (replica != *primary).then_some((replica, *primary))
+        }
         _ => None,
     }
 }

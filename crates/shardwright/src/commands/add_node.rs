@@ -13,6 +13,7 @@ use crate::cli::{AddNode, Login};
 use crate::connect::{Purpose, find_node, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
+use crate::report::named;
 use crate::target::{Target, not_on_kubernetes};
 
 pub(super) async fn run(
@@ -20,20 +21,11 @@ pub(super) async fn run(
     login: &Login,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let member = match args.target.parse()? {
-        Target::Member(member) => member,
-        Target::Kubernetes(key) => {
-            let what = " change spec.shards or spec.replicasPerShard";
-            return Err(not_on_kubernetes(&key, "edit", what));
-        }
-        Target::Local(_) => {
-            let text = "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
-            return Err(UsageError(text.to_owned()).into());
-        }
-    };
+    let member = member_of(&args.target)?;
     let joiner = args.node.parse().map_err(|e| UsageError(format!("{e}")))?;
-    let mut guest = Guest::of(&[member]).await?;
+    let mut guest = Guest::of(std::slice::from_ref(&member)).await?;
     let server = guest.add(&joiner).await?;
+    let asked = guest.add(&member).await?;
     let purpose = if args.run.dry_run {
         Purpose::Read
     } else {
@@ -44,6 +36,7 @@ pub(super) async fn run(
     if let Some(Seen::Unknown(why)) = observed.servers().get(&server).map(|s| &s.view) {
         anyhow::bail!("{joiner} is not heard: {why}; start it, in cluster mode, and try again");
     }
+    must_not_be_swapped(&observed, &asked, &server, &args)?;
     let of = args
         .replica_of
         .as_deref()
@@ -73,7 +66,13 @@ pub(super) async fn run(
             let text = cannot_join(&joiner.to_string(), &server, what, &observed, &args.target);
             return Err(Refusal(text).into());
         }
-        Standing::Member => out.say(&format!("{joiner} is a member already")),
+        Standing::Member => {
+            if let Some(done) = is_member(&observed, &server, of, &args)? {
+                out.say(&done);
+                return Ok(ExitStatus::Success);
+            }
+            out.say(&format!("{joiner} is a member already, without slots"));
+        }
         Standing::MayJoin | Standing::Leaving | Standing::Unheard => {}
     }
     keeper.set_desired(desired);
@@ -81,13 +80,89 @@ pub(super) async fn run(
         return change::dry_run(&mut keeper, out).await;
     }
     refuse_second_pen(keeper.links(), &observed).await?;
-    change::carry_out(
-        &mut keeper,
-        args.run.timeout,
-        &format!("[OK] {joiner} has joined"),
-        out,
-    )
-    .await
+    let is_so = |o: &Observed| {
+        let own = o.servers().get(&server).and_then(|s| s.view.known()?.own());
+        own.is_some_and(|own| of.is_none() || own.primary == of)
+    };
+    let done = format!("[OK] {joiner} has joined");
+    change::carry_out_until(&mut keeper, args.run.timeout, &done, is_so, out).await
+}
+
+/// The member that a target names, where nodes may be added by hand.
+fn member_of(target: &str) -> anyhow::Result<Endpoint> {
+    match target.parse()? {
+        Target::Member(member) => Ok(member),
+        Target::Kubernetes(key) => {
+            let what = " change spec.shards or spec.replicasPerShard";
+            Err(not_on_kubernetes(&key, "edit", what))
+        }
+        Target::Local(_) => {
+            let text = "a local cluster gets its nodes from its manifest; name another cluster by HOST:PORT";
+            Err(UsageError(text.to_owned()).into())
+        }
+    }
+}
+
+/// The target is a member of a cluster and the node is none: not the other way round, as `redis-cli` has it.
+fn must_not_be_swapped(
+    o: &Observed,
+    target: &ServerName,
+    node: &ServerName,
+    args: &AddNode,
+) -> Result<(), UsageError> {
+    let knows = |name| {
+        let view = o.servers().get(name).and_then(|s| s.view.known());
+        view.map(|v| v.peers().next().is_some())
+    };
+    if (knows(target), knows(node)) != (Some(false), Some(true)) {
+        return Ok(());
+    }
+    let (first, second) = (&args.target, &args.node);
+    Err(UsageError(format!(
+        "{first} is in no cluster, and {second} is: the target comes first; you mean: shardwright add-node {second} {first}"
+    )))
+}
+
+/// What to say of a node that is a member already, where nothing is to be done about it; nothing for a primary without
+/// slots, which may have been left so by a run that was broken off.
+fn is_member(
+    o: &Observed,
+    server: &ServerName,
+    of: Option<NodeId>,
+    args: &AddNode,
+) -> Result<Option<String>, Refusal> {
+    let own = o.servers().get(server).and_then(|s| s.view.known()?.own());
+    let Some(own) = own else {
+        return Ok(None);
+    };
+    let node = &args.node;
+    let advice = "a member stays what it is; take it out first to give it another place";
+    let nothing = |what: String| {
+        Ok(Some(format!(
+            "[OK] nothing to do: {node} is a member already: {what}"
+        )))
+    };
+    match (own.role, own.primary) {
+        (Role::Replica, Some(primary)) if args.primary => Err(Refusal(format!(
+            "{node} is a replica of {} already, and no primary: {advice}",
+            named(&primary.short(), o)
+        ))),
+        (Role::Replica, Some(primary)) if of.is_some_and(|of| of != primary) => {
+            Err(Refusal(format!(
+                "{node} is a replica of {} already: {advice}",
+                named(&primary.short(), o)
+            )))
+        }
+        (Role::Replica, Some(primary)) => {
+            nothing(format!("a replica of {}", named(&primary.short(), o)))
+        }
+        (Role::Primary, _) if !own.slots.is_empty() && !args.primary => Err(Refusal(format!(
+            "{node} is a primary with {} slots already: {advice}",
+            own.slots.count()
+        ))),
+        (Role::Primary, _) if !own.slots.is_empty() => nothing("a primary".to_owned()),
+        (Role::Primary | Role::Replica, _) => Ok(None),
+    }
 }
 
 /// Why a server can't join. What it holds of slots that nobody serves may be all that is left of them.

@@ -86,6 +86,11 @@ pub(super) async fn carry_out_until(
             ));
             Ok(ExitStatus::Success)
         }
+        End::Settled(report) if !so(&report.observed) => {
+            anyhow::bail!(
+                "nothing more is to be done, and what was asked for is not so; see what the cluster is like: shardwright check"
+            )
+        }
         other => report::end(other, keeper.desired().consent, settled, out),
     }
 }

@@ -43,6 +43,12 @@ pub(super) async fn run(
     let node = find_node(&observed, &args.node)?;
     let name = named(&node.short(), &observed);
     let desired = keeper.desired().clone().with(Request::Leave { node });
+    let unheard = observed.view_of(node).is_none();
+    // An id without an address is nobody's any more.
+    let silent = unheard && observed.server_of(node).is_some();
+    if let Some(why) = why_not_while_silent(&observed, node, &args.target).filter(|_| unheard) {
+        return Err(Refusal(format!("{name} can't leave: {why}")).into());
+    }
     match safety::why_not_forget(&desired, &observed, node) {
         // Slots move first.
         None | Some(NoForget::OwnsSlots { .. }) => {}
@@ -57,8 +63,35 @@ pub(super) async fn run(
     }
     change::must_be_possible(&mut keeper).await?;
     let left = |o: &Observed| o.member(node).is_none();
-    let done = format!("[OK] {name} has left");
-    change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await
+    if !silent {
+        let done = format!("[OK] {name} has left");
+        return change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await;
+    }
+    let done = format!("{name} is forgotten by every other node");
+    let ended = change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await?;
+    out.warn(&format!(
+        "it did not answer, so it was not reset: if its process runs, or is started again, it comes back; \
+         stop it, and remove its nodes.conf before it starts again, or run this again: shardwright remove-node {} {}",
+        args.target, args.node
+    ));
+    Ok(match ended {
+        ExitStatus::Success => ExitStatus::Failure,
+        other => other,
+    })
+}
+
+/// Why a node that does not answer can't leave: nobody can move its slots away.
+fn why_not_while_silent(o: &Observed, node: NodeId, target: &str) -> Option<String> {
+    let slots = o.member(node).map(|m| m.slots.clone())?;
+    let replica = o.replicas_of(node).find(|r| o.view_of(r.id).is_some());
+    let instead = replica.map_or_else(
+        || format!("if it is gone for good, give up what it held: shardwright fix {target} --accept-data-loss"),
+        |r| format!("or put its replica in its place: shardwright failover {target} {} --force", r.id.short()),
+    );
+    let count = slots.count();
+    (count > 0).then(|| {
+        format!("it owns {count} slots and does not answer, so they can't be moved; start it again; {instead}")
+    })
 }
 
 /// Whether this node has left already: nobody lists it, and it is named by its whole id, or what answers at the address

@@ -31,12 +31,28 @@ each_engine! {
         home.run(&join).must(0, &["[OK]", "has joined"]);
         assert_eq!(standing(&replica).await?.follows.as_deref(), Some(second.as_str()));
         home.run(&["check", &target]).must(0, &["[OK] 7 nodes agree"]);
-        home.run(&join[..3]).must(0, &["is a member already"]);
+        home.run(&join[..3]).must(0, &["nothing to do", "is a member already"]);
+        let (first, node) = (cluster[0].id().await?, replica.address());
+        let moved = ["add-node", &target, &node, "--replica-of", &first];
+        home.run(&moved).must(3, &["is a replica of", "a member stays what it is"]);
+        home.run(&["add-node", &target, &node, "--primary"]).must(3, &["is a replica of"]);
+        home.run(&["add-node", &target, &cluster[1].address()]).must(3, &["is a primary with 5462 slots already"]);
+        assert_eq!(standing(&replica).await?.follows.as_deref(), Some(second.as_str()));
 
         let empty = quick()?;
         home.run(&["add-node", &target, &empty.address(), "--primary"]).must(0, &["has joined"]);
         assert_eq!(role(&empty).await?, Role::Primary);
         home.run(&["check", &target]).must(0, &["[OK] 8 nodes agree", "owns no slots", "shardwright remove-node"]);
+
+        // A shard that is to be has its replica before its slots; in redis-cli's order of words it is said what is meant.
+        let beside = quick()?;
+        let (new, of) = (beside.address(), empty.id().await?);
+        home.run(&["add-node", &new, &target, "--replica-of", &of])
+            .must(2, &["the target comes first", &format!("shardwright add-node {target} {new}")]);
+        home.run(&["add-node", &target, &new, "--replica-of", &of]).must(0, &["has joined"]);
+        assert_eq!(standing(&beside).await?.follows, Some(of));
+        home.run(&["remove-node", &target, &empty.address()]).must(3, &["can't leave", "replica"]);
+        home.run(&["remove-node", &target, &new]).must(0, &["has left"]);
 
         let third = quick()?;
         home.run(&["add-node", &target, &third.address()]).must(0, &["has joined"]);
