@@ -31,6 +31,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
+        | Waiting::AnnouncedUnheard { .. }
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }
@@ -75,7 +76,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Foreign { .. } => "ForeignNode",
         Waiting::DuplicateId(_) => "DuplicateNodeId",
         Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
-        Waiting::ServerUnheard { .. } => "PodUnheard",
+        Waiting::ServerUnheard { .. } | Waiting::AnnouncedUnheard { .. } => "PodUnheard",
         Waiting::Stranded { .. } => "HostAway",
         Waiting::StartHeld { .. } => "StartHeld",
         Waiting::TableRefused { .. } => "TableRefused",
@@ -142,6 +143,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
+        | Waiting::AnnouncedUnheard { .. }
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
         | Waiting::TableRefused { .. }

@@ -161,6 +161,7 @@ fn server(matter: Matter, ids: &[NodeId], i: usize, text: &str) -> Result<Server
             Seen::Known(view)
         },
         disk: Seen::Known(Disk::Log),
+        disk_row: None,
         recorded_id: Some(ids[i]),
     })
 }

@@ -7,13 +7,13 @@ mod place;
 use std::collections::BTreeMap;
 
 pub use copy::{Copy, Target, copies_elsewhere, target};
-pub(crate) use copy::{in_sync, last_heard, of_its_stream, read};
+pub(crate) use copy::{copies_another, in_sync, last_heard, of_its_stream, read};
 pub(crate) use place::brings_nothing;
 pub use place::{EmptyPlace, Follower, Follows, Who};
 
 use shardwright_topology::{
     Address, Death, DeathProof, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server,
-    ServerName, Source,
+    ServerName, Source, Timestamp,
 };
 
 use crate::ours::Standing;
@@ -39,6 +39,8 @@ pub enum HowDead {
     Replaced {
         /// The node that now lives there.
         by: NodeId,
+        /// It ended before the process began that now runs in its place.
+        before: Timestamp,
     },
     /// Nobody has an address of it or a link to it, every other primary was heard, and a person gave it up by asking for
     /// one of its replicas in its place.
@@ -65,8 +67,12 @@ impl Dead {
             // Its old process may live on where we do not look, as a pod does behind a silent kubelet.
             return None;
         } else if let Some(seat) = o.servers().values().find(|s| s.recorded_id == Some(node)) {
+            let by = speaks_as_another(o, seat, node)?;
+            let uptime_s = o.view_of(by).and_then(|view| view.server.uptime_s);
+            let age_ms = uptime_s.map(|s| s.saturating_mul(1_000));
             HowDead::Replaced {
-                by: speaks_as_another(o, seat, node)?,
+                by,
+                before: Timestamp(age_ms.map_or(o.at.0, |ms| o.at.0.saturating_sub(ms))),
             }
         } else if o.formed.is_some() && o.servers().values().all(|s| dead_or_elsewhere(o, s, node))
         {

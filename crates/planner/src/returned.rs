@@ -2,7 +2,8 @@
 //! the old id without an address, and not as failed, or without a replica: the engine will promote nobody, ever.
 
 use shardwright_topology::{
-    Flags, Health, Member, NodeId, NodeView, Observed, Role, Server, ServerName, Source,
+    ConfigEpoch, Flags, Health, Member, NodeId, NodeView, Observed, Role, Server, ServerName,
+    Source,
 };
 
 use crate::evidence::Gone;
@@ -61,6 +62,10 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
     let view = server.view.known()?;
     let own = view.own()?;
     if own.role != Role::Primary || view.server.keys == 0 || view.peers().next().is_some() {
+        return None;
+    }
+    // It lost its slots with its table. Those that we gave it since it has without an epoch.
+    if !own.slots.is_empty() && own.epoch != ConfigEpoch(0) {
         return None;
     }
     let recorded = server.recorded_id.filter(|id| *id != view.id);

@@ -108,8 +108,7 @@ pub(crate) fn left_alone(o: &Observed, server: &Server) -> Option<Follower> {
             .address
             .known()
             .is_some_and(|at| from.same_socket(at));
-        let brings = |s: &Server| matches!(s.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
-        let comes = |s: &Server| s.process.death().is_none() || brings(s);
+        let comes = |s: &Server| s.process.death().is_none() || s.has_file_of(of);
         let there = o.server_of(of).is_some_and(comes);
         (here && server.recorded_id != Some(of) && !there).then(|| Follower {
             who: Who::Server(s.name.clone()),

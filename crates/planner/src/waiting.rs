@@ -157,6 +157,15 @@ pub enum Waiting {
         /// How many it needs.
         want: usize,
     },
+    /// A node was reached, and not at the address that it announces: clients are sent there.
+    AnnouncedUnheard {
+        /// The server at the announced address.
+        server: ServerName,
+        /// The node.
+        node: NodeId,
+        /// What kept the server from being heard.
+        why: Why,
+    },
     /// A server was not heard.
     ServerUnheard {
         /// Which.
@@ -376,12 +385,14 @@ impl Waiting {
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
             | Self::IdLost { .. }
+            | Self::AnnouncedUnheard { .. }
             | Self::NodesMissing { .. }
             | Self::ShardsDiffer { .. } => true,
             Self::DeathUnproved { why, .. } => why.needs_a_person(),
             Self::Moves { why, .. }
             | Self::OpenSlotHeld { why, .. }
             | Self::StrayKeys { why, .. } => why.iter().any(NoMove::needs_a_person),
+            Self::CopiesElsewhere { drops, .. } => drops.is_some(),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
             | Self::KeysUncounted { .. }
@@ -398,7 +409,6 @@ impl Waiting {
             | Self::Forgotten { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
-            | Self::CopiesElsewhere { .. }
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
@@ -424,6 +434,9 @@ impl fmt::Display for Waiting {
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
             Self::DuplicateId(duplicate) => f.write_str(&text::doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
+            Self::AnnouncedUnheard { server, node, why } => {
+                f.write_str(&text::announced_unheard(server, *node, why))
+            }
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&text::stranded(server, host, why)),
             Self::StartHeld { server } => f.write_str(&text::start_held(server)),
@@ -433,12 +446,7 @@ impl fmt::Display for Waiting {
             Self::IdLost { node } => f.write_str(&text::id_lost(*node)),
             Self::DeathUnproved { node, why } => f.write_str(&text::death_unproved(*node, why)),
             Self::NoCandidate { primary } => f.write_str(&text::no_candidate(*primary)),
-            Self::SiblingUnheard { sibling: id } => {
-                write!(
-                    f,
-                    "replica {id:?} is not heard, and may have the fresher copy"
-                )
-            }
+            Self::SiblingUnheard { sibling } => f.write_str(&text::sibling_unheard(*sibling)),
             Self::RoleNotSeen {
                 replica,
                 seen_by,

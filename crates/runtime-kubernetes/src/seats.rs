@@ -106,6 +106,7 @@ fn seat(sight: &Sight<'_>, ordinal: u32) -> Seat {
             Some(GateReport::NotHeld) | None if kept => Seen::Known(Disk::Log),
             Some(GateReport::NotHeld) | None => Seen::Unknown(Why::NotAsked),
         },
+        disk_row: None,
         recorded_id,
         name: ServerName(name),
     }

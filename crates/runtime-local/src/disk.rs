@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use shardwright_topology::wire::parse_nodes;
-use shardwright_topology::{Claim, Disk, NodeId, Seen, Why};
+use shardwright_topology::{Claim, Disk, NodeId, Row, Rows, Seen, Why};
 
 /// The name of the file in which a node keeps its table.
 pub(crate) const NODES_FILE: &str = "nodes.conf";
@@ -24,13 +24,7 @@ pub(crate) fn stranger(
     own: Option<NodeId>,
     ours: &BTreeSet<NodeId>,
 ) -> io::Result<Option<NodeId>> {
-    let table = match fs::read(data.join(NODES_FILE)) {
-        Ok(table) => table,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    // A table that can't be read is no proof of anything; `look` then assumes the worst.
-    let Ok(rows) = parse_nodes(&table) else {
+    let Some(rows) = table(data)? else {
         return Ok(None);
     };
     let Some(myself) = rows.myself().filter(|m| Some(m.id) != own) else {
@@ -43,23 +37,45 @@ pub(crate) fn stranger(
     Ok((elsewhere || another).then_some(myself.id))
 }
 
-/// Looks at a node's data directory. `aof`: whether the server will load its append-only file.
-pub(crate) fn look(data: &Path, aof: bool) -> Seen<Disk> {
-    match inspect(data, aof) {
+/// What the table of nodes in a directory says of its own node.
+pub(crate) fn own_row(data: &Path) -> io::Result<Option<Row>> {
+    Ok(table(data)?.and_then(|rows| rows.myself().cloned()))
+}
+
+/// The table of nodes in a directory. One that can't be read is no proof of anything; `look` then assumes the worst.
+fn table(data: &Path) -> io::Result<Option<Rows>> {
+    match fs::read(data.join(NODES_FILE)) {
+        Ok(table) => Ok(parse_nodes(&table).ok()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Looks at a node's data directory. `aof`: whether the server will load its append-only file. `recorded`: whether a node
+/// lived there: one that has lost its table has its data still, and is not blank.
+pub(crate) fn look(data: &Path, aof: bool, recorded: bool) -> Seen<Disk> {
+    match inspect(data, aof, recorded) {
         Ok(disk) => Seen::Known(disk),
         Err(e) => Seen::Unknown(Why::Unreachable(format!("{}: {e}", data.display()))),
     }
 }
 
-fn inspect(data: &Path, aof: bool) -> io::Result<Disk> {
+fn inspect(data: &Path, aof: bool, recorded: bool) -> io::Result<Disk> {
     let table = match fs::read(data.join(NODES_FILE)) {
-        Ok(bytes) if bytes.is_empty() => return Ok(Disk::Blank),
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Disk::Blank),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(e),
     };
     if aof && has_log(data)? {
         return Ok(Disk::Log);
+    }
+    if table.is_empty() {
+        let claim = Claim::Unreadable;
+        return Ok(if recorded && has_snapshot(data)? {
+            Disk::Stale { claim }
+        } else {
+            Disk::Blank
+        });
     }
     if data.join(CLEAN_MARK).try_exists()? {
         return Ok(Disk::CleanSnapshot);
@@ -80,6 +96,25 @@ fn has_log(data: &Path) -> io::Result<bool> {
     for entry in entries {
         let entry = entry?;
         if entry.file_name().to_string_lossy().ends_with(".manifest") && entry.metadata()?.len() > 0
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether there is a snapshot, by whatever name.
+fn has_snapshot(data: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(data) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if Path::new(&name).extension().is_some_and(|ext| ext == "rdb")
+            && entry.metadata()?.len() > 0
         {
             return Ok(true);
         }
@@ -117,4 +152,32 @@ pub(crate) fn refused_table(data: &Path, log: &Path, pid: i32) -> io::Result<boo
     Ok(String::from_utf8_lossy(&tail)
         .lines()
         .any(|line| line.starts_with(&speaker) && line.contains("corrupted cluster config file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lost_its_table_and_has_data_is_not_blank() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let data = dir.path();
+        let found = |aof, recorded| look(data, aof, recorded);
+        assert_eq!(found(true, true), Seen::Known(Disk::Blank));
+        fs::write(data.join("temp-1.rdb"), "")?;
+        assert_eq!(found(false, true), Seen::Known(Disk::Blank));
+        fs::write(data.join("dump.rdb"), "REDIS0011")?;
+        let claim = Claim::Unreadable;
+        let stale = Seen::Known(Disk::Stale { claim });
+        assert_eq!(found(false, true), stale);
+        // Where no node lived before, somebody put it there to be loaded.
+        assert_eq!(found(false, false), Seen::Known(Disk::Blank));
+        fs::write(data.join(NODES_FILE), "")?;
+        assert_eq!(found(false, true), stale, "an empty table is none");
+        fs::create_dir(data.join("appendonlydir"))?;
+        fs::write(data.join("appendonlydir/appendonly.aof.manifest"), "file")?;
+        assert_eq!(found(true, true), Seen::Known(Disk::Log));
+        assert_eq!(found(false, true), stale, "the log is not loaded");
+        Ok(())
+    }
 }

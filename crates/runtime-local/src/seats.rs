@@ -1,12 +1,13 @@
 //! What the keeper asks of this machine: which servers there are, start one, store what is to be remembered.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use async_trait::async_trait;
 use shardwright_runtime::{Runtime, RuntimeError, Seat};
 use shardwright_topology::{
-    Death, DeathProof, Disk, Formed, NodeId, NodeView, Place, Process, Seen, ServerName, Starter,
-    Timestamp, Why,
+    Death, DeathProof, Disk, Formed, NodeId, NodeView, Place, Process, Row, Seen, ServerName,
+    Starter, Timestamp, Why,
 };
 
 use crate::disk;
@@ -40,18 +41,9 @@ impl Local {
             leave_rank: note.index,
         };
         // Only what is down is looked at: a running server's files change under our eyes.
-        let disk = match process {
-            Process::Dead(_) => match self.stranger_at(name) {
-                Ok(None) if self.refused(name, noted.as_ref()) => Seen::Known(Disk::TableRefused),
-                Ok(None) => disk::look(&self.data_dir(name), self.cluster.persistence().aof),
-                Ok(Some(stranger)) => {
-                    let whose =
-                        format!("its directory holds the data of node {}", stranger.short());
-                    Seen::Unknown(Why::Strange(whose))
-                }
-                Err(e) => Seen::Unknown(Why::Unreachable(e.to_string())),
-            },
-            Process::Running | Process::Unknown => Seen::Unknown(Why::NotAsked),
+        let (disk, disk_row) = match process {
+            Process::Dead(_) => self.look(name, noted.as_ref()),
+            Process::Running | Process::Unknown => (Seen::Unknown(Why::NotAsked), None),
         };
         Ok(Seat {
             name: ServerName(name.to_owned()),
@@ -61,8 +53,34 @@ impl Local {
             starter: Starter::Step,
             leaving: false,
             disk,
+            disk_row,
             recorded_id: self.state.node_of(name),
         })
+    }
+
+    /// What a start of a server would find in its directory, and its node's own row of the table there. `last`: its last run.
+    fn look(&self, name: &str, last: Option<&Identity>) -> (Seen<Disk>, Option<Box<Row>>) {
+        let data = self.data_dir(name);
+        let unread = |e: &dyn Error| Seen::Unknown(Why::Unreachable(e.to_string()));
+        let row = match (self.stranger_at(name), disk::own_row(&data)) {
+            (Ok(None), Ok(row)) => row,
+            (Ok(Some(stranger)), _) => {
+                let whose = format!("its directory holds the data of node {}", stranger.short());
+                return (Seen::Unknown(Why::Strange(whose)), None);
+            }
+            (Err(e), _) => return (unread(&e), None),
+            (Ok(None), Err(e)) => return (unread(&e), None),
+        };
+        let found = if self.refused(name, last) {
+            Seen::Known(Disk::TableRefused)
+        } else {
+            disk::look(
+                &data,
+                self.cluster.persistence().aof,
+                self.state.node_of(name).is_some(),
+            )
+        };
+        (found, row.map(Box::new))
     }
 
     /// Whether the last run of a server ended for the table of nodes on its disk, by its own word in its log. A log

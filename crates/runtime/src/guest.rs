@@ -153,6 +153,7 @@ impl Guest {
             if listed.is_empty() || listed.iter().any(|a| a.same_socket(&known.address)) {
                 continue;
             }
+            let known_port = known.address.port;
             for address in listed {
                 let alias = ServerName(address.to_string());
                 let there = heard.iter().find(|(n, _)| *n == alias).map(|(_, v)| v);
@@ -161,7 +162,18 @@ impl Guest {
                 if same {
                     self.seats.remove(name);
                 } else if !self.tried.insert(alias.clone()) {
-                    self.seats.remove(&alias);
+                    // What it announces stays a server of it that is not heard: clients are sent there.
+                    let announced = view
+                        .own()
+                        .is_some_and(|own| own.address.port == address.port);
+                    match self.seats.get_mut(&alias) {
+                        Some(there) if announced && address.port != known_port => {
+                            there.id = Some(view.id);
+                        }
+                        Some(_) | None => {
+                            self.seats.remove(&alias);
+                        }
+                    }
                 } else {
                     self.seats.entry(alias).or_insert(Known {
                         address: address.clone(),
@@ -222,6 +234,7 @@ impl Runtime for Guest {
             starter: Starter::Step,
             leaving: false,
             disk: Seen::Unknown(Why::NotAsked),
+            disk_row: None,
             recorded_id: known.id,
         };
         Ok(self.seats.iter().map(seat).collect())

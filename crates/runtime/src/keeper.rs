@@ -236,6 +236,7 @@ impl<R: Runtime> Keeper<R> {
                 view,
                 last_heard,
                 disk: seat.disk.clone(),
+                disk_row: seat.disk_row.clone(),
                 recorded_id: seat.recorded_id,
             });
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use shardwright_topology::{
-    Address, Disk, Formed, NodeId, NodeView, Place, Process, Seen, ServerName, Starter, Timestamp,
+    Address, Disk, Formed, NodeId, NodeView, Place, Process, Row, Seen, ServerName, Starter,
+    Timestamp,
 };
 
 /// One server as its runtime knows it, before anyone has asked the server itself.
@@ -24,6 +25,8 @@ pub struct Seat {
     pub leaving: bool,
     /// What a start would find on its disk.
     pub disk: Seen<Disk>,
+    /// What the table of nodes there says of its own node, where that was read.
+    pub disk_row: Option<Box<Row>>,
     /// The node that lived here last.
     pub recorded_id: Option<NodeId>,
 }

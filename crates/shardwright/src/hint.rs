@@ -36,6 +36,13 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
             "",
             "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss",
         ),
+        Waiting::AnnouncedUnheard { .. } => {
+            "; open that address for clients, or set what it announces: CONFIG SET cluster-announce-port"
+        }
+        Waiting::CopiesElsewhere { drops: Some(_), .. } => or(
+            "",
+            "; they may be the last: make it the primary (CLUSTER FAILOVER TAKEOVER, sent to it), or drop them: --accept-data-loss",
+        ),
         Waiting::IdLost { .. } => {
             "; empty no server: shardwright check names what takes its place, or takes it in"
         }
@@ -57,7 +64,8 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::DuplicateId(_) => {
             "; stop the copy, and remove its nodes.conf before it starts again"
         }
-        Waiting::Contested { .. }
+        Waiting::CopiesElsewhere { drops: None, .. }
+        | Waiting::Contested { .. }
         | Waiting::KeysUncounted { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
@@ -72,7 +80,6 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
-        | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

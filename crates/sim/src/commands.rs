@@ -127,6 +127,16 @@ impl Model {
     }
 }
 
+impl Command {
+    /// Whether it is one of `CLUSTER SETSLOT`.
+    fn sets_slots(&self) -> bool {
+        matches!(
+            self,
+            Self::Close(_) | Self::Assign(..) | Self::Migrating(..) | Self::Importing(..)
+        )
+    }
+}
+
 impl Node {
     fn command(
         &mut self,
@@ -134,6 +144,9 @@ impl Node {
         fresh: NodeId,
         cx: &mut Context<'_>,
     ) -> Result<(), Refusal> {
+        if command.sets_slots() && !self.is_primary() {
+            return Err("Please use SETSLOT only with primaries");
+        }
         match command {
             Command::Meet(at) => self.greet(*at, true, cx),
             Command::Forget(id) => {
@@ -183,29 +196,29 @@ impl Node {
                 }
             }
             Command::Assign(slot, owner) => self.assign(*slot, *owner, cx)?,
-            Command::Migrating(slot, to) => {
-                self.must_know(*to)?;
-                if self.owner(*slot) != Some(self.id) {
-                    return Err("I'm not the owner of hash slot");
-                }
-                self.open.retain(|o| o.slot() != *slot);
-                self.open.push(OpenSlot::Migrating {
-                    slot: *slot,
-                    to: *to,
-                });
-            }
-            Command::Importing(slot, from) => {
-                self.must_know(*from)?;
-                if self.owner(*slot) == Some(self.id) {
-                    return Err("I'm already the owner of hash slot");
-                }
-                self.open.retain(|o| o.slot() != *slot);
-                self.open.push(OpenSlot::Importing {
-                    slot: *slot,
-                    from: *from,
-                });
-            }
+            Command::Migrating(slot, to) => self.migrate(*slot, *to)?,
+            Command::Importing(slot, from) => self.import(*slot, *from)?,
         }
+        Ok(())
+    }
+
+    fn migrate(&mut self, slot: Slot, to: NodeId) -> Result<(), Refusal> {
+        self.must_know(to)?;
+        if self.owner(slot) != Some(self.id) {
+            return Err("I'm not the owner of hash slot");
+        }
+        self.open.retain(|o| o.slot() != slot);
+        self.open.push(OpenSlot::Migrating { slot, to });
+        Ok(())
+    }
+
+    fn import(&mut self, slot: Slot, from: NodeId) -> Result<(), Refusal> {
+        self.must_know(from)?;
+        if self.owner(slot) == Some(self.id) {
+            return Err("I'm already the owner of hash slot");
+        }
+        self.open.retain(|o| o.slot() != slot);
+        self.open.push(OpenSlot::Importing { slot, from });
         Ok(())
     }
 
@@ -301,9 +314,6 @@ impl Node {
 
     fn assign(&mut self, slot: Slot, owner: NodeId, cx: &mut Context<'_>) -> Result<(), Refusal> {
         self.must_know(owner)?;
-        if !self.is_primary() {
-            return Err("Please use SETSLOT only with primaries");
-        }
         let mine = self.owner(slot) == Some(self.id);
         let empty = self.keys_in(slot).next().is_none();
         if mine && owner != self.id && !empty {

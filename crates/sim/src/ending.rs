@@ -227,6 +227,17 @@ impl History {
         None
     }
 
+    /// A replica that copies from where its primary was, which came back without its data.
+    fn has_what_its_primary_lost(&self) -> Option<usize> {
+        let running = || self.nodes().filter(|(i, _)| self.model.seats[*i].running);
+        let emptied = |n: &Node| {
+            let head = running().find(|(_, h)| h.id == n.shard_head() && h.id != n.id);
+            head.is_some_and(|(_, h)| h.data.is_empty())
+        };
+        let last = running().find(|(_, n)| !n.data.is_empty() && emptied(n));
+        last.map(|(i, _)| i)
+    }
+
     /// Whether the truth is such that only a person can go on, and why.
     pub(crate) fn truth_needs_a_person(&self) -> Option<String> {
         let seats = &self.model.seats;
@@ -265,6 +276,9 @@ impl History {
         });
         if let Some((i, _)) = leftover {
             return Some(format!("{} knows a node that is gone", seats[i].name));
+        }
+        if let Some(i) = self.has_what_its_primary_lost() {
+            return Some(format!("{} has what its primary lost", seats[i].name));
         }
         if owners != usize::from(self.setting.shards) && self.model.oracle.consent {
             return Some("a shard was given up".to_owned());

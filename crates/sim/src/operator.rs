@@ -318,6 +318,7 @@ impl Operator {
                 leaving: false,
                 view: view.clone(),
                 last_heard,
+                disk_row: disk.known().and_then(|_| model.disk_row(*seat)),
                 disk,
                 recorded_id: s.recorded,
             });

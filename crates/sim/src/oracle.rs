@@ -271,10 +271,9 @@ impl Model {
 
     /// All slots that some node, living or on a disk, claims for itself.
     pub(crate) fn claimed(&self) -> SlotSet {
-        self.seats
-            .iter()
-            .filter(|s| !s.foreign)
-            .filter_map(|s| s.node.as_ref())
+        // What was in the place before another's process runs there is kept, and comes back.
+        let own = self.seats.iter();
+        own.filter_map(|s| if s.foreign { &s.stash } else { &s.node }.as_ref())
             .filter(|n| n.is_primary())
             .flat_map(|n| n.me().slots.ranges().iter().copied())
             .collect()
@@ -302,15 +301,11 @@ impl Model {
                 self.oracle.switchovers.insert(*replica, (*primary, now));
             }
             Action::Failover { dead, seen } => {
-                // Of processes that are not ours the engine's voters decide who is dead: that is what a vote asks of
-                // them, and where a majority holds it FAIL they elect without us too.
-                if o.formed.is_some() || !self.most_hold_failed(dead.node()) {
-                    self.judge_passing_a_living(dead.node());
-                }
+                self.judge_passing_a_living(dead.node(), o);
                 self.judge_promotion(dead.node(), seen.replica(), o);
             }
             Action::Takeover { replica, dead } => {
-                self.judge_passing_a_living(dead.node());
+                self.judge_passing_a_living(dead.node(), o);
                 self.judge_promotion(dead.node(), *replica, o);
             }
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
@@ -434,7 +429,12 @@ impl Model {
         size.is_some_and(|n| failed.count() >= n.quorum())
     }
 
-    fn judge_passing_a_living(&mut self, dead: NodeId) {
+    fn judge_passing_a_living(&mut self, dead: NodeId, o: &Observed) {
+        // Of processes that are not ours the engine's voters decide who is dead: where a majority holds it FAIL they
+        // elect without us too.
+        if o.formed.is_none() && self.most_hold_failed(dead) {
+            return;
+        }
         // One that others started again after its death was seen takes no writes before the writable delay is over,
         // and by then knows its heir.
         let again = |i: usize| {
@@ -598,7 +598,10 @@ impl Model {
             .is_some_and(|s| s.last_heard.is_some());
         let known = heard || others.filter_map(|s| s.node.as_ref()).any(told);
         let secretly = node.is_primary() && !known;
-        if (owns || self.needed(i) > 0) && !secretly && !self.oracle.consent {
+        // What was copied to another server still has its original.
+        let mut seats = self.seats.iter().enumerate().filter(|(at, _)| *at != i);
+        let copied = seats.any(|(_, s)| s.node.as_ref().is_some_and(|n| n.id == id));
+        if (owns && !copied || self.needed(i) > 0) && !secretly && !self.oracle.consent {
             self.accuse(format!(
                 "the volume of {name} is given up, and may be needed"
             ));

@@ -201,15 +201,18 @@ impl Model {
             .collect()
     }
 
+    /// What the table that a start of this server would find says of its own node.
+    pub(crate) fn disk_row(&self, seat: usize) -> Option<Box<Row>> {
+        let node = self.seats[seat].node.as_ref().filter(|n| !n.table_lost)?;
+        Some(Box::new(Self::row(node, node.id, node.me())))
+    }
+
     /// What a start of this server would find.
     pub(crate) fn disk(&self, seat: usize) -> Disk {
         let s = &self.seats[seat];
         let Some(node) = s.node.as_ref() else {
             return Disk::Blank;
         };
-        if node.table_lost {
-            return Disk::Blank;
-        }
         if node.torn {
             return Disk::TableRefused;
         }

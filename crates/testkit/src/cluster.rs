@@ -95,7 +95,27 @@ impl Cluster {
         }
         // Views learn the new roles by pings of whole seconds, or at once by being met.
         self.meet_all().await?;
-        self.until_agreed().await
+        self.until_agreed().await?;
+        self.until_shard_ids_agree().await
+    }
+
+    /// Waits until every node groups the nodes as they follow one another. Redis 7.2 to 7.4 and Valkey up to 8.1 refuse a
+    /// table in which a replica has another shard id than its primary, and write it when they end before they heard it.
+    async fn until_shard_ids_agree(&self) -> Result<(), Error> {
+        until("shard ids agree", FORM_LIMIT, || async {
+            for server in &self.servers {
+                let shards = server
+                    .ask::<Vec<redis::Value>>(&["CLUSTER", "SHARDS"])
+                    .await;
+                let count = shards.map_err(|e| e.to_string())?.len();
+                if count != self.shards {
+                    return Err(format!("{} sees {count} shards", server.address()));
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(())
     }
 
     /// First and last slot of a shard, as redis-cli lays them out.

@@ -499,6 +499,9 @@ fn disagreements(
                 .is_some_and(|s| s.process.death().is_none())
         })
         .collect();
+    let own = |view: &NodeView| view.own().map(|own| own.address.port);
+    let heard = servers.values().filter_map(|s| s.view.known());
+    let views: BTreeMap<NodeId, Option<u16>> = heard.map(|v| (v.id, own(v))).collect();
     let mut out = Vec::new();
     for server in servers.values() {
         if matches!(server.process, Process::Dead(_)) {
@@ -511,7 +514,8 @@ fn disagreements(
         for member in &live {
             while rows.next_if(|r| r.id < member.id).is_some() {}
             let row = rows.peek().filter(|r| r.id == member.id);
-            if let Some(dissent) = dissent(view, row.copied(), member) {
+            let announced = views.get(&member.id).copied().flatten();
+            if let Some(dissent) = dissent(view, row.copied(), member, announced) {
                 out.push(Disagreement {
                     speaker: view.id,
                     about: member.id,
@@ -524,14 +528,22 @@ fn disagreements(
     out
 }
 
-fn dissent(view: &NodeView, row: Option<&Row>, member: &Member) -> Option<Dissent> {
+/// In what a row differs from the node that it is about. `announced`: the port that this node itself tells everyone.
+fn dissent(
+    view: &NodeView,
+    row: Option<&Row>,
+    member: &Member,
+    announced: Option<u16>,
+) -> Option<Dissent> {
     let Some(row) = row else {
         return Some(Dissent::NotListed);
     };
     let own = row.id == view.id;
     if !row.is_member() {
         Some(Dissent::Handshake)
-    } else if !own && (row.flags.has(Flags::NOADDR) || elsewhere(&row.address, &member.address)) {
+    } else if !own
+        && (row.flags.has(Flags::NOADDR) || elsewhere(&row.address, &member.address, announced))
+    {
         Some(Dissent::Address)
     } else if row.role != member.role || row.primary != member.primary {
         Some(Dissent::Role)
@@ -547,11 +559,13 @@ fn dissent(view: &NodeView, row: Option<&Row>, member: &Member) -> Option<Dissen
 }
 
 /// Whether a row's address is another than the node's. A host name on our side says nothing about the IP address that
-/// the engine writes: then only the port counts.
-fn elsewhere(listed: &Address, real: &Address) -> bool {
+/// the engine writes: then only the port counts. A node that announces another port than that at which it was reached is
+/// listed with that by everyone who heard it: whoever is told of the right one has the wrong one again with its next word.
+fn elsewhere(listed: &Address, real: &Address, announced: Option<u16>) -> bool {
+    let port = listed.port != real.port && Some(listed.port) != announced;
     match (&listed.host, &real.host) {
         (Host::Unstated, _) => true,
-        (Host::Ip(_), Host::Name(_) | Host::Unstated) => listed.port != real.port,
-        _ => !listed.same_socket(real),
+        (Host::Ip(_), Host::Name(_) | Host::Unstated) => port,
+        (Host::Ip(_) | Host::Name(_), _) => port || listed.host != real.host,
     }
 }

@@ -170,6 +170,9 @@ pub struct Server {
     pub last_heard: Option<Box<NodeView>>,
     /// What it has on disk. Unknown for servers that are not ours to start.
     pub disk: Seen<Disk>,
+    /// What the table of nodes there says of its own node, where that was read: another than the recorded one where one
+    /// was born since. As that it would start.
+    pub disk_row: Option<Box<Row>>,
     /// The node that lived here last, as the runtime recorded it. The view's id counts more.
     pub recorded_id: Option<NodeId>,
 }
@@ -178,6 +181,18 @@ impl Server {
     /// The node that lives here: what it says, else what was recorded.
     pub fn id(&self) -> Option<NodeId> {
         self.view.known().map(|v| v.id).or(self.recorded_id)
+    }
+
+    /// Whether what is on its disk is known to be another node's than the recorded one's.
+    pub fn has_other_table(&self) -> bool {
+        let both = self.disk_row.as_ref().zip(self.recorded_id);
+        both.is_some_and(|(there, recorded)| there.id != recorded)
+    }
+
+    /// Whether a start would bring back all that this node wrote, but perhaps its last second.
+    pub fn has_file_of(&self, node: NodeId) -> bool {
+        let whole = matches!(self.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
+        whole && self.disk_row.as_ref().is_none_or(|there| there.id == node)
     }
 }
 

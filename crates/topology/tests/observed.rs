@@ -72,6 +72,7 @@ fn silent(n: u8) -> Server {
         view: Seen::Unknown(Why::TimedOut),
         last_heard: None,
         disk: Seen::Unknown(Why::NotAsked),
+        disk_row: None,
         recorded_id: Some(id(n)),
     }
 }
@@ -346,6 +347,28 @@ fn each_kind_of_dissent() {
     assert_eq!(with(&|r| r.link_up = false), [Dissent::Link]);
 }
 
+#[test]
+fn who_believes_the_port_that_a_node_announces_does_not_dissent() {
+    let announced = |n| {
+        let mut row = row(n, 1);
+        row.address.port = 9_000;
+        row
+    };
+    let two = speaking(2, vec![row(1, 1), announced(2)]);
+    let one = |row| speaking(1, vec![row_of_one(), row]);
+    assert_eq!(dissents(&merge(vec![one(announced(2)), two.clone()])), []);
+    // It is at this host, though; and whoever has another port has an old one.
+    let mut elsewhere = announced(2);
+    elsewhere.address.host = Host::parse("127.0.0.2");
+    assert_eq!(
+        dissents(&merge(vec![one(elsewhere), two.clone()])),
+        [Dissent::Address]
+    );
+    let mut old = announced(2);
+    old.address.port = 9_001;
+    assert_eq!(dissents(&merge(vec![one(old), two])), [Dissent::Address]);
+}
+
 fn row_of_one() -> Row {
     row(1, 1)
 }
@@ -356,7 +379,9 @@ fn a_name_of_ours_is_no_other_address_than_an_ip_of_theirs() {
     two.address = Seen::Known(Address::new(Host::parse("redis-2.redis"), port(2)));
     let one = speaking(1, vec![row(1, 1), row(2, 2)]);
     assert_eq!(dissents(&merge(vec![one.clone(), two.clone()])), []);
-    two.address = Seen::Known(Address::new(Host::parse("redis-2.redis"), 1));
+    let mut old = row(2, 2);
+    old.address.port = 1;
+    let one = speaking(1, vec![row(1, 1), old]);
     assert_eq!(dissents(&merge(vec![one, two])), [Dissent::Address]);
 }
 

@@ -2,6 +2,7 @@
 
 use shardwright_topology::{Address, Disk, Flags, Host, NodeId, NodeView, Replication, Seen};
 
+use super::place::is_anothers;
 use super::{Lint, ViolationKind};
 use crate::evidence::Dead;
 
@@ -40,7 +41,7 @@ impl Lint<'_> {
         });
         let linked = self.o.linked.get(&replica) == Some(&primary);
         // Without a link this much is what would be continued: after a copy that failed, nothing.
-        let has_read = *offset > 1;
+        let has_read = *link_up || *offset > 1;
         let by_word = match last {
             Some(v) if v.server.keys == 0 => true,
             Some(v) if another_stream(v, view) => has_read && linked && !link_up,
@@ -50,6 +51,7 @@ impl Lint<'_> {
             Some(v) if v.server.stream.is_some() && view.server.stream.is_some() => has_read,
             Some(_) | None => {
                 let link = *link_up && !self.another_is_there(view, primary);
+                let linked = linked && !self.another_shard_has_its_stream(view);
                 has_read && (linked || link || self.lost_its_own_link(view))
             }
         };
@@ -59,21 +61,9 @@ impl Lint<'_> {
     /// Whether a replica lost a link in this run, no other shard has the stream that it has, and it is not held back
     /// from elections until it has a copy.
     fn lost_its_own_link(&self, view: &NodeView) -> bool {
-        let Some(stream) = view.server.stream.as_ref() else {
+        if view.server.stream.is_none() || self.another_shard_has_its_stream(view) {
             return false;
-        };
-        let shard = |v: &NodeView| v.own().map(|own| own.primary.unwrap_or(v.id));
-        let theirs = |v: &NodeView| {
-            let takes = matches!(
-                v.server.replication,
-                Replication::Replica { syncing: true, .. }
-            );
-            let has = v.server.stream.as_ref();
-            let same = has.is_some_and(|s| {
-                s.id == stream.id || s.before.as_ref().is_some_and(|(id, _)| *id == stream.id)
-            });
-            shard(v) != shard(view) && !takes && !v.server.loading && same
-        };
+        }
         let waits = view
             .own()
             .is_some_and(|own| own.flags.has(Flags::NOFAILOVER));
@@ -92,7 +82,34 @@ impl Lint<'_> {
             let lost = latest.saturating_sub(ago * 1_000);
             pongs().any(|(id, at)| Some(id) == primary && at > lost + 3_000)
         });
-        !others_keys && !spoke && !waits && !self.o.views().any(|(_, v)| theirs(v))
+        !others_keys && !spoke && !waits
+    }
+
+    /// Whether what a replica has read is what another shard's node has read or written, by the last word of that.
+    fn another_shard_has_its_stream(&self, view: &NodeView) -> bool {
+        let Some(stream) = view.server.stream.as_ref() else {
+            return false;
+        };
+        let shard = |v: &NodeView| v.own().map(|own| own.primary.unwrap_or(v.id));
+        let theirs = |v: &NodeView| {
+            // Until its first copy is done, a replica has read nothing of the shard that it is in.
+            let waits = v.own().is_some_and(|own| own.flags.has(Flags::NOFAILOVER));
+            let takes = match v.server.replication {
+                Replication::Replica {
+                    syncing, link_up, ..
+                } => syncing || waits && !link_up,
+                Replication::Primary { .. } => false,
+            };
+            let has = v.server.stream.as_ref();
+            let same = has.is_some_and(|s| {
+                s.id == stream.id || s.before.as_ref().is_some_and(|(id, _)| *id == stream.id)
+            });
+            shard(v) != shard(view) && !takes && !v.server.loading && same
+        };
+        self.o.servers().values().any(|s| match &s.view {
+            Seen::Known(v) => theirs(v),
+            Seen::Unknown(_) => s.last_heard.as_deref().is_some_and(theirs),
+        })
     }
 
     /// Whether another node than its primary is known to answer where a replica copies from.
@@ -116,14 +133,38 @@ impl Lint<'_> {
         };
         let again = view.own().is_some_and(|own| own.primary == Some(primary));
         let has = |v: &NodeView| v.server.keys > 0;
-        again && has(view) && !has(of) && !self.d.consent.lose_data
+        again && has(view) && !has(of) && !self.d.consent.lose_data && !self.has_anothers(view, of)
+    }
+
+    /// Whether its keys are those of a node that lives, writes and is not its primary: it reads that one's stream now.
+    fn has_anothers(&self, replica: &NodeView, primary: &NodeView) -> bool {
+        let Replication::Replica {
+            primary: from,
+            link_up: true,
+            syncing: false,
+            ..
+        } = &replica.server.replication
+        else {
+            return false;
+        };
+        let stream = |v: &NodeView| v.server.stream.as_ref().map(|s| s.id.clone());
+        let read = stream(replica).filter(|_| !replica.server.loading);
+        let mut servers = self.o.servers().values();
+        read.is_some()
+            && servers.any(|s| match (&s.address, &s.view) {
+                (Seen::Known(at), Seen::Known(v)) => {
+                    let writes = matches!(v.server.replication, Replication::Primary { .. });
+                    at.same_socket(from) && v.id != primary.id && writes && stream(v) == read
+                }
+                _ => false,
+            })
     }
 
     /// Whether the primary's directory is certainly gone. Of one without a server that takes a proof of its death: a person's
     /// word that it is given up is none.
     fn nothing_is_left(&self, primary: NodeId) -> bool {
         match self.o.server_of(primary) {
-            Some(server) => matches!(server.disk, Seen::Known(Disk::Blank)),
+            Some(server) => server.disk == Seen::Known(Disk::Blank) || is_anothers(server),
             None => Dead::prove(self.o, primary).is_some(),
         }
     }

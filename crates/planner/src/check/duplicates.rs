@@ -1,6 +1,6 @@
 //! No step is about a node as which two processes answer.
 
-use shardwright_topology::{NodeId, ServerName};
+use shardwright_topology::{NodeId, NodeView, Replication, ServerName};
 
 use super::{Lint, ViolationKind};
 use crate::Action;
@@ -25,6 +25,12 @@ impl Lint<'_> {
         );
         if of_slots {
             nodes.extend(self.o.duplicates().iter().map(|d| d.node));
+        }
+        if let Action::Takeover { replica, dead } = action {
+            nodes.extend(self.doubled_and_fresher(*replica, dead.node()));
+        }
+        if let Action::Failover { dead, seen } = action {
+            nodes.extend(self.doubled_and_fresher(seen.replica(), dead.node()));
         }
         for node in nodes {
             if self.is_doubled(node) {
@@ -64,6 +70,27 @@ impl Lint<'_> {
             }
             Action::CopyFunctions { from, to } => vec![*from, *to],
         }
+    }
+
+    /// Another replica of the same primary as which two processes answer, one of which has read more.
+    fn doubled_and_fresher(&self, replica: NodeId, primary: NodeId) -> Option<NodeId> {
+        let offset = |v: &NodeView| match v.server.replication {
+            Replication::Replica {
+                offset,
+                syncing: false,
+                ..
+            } if !v.server.loading => Some(offset),
+            Replication::Replica { .. } | Replication::Primary { .. } => None,
+        };
+        let id = |v: &NodeView| v.server.stream.as_ref().map(|s| s.id.clone());
+        let mine = self.o.view_of(replica)?;
+        let beside = |v: &NodeView| {
+            let sibling = v.own().is_some_and(|own| own.primary == Some(primary));
+            sibling && id(v) == id(mine) && offset(v) > offset(mine)
+        };
+        let mut views = self.o.views().map(|(_, v)| v);
+        let found = views.find(|v| self.is_doubled(v.id) && beside(v));
+        found.map(|v| v.id)
     }
 
     fn living_at(&self, server: &ServerName) -> Vec<NodeId> {

@@ -1,7 +1,8 @@
 //! What the linter asks of a death that a refused connection is to prove, and of a start without data.
 
 use shardwright_topology::{
-    Death, DeathProof, Disk, Health, NodeId, Process, Replication, Role, Seen, Server, ServerName,
+    Death, DeathProof, Disk, Health, NodeId, Process, Replication, Role, Row, Seen, Server,
+    ServerName,
 };
 
 use super::{Lint, ViolationKind};
@@ -76,10 +77,9 @@ impl Lint<'_> {
             let lives = servers().any(|s| matches!(&s.view, Seen::Known(v) if v.id == id));
             let file = |s: &Server| {
                 let dead = matches!(s.process, Process::Dead(_));
+                let whole = [Disk::Log, Disk::CleanSnapshot].map(Seen::Known);
                 !dead
-                    || [Disk::Log, Disk::CleanSnapshot]
-                        .map(Seen::Known)
-                        .contains(&s.disk)
+                    || whole.contains(&s.disk) && s.disk_row.as_ref().is_none_or(|own| own.id == id)
             };
             lives
                 || servers()
@@ -110,6 +110,18 @@ impl Lint<'_> {
         })
     }
 
+    /// Whether a primary claims slots that are listed as those of the node that was recorded there: it will follow that.
+    fn loses_its_slots_to(&self, own: &Row, place: &Server) -> bool {
+        let Some(there) = place.recorded_id.filter(|id| *id != own.id) else {
+            return false;
+        };
+        own.role == Role::Primary
+            && own
+                .slots
+                .slots()
+                .any(|slot| self.o.owner(slot) == Some(there))
+    }
+
     fn may_copy(&self, other: &Server, place: &Server) -> bool {
         let heard = match &other.view {
             Seen::Known(view) => Some(view),
@@ -122,6 +134,11 @@ impl Lint<'_> {
         if heard.is_some_and(|v| v.server.keys == 0) {
             return false;
         }
+        // As its own table says it will start.
+        if let Some(own) = other.disk_row.as_ref().filter(|_| heard.is_none() && gone) {
+            let turns = self.loses_its_slots_to(own, place);
+            return turns || own.role == Role::Replica && own.primary == place.recorded_id;
+        }
         let mut words = Vec::new();
         for view in heard.into_iter().chain(other.last_heard.as_deref()) {
             if heard.is_some() || other.recorded_id.is_none_or(|id| id == view.id) {
@@ -132,7 +149,10 @@ impl Lint<'_> {
                     }
                     _ => false,
                 };
-                words.push(copies || (row.is_some() && row == place.recorded_id));
+                let turns = view
+                    .own()
+                    .is_some_and(|own| self.loses_its_slots_to(own, place));
+                words.push(turns || copies || (row.is_some() && row == place.recorded_id));
             }
         }
         if heard.is_none() {
@@ -141,6 +161,12 @@ impl Lint<'_> {
         }
         words.is_empty() || words.contains(&true)
     }
+}
+
+/// Whether a directory has the table of another node than the recorded one.
+pub(super) fn is_anothers(s: &Server) -> bool {
+    let nodes = (&s.disk_row, s.recorded_id);
+    matches!(nodes, (Some(there), Some(recorded)) if there.id != recorded)
 }
 
 /// Whether a directory is empty, or has the table of another node than the recorded one, which had no key when it was

@@ -1,7 +1,7 @@
 //! Evidence that a replica holds what its primary has: whom it copies, and whose stream its offset belongs to.
 
 use shardwright_topology::{
-    Address, Flags, Host, Member, NodeId, NodeView, Observed, Replication, Role, Seen, Stream,
+    Address, Flags, Host, NodeId, NodeView, Observed, Replication, Role, Seen, Stream,
 };
 
 /// The greatest offset that servers show before they have copied anything.
@@ -41,7 +41,8 @@ impl Copy {
         let linked = was_linked(o, replica, primary);
         let is_of_it = match of_its_stream(o, view, primary) {
             Some(same) => same || linked && !link_up(view),
-            None if linked => true,
+            // Whoever listened at its primary's address since may have been another.
+            None if linked => view.server.stream.is_none() || !is_of_others(o, view),
             // A link leads to whoever listens there.
             None if link_up(view) => !from_another(o, view, primary),
             None => {
@@ -125,6 +126,25 @@ fn from_another(o: &Observed, replica: &NodeView, primary: NodeId) -> bool {
         let there = s.address.known().is_some_and(|at| at.same_socket(from));
         there && s.view.known().is_some_and(|v| v.id != primary)
     })
+}
+
+/// Whether all that a replica holds is a copy of another node's than its primary, which lives: its link leads to that,
+/// is up, and has its stream.
+pub(crate) fn copies_another(o: &Observed, replica: &NodeView, primary: NodeId) -> bool {
+    let Replication::Replica { primary: from, .. } = &replica.server.replication else {
+        return false;
+    };
+    let Some(stream) = replica.server.stream.as_ref().filter(|_| link_up(replica)) else {
+        return false;
+    };
+    let writes = |v: &NodeView| matches!(v.server.replication, Replication::Primary { .. });
+    let same = |v: &NodeView| v.server.stream.as_ref().is_some_and(|s| s.id == stream.id);
+    read(replica).is_some()
+        && o.servers().values().any(|s| {
+            let there = s.address.known().is_some_and(|at| at.same_socket(from));
+            let view = s.view.known().filter(|v| v.id != primary && writes(v));
+            there && view.is_some_and(same)
+        })
 }
 
 /// Where the primary itself answers, and what it announces; while it is silent, what it announced last. What only it
@@ -255,20 +275,23 @@ fn lost_with(replica: &NodeView, primary: NodeId) -> bool {
     !before && only_its
 }
 
-/// Whether a replica's stream is one that a node of another shard has: then it is not its primary's.
+/// Whether a replica's stream is one that a node of another shard has, or had: then it is not its primary's.
 fn is_of_others(o: &Observed, replica: &NodeView) -> bool {
-    let head = |m: &Member| m.primary.unwrap_or(m.id);
-    let own = o.member(replica.id).map(head);
+    let shard = |v: &NodeView| v.own().and_then(|own| own.primary).unwrap_or(v.id);
     let Some(stream) = &replica.server.stream else {
         return true;
     };
-    let takes_copy = |m: &Member| {
-        let view = o.view_of(m.id);
-        m.role == Role::Replica && view.is_some_and(|v| read(v).is_none())
+    // One that has not taken its first copy has the stream of its former life.
+    let first_copy = |v: &NodeView| {
+        let own = v.own().filter(|own| own.role == Role::Replica);
+        let held_back = own.is_some_and(|own| own.flags.has(Flags::NOFAILOVER));
+        own.is_some() && read(v).is_none() || held_back && !link_up(v)
     };
-    o.members().values().any(|m| {
-        let same = |s: &Stream| s.id == stream.id || s.continues(stream);
-        Some(head(m)) != own && !takes_copy(m) && last_stream(o, m.id).is_some_and(same)
+    let same = |s: &Stream| s.id == stream.id || s.continues(stream);
+    let servers = o.servers().values();
+    let mut said = servers.filter_map(|s| s.view.known().or(s.last_heard.as_deref()));
+    said.any(|v| {
+        shard(v) != shard(replica) && !first_copy(v) && v.server.stream.as_ref().is_some_and(same)
     })
 }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use shardwright_topology::{
-    Address, Disk, Member, NodeId, NodeView, Observed, Replication, Role, Server, ServerName,
-    Source,
+    Address, Disk, Member, NodeId, NodeView, Observed, Replication, Role, Row, Server, ServerName,
+    SlotSet, Source,
 };
 
 use super::Dead;
@@ -74,6 +74,7 @@ impl EmptyPlace {
         let place = Place {
             node: server.recorded_id,
             address: server.address.known(),
+            slots: owned_by_word(o, server.recorded_id),
         };
         let mut others = o.servers().values().filter(|s| s.name != server.name);
         let follower = others.find_map(|s| {
@@ -102,9 +103,22 @@ impl EmptyPlace {
     }
 }
 
-/// Whether a server that is down comes back without data: its directory is blank, or has the table of a node that was
-/// born there without data after the recorded one was lost.
+/// The slots that others give to a node that is silent.
+fn owned_by_word(o: &Observed, node: Option<NodeId>) -> SlotSet {
+    let member = node.and_then(|id| o.member(id));
+    let silent = member.filter(|m| m.source == Source::Others);
+    silent.map_or_else(SlotSet::empty, |m| m.slots.clone())
+}
+
+/// Whether a server that is down comes back without what the recorded node wrote: its directory is blank, or has the
+/// table of a node that was born there since.
 pub(crate) fn brings_nothing(s: &Server) -> bool {
+    is_without_data(s) || s.has_other_table()
+}
+
+/// Whether a server that is down comes back without any key: its directory is blank, or is that of a node that was born
+/// there since, and had none.
+fn is_without_data(s: &Server) -> bool {
     let reborn = s.recorded_id.is_some_and(|recorded| {
         let last = s.last_heard.as_deref();
         last.is_some_and(|last| last.id != recorded && last.server.keys == 0)
@@ -112,10 +126,12 @@ pub(crate) fn brings_nothing(s: &Server) -> bool {
     reborn || s.disk.known() == Some(&Disk::Blank)
 }
 
-/// Whom others may follow: the node that was recorded at the server, and its address.
+/// Whom others may follow: the node that was recorded at the server, and its address. Whoever comes back with slots that
+/// it has taken since becomes its replica.
 struct Place<'a> {
     node: Option<NodeId>,
     address: Option<&'a Address>,
+    slots: SlotSet,
 }
 
 impl Place<'_> {
@@ -125,8 +141,12 @@ impl Place<'_> {
             return (keys > 0 && self.is_followed_by(view)).then_some(Follows::Copies { keys });
         }
         let dead = s.process.death().is_some();
-        if dead && brings_nothing(s) {
+        if dead && is_without_data(s) {
             return None;
+        }
+        if let Some(own) = s.disk_row.as_ref().filter(|_| dead) {
+            let follows = own.role == Role::Replica && own.primary == self.node;
+            return (follows || self.has_taken_from(own)).then_some(Follows::Down);
         }
         let before = s.last_heard.as_deref();
         let before = before.filter(|v| s.recorded_id.is_none_or(|id| id == v.id));
@@ -153,7 +173,16 @@ impl Place<'_> {
             Replication::Primary { .. } => None,
         };
         let here = |a: &Address| self.address.is_some_and(|at| a.same_socket(at));
+        if view.own().is_some_and(|own| self.has_taken_from(own)) {
+            return true;
+        }
         (listed.is_some() && listed == self.node) || copied.is_some_and(here)
+    }
+
+    /// Whether a primary claims slots for itself that the others give to this node.
+    fn has_taken_from(&self, own: &Row) -> bool {
+        let other = Some(own.id) != self.node && own.role == Role::Primary;
+        other && !own.slots.intersection(&self.slots).is_empty()
     }
 
     /// By others' word.

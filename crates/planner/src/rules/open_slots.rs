@@ -69,9 +69,30 @@ fn outdated_epochs(p: &mut Draft<'_>) {
         return;
     };
     let raises = |a: &Action| matches!(a, Action::AssignSlot { node, owner, .. } if node == owner);
+    let node = who_raises(p, node);
     if knows_epochs(p, node) && !p.steps.iter().any(|s| raises(&s.action)) {
         p.act(Action::RaiseEpoch { node }, Reason::OldBelief);
     }
+}
+
+/// Who takes a greater epoch, so that this primary is believed: another first, where this one has the greatest epoch it
+/// knows, for then the engine gives it none. Two have one epoch where a replica was elected while its primary took one.
+fn who_raises(p: &Draft<'_>, node: NodeId) -> NodeId {
+    let epoch = |id| p.o.view_of(id).and_then(NodeView::own).map(|own| own.epoch);
+    let known = p.o.view_of(node).into_iter().flat_map(|v| v.rows.iter());
+    let greatest = known.map(|row| row.epoch).max();
+    let mut others = p.o.voters().map(|m| m.id);
+    if epoch(node) < greatest {
+        return node;
+    }
+    // Whoever claims what is another's must not win by it.
+    let honest = |id| {
+        let own = p.o.view_of(id).and_then(NodeView::own);
+        let both = own.zip(p.o.member(id));
+        both.is_some_and(|(own, m)| own.slots.difference(&m.slots).is_empty())
+    };
+    let behind = |id: &NodeId| epoch(*id) < greatest && p.is_ours(*id) && honest(*id);
+    others.find(behind).unwrap_or(node)
 }
 
 fn close_one(p: &mut Draft<'_>, slot: Slot, ends: &Ends) {

@@ -66,8 +66,7 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let Some(server) = p.o.server_of(dead.node()) else {
         return false;
     };
-    let has_all = matches!(server.disk.known(), Some(Disk::Log | Disk::CleanSnapshot))
-        && !brings_nothing(server);
+    let has_all = server.has_file_of(dead.node()) && !brings_nothing(server);
     let since = p.o.down_since.get(&server.name);
     let waited = p
         .now
@@ -169,6 +168,10 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
         p.wait(Waiting::SiblingUnheard { sibling });
         return;
     }
+    // Which of two processes with one id is to be stopped, a person says first: that is waited for anyway.
+    if is_doubled_fresher(p.o, primary.id, replica) {
+        return;
+    }
     // It would claim what its table gives to the dead primary, above all who took some of that since.
     if believes_too_much(p.o, primary, replica) {
         p.wait(Waiting::Views {
@@ -238,15 +241,25 @@ fn was_fresher(o: &Observed, silent: NodeId, replica: NodeId) -> bool {
     before.is_some() && before > o.view_of(replica).and_then(read)
 }
 
+/// Whether one of two processes with the id of another replica of this primary has read more of the stream than this.
+fn is_doubled_fresher(o: &Observed, primary: NodeId, replica: NodeId) -> bool {
+    let Some(mine) = o.view_of(replica) else {
+        return false;
+    };
+    let stream = |v: &NodeView| v.server.stream.as_ref().map(|s| s.id.clone());
+    let fresher = |v: &NodeView| {
+        let follows = v.own().is_some_and(|own| own.primary == Some(primary));
+        follows && stream(v) == stream(mine) && read(v) > read(mine)
+    };
+    let mut views = o.views().map(|(_, v)| v);
+    views.any(|v| o.has_duplicate(v.id) && fresher(v))
+}
+
 /// When it died at the latest.
 fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
     match dead.how() {
         HowDead::Proved(death) => death.since,
-        // It ended before the process began that now runs in its place.
-        HowDead::Replaced { by } => match o.view_of(*by).and_then(|v| v.server.uptime_s) {
-            Some(seconds) => Timestamp(o.at.0.saturating_sub(seconds.saturating_mul(1_000))),
-            None => o.at,
-        },
+        HowDead::Replaced { before, .. } => *before,
         HowDead::Nowhere | HowDead::GivenUp => o.at,
     }
 }
@@ -338,7 +351,7 @@ fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.
 fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
     match o.server_of(node) {
-        Some(server) => server.disk.known() == Some(&Disk::Blank),
+        Some(server) => server.disk.known() == Some(&Disk::Blank) || server.has_other_table(),
         None => Dead::prove(o, node).is_some(),
     }
 }
@@ -359,14 +372,13 @@ fn has_something(o: &Observed, replica: &NodeView) -> bool {
 /// primary said when it was last heard: that the replica was online, or that there was nothing to copy. A process that
 /// began after the primary died has only what its disk had.
 fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
-    let Some(offset) = read(replica) else {
-        return false;
-    };
-    if copies_elsewhere(o, replica.id).is_some() || began_after(o, primary, replica) {
+    if read(replica).is_none()
+        || copies_elsewhere(o, replica.id).is_some()
+        || began_after(o, primary, replica)
+    {
         return false;
     }
-    // Servers show 0 or 1 before they have copied anything.
-    let proved = || offset > 1 && Copy::prove(o, replica.id, primary).is_some();
+    let proved = || Copy::prove(o, replica.id, primary).is_some();
     let Some(last) = last_heard(o, primary) else {
         return proved();
     };

@@ -1,6 +1,6 @@
 //! What is not yet at rest, said plainly: strangers, silence, views that differ, replicas that catch up.
 
-use shardwright_topology::{Health, NodeId, NodeView, Replication, Role};
+use shardwright_topology::{Health, NodeId, NodeView, Replication, Role, Server};
 
 use crate::draft::Draft;
 use crate::evidence::{copies_elsewhere, in_sync};
@@ -61,6 +61,13 @@ pub(crate) fn shape(p: &mut Draft<'_>) {
     }
 }
 
+/// The node of a server that is not heard, where that was reached at another address than the one it announces.
+fn heard_elsewhere(p: &Draft<'_>, server: &Server) -> Option<NodeId> {
+    let guest = p.d.authority == Authority::Guest;
+    let node = server.recorded_id.filter(|_| guest)?;
+    p.o.view_of(node).map(|view| view.id)
+}
+
 /// Everything else that is not at rest.
 pub(crate) fn the_rest(p: &mut Draft<'_>) {
     let surplus = surplus(p.d, p.o);
@@ -69,9 +76,10 @@ pub(crate) fn the_rest(p: &mut Draft<'_>) {
         // Of one that is too many and was told to end it is said that it is being stopped.
         let ends = server.leaving && surplus.iter().any(|s| s.name == server.name);
         if let Some(why) = unknown(&server.view).filter(|_| !stranger && !ends) {
-            p.wait(Waiting::ServerUnheard {
-                server: server.name.clone(),
-                why,
+            let (server, heard) = (server.name.clone(), heard_elsewhere(p, server));
+            p.wait(match heard {
+                Some(node) => Waiting::AnnouncedUnheard { server, node, why },
+                None => Waiting::ServerUnheard { server, why },
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet};
+use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
 use super::OnlyOnDisk;
 use crate::NoDeath;
@@ -56,6 +56,14 @@ pub(super) fn unclaimed(nodes: &BTreeSet<NodeId>, slots: &SlotSet) -> String {
     format!(
         "nobody owns slots {slots}, {nodes} hold keys of them, and nothing proves which of them is to own them"
     )
+}
+
+pub(super) fn announced_unheard(server: &ServerName, node: NodeId, why: &Why) -> String {
+    format!("{node:?} announces {server}, and is not heard there: {why}")
+}
+
+pub(super) fn sibling_unheard(sibling: NodeId) -> String {
+    format!("replica {sibling:?} is not heard, and may have the fresher copy")
 }
 
 pub(super) fn place_followed(server: &ServerName, by: &Follower) -> String {

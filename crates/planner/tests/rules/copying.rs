@@ -95,6 +95,12 @@ fn a_link_that_was_seen_or_lost_is_a_copy_where_the_stream_is_not_known() {
     w.node("a1").stream = Some(stream(&id("b").to_string()));
     assert!(!takes_the_place(&w), "it has the stream of another shard");
     w.linked = vec![(id("a1"), id("a"))];
+    assert!(
+        !takes_the_place(&w),
+        "its link was seen, and it read another shard's stream since"
+    );
+    w.node("a1").stream = Some(stream("nobody's"));
+    w.held_back.borrow_mut().insert(id("a1"));
     assert!(takes_the_place(&w), "its link was seen");
 }
 
@@ -188,6 +194,21 @@ fn the_last_keys_are_not_replaced_by_an_empty_primarys() {
             .any(|s| matches!(s.action, Action::Replicate { .. }))
     };
     assert!(!follows(&plan));
+    // They are those of a node that lives: it copies that one's stream, by an address that is not its primary's.
+    let mut theirs = World::formed(3, 1);
+    let at = theirs.get("b").address.clone();
+    let others = theirs.view(theirs.get("b")).server.stream;
+    theirs.node("a").keys = 0;
+    theirs.unlisted.push(id("a1"));
+    let replica = theirs.node("a1");
+    (replica.target, replica.stream) = (Some(at), others);
+    let plan = theirs.plan(&three());
+    assert!(follows(&plan), "{plan:?}");
+    theirs.node("a1").link_up = false;
+    assert!(!follows(&theirs.plan(&three())));
+    let found = check(&plan, &three(), &theirs.observe());
+    let lost = ViolationKind::WouldLoseData { node };
+    assert!(found.iter().any(|v| v.kind == lost), "{found:?}");
     let mut d = three();
     d.consent.lose_data = true;
     let given_up = w.plan(&d);

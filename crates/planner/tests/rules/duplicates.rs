@@ -91,6 +91,34 @@ fn nothing_relies_on_a_doubled_node() {
 }
 
 #[test]
+fn nobody_is_promoted_past_a_doubled_replica_that_has_more() {
+    let mut w = World::formed(3, 2);
+    w.kill("a", 60_000);
+    let read = w.get("a1").offset;
+    for (offset, promotes) in [(read, true), (read + 1, false)] {
+        w.node("a2").offset = offset;
+        let seen = doubled(&w, "a2");
+        let plan = made(&three(), &seen);
+        let (steps, waits) = words(&w, &plan);
+        assert_eq!(says(&steps, "a1"), promotes, "{steps:?}");
+        assert!(says(&waits, "two processes answer as node a2"), "{waits:?}");
+        let dead = Dead::prove(&seen, id("a")).expect("its process ended");
+        let takeover = Plan {
+            steps: vec![Step {
+                action: Action::Takeover {
+                    replica: id("a1"),
+                    dead,
+                },
+                because: Reason::Asked,
+                requires: Vec::new(),
+            }],
+            waiting: Vec::new(),
+        };
+        assert_eq!(check(&takeover, &three(), &seen).is_empty(), promotes);
+    }
+}
+
+#[test]
 fn no_slot_moves_or_is_given_out_while_a_node_is_doubled() {
     let mut w = World::formed(3, 0);
     w.formed = false;

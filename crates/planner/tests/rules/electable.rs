@@ -71,7 +71,8 @@ fn replicas_without_a_copy_wait_with_us_for_a_primary_that_is_away() {
     let hold = "set that a1 may not take its primary's place by itself";
     // Dead, with the only copy on its disk.
     let mut w = World::formed(3, 1);
-    (w.node("a1").offset, w.node("a1").keys) = (0, 0);
+    let replica = w.node("a1");
+    (replica.offset, replica.keys, replica.link_up) = (0, 0, false);
     w.kill("a", 0);
     assert_eq!(electable(&w, &three()), [hold, "start a"]);
     assert!(!says(&electable(&w, &Desired::guest()), "may not take"));

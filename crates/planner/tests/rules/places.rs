@@ -6,7 +6,7 @@ use shardwright_planner::evidence::{EmptyPlace, Follower, Follows, Who};
 use shardwright_planner::{
     Action, Plan, Precondition, Reason, Step, ViolationKind, Waiting, check,
 };
-use shardwright_topology::{Address, Disk, Process, Seen, ServerName, Why};
+use shardwright_topology::{Address, Disk, Process, Row, Seen, ServerName, Why};
 
 use crate::world::{World, claims, consenting, id, says, three};
 
@@ -134,6 +134,60 @@ fn a_node_that_was_born_without_data_keeps_no_place_either() {
         let steps = w.steps(&three());
         assert!(says(&steps, "start a"), "{steps:?}");
     }
+}
+
+/// The own row of the table on a disk: of a node that was born there, and met nobody.
+fn born(name: &str) -> Box<Row> {
+    let mut other = World::empty();
+    let newborn = other.add(name);
+    Box::new(World::row(newborn))
+}
+
+#[test]
+fn the_table_on_a_disk_tells_whose_data_it_is() {
+    // Nobody remembers that a lost its directory and was started empty by somebody else; its disk says so.
+    for disk in [Disk::Log, Disk::CleanSnapshot] {
+        let mut w = World::formed(3, 1);
+        w.hush("a1");
+        let a = w.kill("a", 0);
+        a.disk = Seen::Known(disk);
+        a.last_heard = None;
+        let own = World::row(w.get("a"));
+        w.node("a").disk_row = Some(Box::new(own));
+        assert!(says(&w.steps(&three()), "start a"));
+        w.node("a").disk_row = Some(born("new"));
+        followed(&w, "a1", Follows::Unheard);
+    }
+    // What is down, and was never heard, says of itself whose replica it is.
+    let mut w = blank_primary();
+    w.kill("a1", 0).last_heard = None;
+    w.node("a1").disk_row = Some(born("new"));
+    let steps = w.steps(&three());
+    assert!(steps.contains(&"start a".to_owned()), "{steps:?}");
+    assert_eq!(found(&w, &start("a")), BTreeSet::new());
+    let own = World::row(w.get("a1"));
+    w.node("a1").disk_row = Some(Box::new(own));
+    followed(&w, "a1", Follows::Down);
+}
+
+#[test]
+fn the_last_copy_takes_the_place_of_a_primary_whose_disk_has_anothers_table() {
+    let mut w = World::formed(3, 1);
+    // Held back from elections as its primary was waited for, it proves no copy; but it has keys, and nobody else has.
+    w.held_back.borrow_mut().insert(id("a1"));
+    w.node("a1").link_up = false;
+    w.kill("a", 0).last_heard = None;
+    let promotes = |w: &World| {
+        let plan = w.plan(&three());
+        let ours = |a: &Action| matches!(a, Action::Failover { .. } | Action::Takeover { .. });
+        assert_eq!(check(&plan, &three(), &w.observe()), []);
+        plan.steps.iter().any(|s| ours(&s.action))
+    };
+    let own = World::row(w.get("a"));
+    w.node("a").disk_row = Some(Box::new(own));
+    assert!(!promotes(&w));
+    w.node("a").disk_row = Some(born("new"));
+    assert!(promotes(&w));
 }
 
 #[test]

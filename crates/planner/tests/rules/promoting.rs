@@ -285,8 +285,8 @@ fn a_replica_that_never_had_a_copy_is_not_promoted() {
         "its own log is the only copy"
     );
     let mut w = World::formed(3, 1);
-    w.node("a1").offset = 0;
-    w.node("a1").keys = 0;
+    let replica = w.node("a1");
+    (replica.offset, replica.keys, replica.link_up) = (0, 0, false);
     w.kill("a", 0);
     assert_eq!(w.steps(&three()), ["start a"]);
     assert!(says(

@@ -93,6 +93,26 @@ fn nobody_is_taken_in_whom_nobody_named_or_while_it_may_be_wrong() {
 }
 
 #[test]
+fn a_cluster_of_one_at_a_lost_servers_address_is_not_ours() {
+    // Every server lost its directory; another's process, with slots of its own, listens where `a` was.
+    let mut w = World::formed(3, 0);
+    for (name, new) in [("b", "y"), ("c", "z"), ("a", "x")] {
+        w.lose_directory(name, new);
+        w.nodes.retain(|n| n.name != name);
+    }
+    let x = w.node("x");
+    (x.keys, x.slots, x.epoch) = (1, slots(0, 16_383), 9);
+    let d = Desired::managed(3, 0);
+    let steps = w.steps(&d);
+    assert!(!says(&steps, "x"), "{steps:?}");
+    assert!(
+        says(&w.waits(&d), "x does not belong here"),
+        "{:?}",
+        w.waits(&d)
+    );
+}
+
+#[test]
 fn one_whose_replica_lost_its_directory_too_is_taken_in() {
     let mut w = lost(1);
     w.lose_directory("a1", "y");

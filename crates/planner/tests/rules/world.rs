@@ -97,6 +97,7 @@ pub(crate) struct Node {
     pub(crate) silent: Option<Why>,
     pub(crate) last_heard: Option<Box<NodeView>>,
     pub(crate) disk: Seen<Disk>,
+    pub(crate) disk_row: Option<Box<Row>>,
     pub(crate) recorded: Option<NodeId>,
     /// False for a node that others list, but that has no server.
     pub(crate) housed: bool,
@@ -242,6 +243,7 @@ impl World {
             silent: None,
             last_heard: None,
             disk: Seen::Known(Disk::Log),
+            disk_row: None,
             recorded: Some(id(name)),
             housed: true,
         });
@@ -365,7 +367,7 @@ impl World {
     }
 
     /// What a node's row says, in truth.
-    fn row(node: &Node) -> Row {
+    pub(crate) fn row(node: &Node) -> Row {
         Row {
             id: node.id,
             address: node.address.clone(),
@@ -503,6 +505,7 @@ impl World {
             },
             last_heard: node.last_heard.clone(),
             disk: node.disk.clone(),
+            disk_row: node.disk_row.clone(),
             recorded_id: node.recorded,
         }
     }
