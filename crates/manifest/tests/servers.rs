@@ -457,7 +457,8 @@ fn rules_are_judged_as_the_servers_judge_them() -> Outcome {
         let server = Server::start(&engine, ARTICLE, &passwords("r"))?;
         let mut admin = server.login("default", "admin")?;
         for rule in rules {
-            let document = ARTICLE.replace("\"~* &* +@all -@dangerous +info\"", &format!("{rule:?}"));
+            let document =
+                ARTICLE.replace("\"~* &* +@all -@dangerous +info\"", &format!("{rule:?}"));
             let ours = Cluster::from_text(&document)
                 .map(|_| ())
                 .map_err(|e| e.to_string());

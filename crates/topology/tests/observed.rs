@@ -108,6 +108,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             databases: BTreeMap::new(),
             uptime_s: None,
             availability_zone: None,
+            no_writes: None,
         },
         keys_in_slot: BTreeMap::new(),
         stray_keys: Seen::Known(BTreeMap::new()),
@@ -356,6 +357,16 @@ fn who_believes_the_port_that_a_node_announces_does_not_dissent() {
     };
     let two = speaking(2, vec![row(1, 1), announced(2)]);
     let one = |row| speaking(1, vec![row_of_one(), row]);
+    // As long as nothing is said of the server there, that is wrong.
+    let without = merge(vec![one(announced(2)), two.clone()]);
+    assert_eq!(dissents(&without), [Dissent::Address]);
+    let mut there = silent(9);
+    there.address = Seen::Known(Address::loopback(9_000));
+    there.recorded_id = Some(id(2));
+    let merge = |mut servers: Vec<Server>| {
+        servers.push(there.clone());
+        merge(servers)
+    };
     assert_eq!(dissents(&merge(vec![one(announced(2)), two.clone()])), []);
     // It is at this host, though; and whoever has another port has an old one.
     let mut elsewhere = announced(2);

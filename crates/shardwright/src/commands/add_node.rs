@@ -6,7 +6,9 @@ use anyhow::Context;
 use shardwright_engine::Endpoint;
 use shardwright_planner::{Foreign, Request, Standing, safety, standings, unserved};
 use shardwright_runtime::{Guest, refuse_second_pen};
-use shardwright_topology::{Member, NodeId, Observed, Role, Seen, ServerName};
+use shardwright_topology::{
+    ConfigEpoch, Flags, Member, NodeId, NodeView, Observed, Role, Seen, ServerName,
+};
 
 use super::change;
 use crate::cli::{AddNode, Login};
@@ -71,7 +73,9 @@ pub(super) async fn run(
                 out.say(&done);
                 return Ok(ExitStatus::Success);
             }
-            out.say(&format!("{joiner} is a member already, without slots"));
+            out.say(&format!(
+                "{joiner} is a member already; what is left to do is done"
+            ));
         }
         Standing::MayJoin | Standing::Leaving | Standing::Unheard => {}
     }
@@ -80,9 +84,14 @@ pub(super) async fn run(
         return change::dry_run(&mut keeper, out).await;
     }
     refuse_second_pen(keeper.links(), &observed).await?;
+    let primary = args.primary;
     let is_so = |o: &Observed| {
         let own = o.servers().get(&server).and_then(|s| s.view.known()?.own());
-        own.is_some_and(|own| of.is_none() || own.primary == of)
+        own.is_some_and(|own| {
+            let listed = o.beliefs(own.id).any(|(speaker, _)| speaker != own.id);
+            let replica = own.role == Role::Replica && (of.is_none() || own.primary == of);
+            listed && (primary || replica || !own.slots.is_empty())
+        })
     };
     let done = format!("[OK] {joiner} has joined");
     change::carry_out_until(&mut keeper, args.run.timeout, &done, is_so, out).await
@@ -110,11 +119,10 @@ fn must_not_be_swapped(
     node: &ServerName,
     args: &AddNode,
 ) -> Result<(), UsageError> {
-    let knows = |name| {
-        let view = o.servers().get(name).and_then(|s| s.view.known());
-        view.map(|v| v.peers().next().is_some())
-    };
-    if (knows(target), knows(node)) != (Some(false), Some(true)) {
+    let view = |name| o.servers().get(name).and_then(|s| s.view.known());
+    let blank = view(target).is_some_and(NodeView::is_blank);
+    let member = view(node).is_some_and(|v| v.peers().next().is_some());
+    if !(blank && member) {
         return Ok(());
     }
     let (first, second) = (&args.target, &args.node);
@@ -135,6 +143,10 @@ fn is_member(
     let Some(own) = own else {
         return Ok(None);
     };
+    // What a run that was broken off began is gone on with: a replica that is held back, a primary without an epoch.
+    if own.flags.has(Flags::NOFAILOVER) || !own.slots.is_empty() && own.epoch == ConfigEpoch(0) {
+        return Ok(None);
+    }
     let node = &args.node;
     let advice = "a member stays what it is; take it out first to give it another place";
     let nothing = |what: String| {

@@ -88,7 +88,7 @@ pub(super) async fn carry_out_until(
         }
         End::Settled(report) if !so(&report.observed) => {
             anyhow::bail!(
-                "nothing more is to be done, and what was asked for is not so; see what the cluster is like: shardwright check"
+                "nothing more is to be done, and what was asked for is not so; the verb check says what the cluster is like"
             )
         }
         other => report::end(other, keeper.desired().consent, settled, out),
