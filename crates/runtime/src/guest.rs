@@ -167,8 +167,10 @@ impl Guest {
                         .own()
                         .is_some_and(|own| own.address.port == address.port);
                     match self.seats.get_mut(&alias) {
-                        Some(there) if announced && address.port != known_port => {
-                            there.id = Some(view.id);
+                        Some(seat)
+                            if announced && address.port != known_port && there.is_none() =>
+                        {
+                            seat.id = Some(view.id);
                         }
                         Some(_) | None => {
                             self.seats.remove(&alias);

@@ -515,6 +515,7 @@ fn disagreements(
             while rows.next_if(|r| r.id < member.id).is_some() {}
             let row = rows.peek().filter(|r| r.id == member.id);
             let announced = views.get(&member.id).copied().flatten();
+            let announced = announced.filter(|port| is_unheard_at(servers, member.id, *port));
             if let Some(dissent) = dissent(view, row.copied(), member, announced) {
                 out.push(Disagreement {
                     speaker: view.id,
@@ -526,6 +527,14 @@ fn disagreements(
     }
     out.sort();
     out
+}
+
+/// Whether a node's server at the port that it announces is known, and was not heard: that is said of it, then.
+fn is_unheard_at(servers: &BTreeMap<ServerName, Server>, node: NodeId, port: u16) -> bool {
+    servers.values().any(|s| {
+        let there = s.address.known().is_some_and(|at| at.port == port);
+        there && s.recorded_id == Some(node) && s.view.known().is_none()
+    })
 }
 
 /// In what a row differs from the node that it is about. `announced`: the port that this node itself tells everyone.

@@ -356,6 +356,16 @@ fn who_believes_the_port_that_a_node_announces_does_not_dissent() {
     };
     let two = speaking(2, vec![row(1, 1), announced(2)]);
     let one = |row| speaking(1, vec![row_of_one(), row]);
+    // As long as nothing is said of the server there, that is wrong.
+    let without = merge(vec![one(announced(2)), two.clone()]);
+    assert_eq!(dissents(&without), [Dissent::Address]);
+    let mut there = silent(9);
+    there.address = Seen::Known(Address::loopback(9_000));
+    there.recorded_id = Some(id(2));
+    let merge = |mut servers: Vec<Server>| {
+        servers.push(there.clone());
+        merge(servers)
+    };
     assert_eq!(dissents(&merge(vec![one(announced(2)), two.clone()])), []);
     // It is at this host, though; and whoever has another port has an old one.
     let mut elsewhere = announced(2);

@@ -21,7 +21,7 @@ pub(super) fn unheard(o: &Observed, server: &Server, why: &Why) -> ProblemKind {
             address: at.clone(),
             bus_port: bus_port(o, node),
         },
-        (Why::TimedOut, Some(node), _) if answers_others(o, node) => {
+        (Why::TimedOut, Some(node), _) if answers_others(o, node) && o.view_of(node).is_none() => {
             ProblemKind::Unanswered { server: name }
         }
         (Why::Busy(_), _, Some(at)) => ProblemKind::Busy {
