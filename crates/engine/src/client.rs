@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -85,21 +86,31 @@ impl Client {
             endpoint: endpoint.clone(),
             why,
         };
+        let connected = AtomicBool::new(false);
         let opened = timeout(limit, async {
             match &access.dial {
                 None => {
                     let (stream, peer) =
                         socket::open(endpoint, limit).await.map_err(unreachable)?;
+                    connected.store(true, Ordering::Relaxed);
                     enter(endpoint, access, stream, peer).await
                 }
                 Some(dial) => {
                     let Dialled { stream, peer } =
                         dial.dial(endpoint).await.map_err(unreachable)?;
+                    connected.store(true, Ordering::Relaxed);
                     enter(endpoint, access, stream, peer).await
                 }
             }
         });
-        let late = |_| Err(unreachable(crate::Unreachable::TimedOut));
+        let late = |_| {
+            let shaking = connected.load(Ordering::Relaxed) && access.tls.is_some();
+            Err(unreachable(if shaking {
+                crate::Unreachable::NoHandshake
+            } else {
+                crate::Unreachable::TimedOut
+            }))
+        };
         let client = opened.await.unwrap_or_else(late)?;
         if let Some(credentials) = &access.credentials {
             let mut login = Request::new("AUTH");

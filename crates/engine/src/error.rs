@@ -16,6 +16,9 @@ pub enum Unreachable {
     Refused,
     /// Nothing answered in time: the server may be well. Unknown.
     TimedOut,
+    /// It took the connection, and did not answer the TLS handshake in time: a port without TLS waits for more, and so
+    /// does whoever can't reach a frozen server. Unknown.
+    NoHandshake,
     /// The host name could not be turned into an address; the text is the resolver's.
     Name(String),
     /// The system says why (no route, network down).
@@ -30,6 +33,9 @@ impl fmt::Display for Unreachable {
             ),
             Self::TimedOut => f.write_str(
                 "no answer in time; check that the host is up and that no firewall is between",
+            ),
+            Self::NoHandshake => f.write_str(
+                "it takes the connection, and does not answer the TLS handshake; is it a port without TLS?",
             ),
             Self::Name(why) => write!(f, "its name cannot be looked up ({why}); check the name"),
             Self::Other(why) => write!(f, "{why}; check the host and the network"),
@@ -230,7 +236,7 @@ impl Error {
         match self {
             Self::Unreachable { why, .. } => match why {
                 Unreachable::Refused => Why::Refused,
-                Unreachable::TimedOut => Why::TimedOut,
+                Unreachable::TimedOut | Unreachable::NoHandshake => Why::TimedOut,
                 Unreachable::Name(_) | Unreachable::Other(_) => Why::Unreachable(why.to_string()),
             },
             Self::TimedOut { .. } => Why::TimedOut,

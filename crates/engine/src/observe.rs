@@ -7,7 +7,7 @@ use shardwright_topology::wire::{
     Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_keyspace, parse_my_id,
     parse_nodes, parse_role, parse_server_info,
 };
-use shardwright_topology::{NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why};
+use shardwright_topology::{NoWrites, NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why};
 
 use crate::client::{Request, to_reply};
 use crate::{Client, Error};
@@ -55,7 +55,37 @@ impl Client {
             .collect();
         let counts = self.count_keys_of(&open).await?;
         view.keys_in_slot = open.into_iter().zip(counts).collect();
+        self.judge_snapshots(&mut view).await?;
         Ok(view)
+    }
+
+    /// A failed snapshot is no reason to refuse writes where the server is not set to mind it.
+    pub async fn judge_snapshots(&self, view: &mut NodeView) -> Result<(), Error> {
+        let failed = view.server.no_writes == Some(NoWrites::Snapshot);
+        if failed && !self.minds_failed_snapshots().await? {
+            view.server.no_writes = None;
+        }
+        Ok(())
+    }
+
+    /// Whether it refuses writes when a snapshot failed: it is set to, and to take snapshots by itself. Where that is not
+    /// told, what the engines do unless they are told otherwise counts.
+    async fn minds_failed_snapshots(&self) -> Result<bool, Error> {
+        for (key, unminded) in [("stop-writes-on-bgsave-error", "no"), ("save", "")] {
+            match self.config_get(key).await {
+                Ok(pairs) => {
+                    if pairs
+                        .iter()
+                        .any(|(name, value)| name == key && value == unminded)
+                    {
+                        return Ok(false);
+                    }
+                }
+                Err(error) if error.is_withheld() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Observes the node with a third of the bytes, where it is in the same run as when `before` was read, so long ago.

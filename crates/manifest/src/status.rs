@@ -177,6 +177,8 @@ pub enum StateWord {
     Invalid,
     /// The operator keeps its hands off.
     Paused,
+    /// No server lets the operator in: how it is can't be told.
+    Unknown,
 }
 
 impl fmt::Display for StateWord {
@@ -191,6 +193,7 @@ impl fmt::Display for StateWord {
             Self::DataLost => "DataLost",
             Self::Invalid => "Invalid",
             Self::Paused => "Paused",
+            Self::Unknown => "Unknown",
         })
     }
 }

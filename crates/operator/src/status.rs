@@ -8,15 +8,18 @@ use shardwright_manifest::{
     Condition, ConditionStatus, MovesStatus, NodeStatus, Problem as ManifestProblem,
     RedisClusterStatus, ShapeStatus, ShardStatus, StateWord,
 };
+use shardwright_planner::Plan;
 use shardwright_planner::evidence::copies_elsewhere;
-use shardwright_planner::{Action, Plan, ProblemKind, Severity, Step, Waiting, diagnose};
 use shardwright_runtime::MoveProgress;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES};
-use shardwright_topology::{Member, Observed, Replication, SLOT_COUNT, Seen, ServerName, Source};
+use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
 
-use crate::reason::{
-    Effect, MOVES_PAUSED, SLOTS_MOVE, cut, effect, named, reason, stable_text, stable_why,
-};
+use crate::reason::{cut, named};
+
+mod verdict;
+
+pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
+use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
 
 /// The condition type: whether the cluster serves every slot, and was complete once.
 pub const READY: &str = "Ready";
@@ -24,12 +27,6 @@ pub const READY: &str = "Ready";
 pub const PROGRESSING: &str = "Progressing";
 /// The condition type: whether less stands between the data and a loss than was declared.
 pub const DEGRADED: &str = "Degraded";
-
-/// The reason where a pod can be put on no Kubernetes node.
-pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
-
-/// Replicas are attached and have their first, empty copy within seconds after the slots were given; pods may be late.
-const FORMING_MS: u64 = 60_000;
 
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
@@ -88,21 +85,19 @@ pub enum AnswerState {
     Refused,
 }
 
-/// A verdict for one condition.
-struct Verdict {
-    holds: bool,
-    reason: &'static str,
-    message: String,
-}
-
 /// The status after a pass.
 pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatus {
     let nodes_declared = about.shape.shards * (1 + about.shape.replicas_per_shard);
     let served = slots_served(o);
     let was_ready = about.before.is_some_and(|b| holds(b, READY));
-    let ready = ready(plan, o, served, was_ready);
-    let progressing = progressing(plan, about.moves);
-    let degraded = degraded(plan, o);
+    let (ready, progressing, degraded) = match locked_out(o) {
+        Some([ready, progressing, degraded]) => (ready, progressing, degraded),
+        None => (
+            ready(plan, o, served, was_ready),
+            progressing(plan, about.moves),
+            degraded(plan, o),
+        ),
+    };
     let state = state(plan, &ready, &progressing, &degraded, served, o);
     let in_order = count(
         o.members()
@@ -255,10 +250,11 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
         .into_iter()
         .chain(answer)
         .map(|(kind, verdict)| {
-            let status = if verdict.holds {
-                ConditionStatus::True
-            } else {
-                ConditionStatus::False
+            let unknown = verdict.reason == CREDENTIALS_REJECTED && kind != PROGRESSING;
+            let status = match verdict.holds {
+                _ if unknown => ConditionStatus::Unknown,
+                true => ConditionStatus::True,
+                false => ConditionStatus::False,
             };
             let before = about
                 .before
@@ -282,41 +278,6 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
 /// RFC 3339 in whole seconds, as Kubernetes writes times.
 fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Ready is said first when the cluster is complete, and from then on whenever every slot is served: a replica that
-/// is away makes it Degraded, not unready. What was formed a while ago was complete, or is not going to be soon.
-fn ready(plan: &Plan, o: &Observed, served: u32, was_ready: bool) -> Verdict {
-    let complete = plan.is_settled();
-    let all_served = served == u32::from(SLOT_COUNT) && all_say_ok(o);
-    if complete || (all_served && (was_ready || !is_young(o))) {
-        return Verdict {
-            holds: true,
-            reason: "AllSlotsServed",
-            message: "every slot is served by a primary".to_owned(),
-        };
-    }
-    let worst = plan.waiting.first();
-    if !all_served {
-        let message = format!(
-            "{served} of {SLOT_COUNT} slots are served by a heard primary{}",
-            because(plan)
-        );
-        let reason = worst.map_or("SlotsNotServed", reason);
-        return Verdict {
-            holds: false,
-            reason,
-            message,
-        };
-    }
-    Verdict {
-        holds: false,
-        reason: worst.map_or("Forming", reason),
-        message: format!(
-            "every slot is served, and it is not complete yet{}",
-            because(plan)
-        ),
-    }
 }
 
 /// How far slots have moved, for people.
@@ -354,175 +315,6 @@ fn moves(far: &MoveProgress) -> MovesStatus {
     }
 }
 
-/// What is said while slots move: one reason for all of it, whatever is done between two batches.
-fn moving(plan: &Plan, far: &MoveProgress) -> Option<Verdict> {
-    let moves = |s: &Step| matches!(s.action, Action::MoveSlots { .. });
-    let (_, why) = plan.moves()?;
-    let paused = plan.awaits_resume();
-    let outstanding = |w: &Waiting| effect(w) == Effect::Outstanding;
-    let goes_on = plan.steps.first().is_none_or(moves) && plan.waiting.iter().all(outstanding);
-    if !paused && (!goes_on || plan.is_stuck()) {
-        return None;
-    }
-    let why: Vec<String> = why.iter().map(stable_why).collect();
-    let text = moves_text(far);
-    Some(Verdict {
-        holds: !paused,
-        reason: if paused { MOVES_PAUSED } else { SLOTS_MOVE },
-        message: match why.as_slice() {
-            [] => text,
-            _ if paused => text,
-            why => format!("{text}; some wait: {}", why.join("; ")),
-        },
-    })
-}
-
-fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
-    if let Some(verdict) = far.and_then(|far| moving(plan, far)) {
-        return verdict;
-    }
-    if let Some(step) = plan.steps.first() {
-        let message = if plan.steps.len() > 1 {
-            format!(
-                "{} steps are being taken, the first: {step}",
-                plan.steps.len()
-            )
-        } else {
-            step.to_string()
-        };
-        return Verdict {
-            holds: true,
-            reason: crate::reason::of_action(&step.action),
-            message,
-        };
-    }
-    if let Some(w) = plan.waiting.iter().find(|w| w.needs_a_person()) {
-        return Verdict {
-            holds: false,
-            reason: reason(w),
-            message: format!("nothing more happens by itself: {}", stable_text(w)),
-        };
-    }
-    if let Some(w) = plan.waiting.first() {
-        return Verdict {
-            holds: true,
-            reason: reason(w),
-            message: format!("waiting: {}", stable_text(w)),
-        };
-    }
-    Verdict {
-        holds: false,
-        reason: "AtRest",
-        message: "there is nothing to do".to_owned(),
-    }
-}
-
-fn degraded(plan: &Plan, o: &Observed) -> Verdict {
-    let worst = plan.waiting.iter().find(|w| effect(w) == Effect::Weaker);
-    if let Some(w) = worst {
-        return Verdict {
-            holds: true,
-            reason: reason(w),
-            message: all_texts(plan),
-        };
-    }
-    let problems = diagnose(o);
-    if let Some(p) = problems.iter().find(|p| p.severity == Severity::Fatal) {
-        return Verdict {
-            holds: true,
-            reason: "Unsettled",
-            message: p.kind.to_string(),
-        };
-    }
-    // Not less than declared, as spreading is a wish; but a person should know what one host would take along.
-    let shared: Vec<String> = problems
-        .iter()
-        .filter(|p| matches!(p.kind, ProblemKind::SameHost(_)))
-        .map(|p| p.kind.to_string())
-        .collect();
-    if !shared.is_empty() {
-        return Verdict {
-            holds: false,
-            reason: "SameHost",
-            message: format!("every shard has its replicas, but {}", shared.join("; ")),
-        };
-    }
-    Verdict {
-        holds: false,
-        reason: "AsDeclared",
-        message: "every shard has its replicas".to_owned(),
-    }
-}
-
-fn state(
-    plan: &Plan,
-    ready: &Verdict,
-    progressing: &Verdict,
-    degraded: &Verdict,
-    served: u32,
-    o: &Observed,
-) -> StateWord {
-    if plan.waiting.contains(&Waiting::DataLost) {
-        return StateWord::DataLost;
-    }
-    if o.formed.is_none() && !ready.holds {
-        // Before a single node was heard nothing is known of it.
-        let heard = o.views().next().is_some();
-        return if heard {
-            StateWord::Forming
-        } else {
-            StateWord::Pending
-        };
-    }
-    if served < u32::from(SLOT_COUNT) || !all_say_ok(o) {
-        let just_given = served == u32::from(SLOT_COUNT) && is_young(o);
-        return if just_given {
-            StateWord::Forming
-        } else {
-            StateWord::Down
-        };
-    }
-    match (ready.holds, degraded.holds, progressing.holds) {
-        (_, true, _) => StateWord::Degraded,
-        (_, false, true) => StateWord::Progressing,
-        // It is not as declared, and on its way there only once a person lets it go on.
-        (true, false, false) if plan.is_paused() => StateWord::Progressing,
-        (true, false, false) => StateWord::Healthy,
-        // Every slot is served, nothing is missing, and yet it was never complete.
-        (false, false, false) => StateWord::Forming,
-    }
-}
-
-fn because(plan: &Plan) -> String {
-    let texts = all_texts(plan);
-    if texts.is_empty() {
-        texts
-    } else {
-        format!(": {texts}")
-    }
-}
-
-fn all_texts(plan: &Plan) -> String {
-    let texts: Vec<String> = plan.waiting.iter().map(stable_text).collect();
-    texts.join("; ")
-}
-
-/// Where something is amiss, what the scheduler and the kubelet say of pods explains it.
-fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) {
-    let amiss = (kind == READY && !verdict.holds) || (kind == DEGRADED && verdict.holds);
-    if !amiss || pods.is_empty() {
-        return;
-    }
-    if verdict.reason != reason(&Waiting::DataLost) && pods.iter().any(|p| p.unplaced) {
-        verdict.reason = PLACEMENT_IMPOSSIBLE;
-    }
-    let texts: Vec<String> = pods
-        .iter()
-        .map(|p| format!("{}: {}", p.pod, p.text))
-        .collect();
-    verdict.message = format!("{} ({})", verdict.message, texts.join("; "));
-}
-
 /// The state as the word that metrics count it under.
 pub(crate) fn word(state: StateWord) -> &'static str {
     match state {
@@ -535,25 +327,13 @@ pub(crate) fn word(state: StateWord) -> &'static str {
         StateWord::DataLost => "DataLost",
         StateWord::Invalid => "Invalid",
         StateWord::Paused => "Paused",
+        StateWord::Unknown => "Unknown",
     }
 }
 
 fn slots_served(o: &Observed) -> u32 {
     let heard = o.voters().filter(|m| m.source == Source::Itself);
     heard.map(|m| u32::from(m.slots.count())).sum()
-}
-
-/// Whether its forming may still be going on: it was recorded as formed, once every slot was given, a moment ago.
-fn is_young(o: &Observed) -> bool {
-    let age_ms = o.formed.as_ref().map(|formed| o.at.since_ms(formed.at));
-    age_ms.is_none_or(|ms| ms < FORMING_MS)
-}
-
-/// Every primary that was heard says `cluster_state:ok`: otherwise it answers `CLUSTERDOWN`.
-fn all_say_ok(o: &Observed) -> bool {
-    o.voters()
-        .filter_map(|m| o.view_of(m.id))
-        .all(|v| v.cluster.state_ok)
 }
 
 fn shards(o: &Observed) -> Vec<ShardStatus> {

@@ -9,7 +9,8 @@ use shardwright_manifest::{
     Cluster, Condition, ConditionStatus, RedisClusterStatus, ShapeStatus, StateWord,
 };
 use shardwright_operator::status::{
-    About, DEGRADED, PROGRESSING, PodNote, READY, is_news, of_error, of_invalid, of_pass, of_paused,
+    About, CREDENTIALS_REJECTED, DEGRADED, PROGRESSING, PodNote, READY, is_news, of_error,
+    of_invalid, of_pass, of_paused,
 };
 use shardwright_planner::Desired;
 use shardwright_runtime::MoveProgress;
@@ -223,7 +224,7 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
     for kind in [READY, DEGRADED] {
         let c = condition(&status, kind);
         assert_eq!(c.reason, "PlacementImpossible");
-        assert!(c.message.contains("redis-4: 0/3 nodes"), "{}", c.message);
+        assert!(c.message.starts_with("redis-4: 0/3 nodes"), "{}", c.message);
     }
     let trouble = Some(("ApplyFailed", "may not patch services"));
     let about = About { trouble, ..about };
@@ -284,6 +285,50 @@ fn a_pod_that_waits_for_its_kubernetes_node_is_told_of_without_the_time_that_is_
     let soon = told(Some(3_600_000));
     assert!(soon.contains("which is away and has its volume: it may return"));
     assert!(!soon.contains(" s more"), "each second would be a write");
+}
+
+#[test]
+fn servers_that_do_not_let_the_operator_in_are_not_known_to_be_down() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let mut w = World::formed(3, 1);
+    for name in ["a", "a1", "b", "b1", "c", "c1"] {
+        w.hush(name).silent = Some(topology::Why::Denied("WRONGPASS".to_owned()));
+    }
+    let locked_out = status(&w, LATER, Some(&healthy));
+    assert_eq!(locked_out.state, Some(StateWord::Unknown));
+    for kind in [READY, DEGRADED] {
+        let c = condition(&locked_out, kind);
+        assert_eq!(
+            (c.status, c.reason.as_str()),
+            (ConditionStatus::Unknown, CREDENTIALS_REJECTED)
+        );
+        assert!(
+            c.message.contains("WRONGPASS") && c.message.contains("the Secret"),
+            "{}",
+            c.message
+        );
+    }
+    assert_eq!(
+        condition(&locked_out, PROGRESSING).status,
+        ConditionStatus::False
+    );
+    // One that does let it in tells how the others are.
+    w.node("c1").silent = None;
+    let state = status(&w, LATER, Some(&healthy)).state;
+    assert_eq!(state, Some(StateWord::Down));
+}
+
+#[test]
+fn the_worst_three_are_named_and_of_the_rest_how_many_there_are() {
+    let mut w = World::formed(3, 1);
+    for name in ["a1", "b1", "c1", "c"] {
+        w.hush(name);
+    }
+    let text = condition(&status(&w, FIRST, None), DEGRADED)
+        .message
+        .clone();
+    assert_eq!(text.matches("; ").count(), 2, "{text}");
+    assert!(text.contains(" more)"), "{text}");
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shardwright_topology::{
-    Address, Dissent, DuplicateId, EngineKind, Health, NodeId, Observed, OpenSlot, Process, Role,
-    Seen, ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed, OpenSlot,
+    Process, Role, Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
 mod keys;
 mod mend;
 mod text;
 mod there;
+mod writes;
 
 use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
@@ -34,6 +35,13 @@ pub struct Problem {
 pub enum ProblemKind {
     /// Slots without an owner.
     Uncovered(SlotSet),
+    /// Slots of which nobody who was heard knows an owner, while others were not heard.
+    CoverageUnknown {
+        /// Which.
+        slots: SlotSet,
+        /// How many servers were not heard, of how many.
+        unheard: (usize, usize),
+    },
     /// Slots without an owner, of which it is known who holds keys.
     Unowned {
         /// Which.
@@ -93,6 +101,19 @@ pub enum ProblemKind {
         replica: Option<NodeId>,
         /// One that was not: as long as it is listed, it may take the primary's place.
         silent: Option<NodeId>,
+    },
+    /// A primary that refuses what clients write, or a replica that would if it became one.
+    RefusesWrites {
+        /// Which.
+        node: NodeId,
+        /// Where it answers.
+        address: Address,
+        /// Why.
+        why: NoWrites,
+        /// A replica that could take its place, and takes writes.
+        replica: Option<NodeId>,
+        /// Whether it is a replica itself.
+        is_replica: bool,
     },
     /// A server that was not heard.
     Unheard {
@@ -216,10 +237,21 @@ pub enum ProblemKind {
     MixedVersions(BTreeSet<(EngineKind, Version)>),
 }
 
+impl ProblemKind {
+    /// Whether it is a primary that refuses writes at its memory limit.
+    pub fn is_out_of_memory(&self) -> bool {
+        let why = NoWrites::Memory;
+        matches!(self, Self::RefusesWrites { why: w, .. } if *w == why)
+    }
+}
+
 impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uncovered(slots) => write!(f, "{} slots have no owner: {slots}", slots.count()),
+            Self::CoverageUnknown { slots, unheard } => {
+                f.write_str(&keys::coverage_unknown(slots, *unheard))
+            }
             Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
             Self::PrimaryDown {
@@ -232,6 +264,12 @@ impl fmt::Display for ProblemKind {
                 let how = there::state(*proved, *lives);
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
+            Self::RefusesWrites {
+                node,
+                why,
+                is_replica,
+                ..
+            } => f.write_str(&writes::refused(*node, *why, *is_replica)),
             Self::IdLost { node, slots, .. } => f.write_str(&text::id_lost(*node, slots)),
             Self::Unheard { server, why, .. } => write!(f, "{server} is not heard: {why}"),
             Self::Refuses {
@@ -291,6 +329,7 @@ pub fn diagnose(o: &Observed) -> Vec<Problem> {
     let mut found = BTreeSet::new();
     slots(o, &mut found);
     silence(o, &mut found);
+    writes::of(o, &mut found);
     views(o, &mut found);
     shards(o, &mut found);
     let mut out: Vec<Problem> = found.into_iter().collect();

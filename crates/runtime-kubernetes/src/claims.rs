@@ -12,8 +12,12 @@ use crate::apply::{Applier, ApplyError, Run, hash_of};
 use crate::facts::ClaimFact;
 use crate::names;
 use crate::objects::{Built, ClaimChange, Objects, claim_change, keep_live_claims};
-use crate::request::ask;
+use crate::request::{RequestError, ask};
 use crate::stranded::delete_pod;
+
+/// What the API server answers where a claim may not grow: by an admission plug-in, or by its own validation.
+const FORBIDDEN: u16 = 403;
+const INVALID: u16 = 422;
 
 impl Applier {
     pub(crate) async fn apply_set(
@@ -47,9 +51,18 @@ impl Applier {
         let change = claim_change(&live, &set);
         match &change {
             ClaimChange::None => {}
-            ClaimChange::Grow { to_bytes, .. } => {
-                self.grow_claims(&set, *to_bytes, run).await?;
-                return self.remove_set(&built, &live, run).await;
+            ClaimChange::Grow {
+                from_bytes,
+                to_bytes,
+            } => {
+                let Some(why) = self.grow_claims(&set, *to_bytes, run).await? else {
+                    return self.remove_set(&built, &live, run).await;
+                };
+                // All else that changed is applied all the same.
+                keep_live_claims(&live, &mut set);
+                run.warnings.push(format!(
+                    "volumes stay at {from_bytes} bytes, though {to_bytes} are wanted: {why}; let the storage class expand volumes, or raise the quota"
+                ));
             }
             ClaimChange::Shrink { .. } | ClaimChange::Class { .. } | ClaimChange::Unknown => {
                 keep_live_claims(&live, &mut set);
@@ -60,7 +73,13 @@ impl Applier {
             return self.write(&built, wanted, run).await;
         }
         let kept = Built::of(&set)?;
-        self.write(&kept, wanted, run).await
+        // What could not grow is tried again, and told again, whenever the objects are looked at.
+        let mark = if matches!(change, ClaimChange::Grow { .. }) {
+            hash_of(&kept)?
+        } else {
+            wanted
+        };
+        self.write(&kept, mark, run).await
     }
 
     /// Removes the set and leaves its pods; the next apply makes it anew. Not before a claim says that the cluster was
@@ -128,14 +147,15 @@ impl Applier {
         self.free_pods(run).await
     }
 
+    /// Asks for larger volumes. Why the API server does not allow that, where it does not: the storage class may say so.
     async fn grow_claims(
         &self,
         wanted: &StatefulSet,
         to_bytes: u64,
         run: &mut Run<'_>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<String>, ApplyError> {
         let Some(resources) = resources(wanted) else {
-            return Ok(());
+            return Ok(None);
         };
         for claim in self.world.claims(&self.key) {
             let smaller = claim.requested_bytes.is_some_and(|bytes| bytes < to_bytes);
@@ -144,10 +164,17 @@ impl Applier {
                     "metadata": {"uid": claim.uid},
                     "spec": {"resources": {"requests": resources.requests}},
                 }));
-                self.patch_claim(&claim, &patch, run).await?;
+                match self.patch_claim(&claim, &patch, run).await {
+                    Err(ApplyError::Request(RequestError::Refused {
+                        code: FORBIDDEN | INVALID,
+                        said,
+                        ..
+                    })) => return Ok(Some(said)),
+                    other => other?,
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A pod whose claim was given up is made before the claim is gone, and then waits for it for ever: it was never

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
@@ -281,6 +282,50 @@ async fn grow(stand: &mut Stand) -> TestResult {
         let size = &claim["spec"]["resources"]["requests"]["storage"];
         assert_eq!(size, &json!("512Mi"));
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_that_may_not_grow_keep_nothing_else_from_being_applied() -> TestResult {
+    case("fixed", grow_in_vain).await
+}
+
+async fn grow_in_vain(stand: &mut Stand) -> TestResult {
+    let classes = Api::<StorageClass>::all(stand.client.clone());
+    let class = stand.key.namespace.clone();
+    let known = classes.list(&ListParams::default()).await?;
+    let provisioner = &known.items.first().ok_or("no storage class")?.provisioner;
+    let fixed = serde_json::from_value(json!({
+        "metadata": {"name": class}, "provisioner": provisioner, "allowVolumeExpansion": false,
+    }))?;
+    classes.create(&PostParams::default(), &fixed).await?;
+    let mut wanted = spec();
+    wanted["storage"]["storageClassName"] = json!(class);
+    stand.want(wanted.clone()).await?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while stand.world.claims(&stand.key).len() < 6 {
+        stand.apply().await?;
+        assert!(Instant::now() < deadline, "no claims were made");
+    }
+    let sets = stand.api::<StatefulSet>();
+    let old = sets.get("redis").await?.uid();
+
+    wanted["storage"]["size"] = json!("512Mi");
+    wanted["pod"] = json!({"annotations": {"example.com/edit": "second"}});
+    stand.want(wanted).await?;
+    let (_, applied) = stand.apply().await?;
+    let warned = applied.warnings.join("; ");
+    assert!(
+        warned.contains("volumes stay at") && warned.contains("are wanted"),
+        "{warned}"
+    );
+    let set = sets.get("redis").await?;
+    let edit = serde_json::to_value(&set)?["spec"]["template"]["metadata"]["annotations"].clone();
+    assert_eq!(
+        (set.uid(), &edit["example.com/edit"]),
+        (old, &json!("second"))
+    );
+    classes.delete(&class, &DeleteParams::default()).await?;
     Ok(())
 }
 

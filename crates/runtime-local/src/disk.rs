@@ -71,10 +71,10 @@ fn inspect(data: &Path, aof: bool, recorded: bool) -> io::Result<Disk> {
     }
     if table.is_empty() {
         let claim = Claim::Unreadable;
-        return Ok(if recorded && has_snapshot(data)? {
-            Disk::Stale { claim }
-        } else {
-            Disk::Blank
+        return Ok(match recorded && has_snapshot(data)? {
+            true if data.join(CLEAN_MARK).try_exists()? => Disk::CleanSnapshot,
+            true => Disk::Stale { claim },
+            false => Disk::Blank,
         });
     }
     if data.join(CLEAN_MARK).try_exists()? {
@@ -174,6 +174,9 @@ mod tests {
         assert_eq!(found(false, false), Seen::Known(Disk::Blank));
         fs::write(data.join(NODES_FILE), "")?;
         assert_eq!(found(false, true), stale, "an empty table is none");
+        fs::write(data.join(CLEAN_MARK), "")?;
+        assert_eq!(found(false, true), Seen::Known(Disk::CleanSnapshot));
+        fs::remove_file(data.join(CLEAN_MARK))?;
         fs::create_dir(data.join("appendonlydir"))?;
         fs::write(data.join("appendonlydir/appendonly.aof.manifest"), "file")?;
         assert_eq!(found(true, true), Seen::Known(Disk::Log));

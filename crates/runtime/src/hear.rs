@@ -94,7 +94,8 @@ async fn ask_it(
         return Ok(Seen::Known(view));
     }
     match client.observe().await?.parse() {
-        Ok(view) => {
+        Ok(mut view) => {
+            client.judge_snapshots(&mut view).await?;
             links.note(name, client, &view.server);
             Ok(Seen::Known(view))
         }

@@ -122,12 +122,20 @@ pub(crate) enum Command {
     #[command(alias = "start")]
     Up(Up),
     /// Show a cluster: shards, slots, roles, lag, keys, memory
+    #[command(after_help = "Examples:\n  \
+        shardwright status                      the only cluster of this machine\n  \
+        shardwright status 10.0.0.1:6379        any cluster, by the address of a member\n  \
+        shardwright status k8s:cache/redis -o json\n\n\
+        Exit status 1 where it is not healthy; `shardwright check` says why.")]
     Status(TargetArgs),
     /// Stop a cluster of this machine, with its data saved
     #[command(alias = "stop")]
     Down(Down),
     /// List the clusters of this machine
-    #[command(alias = "list")]
+    #[command(
+        alias = "list",
+        after_help = "Examples:\n  shardwright ls\n  shardwright ls -o json"
+    )]
     Ls,
     /// Print the end of a local server's log
     Logs(Logs),
@@ -136,6 +144,10 @@ pub(crate) enum Command {
     /// Form a cluster from running empty nodes
     Create(Create),
     /// Find what is wrong with a cluster, and name the command that mends it
+    #[command(after_help = "Examples:\n  \
+        shardwright check 10.0.0.1:6379         every node's view is compared\n  \
+        shardwright check local:cache -o json   the problems as a list\n\n\
+        Exit status 1 where a problem makes it unhealthy; a [note] does not.")]
     Check(TargetArgs),
     /// Mend what is wrong with a cluster
     Fix(Fix),
@@ -161,6 +173,9 @@ pub(crate) enum Command {
     /// Move slots from some shards to another
     Reshard(Reshard),
     /// Print keys, slots and replicas of each primary, in a line each
+    #[command(after_help = "Examples:\n  \
+        shardwright info 10.0.0.1:6379\n  \
+        shardwright info local -o json")]
     Info(TargetArgs),
     /// Send a command to each node
     Call(Call),
@@ -267,6 +282,9 @@ pub(crate) struct Down {
     /// Do not ask before the data is removed
     #[arg(short, long, requires = "purge")]
     pub(crate) yes: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! What a person may do about a wait that only a person ends.
 
+use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
 use shardwright_planner::{Consent, Foreign, NoDeath, Waiting};
 
@@ -46,9 +47,11 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::IdLost { .. } => {
             "; empty no server: shardwright check names what takes its place, or takes it in"
         }
-        Waiting::TableRefused { .. } => {
-            "; not all slots are served without it: bring the others back first, or restore its nodes.conf"
-        }
+        Waiting::TableRefused { .. } => or(
+            "; not all slots are served without it: bring the others back first, or restore its nodes.conf",
+            "; not all slots are served without it: bring the others back first, restore its nodes.conf, or go on with what a \
+             replica of it has: --accept-data-loss",
+        ),
         Waiting::Moves { why, .. } => of_moves(
             why,
             "; raise its maxmemory, move less, or do it regardless: --force",
@@ -135,4 +138,26 @@ fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
         | NoMove::Leaving { .. } => None,
     });
     hints.next().unwrap_or("")
+}
+
+/// What to call the command with instead, where a server was not got into.
+pub(crate) fn login(error: &anyhow::Error) -> Option<&'static str> {
+    let refused = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>())?;
+    match refused {
+        Error::Auth { .. } => Some(
+            "give the password by --password-file FILE, --askpass or SHARDWRIGHT_PASSWORD (REDISCLI_AUTH), and the user by \
+             --user NAME; of a cluster of this machine the passwords are known: name it local:NAME",
+        ),
+        Error::Closed {
+            close: Close::Ended | Close::Reset,
+            ..
+        } => Some("where it is a TLS port: --tls, with --cacert FILE"),
+        Error::Unreachable {
+            why: Unreachable::NoHandshake,
+            ..
+        } => Some("where it is a port without TLS: leave out --tls"),
+        _ => None,
+    }
 }

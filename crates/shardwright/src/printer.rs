@@ -67,6 +67,10 @@ impl Printer {
                 text.push_str(&cause);
             }
         }
+        if let Some(instead) = crate::hint::login(error) {
+            text.push_str("\n  ");
+            text.push_str(instead);
+        }
         self.say(&text);
     }
 

@@ -117,6 +117,7 @@ pub(crate) struct Called {
     program: &'static str,
     target: String,
     kept_by: KeptBy,
+    up: Option<String>,
 }
 
 /// Who keeps a cluster's nodes as they are to be.
@@ -132,9 +133,9 @@ enum KeptBy {
 
 impl Called {
     /// As it was called now.
-    pub(crate) fn of(target: &Target, text: &str, dir: Option<&Path>, login: &Login) -> Self {
+    pub(crate) fn of(target_of: &Target, text: &str, dir: Option<&Path>, login: &Login) -> Self {
         let ours = "shardwright";
-        let (program, target, kept_by) = match (target, dir) {
+        let (program, target, kept_by) = match (target_of, dir) {
             (Target::Kubernetes(key), _) if login.kube.plugin => {
                 let target = format!("{} -n {}", key.name, key.namespace);
                 ("kubectl shardwright", target, KeptBy::Operator)
@@ -147,11 +148,26 @@ impl Called {
             (Target::Local(_), None) => (ours, text.to_owned(), KeptBy::Manifest),
             (Target::Member(_), _) => (ours, text.to_owned(), KeptBy::People),
         };
+        let up = match target_of {
+            Target::Local(name) => {
+                let name = name.as_ref().map(|name| format!(" --name {name}"));
+                let dir = dir.map(|dir| format!(" --dir {}", quoted(dir)));
+                let options = [name, dir].into_iter().flatten().collect::<String>();
+                Some(format!("{program} up{options}"))
+            }
+            Target::Member(_) | Target::Kubernetes(_) => None,
+        };
         Self {
             program,
             target,
             kept_by,
+            up,
         }
+    }
+
+    /// The command that starts a cluster of this machine.
+    pub(crate) fn up(&self) -> Option<String> {
+        self.up.clone()
     }
 
     /// A command line.
@@ -170,6 +186,14 @@ impl Called {
                 | ProblemKind::Lost { .. }
                 | ProblemKind::IdLost { replica: None, .. }
         );
+        let declared = matches!(self.kept_by, KeptBy::Operator | KeptBy::Manifest);
+        let full = ProblemKind::is_out_of_memory(kind);
+        if declared && full {
+            return format!(
+                "delete keys, or add shards: {} --shards N",
+                self.command("scale")
+            );
+        }
         match self.kept_by {
             KeptBy::Operator if by_manifest => {
                 return format!(

@@ -181,6 +181,7 @@ impl Model {
             databases: BTreeMap::from([(0, node.data.len() as u64)]),
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
             availability_zone: None,
+            no_writes: None,
         }
     }
 

@@ -39,6 +39,6 @@ pub use server::{
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use unowned::unowned;
 pub use view::{
-    ClusterInfo, EngineKind, Flags, Health, NodeView, OpenSlot, ReplicaLink, Replication, Role,
-    Row, Rows, ServerInfo, Stream, Version, reads,
+    ClusterInfo, EngineKind, Flags, Health, NoWrites, NodeView, OpenSlot, ReplicaLink, Replication,
+    Role, Row, Rows, ServerInfo, Stream, Version, reads,
 };

@@ -342,6 +342,22 @@ pub struct ServerInfo {
     pub uptime_s: Option<u64>,
     /// The zone that a Valkey server is told to be in (`availability-zone`).
     pub availability_zone: Option<String>,
+    /// Why it refuses what clients write, if it does.
+    pub no_writes: Option<NoWrites>,
+}
+
+/// Why a server refuses what clients write, though it answers all else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NoWrites {
+    /// Its append-only file could not be written (`aof_last_write_status:err`): `MISCONF`, until it can.
+    Log,
+    /// Its last snapshot failed (`rdb_last_bgsave_status:err`), and it is set to refuse writes then
+    /// (`stop-writes-on-bgsave-error`): `MISCONF`, until one succeeds.
+    Snapshot,
+    /// No replica keeps up, and `min-replicas-to-write` asks for some: `NOREPLICAS`.
+    Replicas,
+    /// Its memory limit is reached, and it evicts nothing (`noeviction`): `OOM`.
+    Memory,
 }
 
 /// Whether a server of one engine and version can load all that one of another writes: keys that are sent to it, and a

@@ -108,6 +108,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             databases: BTreeMap::new(),
             uptime_s: None,
             availability_zone: None,
+            no_writes: None,
         },
         keys_in_slot: BTreeMap::new(),
         stray_keys: Seen::Known(BTreeMap::new()),

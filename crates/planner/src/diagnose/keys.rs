@@ -13,6 +13,13 @@ use crate::safety::{Held, someone_unheard};
 pub(super) fn uncovered(o: &Observed, found: &mut Found) {
     let uncovered = o.uncovered();
     let mut unknown = uncovered.clone();
+    let silent = o.servers().values().filter(|s| s.view.known().is_none());
+    let unheard = (silent.count(), o.servers().len());
+    if !uncovered.is_empty() && unheard.0 > 0 {
+        let slots = uncovered;
+        let kind = ProblemKind::CoverageUnknown { slots, unheard };
+        return add(found, Severity::Fatal, kind);
+    }
     if !uncovered.is_empty() && !someone_unheard(o) {
         let held = Held::of(o, &uncovered);
         let one = held.by_one.into_iter();
@@ -72,6 +79,16 @@ pub(super) fn stray_keys(o: &Observed, found: &mut Found) {
             }
         }
     }
+}
+
+pub(super) fn coverage_unknown(slots: &SlotSet, (unheard, of): (usize, usize)) -> String {
+    let count = slots.count();
+    if unheard == of {
+        return format!("no server was heard, so it is not known who owns the {count} slots");
+    }
+    format!(
+        "nobody who was heard knows an owner of {count} slots, and {unheard} of {of} servers were not heard: {slots}"
+    )
 }
 
 pub(super) fn unowned(slots: &SlotSet, nodes: &BTreeSet<NodeId>) -> String {

@@ -1,8 +1,8 @@
 //! What mends a problem, as a person reads it: a command where there is one.
 
-use shardwright_topology::{Dissent, Why};
+use shardwright_topology::{Dissent, NodeId, Why};
 
-use super::{ProblemKind, there};
+use super::{ProblemKind, there, writes};
 
 impl ProblemKind {
     /// What to do about it; `target` is how the cluster is named on the command line.
@@ -11,6 +11,12 @@ impl ProblemKind {
             Self::Uncovered(_) => format!(
                 "start the node that owned them; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
+            Self::RefusesWrites { address, why, replica, .. } => {
+                writes::mend(target, address, *why, *replica)
+            }
+            Self::CoverageUnknown { .. } => {
+                "see to it that every server is heard; what keeps each from it, and what to do, is said below".to_owned()
+            }
             Self::Unowned { clear: false, .. } => format!(
                 "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
             ),
@@ -36,15 +42,7 @@ impl ProblemKind {
             Self::PrimaryDown { .. } => {
                 "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
             }
-            Self::IdLost { replica: Some(replica), .. } => {
-                format!("shardwright failover {target} {replica} --takeover")
-            }
-            Self::IdLost { silent: Some(silent), .. } => format!(
-                "start its replica {silent} again; or, if that is gone for good: shardwright remove-node {target} {silent}, then let its own server in with its data: shardwright add-node {target} HOST:PORT; empty neither"
-            ),
-            Self::IdLost { .. } => format!(
-                "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
-            ),
+            Self::IdLost { replica, silent, .. } => id_lost(target, *replica, *silent),
             Self::Unheard { why: Why::Denied(_), .. } => "give other credentials: --user, --askpass".to_owned(),
             Self::Unheard { replaced: true, .. } => {
                 "start it: it then follows whoever has its slots by now, and drops what that one does not have; where that may be too little, keep a copy of its files first".to_owned()
@@ -83,5 +81,18 @@ impl ProblemKind {
             }
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }
+    }
+}
+
+/// What brings the slots of a lost id back: its replica, or its own server with its data.
+fn id_lost(target: &str, replica: Option<NodeId>, silent: Option<NodeId>) -> String {
+    match (replica, silent) {
+        (Some(replica), _) => format!("shardwright failover {target} {replica} --takeover"),
+        (None, Some(silent)) => format!(
+            "start its replica {silent} again; or, if that is gone for good: shardwright remove-node {target} {silent}, then let its own server in with its data: shardwright add-node {target} HOST:PORT; empty neither"
+        ),
+        (None, None) => format!(
+            "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
+        ),
     }
 }

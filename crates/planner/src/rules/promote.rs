@@ -345,7 +345,7 @@ fn is_lost(o: &Observed, primary: NodeId) -> bool {
 /// Whether a person gave up what can't be had any more, and nothing is known that the primary could bring back.
 fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let disk = o.server_of(primary).and_then(|s| s.disk.known());
-    d.consent.lose_data && disk.is_none_or(|disk| *disk == Disk::Blank)
+    d.consent.lose_data && disk.is_none_or(|d| matches!(d, Disk::Blank | Disk::TableRefused))
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.

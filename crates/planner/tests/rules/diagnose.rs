@@ -1,7 +1,7 @@
 //! What people are told.
 
 use shardwright_planner::{Severity, diagnose};
-use shardwright_topology::{OpenSlot, SlotSet, Version};
+use shardwright_topology::{NoWrites, OpenSlot, SlotSet, Version};
 
 use crate::world::{World, id, says, slot, slots};
 
@@ -27,6 +27,64 @@ fn told(w: &World) -> Vec<String> {
 #[test]
 fn a_healthy_cluster_has_no_problem() {
     assert_eq!(told(&World::formed(3, 1)), Vec::<String>::new());
+}
+
+#[test]
+fn what_nobody_could_tell_is_not_said_to_have_no_owner() {
+    let mut w = World::formed(3, 0);
+    for name in ["a", "b", "c"] {
+        w.hush(name);
+    }
+    let nobody =
+        "fatal: no server was heard, so it is not known who owns the 16384 slots | see to it";
+    assert!(says(&told(&w), nobody), "{:?}", told(&w));
+    assert!(!says(&told(&w), "accept-data-loss"), "{:?}", told(&w));
+    // One that is heard, and knows no owner of a slot, does not know what the others have.
+    let mut w = World::formed(3, 0);
+    w.node("a").slots = slots(1, 5460);
+    w.hush("b");
+    let some =
+        "nobody who was heard knows an owner of 1 slots, and 1 of 3 servers were not heard: 0";
+    assert!(says(&told(&w), some), "{:?}", told(&w));
+    assert!(!says(&told(&w), "have no owner"), "{:?}", told(&w));
+}
+
+#[test]
+fn a_primary_that_refuses_writes_is_named() {
+    for (why, words) in [
+        (
+            NoWrites::Log,
+            "its append-only file can't be written (MISCONF)",
+        ),
+        (NoWrites::Snapshot, "its last snapshot failed (MISCONF)"),
+        (NoWrites::Replicas, "no replica keeps up"),
+        (NoWrites::Memory, "its memory limit is reached"),
+    ] {
+        let mut w = World::formed(3, 1);
+        w.node("a").no_writes = Some(why);
+        let found = told(&w);
+        let named = format!("fatal: primary a refuses writes: {words}");
+        assert!(says(&found, &named), "{found:?}");
+        // Where its disk is the cause, a replica whose disk is well could take its place.
+        let disk = matches!(why, NoWrites::Log | NoWrites::Snapshot);
+        assert_eq!(
+            says(&found, "meanwhile: shardwright failover local a1"),
+            disk,
+            "{found:?}"
+        );
+        w.node("a1").no_writes = Some(why);
+        let found = told(&w);
+        assert!(!says(&found, "meanwhile"), "{found:?}");
+        assert_eq!(
+            says(&found, "note: replica a1 would refuse writes"),
+            disk,
+            "{found:?}"
+        );
+        // An empty primary serves nobody.
+        w.node("a").slots = slots(0, 0).difference(&slots(0, 0));
+        w.node("b").slots = slots(0, 10_922);
+        assert!(!says(&told(&w), "primary a refuses"), "{:?}", told(&w));
+    }
 }
 
 #[test]

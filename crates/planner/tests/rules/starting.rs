@@ -63,6 +63,20 @@ fn a_directory_that_may_be_needed_is_never_set_aside() {
 }
 
 #[test]
+fn a_primary_that_refuses_its_table_may_be_given_up_for_what_its_replica_has() {
+    let mut w = World::formed(3, 1);
+    // Nothing proves that the replica has a copy: it was started again, and nobody remembers the primary.
+    w.held_back.borrow_mut().insert(id("a1"));
+    w.node("a1").link_up = false;
+    let a = w.kill("a", 0);
+    (a.disk, a.last_heard) = (Seen::Known(Disk::TableRefused), None);
+    let fails_over = |d: &Desired| says(&w.steps(d), "fail over from dead a to its replica a1");
+    assert!(!fails_over(&three()));
+    assert!(says(&w.waits(&three()), "a refuses its own table"));
+    assert!(fails_over(&consenting(three())));
+}
+
+#[test]
 fn silence_starts_nothing() {
     let mut w = World::formed(3, 1);
     w.hush("a1");

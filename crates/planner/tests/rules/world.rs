@@ -8,8 +8,8 @@ use shardwright_planner::{
 };
 use shardwright_topology::{
     Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
-    Disk, EngineKind, Flags, Formed, Health, NodeId, NodeView, Observed, OpenSlot, Place, Process,
-    ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
+    Disk, EngineKind, Flags, Formed, Health, NoWrites, NodeId, NodeView, Observed, OpenSlot, Place,
+    Process, ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
     SlotRange, SlotSet, SlotSize, Starter, Stream, Timestamp, Version, Why,
 };
 
@@ -86,6 +86,7 @@ pub(crate) struct Node {
     pub(crate) syncing: bool,
     pub(crate) uptime_s: Option<u64>,
     pub(crate) state_ok: bool,
+    pub(crate) no_writes: Option<NoWrites>,
     pub(crate) engine: EngineKind,
     pub(crate) version: Version,
     /// Which group of nodes that know one another it is in; none for a lone one.
@@ -230,6 +231,7 @@ impl World {
             syncing: false,
             uptime_s: Some(600),
             state_ok: true,
+            no_writes: None,
             engine: EngineKind::Redis,
             version: Version {
                 major: 7,
@@ -488,6 +490,7 @@ impl World {
                 .collect(),
             uptime_s: node.uptime_s,
             availability_zone: None,
+            no_writes: node.no_writes,
         }
     }
 

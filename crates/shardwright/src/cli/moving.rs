@@ -89,6 +89,9 @@ pub(crate) struct Scale {
 pub(crate) struct Pause {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,16 @@ pub(super) async fn run(
     let (mut keeper, _) = open(&target, args.dir.clone(), login, Purpose::Read, out).await?;
     let (observed, problems) = steady(&mut keeper).await?;
     let called = Called::of(&target, &args.target, args.dir.as_deref(), login);
+    if let Some(start) = called
+        .up()
+        .filter(|_| is_stopped(&observed) && !out.is_json())
+    {
+        let servers = observed.servers().len();
+        out.say(&format!(
+            "stopped: none of its {servers} servers runs; start it: {start}"
+        ));
+        return Ok(ExitStatus::Failure);
+    }
     print_problems(&problems, &observed, &called, out)?;
     let fatal = fatal(&problems).count();
     out.say(&ClusterStatus::of(&observed).summary());
@@ -35,6 +45,12 @@ pub(super) async fn run(
         observed.members().len()
     ));
     Ok(ExitStatus::Success)
+}
+
+/// Whether every server is known not to run.
+pub(super) fn is_stopped(o: &Observed) -> bool {
+    let mut servers = o.servers().values();
+    !o.servers().is_empty() && servers.all(|s| s.process.death().is_some())
 }
 
 /// Where one node alone answers, the others may live at addresses that nobody here knows: who brings them together.

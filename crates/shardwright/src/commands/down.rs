@@ -17,6 +17,9 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
         }
     };
     let dir = local_dir(name.as_deref(), args.target.dir)?;
+    if args.dry_run {
+        return dry_run(&Local::open(&dir)?, args.purge, out);
+    }
     let local = Local::open_to_change(&dir)?;
     let name = local.state().name.clone();
     if args.purge {
@@ -55,6 +58,28 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
     out.say(&format!(
         "[OK] {name}: {count} server(s) stopped, {data} in {}",
         dir.display()
+    ));
+    Ok(ExitStatus::Success)
+}
+
+/// What would be stopped, and what would be left.
+fn dry_run(local: &Local, purge: bool, out: &mut Printer) -> anyhow::Result<ExitStatus> {
+    let (name, dir) = (&local.state().name, local.dir().display());
+    let mut running = 0;
+    for server in local.state().servers.keys() {
+        if local.process_of(server)?.is_some() {
+            running += 1;
+            let how = if purge { "end" } else { "stop" };
+            out.text(&format!("{how} {server}"))?;
+        }
+    }
+    if purge {
+        out.text(&format!(
+            "remove {dir}, with all data, logs and passwords of {name}"
+        ))?;
+    }
+    out.say(&format!(
+        "{running} server(s) of {name} run; nothing was changed"
     ));
     Ok(ExitStatus::Success)
 }

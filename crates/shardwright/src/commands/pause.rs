@@ -22,6 +22,16 @@ pub(super) async fn run(
         args.target.dir.as_deref(),
         login,
     );
+    let member = matches!(target, Target::Member(_));
+    if args.dry_run && !member {
+        let what = if pause {
+            "give out no further slots of"
+        } else {
+            "let slots move again in"
+        };
+        out.text(&format!("{what} {}", args.target.target))?;
+        return say_left(&target, args.target.dir, login, out).await;
+    }
     match &target {
         Target::Member(_) => {
             let text = "nothing but the running verb moves the slots of a cluster that others run: Ctrl-C ends it after \
@@ -66,6 +76,20 @@ fn tell(pause: bool, new: bool, called: &Called, out: &mut Printer) {
         (false, true) => "[OK] slots may move again".to_owned(),
         (false, false) => "[OK] it was not paused".to_owned(),
     });
+}
+
+/// How many slots would move, or stay.
+async fn say_left(
+    target: &Target,
+    dir: Option<std::path::PathBuf>,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    match slots_left(target, dir, login, out).await? {
+        Some(left) => out.say(&format!("slots left to move: {left}")),
+        None => out.say("no slots have to move"),
+    }
+    Ok(ExitStatus::Success)
 }
 
 async fn slots_left(

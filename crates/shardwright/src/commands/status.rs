@@ -2,6 +2,8 @@
 
 use shardwright_runtime::Report;
 
+use super::change::fatal;
+use super::check::is_stopped;
 use crate::cli::{Login, TargetArgs};
 use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
@@ -31,14 +33,12 @@ pub(super) async fn run(
         }
     }
     let problems = shardwright_planner::diagnose(&observed);
-    let healthy = !problems
-        .iter()
-        .any(|p| p.severity == shardwright_planner::Severity::Fatal);
-    if !healthy {
-        out.say(&format!(
-            "not healthy; see: {}",
-            Called::of(&target, &args.target, args.dir.as_deref(), login).command("check")
-        ));
+    let healthy = fatal(&problems).next().is_none();
+    let called = Called::of(&target, &args.target, args.dir.as_deref(), login);
+    if let Some(start) = called.up().filter(|_| is_stopped(&observed)) {
+        out.say(&format!("stopped; start it: {start}"));
+    } else if !healthy {
+        out.say(&format!("not healthy; see: {}", called.command("check")));
     }
     Ok(if healthy {
         ExitStatus::Success

@@ -181,6 +181,14 @@ each_engine! {
         let stranger = other.authority().display().to_string();
         let wrong = ["create", "--replicas", "1", "--yes", "--tls", "--cacert", &stranger];
         home.run(&args(&wrong, &nodes)).must(1, &["no TLS with", "CA"]);
+        // By either protocol at the other's port: the way out is named.
+        home.run(&["check", &nodes[5]]).must(1, &["where it is a TLS port: --tls, with --cacert FILE"]);
+        let without = Server::builder(&engine).cluster().start()?;
+        home.run(&["check", &without.address(), "--tls", "--cacert", &ca])
+            .must(1, &["does not answer the TLS handshake", "without TLS: leave out --tls"]);
+        without.ask::<()>(&["CONFIG", "SET", "requirepass", "hunter2"]).await?;
+        home.run(&["check", &without.address()])
+            .must(1, &["--password-file FILE, --askpass or SHARDWRIGHT_PASSWORD", "--user NAME", "local:NAME"]);
 
         home.run(&args(&words, &nodes)).must(0, &["[OK] 6 nodes agree"]);
         let check = [&["check", &nodes[5]], &tls[..]].concat();

@@ -257,6 +257,28 @@ each_engine! {
 }
 
 each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn the_replica_of_a_primary_that_refuses_its_table_has_every_key(engine) {
+        let local = Local::new(&engine, "")?;
+        local.up(&[]).must(0, &[OK]);
+        let written = local.write("a").await?;
+        let status = local.status()?;
+        let primary = status["shards"][0]["nodes"][0]["server"].as_str().ok_or("no primary")?;
+        let table = local.node(primary.trim_start_matches("c-").parse()?).join("data/nodes.conf");
+        local.run(&["down"]).must(0, &["6 server(s) stopped"]);
+        let whole = fs::read(&table)?;
+        fs::write(&table, &whole[..whole.len() / 2])?;
+        // It is not given up by itself: its file may come back. What is named instead loses nothing.
+        let ran = local.up(&["--timeout", "30"]);
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains("refuses its own table of nodes") && said.contains("--accept-data-loss"), "{said}");
+        local.up(&["--accept-data-loss"]).must(0, &[OK]);
+        local.all_there(&written).await
+    }
+}
+
+each_engine! {
     [redis_7_0, valkey_9_1]
     async fn no_directory_is_set_aside_while_slots_are_not_served(engine) {
         let local = Local::new(&engine, "")?;
@@ -284,10 +306,17 @@ each_engine! {
         let local = Local::new(&engine, "")?;
         local.up(&[]).must(0, &[OK]);
         let written = local.write("a").await?;
+        local.run(&["down", "--dry-run"]).must(0, &["stop c-0", "6 server(s) of c run; nothing was changed"]);
+        local.run(&["down", "--purge", "--dry-run"]).must(0, &["end c-5", "remove ", "nothing was changed"]);
+        local.run(&["pause", "--dry-run"]).must(0, &["give out no further slots of", "no slots have to move"]);
+        local.run(&["resume"]).must(0, &["it was not paused"]);
+        assert_eq!(living_in(&local.dir()).len(), 6);
         local.run(&["down"]).must(0, &["6 server(s) stopped"]);
         assert!(living_in(&local.dir()).is_empty());
-        local.run(&["status"]).must(1, &["not healthy"]);
-        local.up(&[]).must(0, &[OK]);
+        local.run(&["status"]).must(1, &["stopped; start it: shardwright up"]);
+        let stopped = local.run(&["check"]);
+        stopped.must(1, &["stopped: none of its 6 servers runs", "start it: shardwright up"]).without(&["--accept-data-loss", "[ERR]"]);
+        local.run(&["up"]).must(0, &[OK]);
         local.all_there(&written).await?;
 
         let moved = Block::take(6)?;
@@ -375,8 +404,8 @@ each_engine! {
         let written = local.write("a").await?;
         local.kill9(0..6)?;
         local.until_gone()?;
-        local.run(&["status"]).must(1, &["dead", "not healthy"]);
-        local.run(&["check"]).must(1, &["[ERR]", "shardwright"]);
+        local.run(&["status"]).must(1, &["dead", "stopped; start it: shardwright up"]);
+        local.run(&["check"]).must(1, &["stopped: none of its 6 servers runs", "shardwright up"]);
         local.up(&[]).must(0, &[OK]);
         local.all_there(&written).await?;
         Ok(())

@@ -23,3 +23,4 @@ mod room;
 mod strays;
 mod streams;
 mod versions;
+mod writes;

@@ -6,7 +6,8 @@ use super::error::{Command, Fault, WireError};
 use super::text::{host, lines, number, offset, port, split_once};
 use super::words;
 use crate::{
-    Address, AtLimit, EngineKind, ReplicaLink, Replication, Role, ServerInfo, Stream, Version,
+    Address, AtLimit, EngineKind, NoWrites, ReplicaLink, Replication, Role, ServerInfo, Stream,
+    Version,
 };
 
 /// Reads the reply to `INFO` with at least the sections `server`, `replication`, `persistence` and `keyspace`
@@ -40,6 +41,7 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         libraries: found.libraries.and_then(|(_, v)| number(v)),
         uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
         availability_zone: found.availability_zone.and_then(|(_, v)| zone(v)),
+        no_writes: found.no_writes(),
     })
 }
 
@@ -95,6 +97,10 @@ struct Found<'a> {
     evicted_keys: Option<At<'a>>,
     ops_per_s: Option<At<'a>>,
     libraries: Option<At<'a>>,
+    log_status: Option<At<'a>>,
+    snapshot_status: Option<At<'a>>,
+    good_replicas: Option<At<'a>>,
+    not_counted: Option<At<'a>>,
     keyspace: bool,
     /// Each database's number and line.
     databases: Vec<(u32, At<'a>)>,
@@ -151,6 +157,10 @@ impl<'a> Found<'a> {
             "evicted_keys" => &mut self.evicted_keys,
             "instantaneous_ops_per_sec" => &mut self.ops_per_s,
             "number_of_libraries" => &mut self.libraries,
+            "aof_last_write_status" => &mut self.log_status,
+            "rdb_last_bgsave_status" => &mut self.snapshot_status,
+            words::GOOD_REPLICAS => &mut self.good_replicas,
+            "mem_not_counted_for_evict" => &mut self.not_counted,
             _ => return None,
         })
     }
@@ -236,6 +246,32 @@ impl<'a> Found<'a> {
                 .filter(|(_, end)| *end > 0)
                 .map(|(id, end)| (id, end - 1)),
         })
+    }
+
+    /// As `processCommand` of both engines decides; whether a failed snapshot counts is a setting that is not told here, and
+    /// how many replicas have to keep up neither: that none does is too few wherever the line is there.
+    fn no_writes(&self) -> Option<NoWrites> {
+        let failed = |at: Option<At<'a>>| at.is_some_and(|(_, status)| status == b"err");
+        let value = |at: Option<At<'a>>| at.and_then(|(_, v)| number(v));
+        let limit = value(self.maxmemory).filter(|limit| *limit > 0);
+        let counted = value(self.used_memory).map(|used| match value(self.not_counted) {
+            Some(apart) => used.saturating_sub(apart),
+            None => used,
+        });
+        let full = counted.zip(limit).is_some_and(|(used, limit)| used > limit);
+        let policy = self.maxmemory_policy.and_then(|(_, v)| at_limit(v));
+        let logs = self.aof_enabled.and_then(|(_, v)| flag(v)) == Some(true);
+        // A replica has no replicas that would have to keep up.
+        let primary = self.role.and_then(|(_, v)| words::role(v)) == Some(Role::Primary);
+        if logs && failed(self.log_status) {
+            Some(NoWrites::Log)
+        } else if primary && value(self.good_replicas) == Some(0) {
+            Some(NoWrites::Replicas)
+        } else if full && policy == Some(AtLimit::Refuses) {
+            Some(NoWrites::Memory)
+        } else {
+            failed(self.snapshot_status).then_some(NoWrites::Snapshot)
+        }
     }
 
     fn databases(&self) -> Result<BTreeMap<u32, u64>, WireError> {

@@ -35,5 +35,7 @@ pub(super) const STREAM_ID: &str = "master_replid";
 pub(super) const STREAM_BEFORE: &str = "master_replid2";
 /// In `INFO`: the first offset that is not in the stream before; -1 if there is none.
 pub(super) const STREAM_BEFORE_END: &str = "second_repl_offset";
+/// In `INFO`, where `min-replicas-to-write` is set: how many replicas keep up.
+pub(super) const GOOD_REPLICAS: &str = "min_slaves_good_slaves";
 /// In `INFO`: for how long a replica's link is down; -1 if it never was up.
 pub(super) const LINK_LOST: &str = "master_link_down_since_seconds";

@@ -7,7 +7,8 @@ use shardwright_topology::wire::{
     parse_my_id, parse_nodes, parse_role, parse_server_info, parse_shards,
 };
 use shardwright_topology::{
-    EngineKind, Flags, Health, Host, OpenSlot, Replication, Role, Row, Rows, SLOT_COUNT, SlotSet,
+    EngineKind, Flags, Health, Host, NoWrites, OpenSlot, Replication, Role, Row, Rows, SLOT_COUNT,
+    SlotSet,
 };
 
 use super::{ENGINES, Outcome, resp, sample};
@@ -213,6 +214,43 @@ fn info_of_a_primary() -> Outcome {
             return Err(format!("{replicas:?}").into());
         };
         assert!(replica.online && replica.address.host.ip().is_some_and(|ip| ip.is_loopback()));
+    }
+    Ok(())
+}
+
+#[test]
+fn info_tells_why_writes_are_refused() -> Outcome {
+    for engine in ENGINES {
+        let text = String::from_utf8(sample(engine, "info-primary")?)?;
+        let with = |line: &str, instead: &str| {
+            assert!(text.contains(line), "{engine}: no {line}");
+            parse_server_info(text.replace(line, instead).as_bytes()).map(|info| info.no_writes)
+        };
+        assert_eq!(parse_server_info(text.as_bytes())?.no_writes, None);
+        let failed = "aof_last_write_status:err";
+        assert_eq!(
+            with("aof_last_write_status:ok", failed)?,
+            None,
+            "it writes none"
+        );
+        let logs = text.replace("aof_enabled:0", "aof_enabled:1");
+        let logs = logs.replace("aof_last_write_status:ok", failed);
+        let why = parse_server_info(logs.as_bytes())?.no_writes;
+        assert_eq!(why, Some(NoWrites::Log));
+        let snapshot = "rdb_last_bgsave_status:";
+        let failed = format!("{snapshot}err");
+        assert_eq!(
+            with("rdb_last_bgsave_status:ok", &failed)?,
+            Some(NoWrites::Snapshot)
+        );
+        // What it evicts by is the policy of the sample: none.
+        assert_eq!(
+            with("\nmaxmemory:0", "\nmaxmemory:1")?,
+            Some(NoWrites::Memory)
+        );
+        let lines = |n| format!("# Replication\r\nmin_slaves_good_slaves:{n}");
+        let good = |n: u32| with("# Replication", &lines(n));
+        assert_eq!((good(0)?, good(1)?), (Some(NoWrites::Replicas), None));
     }
     Ok(())
 }

@@ -1,0 +1,95 @@
+//! Servers that answer everything but what clients write.
+
+use shardwright_topology::{Address, NoWrites, NodeId, NodeView, Observed, Role};
+
+use super::{Found, ProblemKind, add};
+use crate::Severity;
+use crate::evidence::in_sync;
+
+/// Primaries with slots are an error: their shards take no writes. Replicas are noted.
+pub(super) fn of(o: &Observed, found: &mut Found) {
+    for (server, view) in o.views() {
+        let (Some(why), Some(own)) = (view.server.no_writes, view.own()) else {
+            continue;
+        };
+        let Some(address) = server.address.known() else {
+            continue;
+        };
+        let severity = match own.role {
+            Role::Primary if own.slots.is_empty() => continue,
+            // It is its primary's replicas that count, and its primary that refuses writes for lack of memory.
+            Role::Replica if matches!(why, NoWrites::Replicas | NoWrites::Memory) => continue,
+            Role::Primary => Severity::Fatal,
+            Role::Replica => Severity::Note,
+        };
+        let kind = ProblemKind::RefusesWrites {
+            node: view.id,
+            address: address.clone(),
+            why,
+            replica: replica(o, view.id, why),
+            is_replica: own.role == Role::Replica,
+        };
+        add(found, severity, kind);
+    }
+}
+
+/// A replica in sync whose own disk is well: where the disk is the cause, it could take the primary's place.
+fn replica(o: &Observed, primary: NodeId, why: NoWrites) -> Option<NodeId> {
+    let disk = |why| matches!(why, NoWrites::Log | NoWrites::Snapshot);
+    let well = |v: &&NodeView| in_sync(o, v) && !v.server.no_writes.is_some_and(disk);
+    let replicas = o.replicas_of(primary).filter_map(|m| o.view_of(m.id));
+    replicas.filter(|_| disk(why)).find(well).map(|v| v.id)
+}
+
+pub(super) fn refused(node: NodeId, why: NoWrites, is_replica: bool) -> String {
+    let who = node.short();
+    let cause = no_writes(why);
+    if is_replica {
+        format!("replica {who} would refuse writes as a primary: {cause}")
+    } else {
+        format!("primary {who} refuses writes: {cause}")
+    }
+}
+
+pub(super) fn mend(
+    target: &str,
+    address: &Address,
+    why: NoWrites,
+    replica: Option<NodeId>,
+) -> String {
+    let cli = format!("redis-cli -h {} -p {}", address.host, address.port);
+    let meanwhile = replica.map_or_else(String::new, |replica| {
+        format!(
+            "; meanwhile: shardwright failover {target} {}",
+            replica.short()
+        )
+    });
+    match why {
+        NoWrites::Log => {
+            format!(
+                "make room on its disk (its log says more): it then takes writes again by itself{meanwhile}"
+            )
+        }
+        NoWrites::Snapshot => {
+            format!("make room on its disk (its log says more), then: {cli} BGSAVE{meanwhile}")
+        }
+        NoWrites::Replicas => "bring its replicas back; see what else is said of them".to_owned(),
+        NoWrites::Memory => {
+            format!(
+                "raise its limit ({cli} CONFIG SET maxmemory BYTES), delete keys, or move slots away (shardwright rebalance {target} --by memory)"
+            )
+        }
+    }
+}
+
+/// Why a server refuses writes.
+fn no_writes(why: NoWrites) -> &'static str {
+    match why {
+        NoWrites::Log => "its append-only file can't be written (MISCONF): is its disk full?",
+        NoWrites::Snapshot => "its last snapshot failed (MISCONF): is its disk full?",
+        NoWrites::Replicas => {
+            "no replica keeps up, and min-replicas-to-write asks for some (NOREPLICAS)"
+        }
+        NoWrites::Memory => "its memory limit is reached, and nothing is evicted (OOM)",
+    }
+}
