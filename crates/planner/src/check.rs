@@ -190,7 +190,7 @@ impl Lint<'_> {
 
     fn starts(&mut self, i: usize, name: &ServerName) {
         let server = self.o.servers().get(name);
-        if server.is_some_and(|s| place::has_no_data(s) || place::is_anothers(s)) {
+        if server.is_some_and(|s| place::has_no_data(s) || self.is_anothers(s)) {
             self.takes_place(i, name);
         }
         self.leaves_copies(i, name);

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 pub use copy::{Copy, Target, copies_elsewhere, target};
 pub(crate) use copy::{copies_another, in_sync, last_heard, of_its_stream, read};
-pub(crate) use place::brings_nothing;
 pub use place::{EmptyPlace, Follower, Follows, Who};
+pub(crate) use place::{brings_nothing, has_file_of, is_anothers};
 
 use shardwright_topology::{
     Address, Death, DeathProof, Disk, Health, NodeId, NodeView, Observed, Role, Row, Server,

@@ -23,8 +23,8 @@ use shardwright_topology::{
 };
 
 use crate::evidence::{
-    Dead, EmptyPlace, Follower, Follows, RoleSeen, Who, brings_nothing, copies_elsewhere, in_sync,
-    sees_role,
+    Dead, EmptyPlace, Follower, Follows, RoleSeen, Who, brings_nothing, copies_elsewhere,
+    has_file_of, in_sync, sees_role,
 };
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
@@ -69,7 +69,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     }
     if !d.consent.lose_data {
         // Without data a new node comes, at an address that others may follow.
-        let blank = brings_nothing(server).then(|| why_not_blank(o, server));
+        let blank = brings_nothing(o, server).then(|| why_not_blank(o, server));
         let copied = left_alone(o, server).map(|by| NoStart::PlaceFollowed { by });
         if let Some(why) = blank.flatten().or(copied) {
             return Some(why);
@@ -108,7 +108,7 @@ pub(crate) fn left_alone(o: &Observed, server: &Server) -> Option<Follower> {
             .address
             .known()
             .is_some_and(|at| from.same_socket(at));
-        let comes = |s: &Server| s.process.death().is_none() || s.has_file_of(of);
+        let comes = |s: &Server| s.process.death().is_none() || has_file_of(o, s, of);
         let there = o.server_of(of).is_some_and(comes);
         (here && server.recorded_id != Some(of) && !there).then(|| Follower {
             who: Who::Server(s.name.clone()),

@@ -188,12 +188,6 @@ impl Server {
         let both = self.disk_row.as_ref().zip(self.recorded_id);
         both.is_some_and(|(there, recorded)| there.id != recorded)
     }
-
-    /// Whether a start would bring back all that this node wrote, but perhaps its last second.
-    pub fn has_file_of(&self, node: NodeId) -> bool {
-        let whole = matches!(self.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
-        whole && self.disk_row.as_ref().is_none_or(|there| there.id == node)
-    }
 }
 
 /// Something that was asked of a node a while ago, and should not be asked again at once. Kept in memory only:

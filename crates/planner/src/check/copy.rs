@@ -2,7 +2,6 @@
 
 use shardwright_topology::{Address, Disk, Flags, Host, NodeId, NodeView, Replication, Seen};
 
-use super::place::is_anothers;
 use super::{Lint, ViolationKind};
 use crate::evidence::Dead;
 
@@ -164,7 +163,7 @@ impl Lint<'_> {
     /// word that it is given up is none.
     fn nothing_is_left(&self, primary: NodeId) -> bool {
         match self.o.server_of(primary) {
-            Some(server) => server.disk == Seen::Known(Disk::Blank) || is_anothers(server),
+            Some(server) => server.disk == Seen::Known(Disk::Blank) || self.is_anothers(server),
             None => Dead::prove(self.o, primary).is_some(),
         }
     }

@@ -79,7 +79,10 @@ impl Lint<'_> {
                 let dead = matches!(s.process, Process::Dead(_));
                 let whole = [Disk::Log, Disk::CleanSnapshot].map(Seen::Known);
                 !dead
-                    || whole.contains(&s.disk) && s.disk_row.as_ref().is_none_or(|own| own.id == id)
+                    || whole.contains(&s.disk)
+                        && s.disk_row.as_ref().is_none_or(|own| {
+                            own.id == id || s.recorded_id == Some(id) && !self.is_anothers(s)
+                        })
             };
             lives
                 || servers()
@@ -161,12 +164,17 @@ impl Lint<'_> {
         }
         words.is_empty() || words.contains(&true)
     }
-}
 
-/// Whether a directory has the table of another node than the recorded one.
-pub(super) fn is_anothers(s: &Server) -> bool {
-    let nodes = (&s.disk_row, s.recorded_id);
-    matches!(nodes, (Some(there), Some(recorded)) if there.id != recorded)
+    /// Whether a directory has the table of another node than the recorded one, and that claims no slots, or one that is
+    /// not listed as the recorded one's: whoever loads keys without a table claims the slots that they are of.
+    pub(super) fn is_anothers(&self, s: &Server) -> bool {
+        let (Some(there), Some(recorded)) = (&s.disk_row, s.recorded_id) else {
+            return false;
+        };
+        let its = |slot| self.o.owner(slot) == Some(recorded);
+        let loaded = there.role == Role::Primary && !there.slots.is_empty();
+        there.id != recorded && !(loaded && there.slots.slots().all(its))
+    }
 }
 
 /// Whether a directory is empty, or has the table of another node than the recorded one, which had no key when it was

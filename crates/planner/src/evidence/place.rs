@@ -112,8 +112,32 @@ fn owned_by_word(o: &Observed, node: Option<NodeId>) -> SlotSet {
 
 /// Whether a server that is down comes back without what the recorded node wrote: its directory is blank, or has the
 /// table of a node that was born there since.
-pub(crate) fn brings_nothing(s: &Server) -> bool {
-    is_without_data(s) || s.has_other_table()
+pub(crate) fn brings_nothing(o: &Observed, s: &Server) -> bool {
+    is_without_data(s) || is_anothers(o, s)
+}
+
+/// Whether a directory has another node's table, and not the recorded node's data.
+pub(crate) fn is_anothers(o: &Observed, s: &Server) -> bool {
+    s.has_other_table() && !is_reborn(o, s)
+}
+
+/// Whether the other node in a directory may be the recorded one, which lost its table: an engine that loads keys of
+/// slots without an owner takes those slots (`verifyClusterConfigWithData`), so its row claims some of what the others
+/// give to the recorded node, and nothing else.
+pub(crate) fn is_reborn(o: &Observed, s: &Server) -> bool {
+    let both = s.disk_row.as_deref().zip(s.recorded_id);
+    both.is_some_and(|(there, recorded)| {
+        let given = owned_by_word(o, Some(recorded));
+        let claims = there.role == Role::Primary && !there.slots.is_empty();
+        there.id != recorded && claims && there.slots.difference(&given).is_empty()
+    })
+}
+
+/// Whether a start would bring back all that a node wrote, but perhaps its last second.
+pub(crate) fn has_file_of(o: &Observed, s: &Server, node: NodeId) -> bool {
+    let whole = matches!(s.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
+    let its = s.disk_row.as_ref().is_none_or(|there| there.id == node);
+    whole && (its || s.recorded_id == Some(node) && is_reborn(o, s))
 }
 
 /// Whether a server that is down comes back without any key: its directory is blank, or is that of a node that was born

@@ -1,14 +1,14 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, Disk, Member, NodeId, NodeView, Observed, OpenSlot, Replication, Source, Starter,
-    Timestamp,
+    AttemptKind, Disk, Member, NodeId, NodeView, Observed, OpenSlot, Replication, Server, Source,
+    Starter, Timestamp,
 };
 
 use crate::draft::Draft;
 use crate::evidence::{
-    Copy, Dead, HowDead, LiveAt, RoleSeen, brings_nothing, copies_elsewhere, is_nowhere,
-    last_heard, of_its_stream, read, sees_role,
+    Copy, Dead, HowDead, LiveAt, RoleSeen, brings_nothing, copies_elsewhere, has_file_of,
+    is_anothers, is_nowhere, last_heard, of_its_stream, read, sees_role,
 };
 use crate::refused::unproved;
 use crate::rules::electable::hold_back_of;
@@ -66,7 +66,7 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let Some(server) = p.o.server_of(dead.node()) else {
         return false;
     };
-    let has_all = server.has_file_of(dead.node()) && !brings_nothing(server);
+    let has_all = has_file_of(p.o, server, dead.node()) && !brings_nothing(p.o, server);
     let since = p.o.down_since.get(&server.name);
     let waited = p
         .now
@@ -344,14 +344,16 @@ fn is_lost(o: &Observed, primary: NodeId) -> bool {
 
 /// Whether a person gave up what can't be had any more, and nothing is known that the primary could bring back.
 fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
-    let disk = o.server_of(primary).and_then(|s| s.disk.known());
-    d.consent.lose_data && disk.is_none_or(|d| matches!(d, Disk::Blank | Disk::TableRefused))
+    let server = o.server_of(primary);
+    let disk = server.and_then(|s| s.disk.known());
+    let comes = disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused));
+    d.consent.lose_data && (!comes || server.is_some_and(Server::has_other_table))
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.
 fn disk_is_lost(o: &Observed, node: NodeId) -> bool {
     match o.server_of(node) {
-        Some(server) => server.disk.known() == Some(&Disk::Blank) || server.has_other_table(),
+        Some(server) => server.disk.known() == Some(&Disk::Blank) || is_anothers(o, server),
         None => Dead::prove(o, node).is_some(),
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
                     server: server.name.clone(),
                 };
                 let mut requires = successors_live(p, server);
-                if brings_nothing(server) {
+                if brings_nothing(p.o, server) {
                     requires.extend(nobody_follows_since(p, server));
                 }
                 p.act_if(action, because, requires);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shardwright_planner::evidence::{EmptyPlace, Follower, Follows, Who};
 use shardwright_planner::{
-    Action, Plan, Precondition, Reason, Step, ViolationKind, Waiting, check,
+    Action, Desired, Plan, Precondition, Reason, Step, ViolationKind, Waiting, check,
 };
 use shardwright_topology::{Address, Disk, Process, Row, Seen, ServerName, Why};
 
@@ -177,17 +177,28 @@ fn the_last_copy_takes_the_place_of_a_primary_whose_disk_has_anothers_table() {
     w.held_back.borrow_mut().insert(id("a1"));
     w.node("a1").link_up = false;
     w.kill("a", 0).last_heard = None;
-    let promotes = |w: &World| {
-        let plan = w.plan(&three());
+    let promotes = |w: &World, d: &Desired| {
+        let plan = w.plan(d);
         let ours = |a: &Action| matches!(a, Action::Failover { .. } | Action::Takeover { .. });
-        assert_eq!(check(&plan, &three(), &w.observe()), []);
+        assert_eq!(check(&plan, d, &w.observe()), []);
         plan.steps.iter().any(|s| ours(&s.action))
     };
     let own = World::row(w.get("a"));
     w.node("a").disk_row = Some(Box::new(own));
-    assert!(!promotes(&w));
+    assert!(!promotes(&w, &three()));
+    // Whoever claims slots of a alone has loaded what a had written: its table was lost, and it was started by hand.
+    let mut reborn = born("new");
+    reborn.slots = w.get("a").slots.clone();
+    w.node("a").disk_row = Some(reborn);
+    assert!(!promotes(&w, &three()));
+    let loses = consenting(three());
+    assert!(promotes(&w, &loses));
+    let by_word = w.plan(&loses);
+    assert_ne!(check(&by_word, &three(), &w.observe()), []);
+    // With slots of another shard, or without any, it has not.
     w.node("a").disk_row = Some(born("new"));
-    assert!(promotes(&w));
+    assert!(promotes(&w, &three()));
+    assert_eq!(check(&by_word, &three(), &w.observe()), []);
 }
 
 #[test]
