@@ -34,6 +34,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::AnnouncedUnheard { .. }
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
+        | Waiting::DirectoryUnread { .. }
         | Waiting::TableRefused { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
@@ -41,6 +42,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
+        | Waiting::StartsAgain { .. }
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::RestartGrace { .. }
@@ -79,6 +81,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::ServerUnheard { .. } | Waiting::AnnouncedUnheard { .. } => "PodUnheard",
         Waiting::Stranded { .. } => "HostAway",
         Waiting::StartHeld { .. } => "StartHeld",
+        Waiting::DirectoryUnread { .. } => "DirectoryUnread",
         Waiting::TableRefused { .. } => "TableRefused",
         Waiting::PlaceFollowed { .. } => "PlaceFollowed",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
@@ -86,6 +89,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::DeathUnproved { .. } => "DeathUnproved",
         Waiting::NoCandidate { .. } => "NoCandidate",
         Waiting::SiblingUnheard { .. } => "SiblingUnheard",
+        Waiting::StartsAgain { .. } => "StartsAgain",
         Waiting::RoleNotSeen { .. } => "RoleNotSeen",
         Waiting::Promotion { .. } => "Promotion",
         Waiting::RestartGrace { .. } => "RestartGrace",
@@ -146,6 +150,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::AnnouncedUnheard { .. }
         | Waiting::Stranded { .. }
         | Waiting::StartHeld { .. }
+        | Waiting::DirectoryUnread { .. }
         | Waiting::TableRefused { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
@@ -153,6 +158,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::DeathUnproved { .. }
         | Waiting::NoCandidate { .. }
         | Waiting::SiblingUnheard { .. }
+        | Waiting::StartsAgain { .. }
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::Views { .. }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, NodeId, NodeView, Observed,
-    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Starter, Timestamp, Why,
+    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Starter, Starts,
+    Timestamp, Why,
 };
 
 use crate::Action;
@@ -45,6 +46,8 @@ pub struct Memory {
     steady_since: Option<Timestamp>,
     /// When each server that is down was first found dead since it was last heard.
     down_since: BTreeMap<ServerName, Timestamp>,
+    /// How each server that was not heard since was told to start.
+    starts: BTreeMap<ServerName, Starts>,
     /// When each node was last told to take slots or keys in.
     took_in: BTreeMap<NodeId, Timestamp>,
     /// What slots hold at a node.
@@ -138,6 +141,9 @@ impl Memory {
         o.forgotten = self.note_forgotten(o);
         self.note_places(o);
         self.note_downs(o);
+        self.starts
+            .retain(|name, _| o.servers().get(name).is_some_and(|s| !answers(s)));
+        o.starts.clone_from(&self.starts);
         self.identities.recall(o);
         o.down_since.clone_from(&self.down_since);
         self.took_in
@@ -340,6 +346,12 @@ impl Memory {
             }
             _ => {}
         }
+        if let Action::StartServer { server } | Action::StartAfresh { server } = action {
+            let before = self.starts.get(server).map_or(0, |starts| starts.times);
+            let times = before.saturating_add(1);
+            self.starts
+                .insert(server.clone(), Starts { times, last: at });
+        }
         // Whoever becomes the owner of a slot that was half moved has taken its keys in.
         if let Action::AssignSlot { node, owner, .. } = action
             && node == owner
@@ -380,6 +392,14 @@ impl Memory {
                 ended: false,
             });
         }
+    }
+}
+
+/// Whether a server says anything: what it says may be that it loads, or lets nobody in.
+fn answers(server: &Server) -> bool {
+    match &server.view {
+        Seen::Known(_) => true,
+        Seen::Unknown(why) => why.is_an_answer(),
     }
 }
 

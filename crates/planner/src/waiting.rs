@@ -187,6 +187,22 @@ pub enum Waiting {
         /// Which.
         server: ServerName,
     },
+    /// A server is not started: what its directory holds is not known, or is not its own.
+    DirectoryUnread {
+        /// Which.
+        server: ServerName,
+        /// What is known.
+        why: String,
+    },
+    /// A server was told to start, more than once, and was not heard since: it rests before it is told again.
+    StartsAgain {
+        /// Which.
+        server: ServerName,
+        /// How often it was told.
+        times: u32,
+        /// For how long yet, in milliseconds.
+        left_ms: u64,
+    },
     /// A server can't be started with its table of nodes, and its directory may hold the last copy of its slots.
     TableRefused {
         /// Which.
@@ -380,6 +396,7 @@ impl Waiting {
             | Self::Foreign { .. }
             | Self::DuplicateId(_)
             | Self::StartHeld { .. }
+            | Self::DirectoryUnread { .. }
             | Self::TableRefused { .. }
             | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
@@ -405,6 +422,7 @@ impl Waiting {
             | Self::RoleNotSeen { .. }
             | Self::Promotion { .. }
             | Self::RestartGrace { .. }
+            | Self::StartsAgain { .. }
             | Self::Views { .. }
             | Self::Forgotten { .. }
             | Self::StateNotOk { .. }
@@ -440,6 +458,12 @@ impl fmt::Display for Waiting {
             Self::ServerUnheard { server, why } => write!(f, "{server} is not heard: {why}"),
             Self::Stranded { server, host, why } => f.write_str(&text::stranded(server, host, why)),
             Self::StartHeld { server } => f.write_str(&text::start_held(server)),
+            Self::DirectoryUnread { server, why } => write!(f, "{server} is not started: {why}"),
+            Self::StartsAgain {
+                server,
+                times,
+                left_ms,
+            } => f.write_str(&text::starts_again(server, *times, *left_ms)),
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
             Self::PlaceFollowed { server, by } => f.write_str(&text::place_followed(server, by)),
             Self::PrimarySilent { node } => f.write_str(&text::primary_silent(*node)),

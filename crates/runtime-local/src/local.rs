@@ -74,19 +74,6 @@ pub enum LocalError {
         /// Why.
         source: io::Error,
     },
-    /// A server's directory holds the data of another.
-    #[error(
-        "{} holds the data of node {node}, which does not belong here: {server} is not started; put its own data back, or move this away",
-        data.display()
-    )]
-    Stranger {
-        /// The directory.
-        data: PathBuf,
-        /// Whose data it is.
-        node: NodeId,
-        /// Whose it should be.
-        server: String,
-    },
     /// The ports can't change now.
     #[error("the cluster runs on ports from {first}; stop it first to move it: shardwright down")]
     PortsInUse {
@@ -199,7 +186,6 @@ impl Local {
         local.move_ports(options)?;
         local.note_former()?;
         local.grow()?;
-        local.no_stranger()?;
         let mut warnings = local.fits()?;
         let private = local.dir.join("secrets");
         files::private_dir(&private).map_err(file(&private))?;
@@ -338,19 +324,7 @@ impl Local {
         }
     }
 
-    /// No server that is to be started would come back as somebody else.
-    fn no_stranger(&self) -> Result<(), LocalError> {
-        for name in self.state.servers.keys() {
-            if self.process_of(name)?.is_none()
-                && let Some(node) = self.stranger_at(name)?
-            {
-                let (data, server) = (self.data_dir(name), name.clone());
-                return Err(LocalError::Stranger { data, node, server });
-            }
-        }
-        Ok(())
-    }
-
+    /// The node whose data a server's directory holds, where that is not its own to start with.
     pub(crate) fn stranger_at(&self, name: &str) -> Result<Option<NodeId>, LocalError> {
         let data = self.data_dir(name);
         disk::stranger(&data, self.state.node_of(name), &self.state.nodes()).map_err(file(&data))

@@ -65,8 +65,12 @@ impl Local {
         let row = match (self.stranger_at(name), disk::own_row(&data)) {
             (Ok(None), Ok(row)) => row,
             (Ok(Some(stranger)), _) => {
-                let whose = format!("its directory holds the data of node {}", stranger.short());
-                return (Seen::Unknown(Why::Strange(whose)), None);
+                let whose = format!(
+                    "{} holds the data of node {}, which does not belong here",
+                    data.display(),
+                    stranger.short()
+                );
+                return (Seen::Unknown(Why::Unreachable(whose)), None);
             }
             (Err(e), _) => return (unread(&e), None),
             (Ok(None), Err(e)) => return (unread(&e), None),

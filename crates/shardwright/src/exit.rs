@@ -63,8 +63,7 @@ impl ExitStatus {
             if matches!(
                 local,
                 Some(
-                    LocalError::Stranger { .. }
-                        | LocalError::PortsInUse { .. }
+                    LocalError::PortsInUse { .. }
                         | LocalError::PasswordsInUse { .. }
                         | LocalError::OtherEngine { .. }
                         | LocalError::Leftover { .. }

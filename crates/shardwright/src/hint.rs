@@ -47,6 +47,9 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::IdLost { .. } => {
             "; empty no server: shardwright check names what takes its place, or takes it in"
         }
+        Waiting::DirectoryUnread { .. } => {
+            "; put its own directory back, or move this one away: the rest runs without it"
+        }
         Waiting::TableRefused { .. } => or(
             "; not all slots are served without it: bring the others back first, or restore its nodes.conf",
             "; not all slots are served without it: bring the others back first, restore its nodes.conf, or go on with what a \
@@ -76,6 +79,7 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::SiblingUnheard { .. }
+        | Waiting::StartsAgain { .. }
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::RestartGrace { .. }

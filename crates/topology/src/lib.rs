@@ -34,7 +34,7 @@ pub use place::{Place, Tied};
 pub use seen::{Seen, Why};
 pub use server::{
     Attempt, AttemptKind, Claim, Death, DeathProof, Disk, Formed, Process, Server, ServerName,
-    Starter, Timestamp,
+    Starter, Starts, Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
 pub use unowned::unowned;

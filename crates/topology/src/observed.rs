@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::view::Health;
 use crate::{
     Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Host, Instance, NodeId, NodeView,
-    Process, Role, Row, SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, SlotSize,
+    Process, Role, Row, SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, SlotSize, Starts,
     Timestamp,
 };
 
@@ -95,6 +95,8 @@ pub struct Observed {
     /// When each server's process was first found dead since the server was last heard: starts that fail do not change
     /// it. Kept in memory only.
     pub down_since: BTreeMap<ServerName, Timestamp>,
+    /// How each server that was not heard since was told to start. Kept in memory only.
+    pub starts: BTreeMap<ServerName, Starts>,
     /// When each node was last told to take slots or keys in. Kept in memory only.
     pub took_in: BTreeMap<NodeId, Timestamp>,
     /// What nodes hold of slots, as far as it was measured lately. Kept in memory only.
@@ -137,6 +139,7 @@ impl Observed {
             at,
             formed,
             attempts: Vec::new(),
+            starts: BTreeMap::new(),
             wins: BTreeMap::new(),
             votes: BTreeMap::new(),
             disbelieved: BTreeMap::new(),

@@ -190,6 +190,15 @@ impl Server {
     }
 }
 
+/// How often a server was told to start since it was last heard, and when it last was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Starts {
+    /// How often.
+    pub times: u32,
+    /// When last.
+    pub last: Timestamp,
+}
+
 /// Something that was asked of a node a while ago, and should not be asked again at once. Kept in memory only:
 /// losing it costs a repetition, never safety.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

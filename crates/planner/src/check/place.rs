@@ -165,15 +165,15 @@ impl Lint<'_> {
         words.is_empty() || words.contains(&true)
     }
 
-    /// Whether a directory has the table of another node than the recorded one, and that claims no slots, or one that is
-    /// not listed as the recorded one's: whoever loads keys without a table claims the slots that they are of.
+    /// Whether a directory has the table of another node than the recorded one, and that claims no slot that is listed as
+    /// the recorded one's: whoever loads keys without a table claims the slots that they are of.
     pub(super) fn is_anothers(&self, s: &Server) -> bool {
         let (Some(there), Some(recorded)) = (&s.disk_row, s.recorded_id) else {
             return false;
         };
         let its = |slot| self.o.owner(slot) == Some(recorded);
-        let loaded = there.role == Role::Primary && !there.slots.is_empty();
-        there.id != recorded && !(loaded && there.slots.slots().all(its))
+        let loaded = there.role == Role::Primary;
+        there.id != recorded && !(loaded && there.slots.slots().any(its))
     }
 }
 

@@ -123,13 +123,13 @@ pub(crate) fn is_anothers(o: &Observed, s: &Server) -> bool {
 
 /// Whether the other node in a directory may be the recorded one, which lost its table: an engine that loads keys of
 /// slots without an owner takes those slots (`verifyClusterConfigWithData`), so its row claims some of what the others
-/// give to the recorded node, and nothing else.
+/// give to the recorded node, besides others of which it had keys.
 pub(crate) fn is_reborn(o: &Observed, s: &Server) -> bool {
     let both = s.disk_row.as_deref().zip(s.recorded_id);
     both.is_some_and(|(there, recorded)| {
         let given = owned_by_word(o, Some(recorded));
-        let claims = there.role == Role::Primary && !there.slots.is_empty();
-        there.id != recorded && claims && there.slots.difference(&given).is_empty()
+        let claims = there.role == Role::Primary;
+        there.id != recorded && claims && !there.slots.intersection(&given).is_empty()
     })
 }
 

@@ -12,6 +12,7 @@ use crate::evidence::{
 };
 use crate::refused::unproved;
 use crate::rules::electable::hold_back_of;
+use crate::rules::start::rests;
 use crate::rules::take_in::is_returned;
 use crate::{
     Action, Authority, Desired, FailoverPolicy, OnlyOnDisk, Precondition, Reason, Waiting, safety,
@@ -96,7 +97,8 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
         left_ms: grace - waited,
         has,
     });
-    if server.starter == Starter::Step && safety::left_alone(p.o, server).is_none() {
+    let starts = server.starter == Starter::Step && safety::left_alone(p.o, server).is_none();
+    if starts && !rests(p, server) {
         let server = server.name.clone();
         p.act(Action::StartServer { server }, because);
     }

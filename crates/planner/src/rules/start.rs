@@ -1,7 +1,9 @@
 //! Dead servers of ours are started, unless that would bring an old or empty primary back. Where their host starts
 //! them by itself, only those are that a start gate holds.
 
-use shardwright_topology::{Claim, Disk, Role, Server, SlotSet, Source, Starter};
+use shardwright_topology::{
+    Claim, Disk, Role, Seen, Server, SlotSet, Source, Starter, Starts, Why,
+};
 
 use crate::draft::Draft;
 use crate::evidence::{EmptyPlace, LiveAt, brings_nothing, is_elsewhere};
@@ -28,6 +30,9 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
         };
         let begun = |a: &Action| starting(a) || promoting(a);
         if p.steps.iter().any(|s| begun(&s.action)) {
+            continue;
+        }
+        if safety::why_not_start(p.d, p.o, server).is_none() && rests(p, server) {
             continue;
         }
         match safety::why_not_start(p.d, p.o, server) {
@@ -61,11 +66,8 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
             Some(safety::NoStart::TableRefused) => p.wait(Waiting::TableRefused {
                 server: server.name.clone(),
             }),
-            Some(
-                safety::NoStart::OldData
-                | safety::NoStart::ClaimsBetter
-                | safety::NoStart::DiskUnknown,
-            ) => {
+            Some(safety::NoStart::DiskUnknown) => hold_unread(p, server),
+            Some(safety::NoStart::OldData | safety::NoStart::ClaimsBetter) => {
                 p.wait(Waiting::StartHeld {
                     server: server.name.clone(),
                 });
@@ -110,6 +112,42 @@ fn nobody_follows_since(p: &Draft<'_>, server: &Server) -> Vec<Precondition> {
         }),
     })
     .collect()
+}
+
+/// How long a server rests after its second start without a word from it, in milliseconds; twice as long after each more.
+const FIRST_REST_MS: u64 = 1_000;
+/// The longest rest, in milliseconds.
+const LONGEST_REST_MS: u64 = 30_000;
+
+/// Whether a server that was started more than once, and was not heard since, is not to be started again yet; then that
+/// is waited for.
+pub(crate) fn rests(p: &mut Draft<'_>, server: &Server) -> bool {
+    let Some(Starts { times, last }) = p.o.starts.get(&server.name).copied() else {
+        return false;
+    };
+    let doubled = FIRST_REST_MS.checked_shl(times.saturating_sub(2));
+    let rest = doubled.map_or(LONGEST_REST_MS, |rest| rest.min(LONGEST_REST_MS));
+    let left_ms = rest.saturating_sub(p.now.since_ms(last));
+    if times < 2 || left_ms == 0 {
+        return false;
+    }
+    let server = server.name.clone();
+    p.wait(Waiting::StartsAgain {
+        server,
+        times,
+        left_ms,
+    });
+    true
+}
+
+fn hold_unread(p: &mut Draft<'_>, server: &Server) {
+    let why = match &server.disk {
+        Seen::Unknown(Why::Unreachable(how)) => how.clone(),
+        Seen::Unknown(why) => why.to_string(),
+        Seen::Known(_) => return,
+    };
+    let server = server.name.clone();
+    p.wait(Waiting::DirectoryUnread { server, why });
 }
 
 /// The slots that this silent server's node still owns.

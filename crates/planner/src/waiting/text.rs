@@ -13,6 +13,11 @@ pub(super) fn start_held(server: &ServerName) -> String {
     format!("{server} is held: it may come back as a primary without its newest data")
 }
 
+pub(super) fn starts_again(server: &ServerName, times: u32, left_ms: u64) -> String {
+    let left = left_ms.div_ceil(1_000);
+    format!("{server} was started {times} times and never heard: once more in {left} s")
+}
+
 pub(super) fn primary_silent(node: NodeId) -> String {
     format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
 }

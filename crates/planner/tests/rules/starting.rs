@@ -183,7 +183,31 @@ fn an_unknown_disk_is_not_started() {
     w.kill("a", 0).disk = Seen::Unknown(Why::NotAsked);
     let d = Desired::managed(3, 0);
     assert!(!says(&w.steps(&d), "start a"));
-    assert!(says(&w.waits(&d), "a is held"));
+    assert!(says(&w.waits(&d), "a is not started: not looked at yet"));
+}
+
+#[test]
+fn what_is_started_in_vain_rests_longer_each_time() {
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 0);
+    let starts = |w: &World| says(&w.steps(&three()), "start a1");
+    let rests = [
+        (2, 1_000),
+        (3, 2_000),
+        (6, 16_000),
+        (7, 30_000),
+        (200, 30_000),
+    ];
+    for (times, rest) in rests {
+        w.starts = vec![("a1", times, rest - 1)];
+        assert!(!starts(&w), "{times}");
+        let waits = w.waits(&three());
+        assert!(says(&waits, "once more in 1 s"), "{waits:?}");
+        w.starts = vec![("a1", times, rest)];
+        assert!(starts(&w), "{times}");
+    }
+    w.starts = vec![("a1", 1, 0)];
+    assert!(starts(&w), "the first may have ended for another reason");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use shardwright_topology::{
     Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
     Disk, EngineKind, Flags, Formed, Health, NoWrites, NodeId, NodeView, Observed, OpenSlot, Place,
     Process, ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
-    SlotRange, SlotSet, SlotSize, Starter, Stream, Timestamp, Version, Why,
+    SlotRange, SlotSet, SlotSize, Starter, Starts, Stream, Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -117,6 +117,8 @@ pub(crate) struct World {
     /// Who was told to take slots in, and which server was first found dead: so many ms ago.
     pub(crate) took_in: Vec<(NodeId, u64)>,
     pub(crate) down: Vec<(&'static str, u64)>,
+    /// Which server was started so often without a word from it, and so many ms ago.
+    pub(crate) starts: Vec<(&'static str, u32, u64)>,
     /// What nodes hold of slots, as far as it was measured.
     pub(crate) sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
     /// Which replicas were seen with their link to which primary.
@@ -144,6 +146,7 @@ impl World {
             votes: Vec::new(),
             took_in: Vec::new(),
             down: Vec::new(),
+            starts: Vec::new(),
             sizes: BTreeMap::new(),
             linked: Vec::new(),
             unlisted: Vec::new(),
@@ -538,6 +541,12 @@ impl World {
         observed.took_in = self.took_in.iter().map(ago).collect();
         let down = |(name, ms): &(&str, u64)| (ServerName((*name).to_owned()), Timestamp(NOW - ms));
         observed.down_since = self.down.iter().map(down).collect();
+        observed
+            .starts
+            .extend(self.starts.iter().map(|(name, times, ago)| {
+                let (times, last) = (*times, Timestamp(NOW - ago));
+                (ServerName((*name).to_owned()), Starts { times, last })
+            }));
         observed.slot_sizes.clone_from(&self.sizes);
         observed.steady_since = self.steady_ms.map(|ms| Timestamp(NOW - ms));
         observed
