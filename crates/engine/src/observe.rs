@@ -55,14 +55,19 @@ impl Client {
             .collect();
         let counts = self.count_keys_of(&open).await?;
         view.keys_in_slot = open.into_iter().zip(counts).collect();
-        self.judge_snapshots(&mut view).await?;
+        self.judge_writes(&mut view).await?;
         Ok(view)
     }
 
-    /// A failed snapshot is no reason to refuse writes where the server is not set to mind it.
-    pub async fn judge_snapshots(&self, view: &mut NodeView) -> Result<(), Error> {
-        let failed = view.server.no_writes == Some(NoWrites::Snapshot);
-        if failed && !self.minds_failed_snapshots().await? {
+    /// Whether what `INFO` says of failed snapshots and of replicas that keep up makes a server refuse writes is a matter of
+    /// its settings.
+    pub async fn judge_writes(&self, view: &mut NodeView) -> Result<(), Error> {
+        let refuses = match view.server.no_writes {
+            Some(NoWrites::Snapshot) => self.minds_failed_snapshots().await?,
+            Some(NoWrites::Replicas { good }) => self.wants_more_replicas(good).await?,
+            Some(NoWrites::Log | NoWrites::Memory) | None => return Ok(()),
+        };
+        if !refuses {
             view.server.no_writes = None;
         }
         Ok(())
@@ -71,21 +76,28 @@ impl Client {
     /// Whether it refuses writes when a snapshot failed: it is set to, and to take snapshots by itself. Where that is not
     /// told, what the engines do unless they are told otherwise counts.
     async fn minds_failed_snapshots(&self) -> Result<bool, Error> {
-        for (key, unminded) in [("stop-writes-on-bgsave-error", "no"), ("save", "")] {
-            match self.config_get(key).await {
-                Ok(pairs) => {
-                    if pairs
-                        .iter()
-                        .any(|(name, value)| name == key && value == unminded)
-                    {
-                        return Ok(false);
-                    }
-                }
-                Err(error) if error.is_withheld() => {}
-                Err(error) => return Err(error),
-            }
+        let minds = self.setting("stop-writes-on-bgsave-error").await?;
+        let takes = self.setting("save").await?;
+        Ok(minds.is_none_or(|value| value != "no") && takes.is_none_or(|value| !value.is_empty()))
+    }
+
+    /// Whether so many replicas that keep up are too few. Where that is not told, only none is.
+    async fn wants_more_replicas(&self, good: u64) -> Result<bool, Error> {
+        let wanted = self.setting("min-replicas-to-write").await?;
+        let wanted = wanted.and_then(|value| value.parse().ok());
+        Ok(wanted.map_or(good == 0, |wanted: u64| good < wanted))
+    }
+
+    /// The value of a setting; `None` where this user may not ask.
+    async fn setting(&self, key: &str) -> Result<Option<String>, Error> {
+        match self.config_get(key).await {
+            Ok(pairs) => Ok(pairs
+                .into_iter()
+                .find(|(name, _)| name == key)
+                .map(|(_, value)| value)),
+            Err(error) if error.is_withheld() => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(true)
     }
 
     /// Observes the node with a third of the bytes, where it is in the same run as when `before` was read, so long ago.

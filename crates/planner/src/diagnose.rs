@@ -238,10 +238,12 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Whether it is a primary that refuses writes at its memory limit.
-    pub fn is_out_of_memory(&self) -> bool {
-        let why = NoWrites::Memory;
-        matches!(self, Self::RefusesWrites { why: w, .. } if *w == why)
+    /// Why a server refuses writes, where that is the problem.
+    pub fn no_writes(&self) -> Option<NoWrites> {
+        match self {
+            Self::RefusesWrites { why, .. } => Some(*why),
+            _ => None,
+        }
     }
 }
 

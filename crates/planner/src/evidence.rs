@@ -232,14 +232,17 @@ impl Gone {
     }
 
     /// The proof by a person's word, among servers that others run: what a primary held is given up. It has failed by
-    /// the word of everyone who lists it, nobody has a link to it, nobody copies it, and everyone else was heard.
+    /// the word of everyone who lists it, nobody has a link to it, nobody is listed as its replica, and everyone else was
+    /// heard.
     pub fn given_up(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let asked = d.consent.lose_data && d.authority == Authority::Guest;
         let member = o.member(node).filter(|m| m.source == Source::Others)?;
         let failed = |row: &Row| row.health == Health::Failed && !row.link_up;
         let lost = member.role == Role::Primary
             && o.beliefs(node).all(|(_, row)| failed(row))
-            && o.replicas_of(node).next().is_none();
+            && o.views()
+                .flat_map(|(_, view)| view.rows.iter())
+                .all(|row| row.primary != Some(node));
         let mut others = o.members().values().filter(|m| m.id != node);
         let heard = others.all(|m| m.source == Source::Itself);
         (asked && lost && heard).then_some(Self { node })

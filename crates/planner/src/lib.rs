@@ -49,4 +49,4 @@ pub use placement::{Shared, SharedPlace, SharedWith};
 pub use plan::{Plan, plan};
 pub use refused::{NoDeath, Witnesses};
 pub use returned::unserved;
-pub use waiting::{Foreign, OnlyOnDisk, Spread, SpreadBy, Waiting};
+pub use waiting::{Foreign, OnlyOnDisk, Rest, Spread, SpreadBy, Waiting};

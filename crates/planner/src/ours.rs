@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Member, NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
+    NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
 };
 
-use crate::returned::{Returned, returned};
+use crate::returned::{Returned, returned, rival};
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
 use crate::waiting::Foreign;
@@ -77,8 +77,10 @@ pub fn to_record(d: &Desired, o: &Observed) -> BTreeMap<ServerName, NodeId> {
     let waits = recorded.is_empty() && o.servers().values().any(silent);
     let belongs = |id: NodeId| {
         if recorded.is_empty() {
-            let tied = |m: &Member| m.listed_by > 1 || !m.slots.is_empty();
-            !waits && o.member(id).is_some_and(tied)
+            // By its own word: another, that is none of ours, may claim the same slots.
+            let own = o.view_of(id).and_then(NodeView::own);
+            let listed = o.member(id).is_some_and(|m| m.listed_by > 1);
+            !waits && (listed || own.is_some_and(|own| !own.slots.is_empty()))
         } else {
             recorded.iter().any(|v| v.rows.get(id).is_some())
         }
@@ -229,7 +231,7 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
         Some(Returned::As(was)) => return Standing::Foreign(Foreign::Returned { was }),
         None => {}
     }
-    match foreign(d, o, main, view) {
+    match foreign(d, o, main, server, view) {
         Some(what) => Standing::Foreign(what),
         None => Standing::MayJoin,
     }
@@ -264,7 +266,13 @@ fn taken(o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) -> Option<Forei
 }
 
 /// Why a node that is neither blank nor of the main island does not belong, unless it is a leftover of a forming.
-fn foreign(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) -> Option<Foreign> {
+fn foreign(
+    d: &Desired,
+    o: &Observed,
+    main: &BTreeSet<NodeId>,
+    server: &Server,
+    view: &NodeView,
+) -> Option<Foreign> {
     let forming =
         d.authority == Authority::Managed || matches!(d.request, Some(Request::Form { .. }));
     // Greetings that were broken off leave nodes that know only one another.
@@ -276,7 +284,15 @@ fn foreign(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, view: &NodeView) 
     }
     let keys = view.server.keys;
     if keys > 0 {
-        return Some(Foreign::HoldsKeys { keys });
+        let among = rival(o, server);
+        return Some(match among.filter(|_| d.authority == Authority::Managed) {
+            Some((other, theirs)) => Foreign::SameSlots {
+                keys,
+                rival: other.name.clone(),
+                theirs: theirs.server.keys,
+            },
+            None => Foreign::HoldsKeys { keys },
+        });
     }
     let slots = view.own().map(|own| own.slots.clone())?;
     (overlaps(o, view) || !forming).then_some(Foreign::OwnsSlots { slots })

@@ -3,7 +3,7 @@
 
 use shardwright_topology::{
     ConfigEpoch, Flags, Health, Member, NodeId, NodeView, Observed, Role, Server, ServerName,
-    Source,
+    SlotSet, Source,
 };
 
 use crate::evidence::Gone;
@@ -81,11 +81,11 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
         .values()
         .filter(|m| m.source == Source::Others)
         .collect();
+    if outweighed(d, o, server) {
+        return None;
+    }
     if silent.is_empty() {
-        let mut slots = own.slots.slots();
-        return slots
-            .all(|s| o.owner(s) == Some(view.id))
-            .then_some(Returned::Free);
+        return Some(Returned::Free);
     }
     let was = *silent.iter().find(|m| m.role == Role::Primary)?;
     // A replica of it that lives nowhere takes nobody's place.
@@ -100,6 +100,39 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
     let alone = o.replicas_of(was.id).all(gone);
     let takes = same && fits && alone && !was.slots.is_empty() && is_unaddressed(o, was.id);
     takes.then_some(Returned::As(was.id))
+}
+
+/// Another server whose node has keys, and claims some slots that this one's claims, by its own word: where both lost their
+/// tables of nodes, none of their claims is older than the other.
+pub(crate) fn rival<'a>(o: &'a Observed, server: &Server) -> Option<(&'a Server, &'a NodeView)> {
+    rivals(o, server).next()
+}
+
+fn rivals<'a>(
+    o: &'a Observed,
+    server: &Server,
+) -> impl Iterator<Item = (&'a Server, &'a NodeView)> {
+    let own = server.view.known().and_then(NodeView::own);
+    let slots = own.map_or_else(SlotSet::empty, |own| own.slots.clone());
+    let name = server.name.clone();
+    o.views().filter(move |(other, view)| {
+        let own = view.own().filter(|own| own.role == Role::Primary);
+        let claims = own.is_some_and(|own| !own.slots.intersection(&slots).is_empty());
+        other.name != name && view.server.keys > 0 && claims
+    })
+}
+
+/// Whether another's claim to some of its slots is as good or better: one that has a place or, where a person said that it
+/// is to be so, one with more keys.
+fn outweighed(d: &Desired, o: &Observed, server: &Server) -> bool {
+    let keys = |view: &NodeView| (view.server.keys, std::cmp::Reverse(view.id));
+    let Some(this) = server.view.known() else {
+        return true;
+    };
+    rivals(o, server).any(|(_, view)| {
+        let as_lost = view.peers().next().is_none();
+        !(as_lost && d.consent.lose_data && keys(this) > keys(view))
+    })
 }
 
 /// Whether a person named this server as one that is to join.

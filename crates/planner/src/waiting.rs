@@ -24,6 +24,15 @@ pub enum Foreign {
         /// How many.
         keys: u64,
     },
+    /// It holds keys of slots that another claims as well, which holds keys too.
+    SameSlots {
+        /// How many.
+        keys: u64,
+        /// The other.
+        rival: ServerName,
+        /// How many that one holds.
+        theirs: u64,
+    },
     /// It owns slots that are not its to own.
     OwnsSlots {
         /// Which.
@@ -39,11 +48,28 @@ pub enum Foreign {
     NotAsked,
 }
 
+/// A pause between two starts of a server that is not heard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Rest {
+    /// How often it was told to start.
+    pub times: u32,
+    /// For how long it rests yet, in milliseconds.
+    pub left_ms: u64,
+}
+
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KnowsOthers { nodes } => write!(f, "it already knows {nodes} other node(s)"),
             Self::HoldsKeys { keys } => write!(f, "it already holds {keys} key(s)"),
+            Self::SameSlots {
+                keys,
+                rival,
+                theirs,
+            } => write!(
+                f,
+                "it holds {keys} key(s), of slots that {rival} claims as well, which holds {theirs}"
+            ),
             Self::OwnsSlots { slots } => write!(f, "it already owns slots {slots}"),
             Self::Returned { was } => {
                 write!(
@@ -198,10 +224,8 @@ pub enum Waiting {
     StartsAgain {
         /// Which.
         server: ServerName,
-        /// How often it was told.
-        times: u32,
-        /// For how long yet, in milliseconds.
-        left_ms: u64,
+        /// How often it was, and for how long it rests.
+        rest: Rest,
     },
     /// A server can't be started with its table of nodes, and its directory may hold the last copy of its slots.
     TableRefused {
@@ -459,11 +483,7 @@ impl fmt::Display for Waiting {
             Self::Stranded { server, host, why } => f.write_str(&text::stranded(server, host, why)),
             Self::StartHeld { server } => f.write_str(&text::start_held(server)),
             Self::DirectoryUnread { server, why } => write!(f, "{server} is not started: {why}"),
-            Self::StartsAgain {
-                server,
-                times,
-                left_ms,
-            } => f.write_str(&text::starts_again(server, *times, *left_ms)),
+            Self::StartsAgain { server, rest } => f.write_str(&text::starts_again(server, *rest)),
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
             Self::PlaceFollowed { server, by } => f.write_str(&text::place_followed(server, by)),
             Self::PrimarySilent { node } => f.write_str(&text::primary_silent(*node)),

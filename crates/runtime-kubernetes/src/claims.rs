@@ -61,7 +61,7 @@ impl Applier {
                 // All else that changed is applied all the same.
                 keep_live_claims(&live, &mut set);
                 run.warnings.push(format!(
-                    "volumes stay at {from_bytes} bytes, though {to_bytes} are wanted: {why}; let the storage class expand volumes, or raise the quota"
+                    "not every volume grows from {from_bytes} to {to_bytes} bytes: {why}; let the storage class expand volumes, or raise the quota"
                 ));
             }
             ClaimChange::Shrink { .. } | ClaimChange::Class { .. } | ClaimChange::Unknown => {

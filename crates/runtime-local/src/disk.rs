@@ -31,9 +31,11 @@ pub(crate) fn stranger(
         return Ok(None);
     };
     let met: BTreeSet<NodeId> = rows.iter().map(|r| r.id).collect();
-    let blank = met.len() == 1 && myself.slots.is_empty();
+    // Who met nobody is a new node or, where a node lived here, may be that one: without its table it claims the slots
+    // that it has keys of.
+    let lone = met.len() == 1 && (own.is_some() || myself.slots.is_empty());
     let elsewhere = ours.contains(&myself.id);
-    let another = !ours.is_empty() && !blank && met.is_disjoint(ours);
+    let another = !ours.is_empty() && !lone && met.is_disjoint(ours);
     Ok((elsewhere || another).then_some(myself.id))
 }
 

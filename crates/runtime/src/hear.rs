@@ -95,7 +95,7 @@ async fn ask_it(
     }
     match client.observe().await?.parse() {
         Ok(mut view) => {
-            client.judge_snapshots(&mut view).await?;
+            client.judge_writes(&mut view).await?;
             links.note(name, client, &view.server);
             Ok(Seen::Known(view))
         }

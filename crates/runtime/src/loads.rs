@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 use shardwright_engine::Client;
 use shardwright_planner::balance::Loads;
-use shardwright_topology::{NodeId, Observed, Slot, SlotSet, SlotSize};
+use shardwright_topology::{NodeId, Observed, SizedBy, Slot, SlotSet, SlotSize};
 
 use crate::Links;
-use crate::execute::{StepError, client_of};
+use crate::execute::{StepError, place_of};
 
 /// What is asked of slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +35,9 @@ pub struct SlotLoads {
 /// When one of them does not answer: what is not known is not nothing.
 pub async fn slot_loads(links: &Links, o: &Observed, what: Held) -> Result<SlotLoads, StepError> {
     let owners: Vec<(NodeId, SlotSet)> = o.voters().map(|m| (m.id, m.slots.clone())).collect();
-    let asked = owners.iter().map(|(id, slots)| async move {
-        let client = client_of(links, o, *id).await?;
-        one(&client, slots, what).await
-    });
+    let asked = owners
+        .iter()
+        .map(|(id, slots)| of_node(links, o, *id, slots, what));
     let mut all = SlotLoads::default();
     for (loads, estimated) in try_join_all(asked).await? {
         all.loads.extend(loads);
@@ -47,28 +46,79 @@ pub async fn slot_loads(links: &Links, o: &Observed, what: Held) -> Result<SlotL
     Ok(all)
 }
 
-/// What a node holds of these slots.
+/// What a node holds of these slots, in all its databases together.
 pub(crate) async fn slot_sizes(
     links: &Links,
     o: &Observed,
     node: NodeId,
     slots: &SlotSet,
 ) -> Result<BTreeMap<Slot, SlotSize>, StepError> {
-    let client = client_of(links, o, node).await?;
-    Ok(client.slot_sizes(slots).await?)
+    let mut all: BTreeMap<Slot, SlotSize> = BTreeMap::new();
+    for client in databases_of(links, o, node).await? {
+        for (slot, size) in client.slot_sizes(slots).await? {
+            let sum = match all.get(&slot) {
+                Some(before) if before.keys > 0 && size.keys > 0 => together(*before, size),
+                Some(before) if before.keys > 0 => *before,
+                Some(_) | None => size,
+            };
+            all.insert(slot, sum);
+        }
+    }
+    Ok(all)
 }
 
-async fn one(client: &Client, slots: &SlotSet, what: Held) -> Result<(Loads, bool), StepError> {
+/// What a slot holds in two databases. Where the server tells the memory of the slot, that is of all of them already.
+fn together(a: SlotSize, b: SlotSize) -> SlotSize {
+    let bytes = match a.by {
+        SizedBy::Slot => a.bytes,
+        SizedBy::Keys | SizedBy::Average => a.bytes.saturating_add(b.bytes),
+    };
+    SlotSize {
+        keys: a.keys.saturating_add(b.keys),
+        bytes,
+        largest: a.largest.max(b.largest),
+        by: if b.by == SizedBy::Average { b.by } else { a.by },
+    }
+}
+
+/// A connection to each database of a node that has keys, and to its first.
+async fn databases_of(links: &Links, o: &Observed, node: NodeId) -> Result<Vec<Client>, StepError> {
+    let (server, address) = place_of(o, node)?;
+    let first = links.client(server, address).await?;
+    let filled = first.database_sizes().await?.databases;
+    let mut clients = vec![first];
+    for number in filled.into_keys().filter(|number| *number > 0) {
+        clients.push(links.client_of_database(server, address, number).await?);
+    }
+    Ok(clients)
+}
+
+async fn of_node(
+    links: &Links,
+    o: &Observed,
+    node: NodeId,
+    slots: &SlotSet,
+    what: Held,
+) -> Result<(Loads, bool), StepError> {
+    let databases = databases_of(links, o, node).await?;
+    let [first, ..] = databases.as_slice() else {
+        return Ok((Loads::new(), false));
+    };
     if what == Held::Memory
-        && let Some(memory) = client.memory_of_slots(slots).await?
+        && let Some(memory) = first.memory_of_slots(slots).await?
     {
         return Ok((memory, false));
     }
-    let keys = client.keys_of_slots(slots).await?;
+    let mut keys = Loads::new();
+    for client in &databases {
+        for (slot, n) in client.keys_of_slots(slots).await? {
+            *keys.entry(slot).or_default() += n;
+        }
+    }
     if what == Held::Keys {
         return Ok((keys, false));
     }
-    let bytes = client.data_bytes().await?;
+    let bytes = first.data_bytes().await?;
     let bytes = bytes.ok_or(StepError::Untold("how much memory its data takes"))?;
     Ok((in_proportion(&keys, bytes), true))
 }

@@ -23,11 +23,12 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
             "; restore its data",
             "; restore its data, or go on without: --accept-data-loss",
         ),
-        Waiting::DeathUnproved {
+        Waiting::AnnouncedUnheard { .. }
+        | Waiting::DeathUnproved {
             why: NoDeath::Linked { .. },
             ..
         } => {
-            "; open its port for clients, or set what it announces: CONFIG SET cluster-announce-port"
+            "; open that address for clients, or set what it announces: CONFIG SET cluster-announce-port"
         }
         Waiting::NoCandidate { .. } | Waiting::DeathUnproved { .. } => or(
             "; start it again",
@@ -37,9 +38,6 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
             "",
             "; let the node with most keys own each slot, without deleting any at the others: --accept-data-loss",
         ),
-        Waiting::AnnouncedUnheard { .. } => {
-            "; open that address for clients, or set what it announces: CONFIG SET cluster-announce-port"
-        }
         Waiting::CopiesElsewhere { drops: Some(_), .. } => or(
             "",
             "; they may be the last: make it the primary (CLUSTER FAILOVER TAKEOVER, sent to it), or drop them: --accept-data-loss",
@@ -47,9 +45,7 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::IdLost { .. } => {
             "; empty no server: shardwright check names what takes its place, or takes it in"
         }
-        Waiting::DirectoryUnread { .. } => {
-            "; put its own directory back, or move this one away: the rest runs without it"
-        }
+        Waiting::DirectoryUnread { .. } => "; put its own directory back, or move this one away",
         Waiting::TableRefused { .. } => or(
             "; not all slots are served without it: bring the others back first, or restore its nodes.conf",
             "; not all slots are served without it: bring the others back first, restore its nodes.conf, or go on with what a \
@@ -63,7 +59,7 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
             why,
             "; raise its maxmemory (CONFIG SET maxmemory), then run this again",
         ),
-        Waiting::Foreign { what, .. } => of_foreign(what),
+        Waiting::Foreign { what, .. } => of_foreign(what, consent),
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
@@ -99,8 +95,17 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
 }
 
 /// What may be done about a server that does not belong here.
-fn of_foreign(what: &Foreign) -> &'static str {
+fn of_foreign(what: &Foreign, consent: Consent) -> &'static str {
     match what {
+        Foreign::SameSlots { .. } if consent.lose_data => concat!(
+            "; where check says that every slot is served and nobody needs its keys, ",
+            emptied!()
+        ),
+        Foreign::SameSlots { .. } => concat!(
+            "; whose data counts, a person decides: keep a copy of both directories, then of the other server ",
+            emptied!(),
+            ", or let the one with most keys count: --accept-data-loss"
+        ),
         Foreign::HoldsKeys { .. } | Foreign::OwnsSlots { .. } => concat!(
             "; take it away, or, where check says that every slot is served and nobody needs its keys, ",
             emptied!()

@@ -7,6 +7,7 @@ use shardwright_engine::Endpoint;
 use shardwright_planner::ProblemKind;
 use shardwright_runtime_kubernetes::ObjectKey;
 use shardwright_runtime_local as local;
+use shardwright_topology::NoWrites;
 
 use crate::cli::Login;
 use crate::exit::UsageError;
@@ -187,12 +188,24 @@ impl Called {
                 | ProblemKind::IdLost { replica: None, .. }
         );
         let declared = matches!(self.kept_by, KeptBy::Operator | KeptBy::Manifest);
-        let full = ProblemKind::is_out_of_memory(kind);
-        if declared && full {
-            return format!(
-                "delete keys, or add shards: {} --shards N",
-                self.command("scale")
-            );
+        match kind.no_writes().filter(|_| declared) {
+            Some(NoWrites::Memory) => {
+                return format!(
+                    "delete keys, or add shards: {} --shards N",
+                    self.command("scale")
+                );
+            }
+            // A bare redis-cli has no password for these.
+            Some(NoWrites::Snapshot) => {
+                let then = match self.kept_by {
+                    KeptBy::Operator => "a snapshot that succeeds ends it".to_owned(),
+                    KeptBy::Manifest | KeptBy::People => {
+                        format!("then: {} BGSAVE --primaries", self.command("call"))
+                    }
+                };
+                return format!("make room on its disk (its log says more): {then}");
+            }
+            Some(NoWrites::Log | NoWrites::Replicas { .. }) | None => {}
         }
         match self.kept_by {
             KeptBy::Operator if by_manifest => {

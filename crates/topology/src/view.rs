@@ -354,8 +354,11 @@ pub enum NoWrites {
     /// Its last snapshot failed (`rdb_last_bgsave_status:err`), and it is set to refuse writes then
     /// (`stop-writes-on-bgsave-error`): `MISCONF`, until one succeeds.
     Snapshot,
-    /// No replica keeps up, and `min-replicas-to-write` asks for some: `NOREPLICAS`.
-    Replicas,
+    /// Fewer replicas keep up than `min-replicas-to-write` asks for: `NOREPLICAS`.
+    Replicas {
+        /// How many do.
+        good: u64,
+    },
     /// Its memory limit is reached, and it evicts nothing (`noeviction`): `OOM`.
     Memory,
 }

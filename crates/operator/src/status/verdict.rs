@@ -17,6 +17,8 @@ const CLAUSES_MAX: usize = 3;
 
 /// The reason where the servers do not let the operator in: whether they serve their clients is then not known.
 pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
+/// The reason where primaries refuse what clients write.
+pub(crate) const WRITES_REFUSED: &str = "WritesRefused";
 
 /// The reason where a pod can be put on no Kubernetes node.
 pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
@@ -140,11 +142,7 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
         let refuses = matches!(p.kind, ProblemKind::RefusesWrites { .. });
         return Verdict {
             holds: true,
-            reason: if refuses {
-                "WritesRefused"
-            } else {
-                "Unsettled"
-            },
+            reason: if refuses { WRITES_REFUSED } else { "Unsettled" },
             message: p.kind.to_string(),
         };
     }
@@ -216,6 +214,7 @@ pub(super) fn locked_out(o: &Observed) -> Option<[Verdict; 3]> {
     for server in o.servers().values() {
         match &server.view {
             Seen::Known(_) => return None,
+            Seen::Unknown(_) if server.process.death().is_some() => return None,
             Seen::Unknown(Why::Denied(said)) => denied = denied.or(Some((&server.name, said))),
             Seen::Unknown(_) => {}
         }
@@ -226,7 +225,7 @@ pub(super) fn locked_out(o: &Observed) -> Option<[Verdict; 3]> {
         reason: CREDENTIALS_REJECTED,
         message: format!(
             "{server} does not let the operator in ({said}), and no other server does; whether clients are served is not \
-             known: give the Secret of the user shardwright the password back that the servers have"
+             known: give the Secret of the user shardwright the password back that the servers have, and that user its rights"
         ),
     };
     Some([verdict(), verdict(), verdict()])

@@ -18,7 +18,9 @@ pub(super) fn of(o: &Observed, found: &mut Found) {
         let severity = match own.role {
             Role::Primary if own.slots.is_empty() => continue,
             // It is its primary's replicas that count, and its primary that refuses writes for lack of memory.
-            Role::Replica if matches!(why, NoWrites::Replicas | NoWrites::Memory) => continue,
+            Role::Replica if matches!(why, NoWrites::Replicas { .. } | NoWrites::Memory) => {
+                continue;
+            }
             Role::Primary => Severity::Fatal,
             Role::Replica => Severity::Note,
         };
@@ -33,12 +35,14 @@ pub(super) fn of(o: &Observed, found: &mut Found) {
     }
 }
 
-/// A replica in sync whose own disk is well: where the disk is the cause, it could take the primary's place.
+/// A replica in sync that would take writes: where the disk is the cause, it could take the primary's place.
 fn replica(o: &Observed, primary: NodeId, why: NoWrites) -> Option<NodeId> {
-    let disk = |why| matches!(why, NoWrites::Log | NoWrites::Snapshot);
-    let well = |v: &&NodeView| in_sync(o, v) && !v.server.no_writes.is_some_and(disk);
-    let replicas = o.replicas_of(primary).filter_map(|m| o.view_of(m.id));
-    replicas.filter(|_| disk(why)).find(well).map(|v| v.id)
+    if !matches!(why, NoWrites::Log | NoWrites::Snapshot) {
+        return None;
+    }
+    let well = |v: &&NodeView| in_sync(o, v) && v.server.no_writes.is_none();
+    let mut replicas = o.replicas_of(primary).filter_map(|m| o.view_of(m.id));
+    replicas.find(well).map(|v| v.id)
 }
 
 pub(super) fn refused(node: NodeId, why: NoWrites, is_replica: bool) -> String {
@@ -73,7 +77,9 @@ pub(super) fn mend(
         NoWrites::Snapshot => {
             format!("make room on its disk (its log says more), then: {cli} BGSAVE{meanwhile}")
         }
-        NoWrites::Replicas => "bring its replicas back; see what else is said of them".to_owned(),
+        NoWrites::Replicas { .. } => {
+            "bring its replicas back; see what else is said of them".to_owned()
+        }
         NoWrites::Memory => {
             format!(
                 "raise its limit ({cli} CONFIG SET maxmemory BYTES), delete keys, or move slots away (shardwright rebalance {target} --by memory)"
@@ -87,8 +93,8 @@ fn no_writes(why: NoWrites) -> &'static str {
     match why {
         NoWrites::Log => "its append-only file can't be written (MISCONF): is its disk full?",
         NoWrites::Snapshot => "its last snapshot failed (MISCONF): is its disk full?",
-        NoWrites::Replicas => {
-            "no replica keeps up, and min-replicas-to-write asks for some (NOREPLICAS)"
+        NoWrites::Replicas { .. } => {
+            "fewer replicas keep up than min-replicas-to-write asks for (NOREPLICAS)"
         }
         NoWrites::Memory => "its memory limit is reached, and nothing is evicted (OOM)",
     }

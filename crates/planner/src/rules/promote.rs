@@ -64,6 +64,9 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     let HowDead::Proved(death) = dead.how() else {
         return false;
     };
+    if is_given_up(p.d, p.o, dead.node()) {
+        return false;
+    }
     let Some(server) = p.o.server_of(dead.node()) else {
         return false;
     };
@@ -349,7 +352,9 @@ fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let server = o.server_of(primary);
     let disk = server.and_then(|s| s.disk.known());
     let comes = disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused));
-    d.consent.lose_data && (!comes || server.is_some_and(Server::has_other_table))
+    // It was started, and ended before it said a word: a file is broken, or a setting.
+    let in_vain = server.is_some_and(|s| o.starts.contains_key(&s.name));
+    d.consent.lose_data && (!comes || in_vain || server.is_some_and(Server::has_other_table))
 }
 
 /// Whether what the node had on disk is gone for certain: its directory is blank, or another node lives in it.

@@ -7,7 +7,7 @@ use shardwright_topology::{
 
 use crate::draft::Draft;
 use crate::evidence::{EmptyPlace, LiveAt, brings_nothing, is_elsewhere};
-use crate::{Action, Authority, Precondition, Reason, Waiting, safety};
+use crate::{Action, Authority, Precondition, Reason, Rest, Waiting, safety};
 
 /// Starts every dead server of ours that may be started: none where a node may be that another is promoted past.
 pub(crate) fn dead_servers(p: &mut Draft<'_>) {
@@ -132,11 +132,8 @@ pub(crate) fn rests(p: &mut Draft<'_>, server: &Server) -> bool {
         return false;
     }
     let server = server.name.clone();
-    p.wait(Waiting::StartsAgain {
-        server,
-        times,
-        left_ms,
-    });
+    let rest = Rest { times, left_ms };
+    p.wait(Waiting::StartsAgain { server, rest });
     true
 }
 

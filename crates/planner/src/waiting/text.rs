@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
 
-use super::OnlyOnDisk;
+use super::{OnlyOnDisk, Rest};
 use crate::NoDeath;
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
@@ -13,7 +13,7 @@ pub(super) fn start_held(server: &ServerName) -> String {
     format!("{server} is held: it may come back as a primary without its newest data")
 }
 
-pub(super) fn starts_again(server: &ServerName, times: u32, left_ms: u64) -> String {
+pub(super) fn starts_again(server: &ServerName, Rest { times, left_ms }: Rest) -> String {
     let left = left_ms.div_ceil(1_000);
     format!("{server} was started {times} times and never heard: once more in {left} s")
 }

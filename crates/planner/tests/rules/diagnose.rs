@@ -57,7 +57,7 @@ fn a_primary_that_refuses_writes_is_named() {
             "its append-only file can't be written (MISCONF)",
         ),
         (NoWrites::Snapshot, "its last snapshot failed (MISCONF)"),
-        (NoWrites::Replicas, "no replica keeps up"),
+        (NoWrites::Replicas { good: 1 }, "fewer replicas keep up"),
         (NoWrites::Memory, "its memory limit is reached"),
     ] {
         let mut w = World::formed(3, 1);

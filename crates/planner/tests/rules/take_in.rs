@@ -2,6 +2,7 @@
 
 use shardwright_planner::{
     Desired, Manner, ProblemKind, Request, Severity, ViolationKind, Waiting, check, diagnose,
+    to_record,
 };
 use shardwright_topology::{Flags, Health, ServerName};
 
@@ -297,4 +298,46 @@ fn a_lost_id_that_is_held_to_have_failed_is_named_where_nobody_could_be_elected(
         let named = told.iter().any(|problem| lost(&problem.kind));
         assert_eq!(named, replicas == 0, "{told:?}");
     }
+}
+
+#[test]
+fn whose_data_counts_of_two_that_lost_their_tables_a_person_decides() {
+    // Every server lost its table of nodes, and claims what it has keys of: a primary and its old replica the same.
+    let mut w = World::formed(3, 1);
+    let names = [
+        ("a", "x", 0, 90),
+        ("b", "y", 1, 90),
+        ("c", "z", 2, 90),
+        ("a1", "x1", 0, 100),
+        ("b1", "y1", 1, 80),
+        ("c1", "z1", 2, 90),
+    ];
+    for (name, new, shard, keys) in names {
+        let born = w.lose_directory(name, new);
+        (born.keys, born.slots) = (keys, slots(shard * 10, shard * 10 + 5));
+        w.nodes.retain(|n| n.name != name);
+    }
+    let d = Desired::managed(3, 1);
+    let met = |steps: &[String]| -> Vec<&str> {
+        let words = |step: &str, name: &str| step.split(' ').any(|word| word == name);
+        let met = |name: &&str| steps.iter().any(|step| words(step, name));
+        ["x", "y", "z", "x1", "y1", "z1"]
+            .into_iter()
+            .filter(met)
+            .collect()
+    };
+    assert_eq!(w.steps(&d), Vec::<String>::new());
+    let waits = w.waits(&d);
+    let same = "x does not belong here: it holds 90 key(s), of slots that x1 claims as well, which holds 100";
+    assert!(says(&waits, same), "{waits:?}");
+    // By a person's word those with most keys count; of as many, one of them.
+    let steps = w.steps(&consenting(d));
+    let met = met(&steps);
+    assert!(
+        met == ["y", "z", "x1"] || met == ["y", "x1", "z1"],
+        "{steps:?}"
+    );
+    let recorded = to_record(&consenting(Desired::managed(3, 1)), &w.observe());
+    let recorded: Vec<&str> = recorded.keys().map(|name| name.0.as_str()).collect();
+    assert_eq!(recorded.len(), 3, "{recorded:?}");
 }

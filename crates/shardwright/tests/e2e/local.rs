@@ -135,13 +135,36 @@ impl Local {
         Ok(Load::start(&self.ports.addresses(), options))
     }
 
-    /// Takes Shardwright's own user away from a server.
-    async fn forget_us(&self, index: usize) -> Outcome<()> {
+    async fn administrator(&self, index: usize) -> Outcome<redis::aio::MultiplexedConnection> {
         let mut connection = connect(&self.ports.addresses()[index]).await?;
         let password = self.password("default")?;
         let mut login = redis::cmd("AUTH");
         login.arg(password);
         login.query_async::<()>(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// How many shards a server sees.
+    pub(crate) async fn shards_at(&self, index: usize) -> Outcome<usize> {
+        let mut connection = self.administrator(index).await?;
+        let mut ask = redis::cmd("CLUSTER");
+        let shards: Vec<redis::Value> = ask.arg("SHARDS").query_async(&mut connection).await?;
+        Ok(shards.len())
+    }
+
+    /// Empties a server as the product tells people to.
+    pub(crate) async fn empty(&self, index: usize) -> Outcome<()> {
+        let mut connection = self.administrator(index).await?;
+        let flush = redis::cmd("FLUSHALL");
+        flush.query_async::<()>(&mut connection).await?;
+        let mut reset = redis::cmd("CLUSTER");
+        reset.arg("RESET").arg("HARD");
+        Ok(reset.query_async(&mut connection).await?)
+    }
+
+    /// Takes Shardwright's own user away from a server.
+    async fn forget_us(&self, index: usize) -> Outcome<()> {
+        let mut connection = self.administrator(index).await?;
         let mut forget = redis::cmd("ACL");
         forget.arg("DELUSER").arg("shardwright");
         Ok(forget.query_async(&mut connection).await?)

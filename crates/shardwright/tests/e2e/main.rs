@@ -13,6 +13,7 @@ mod kills;
 mod local;
 mod local_input;
 mod local_verbs;
+mod lost_directories;
 mod lost_tables;
 mod members;
 mod moving;

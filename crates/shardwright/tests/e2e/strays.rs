@@ -259,3 +259,37 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [valkey_9_1]
+    async fn a_slot_with_keys_in_two_databases_moves_whole(engine) {
+        let astray = Astray::new(&engine, &[0, 1], 0).await?;
+        let (from, to) = (astray.cluster[0].id().await?, astray.cluster[1].id().await?);
+        let (target, slots) = (astray.target(), format!("{SLOT}-{SLOT}"));
+        let words = ["reshard", &target, "--from", &from, "--to", &to, "--slots", &slots];
+        astray.home.run(&[&words[..], &["--dry-run"]].concat()).must(0, &["6 keys"]);
+        astray.home.run(&[&words[..], &["--yes"]].concat()).must(0, &["[OK]"]);
+        assert_eq!((astray.count(0).await?, astray.count(1).await?), (0, 6));
+        astray.home.run(&["check", &target]).must(0, &["[OK]"]);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn a_receiver_without_the_databases_of_a_slot_gets_none_of_it(engine) {
+        let astray = Astray::new(&engine, &[0, 1], 0).await?;
+        let target = astray.target();
+        let few = Server::builder(&engine).cluster().config("cluster-databases", "1").start()?;
+        astray.home.run(&["add-node", &target, &few.address(), "--primary"]).must(0, &["has joined"]);
+        let (from, to) = (astray.cluster[0].id().await?, few.id().await?);
+        let slots = format!("{SLOT}-{SLOT}");
+        let words = ["reshard", &target, "--from", &from, "--to", &to, "--slots", &slots, "--yes"];
+        let ran = astray.home.run(&[&words[..], &["--timeout", "30"]].concat());
+        assert_ne!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        assert!(format!("{}{}", ran.out, ran.err).contains("database"), "{}{}", ran.out, ran.err);
+        assert_eq!(astray.count(0).await?, 6);
+        astray.home.run(&["check", &target]).must(0, &["[OK]"]);
+        Ok(())
+    }
+}

@@ -42,12 +42,17 @@ each_engine! {
         set("maxmemory", "0").await?;
         well()?;
 
+        // One of two that are asked for is too few as well.
+        set("min-replicas-to-write", "1").await?;
+        well()?;
         set("min-replicas-to-write", "2").await?;
+        let few = ["[ERR]", "fewer replicas keep up than min-replicas-to-write asks for"];
+        home.run(&["check", &target]).must(1, &few);
         cluster[3].ask::<()>(&["CLUSTER", "RESET", "SOFT"]).await?;
         until("it refuses writes", LIMIT, refused).await?;
         let named = || {
             let ran = home.run(&["check", &target]);
-            let all = ran.code == Some(1) && ran.out.contains("no replica keeps up, and min-replicas-to-write");
+            let all = ran.code == Some(1) && ran.out.contains(few[1]);
             if all { Ok(()) } else { Err(ran.out + &ran.err) }
         };
         until_blocking("check names it", LIMIT, named)?;

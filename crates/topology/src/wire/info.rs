@@ -248,8 +248,8 @@ impl<'a> Found<'a> {
         })
     }
 
-    /// As `processCommand` of both engines decides; whether a failed snapshot counts is a setting that is not told here, and
-    /// how many replicas have to keep up neither: that none does is too few wherever the line is there.
+    /// As `processCommand` of both engines decides; but whether a failed snapshot counts is a setting that is not told here,
+    /// nor is how many replicas have to keep up: wherever some have to, it is said how many do, and may be enough.
     fn no_writes(&self) -> Option<NoWrites> {
         let failed = |at: Option<At<'a>>| at.is_some_and(|(_, status)| status == b"err");
         let value = |at: Option<At<'a>>| at.and_then(|(_, v)| number(v));
@@ -265,12 +265,13 @@ impl<'a> Found<'a> {
         let primary = self.role.and_then(|(_, v)| words::role(v)) == Some(Role::Primary);
         if logs && failed(self.log_status) {
             Some(NoWrites::Log)
-        } else if primary && value(self.good_replicas) == Some(0) {
-            Some(NoWrites::Replicas)
         } else if full && policy == Some(AtLimit::Refuses) {
             Some(NoWrites::Memory)
+        } else if failed(self.snapshot_status) {
+            Some(NoWrites::Snapshot)
         } else {
-            failed(self.snapshot_status).then_some(NoWrites::Snapshot)
+            let good = value(self.good_replicas).filter(|_| primary)?;
+            Some(NoWrites::Replicas { good })
         }
     }
 

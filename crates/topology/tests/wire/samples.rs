@@ -250,7 +250,8 @@ fn info_tells_why_writes_are_refused() -> Outcome {
         );
         let lines = |n| format!("# Replication\r\nmin_slaves_good_slaves:{n}");
         let good = |n: u32| with("# Replication", &lines(n));
-        assert_eq!((good(0)?, good(1)?), (Some(NoWrites::Replicas), None));
+        let replicas = |good| Some(NoWrites::Replicas { good });
+        assert_eq!((good(0)?, good(1)?), (replicas(0), replicas(1)));
     }
     Ok(())
 }

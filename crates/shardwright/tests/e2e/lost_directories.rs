@@ -1,0 +1,179 @@
+//! Servers of this machine that lost their tables of nodes, or can't load their data: whose data counts is told, and none
+//! is given up unasked.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use shardwright_testkit::wait::until_blocking;
+use shardwright_testkit::{Engine, Report, each_engine, until};
+
+use crate::local::Local;
+use crate::rig::living_in;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Three primaries and their replicas, all ended, of which the replicas ended first: the primaries alone have some keys.
+struct Ended {
+    local: Local,
+    written: Vec<Report>,
+}
+
+impl Ended {
+    async fn new(engine: &Engine) -> Outcome<Self> {
+        let spec = "  persistence: {aof: true, fsync: always, rdb: false}\n";
+        let local = Local::with_ports(engine, spec, 6)?;
+        local.up(&[]).must(0, &["[OK]"]);
+        // Redis 7.0 and Valkey 8.0 refuse a table that they wrote before everyone had heard of a shard's id.
+        let agree = || async {
+            for server in 0..6 {
+                match local.shards_at(server).await {
+                    Ok(3) => {}
+                    other => return Err(format!("c-{server}: {other:?}")),
+                }
+            }
+            Ok(())
+        };
+        until("shard ids agree", LIMIT, agree).await?;
+        let mut ended = Self {
+            local,
+            written: Vec::new(),
+        };
+        ended.write("a").await?;
+        ended.until_copied()?;
+        ended.local.kill9(3..6)?;
+        ended.write("b").await?;
+        ended.local.kill9(0..3)?;
+        ended.until_gone()?;
+        Ok(ended)
+    }
+
+    async fn write(&mut self, prefix: &str) -> Outcome<()> {
+        let load = self.local.load(prefix)?;
+        load.until_more(300, LIMIT).await?;
+        self.written.push(load.stop().await);
+        Ok(())
+    }
+
+    /// Waits until every replica has read all that its primary wrote.
+    fn until_copied(&self) -> Outcome<()> {
+        let copied = || {
+            let status = self.local.status().map_err(|e| e.to_string())?;
+            let shards = status["shards"].as_array().ok_or("no shards")?;
+            let nodes = shards.iter().filter_map(|shard| shard["nodes"].as_array());
+            let replicas: Vec<_> = nodes.flatten().filter(|n| n["role"] == "replica").collect();
+            let copied = replicas.iter().all(|n| n["lag_bytes"] == 0);
+            if copied && replicas.len() == 3 {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        };
+        Ok(until_blocking("the replicas have all", LIMIT, copied)?)
+    }
+
+    fn until_gone(&self) -> Outcome<()> {
+        let gone = || match living_in(&self.local.dir()) {
+            pids if pids.is_empty() => Ok(()),
+            pids => Err(format!("{pids:?}")),
+        };
+        Ok(until_blocking("the servers are gone", LIMIT, gone)?)
+    }
+
+    fn lose_table(&self, server: usize) -> Outcome<()> {
+        Ok(fs::remove_file(
+            self.local.node(server).join("data/nodes.conf"),
+        )?)
+    }
+
+    async fn all_there(&self) -> Outcome<()> {
+        for report in &self.written {
+            self.local.all_there(report).await?;
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn where_all_tables_are_lost_a_person_decides_whose_data_counts(engine) {
+        let ended = Ended::new(&engine).await?;
+        for server in 0..6 {
+            ended.lose_table(server)?;
+        }
+        let local = &ended.local;
+        local.up(&[]).must(3, &["does not belong here", "claims as well", "--accept-data-loss"]);
+        // Nobody was put in anybody's place; by a person's word those with most keys count.
+        local.up(&["--accept-data-loss"]).must(3, &["c-3 does not belong here", "claims as well"]);
+        ended.all_there().await?;
+        for server in 3..6 {
+            local.empty(server).await?;
+        }
+        local.up(&[]).must(0, &["[OK]"]);
+        local.run(&["check"]).must(0, &["[OK]"]);
+        ended.all_there().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn what_was_started_by_hand_without_its_table_is_started_for_its_data(engine) {
+        let ended = Ended::new(&engine).await?;
+        ended.lose_table(0)?;
+        let (local, node) = (&ended.local, ended.local.node(0));
+        // Nobody of ours sees it: it comes as a new node, claims what it has keys of, and ends.
+        let mut by_hand = Command::new(&engine.path)
+            .arg(node.join("redis.conf"))
+            .current_dir(node.join("data"))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let table = node.join("data/nodes.conf");
+        let claims = || match fs::read_to_string(&table) {
+            Ok(text) if text.contains(" - 0 0 0 connected ") => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        let claimed = until_blocking("it claims its slots", LIMIT, claims);
+        by_hand.kill()?;
+        by_hand.wait()?;
+        claimed?;
+        let ran = local.up(&[]);
+        assert!(matches!(ran.code, Some(0 | 3)), "{}{}", ran.out, ran.err);
+        ended.all_there().await?;
+        // It holds nothing that is not served: as told, it is emptied, and a replica then.
+        local.empty(0).await?;
+        local.up(&[]).must(0, &["[OK]"]);
+        ended.all_there().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_primary_that_cannot_load_its_log_is_passed_by_a_persons_word_only(engine) {
+        let ended = Ended::new(&engine).await?;
+        let local = &ended.local;
+        let log = local.node(0).join("data/appendonlydir");
+        for entry in fs::read_dir(&log)? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with("incr.aof") {
+                let mut bytes = fs::read(&path)?;
+                let (from, to) = (bytes.len() / 4, bytes.len() / 2);
+                bytes[from..to].fill(b'!');
+                fs::write(&path, bytes)?;
+            }
+        }
+        let whole = fs::read_dir(&log)?.count();
+        local.up(&[]).must(1, &["c-0", "log"]);
+        local.run(&["check"]).must(1, &["--accept-data-loss"]);
+        let ran = local.run(&["fix", "--accept-data-loss", "--timeout", "60"]);
+        assert_ne!(ran.code, Some(0), "c-0 does not run: {}{}", ran.out, ran.err);
+        local.run(&["status"]).must(1, &["16384 of 16384 slots covered", "dead"]);
+        // What it had is still there for whoever repairs it, and what its replica had is served.
+        assert_eq!(fs::read_dir(&log)?.count(), whole);
+        local.all_there(&ended.written[0]).await?;
+        Ok(())
+    }
+}
