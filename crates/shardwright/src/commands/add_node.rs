@@ -89,7 +89,10 @@ pub(super) async fn run(
         let own = o.servers().get(&server).and_then(|s| s.view.known()?.own());
         own.is_some_and(|own| {
             let listed = o.beliefs(own.id).any(|(speaker, _)| speaker != own.id);
-            let replica = own.role == Role::Replica && (of.is_none() || own.primary == of);
+            // Until its first copy is proved it may not take its primary's place: only then is it a replica to rely on.
+            let waits = o.held_back.contains(&own.id);
+            let replica =
+                own.role == Role::Replica && (of.is_none() || own.primary == of) && !waits;
             listed && (primary || replica || !own.slots.is_empty())
         })
     };

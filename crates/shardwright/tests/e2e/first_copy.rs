@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use shardwright_testkit::replication::failed_primaries;
 use shardwright_testkit::{
-    Cluster, Engine, Load, LoadOptions, Persistence, Report, ServerBuilder, each_engine, until,
+    Cluster, Engine, Load, LoadOptions, Persistence, Report, Server, ServerBuilder, each_engine,
+    until,
 };
 use shardwright_topology::Role;
 
@@ -285,5 +286,28 @@ each_engine! {
         scene.is_not_passed_over().await?;
         scene.cluster[0].restart()?;
         scene.comes_back().await
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_replica_has_joined_only_once_it_may_take_its_primarys_place(engine) {
+        let home = Home::new()?;
+        let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;
+        let load = Load::start(&cluster.addresses(), LoadOptions::default());
+        load.until_more(300, LIMIT).await?;
+        load.stop().await;
+        let new = Server::builder(&engine).cluster().start()?;
+        let (target, node) = (cluster[0].address(), new.address());
+        for (key, value) in [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "20")] {
+            cluster[1].ask::<()>(&["CONFIG", "SET", key, value]).await?;
+        }
+        let words = ["add-node", &target, &node, "--replica-of", &cluster[1].address()];
+        let ran = home.run(&[&words[..], &["--timeout", "5"]].concat());
+        ran.must(1, &["not done in time", "takes its first copy"]);
+        home.run(&words).must(0, &["[OK]"]);
+        let held = new.ask::<Vec<String>>(&["CONFIG", "GET", "cluster-replica-no-failover"]).await?;
+        assert_eq!(held.last().map(String::as_str), Some("no"), "{held:?}");
+        Ok(())
     }
 }
