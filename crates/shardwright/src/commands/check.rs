@@ -1,13 +1,15 @@
 //! `check`: what is wrong, and what mends it.
 
+use shardwright_planner::{Consent, Desired, Standing, Waiting, standings};
 use shardwright_topology::Observed;
 
 use super::change::{fatal, steady};
 use crate::cli::{Login, TargetArgs};
 use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
+use crate::hint::hint;
 use crate::printer::Printer;
-use crate::report::print_problems;
+use crate::report::{named, print_problems};
 use crate::status::ClusterStatus;
 use crate::target::{Called, Target};
 
@@ -31,7 +33,17 @@ pub(super) async fn run(
         return Ok(ExitStatus::Failure);
     }
     print_problems(&problems, &observed, &called, out)?;
-    let fatal = fatal(&problems).count();
+    let kept_out = match target {
+        Target::Local(_) => kept_out(keeper.desired(), &observed),
+        Target::Member(_) | Target::Kubernetes(_) => Vec::new(),
+    };
+    let told = if out.is_json() { &[] } else { &kept_out[..] };
+    for wait in told {
+        out.text(&format!("[ERR]  {}", named(&wait.to_string(), &observed)))?;
+        let mend = hint(wait, Consent::default());
+        out.text(&format!("       {}", mend.trim_start_matches("; ")))?;
+    }
+    let fatal = fatal(&problems).count() + kept_out.len();
     out.say(&ClusterStatus::of(&observed).summary());
     if let Some(hint) = new_addresses(&target, &observed) {
         out.say(&hint);
@@ -45,6 +57,18 @@ pub(super) async fn run(
         observed.members().len()
     ));
     Ok(ExitStatus::Success)
+}
+
+/// The servers of a cluster of ours whose nodes have no place in it: that they are not listed by the others is said of
+/// all, but not what they hold.
+fn kept_out(d: &Desired, o: &Observed) -> Vec<Waiting> {
+    let foreign = standings(d, o)
+        .into_iter()
+        .filter_map(|(server, how)| match how {
+            Standing::Foreign(what) => Some(Waiting::Foreign { server, what }),
+            Standing::Member | Standing::MayJoin | Standing::Leaving | Standing::Unheard => None,
+        });
+    foreign.filter(Waiting::needs_a_person).collect()
 }
 
 /// Whether every server is known not to run.

@@ -105,6 +105,7 @@ each_engine! {
         }
         let local = &ended.local;
         local.up(&[]).must(3, &["does not belong here", "claims as well", "--accept-data-loss"]);
+        local.run(&["check"]).must(1, &["[ERR]", "c-3 does not belong here", "claims as well", "--accept-data-loss"]);
         // Nobody was put in anybody's place; by a person's word those with most keys count.
         local.up(&["--accept-data-loss"]).must(3, &["c-3 does not belong here", "claims as well"]);
         ended.all_there().await?;
