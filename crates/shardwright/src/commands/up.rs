@@ -19,7 +19,7 @@ use crate::exit::{ExitStatus, UsageError};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
 use crate::report::named;
-use crate::stop::stop;
+use crate::stop::{signal_that_came, stop};
 use crate::target::only_local;
 
 /// The name of a cluster that was given none.
@@ -76,15 +76,21 @@ pub(super) async fn bring(
     let limits = limits(local.cluster());
     let mut keeper = Keeper::new(local, links, desired, limits);
     change::keep_pace(&mut keeper, &args.pace);
-    let status = change::carry_out(&mut keeper, args.timeout, &done, out).await?;
-    if status == ExitStatus::Success && args.watch {
-        // Consent was given for bringing it back, not for whatever may come.
-        let desired = change::consenting(keeper.desired(), false);
-        keeper.set_desired(desired);
-        change::keep_pace(&mut keeper, &args.pace);
-        return watch(&mut keeper, out).await;
+    let brought_back = change::carry_out(&mut keeper, args.timeout, &done, out).await;
+    if !args.watch || signal_that_came().is_some() {
+        return brought_back;
     }
-    Ok(status)
+    // What one shard lacks leaves the others no less in need of somebody who watches.
+    match brought_back {
+        Ok(ExitStatus::Success) => {}
+        Ok(_) => out.warn("it is not healthy yet; that is watched too"),
+        Err(error) => out.warn(&format!("{error:#}; what can be done is done on")),
+    }
+    // Consent was given for bringing it back, not for whatever may come.
+    let desired = change::consenting(keeper.desired(), false);
+    keeper.set_desired(desired);
+    change::keep_pace(&mut keeper, &args.pace);
+    watch(&mut keeper, out).await
 }
 
 /// Where the manifest comes from.

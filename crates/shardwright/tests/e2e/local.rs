@@ -67,7 +67,7 @@ impl Local {
     }
 
     /// Starts `up --watch` and waits until it watches.
-    fn watch(&self) -> Running {
+    pub(crate) fn watch(&self) -> Running {
         let port = self.ports.first().to_string();
         let mut command = self.home.command(&self.up_args(&port, &["--watch"]));
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

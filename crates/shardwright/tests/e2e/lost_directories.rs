@@ -2,6 +2,7 @@
 //! is given up unasked.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -88,6 +89,21 @@ impl Ended {
         )?)
     }
 
+    /// Makes a server's log one that no engine loads. Where its files are.
+    fn break_log(&self, server: usize) -> Outcome<PathBuf> {
+        let log = self.local.node(server).join("data/appendonlydir");
+        for entry in fs::read_dir(&log)? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with("incr.aof") {
+                let mut bytes = fs::read(&path)?;
+                let (from, to) = (bytes.len() / 4, bytes.len() / 2);
+                bytes[from..to].fill(b'!');
+                fs::write(&path, bytes)?;
+            }
+        }
+        Ok(log)
+    }
+
     async fn all_there(&self) -> Outcome<()> {
         for report in &self.written {
             self.local.all_there(report).await?;
@@ -156,16 +172,7 @@ each_engine! {
     async fn a_primary_that_cannot_load_its_log_is_passed_by_a_persons_word_only(engine) {
         let ended = Ended::new(&engine).await?;
         let local = &ended.local;
-        let log = local.node(0).join("data/appendonlydir");
-        for entry in fs::read_dir(&log)? {
-            let path = entry?.path();
-            if path.to_string_lossy().ends_with("incr.aof") {
-                let mut bytes = fs::read(&path)?;
-                let (from, to) = (bytes.len() / 4, bytes.len() / 2);
-                bytes[from..to].fill(b'!');
-                fs::write(&path, bytes)?;
-            }
-        }
+        let log = ended.break_log(0)?;
         let whole = fs::read_dir(&log)?.count();
         local.up(&[]).must(1, &["c-0", "log"]);
         local.run(&["check"]).must(1, &["--accept-data-loss"]);
@@ -175,6 +182,30 @@ each_engine! {
         // What it had is still there for whoever repairs it, and what its replica had is served.
         assert_eq!(fs::read_dir(&log)?.count(), whole);
         local.all_there(&ended.written[0]).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn what_one_shard_lacks_keeps_nobody_from_watching_the_others(engine) {
+        let ended = Ended::new(&engine).await?;
+        ended.break_log(0)?;
+        let mut watch = ended.local.watch();
+        let before = ended.local.pid(1)?;
+        ended.local.kill9([1])?;
+        watch.until_said("start c-1", LIMIT);
+        let again = || match ended.local.pid(1) {
+            Ok(pid) if pid != before => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        until_blocking("it runs again", LIMIT, again)?;
+        // What can't start is tried again, and rests longer each time.
+        watch.until_said("start c-0: its process is gone, and only its disk still has its slots: not done", LIMIT);
+        watch.signal("TERM", false);
+        let said = watch.end().must(0, &["the watch has ended; the servers run on"]);
+        let tries = said.err.matches("start c-0").count();
+        assert!(tries < 12, "{tries} tries: {}", said.err);
         Ok(())
     }
 }
