@@ -103,6 +103,56 @@ fn bounds() -> [(&'static [&'static str], Value); 6] {
     ]
 }
 
+/// How much there may be of what has no bound of its own: an API server takes anything without one for as large as a whole
+/// request, and refuses rules about it as too expensive. Nothing that makes sense comes near.
+struct Bounds {
+    items: u32,
+    properties: u32,
+    length: u32,
+}
+
+/// Of what people write.
+const SPEC: Bounds = Bounds {
+    items: 1_000,
+    properties: 1_000,
+    length: 65_536,
+};
+
+/// Of what we write: a node each, and messages that may name ranges of slots.
+const STATUS: Bounds = Bounds {
+    items: 16_384,
+    properties: 16_384,
+    length: 262_144,
+};
+
+/// Gives every list, map and string below a schema a bound, where it has none.
+fn bounded(schema: &mut Value, bounds: &Bounds) {
+    let Value::Object(object) = schema else {
+        return;
+    };
+    let bound = match object.get("type").and_then(Value::as_str) {
+        Some("array") => Some(("maxItems", bounds.items)),
+        Some("object") if object.contains_key("additionalProperties") => {
+            Some(("maxProperties", bounds.properties))
+        }
+        Some("string") if !object.contains_key("enum") => Some(("maxLength", bounds.length)),
+        Some(_) | None => None,
+    };
+    if let Some((keyword, most)) = bound {
+        object.entry(keyword).or_insert_with(|| json!(most));
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties
+            .values_mut()
+            .for_each(|inner| bounded(inner, bounds));
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = object.get_mut(inner) {
+            bounded(inner, bounds);
+        }
+    }
+}
+
 /// The `CustomResourceDefinition` of a `RedisCluster`, as `kubectl apply` takes it.
 pub fn crd(rules: Cel) -> Value {
     let mut document = schema::schema();
@@ -135,6 +185,8 @@ pub fn crd(rules: Cel) -> Value {
             at.insert(keyword.clone(), value.clone());
         }
     }
+    bounded(&mut root["properties"]["spec"], &SPEC);
+    bounded(&mut root["properties"]["status"], &STATUS);
     if rules == Cel::With {
         for Rule { path, cel, message } in &RULES {
             let rules = schema_at(&mut root, path)

@@ -30,7 +30,7 @@ fn the_definition() -> Outcome {
 #[test]
 fn the_schema_is_structural() {
     fn walk(path: &str, schema: &Value, places: &mut usize) {
-        const KEYWORDS: [&str; 18] = [
+        const KEYWORDS: [&str; 19] = [
             "anyOf",
             "additionalProperties",
             "default",
@@ -40,6 +40,7 @@ fn the_schema_is_structural() {
             "items",
             "maxItems",
             "maxLength",
+            "maxProperties",
             "maximum",
             "minimum",
             "pattern",
@@ -69,6 +70,17 @@ fn the_schema_is_structural() {
         if let Some(kind) = object.get("type").and_then(Value::as_str) {
             assert_eq!(kind == "array", object.contains_key("items"), "{path}");
         }
+        let bound = match object.get("type").and_then(Value::as_str) {
+            Some("array") => "maxItems",
+            Some("object") if object.contains_key("additionalProperties") => "maxProperties",
+            Some("string") if object.get("enum").is_none() => "maxLength",
+            Some(_) | None => "",
+        };
+        let ours = path.starts_with(".spec") || path.starts_with(".status");
+        assert!(
+            !ours || bound.is_empty() || object.contains_key(bound),
+            "{path} has no {bound}"
+        );
         let both = object.contains_key("properties") && object.contains_key("additionalProperties");
         assert!(!both, "{path} names its fields and allows others");
         if let Some(fields) = object.get("properties").and_then(Value::as_object) {
