@@ -91,9 +91,8 @@ pub(super) async fn run(
             let listed = o.beliefs(own.id).any(|(speaker, _)| speaker != own.id);
             // Until its first copy is proved it may not take its primary's place: only then is it a replica to rely on.
             let waits = o.held_back.contains(&own.id);
-            let replica =
-                own.role == Role::Replica && (of.is_none() || own.primary == of) && !waits;
-            listed && (primary || replica || !own.slots.is_empty())
+            let follows = own.role == Role::Replica && (of.is_none() || own.primary == of);
+            listed && (primary || follows && !waits || !own.slots.is_empty())
         })
     };
     let done = format!("[OK] {joiner} has joined");
