@@ -128,6 +128,7 @@ pub(crate) fn without_strangers(
     clean.disbelieved.clone_from(&o.disbelieved);
     clean.steady_since = o.steady_since;
     clean.down_since.clone_from(&o.down_since);
+    clean.starts.clone_from(&o.starts);
     clean.took_in.clone_from(&o.took_in);
     clean.slot_sizes.clone_from(&o.slot_sizes);
     clean.linked.clone_from(&o.linked);

@@ -208,6 +208,11 @@ fn what_is_started_in_vain_rests_longer_each_time() {
     }
     w.starts = vec![("a1", 1, 0)];
     assert!(starts(&w), "the first may have ended for another reason");
+    // A server that does not belong here changes nothing of it.
+    w.lose_directory("b1", "x").keys = 5;
+    assert!(says(&w.waits(&three()), "x does not belong here"));
+    w.starts = vec![("a1", 3, 0)];
+    assert!(!starts(&w));
 }
 
 #[test]
