@@ -1,7 +1,6 @@
 //! What is wrong with a cluster, for people: each problem explained, with the command that mends it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use shardwright_topology::{
     Address, Dissent, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed, OpenSlot,
@@ -40,7 +39,7 @@ pub enum ProblemKind {
         /// Which.
         slots: SlotSet,
         /// How many servers were not heard, of how many.
-        unheard: (usize, usize),
+        not_heard: (usize, usize),
     },
     /// Slots without an owner, of which it is known who holds keys.
     Unowned {
@@ -243,85 +242,6 @@ impl ProblemKind {
         match self {
             Self::RefusesWrites { why, .. } => Some(*why),
             _ => None,
-        }
-    }
-}
-
-impl fmt::Display for ProblemKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uncovered(slots) => write!(f, "{} slots have no owner: {slots}", slots.count()),
-            Self::CoverageUnknown { slots, unheard } => {
-                f.write_str(&keys::coverage_unknown(slots, *unheard))
-            }
-            Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
-            Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
-            Self::PrimaryDown {
-                node,
-                slots,
-                proved,
-                lives,
-                ..
-            } => {
-                let how = there::state(*proved, *lives);
-                write!(f, "primary {} of slots {slots} is {how}", node.short())
-            }
-            Self::RefusesWrites {
-                node,
-                why,
-                is_replica,
-                ..
-            } => f.write_str(&writes::refused(*node, *why, *is_replica)),
-            Self::IdLost { node, slots, .. } => f.write_str(&text::id_lost(*node, slots)),
-            Self::Unheard { server, why, .. } => write!(f, "{server} is not heard: {why}"),
-            Self::Refuses {
-                server,
-                by,
-                of,
-                address,
-                ..
-            } => f.write_str(&there::refuses(server, *by, *of, address)),
-            Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
-            Self::Busy { server, .. } => f.write_str(&there::busy(server)),
-            Self::Lost { node, taken } => f.write_str(&text::lost(*node, taken.as_ref())),
-            Self::Disagree {
-                dissent,
-                speakers,
-                about,
-            } => {
-                let what = text::believed(*dissent);
-                write!(f, "{} {what} {}", text::list(speakers), text::list(about))
-            }
-            Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
-            Self::StrayKeys {
-                node,
-                keys,
-                slots,
-                owners,
-            } => f.write_str(&text::stray_keys(*node, *keys, slots, owners)),
-            Self::StrayKeysUnknown { node, why } => {
-                f.write_str(&text::stray_keys_unknown(*node, why))
-            }
-            Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", text::list(nodes)),
-            Self::CopiesElsewhere { node, from } => f.write_str(&text::elsewhere(*node, from)),
-            Self::ReplicaLinkDown { node } => f.write_str(&text::no_link(*node)),
-            Self::CannotCopy { replica, primary } => {
-                f.write_str(&text::too_old(*replica, *primary))
-            }
-            Self::ReplicaAstray { node } => f.write_str(&text::astray(*node)),
-            Self::NoReplica { primary } => {
-                write!(f, "primary {} has no live replica", primary.short())
-            }
-            Self::UnevenReplicas { most, least, .. } => f.write_str(&text::divided(*most, *least)),
-            Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
-            Self::SameHost(u) => f.write_str(&text::same_host(u)),
-            Self::HeldBack { node, .. } => f.write_str(&text::held_back(*node)),
-            Self::Failing { about, by } => {
-                write!(f, "{by} node(s) hold {} to be failing", about.short())
-            }
-            Self::Islands { sizes } => f.write_str(&text::islands(sizes.len())),
-            Self::DuplicateId(duplicate) => write!(f, "{duplicate}"),
-            Self::MixedVersions(versions) => f.write_str(&text::versions(versions)),
         }
     }
 }

@@ -85,7 +85,12 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
         return None;
     }
     if silent.is_empty() {
-        return Some(Returned::Free);
+        // Whoever owns a slot by a better claim would have its keys deleted here, be it without any itself.
+        let lone = |id: NodeId| o.view_of(id).is_some_and(|v| v.peers().next().is_none());
+        let yields = |id: NodeId| id == view.id || d.consent.lose_data && lone(id);
+        let mut slots = own.slots.slots();
+        let free = slots.all(|s| o.owner(s).is_some_and(yields));
+        return free.then_some(Returned::Free);
     }
     let was = *silent.iter().find(|m| m.role == Role::Primary)?;
     // A replica of it that lives nowhere takes nobody's place.

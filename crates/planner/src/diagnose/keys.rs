@@ -14,10 +14,10 @@ pub(super) fn uncovered(o: &Observed, found: &mut Found) {
     let uncovered = o.uncovered();
     let mut unknown = uncovered.clone();
     let silent = o.servers().values().filter(|s| s.view.known().is_none());
-    let unheard = (silent.count(), o.servers().len());
-    if !uncovered.is_empty() && unheard.0 > 0 {
+    let not_heard = (silent.count(), o.servers().len());
+    if !uncovered.is_empty() && not_heard.0 > 0 {
         let slots = uncovered;
-        let kind = ProblemKind::CoverageUnknown { slots, unheard };
+        let kind = ProblemKind::CoverageUnknown { slots, not_heard };
         return add(found, Severity::Fatal, kind);
     }
     if !uncovered.is_empty() && !someone_unheard(o) {
@@ -81,13 +81,13 @@ pub(super) fn stray_keys(o: &Observed, found: &mut Found) {
     }
 }
 
-pub(super) fn coverage_unknown(slots: &SlotSet, (unheard, of): (usize, usize)) -> String {
+pub(super) fn coverage_unknown(slots: &SlotSet, (silent, of): (usize, usize)) -> String {
     let count = slots.count();
-    if unheard == of {
+    if silent == of {
         return format!("no server was heard, so it is not known who owns the {count} slots");
     }
     format!(
-        "nobody who was heard knows an owner of {count} slots, and {unheard} of {of} servers were not heard: {slots}"
+        "nobody who was heard knows an owner of {count} slots, and {silent} of {of} servers were not heard: {slots}"
     )
 }
 

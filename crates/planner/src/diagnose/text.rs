@@ -1,11 +1,88 @@
 //! What a problem is, in words.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Version};
 
-use super::there::Taken;
+use super::there::{self, Taken};
+use super::{ProblemKind, keys, writes};
 use crate::Unspread;
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uncovered(slots) => write!(f, "{} slots have no owner: {slots}", slots.count()),
+            Self::CoverageUnknown { slots, not_heard } => {
+                f.write_str(&keys::coverage_unknown(slots, *not_heard))
+            }
+            Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
+            Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
+            Self::PrimaryDown {
+                node,
+                slots,
+                proved,
+                lives,
+                ..
+            } => {
+                let how = there::state(*proved, *lives);
+                write!(f, "primary {} of slots {slots} is {how}", node.short())
+            }
+            Self::RefusesWrites {
+                node,
+                why,
+                is_replica,
+                ..
+            } => f.write_str(&writes::refused(*node, *why, *is_replica)),
+            Self::IdLost { node, slots, .. } => f.write_str(&id_lost(*node, slots)),
+            Self::Unheard { server, why, .. } => write!(f, "{server} is not heard: {why}"),
+            Self::Refuses {
+                server,
+                by,
+                of,
+                address,
+                ..
+            } => f.write_str(&there::refuses(server, *by, *of, address)),
+            Self::Unanswered { server } => write!(f, "{server} answers other nodes, but no client"),
+            Self::Busy { server, .. } => f.write_str(&there::busy(server)),
+            Self::Lost { node, taken } => f.write_str(&lost(*node, taken.as_ref())),
+            Self::Disagree {
+                dissent,
+                speakers,
+                about,
+            } => {
+                let what = believed(*dissent);
+                write!(f, "{} {what} {}", list(speakers), list(about))
+            }
+            Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
+            Self::StrayKeys {
+                node,
+                keys,
+                slots,
+                owners,
+            } => f.write_str(&stray_keys(*node, *keys, slots, owners)),
+            Self::StrayKeysUnknown { node, why } => f.write_str(&stray_keys_unknown(*node, why)),
+            Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
+            Self::CopiesElsewhere { node, from } => f.write_str(&elsewhere(*node, from)),
+            Self::ReplicaLinkDown { node } => f.write_str(&no_link(*node)),
+            Self::CannotCopy { replica, primary } => f.write_str(&too_old(*replica, *primary)),
+            Self::ReplicaAstray { node } => f.write_str(&astray(*node)),
+            Self::NoReplica { primary } => {
+                write!(f, "primary {} has no live replica", primary.short())
+            }
+            Self::UnevenReplicas { most, least, .. } => f.write_str(&divided(*most, *least)),
+            Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
+            Self::SameHost(u) => f.write_str(&same_host(u)),
+            Self::HeldBack { node, .. } => f.write_str(&held_back(*node)),
+            Self::Failing { about, by } => {
+                write!(f, "{by} node(s) hold {} to be failing", about.short())
+            }
+            Self::Islands { sizes } => f.write_str(&islands(sizes.len())),
+            Self::DuplicateId(duplicate) => write!(f, "{duplicate}"),
+            Self::MixedVersions(found) => f.write_str(&versions(found)),
+        }
+    }
+}
 
 pub(super) fn lost(node: NodeId, taken: Option<&Taken>) -> String {
     match taken {

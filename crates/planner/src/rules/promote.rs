@@ -1,8 +1,8 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, Disk, Member, NodeId, NodeView, Observed, OpenSlot, Replication, Server, Source,
-    Starter, Timestamp,
+    AttemptKind, DeathProof, Disk, Member, NodeId, NodeView, Observed, OpenSlot, Replication,
+    Server, Source, Starter, Timestamp,
 };
 
 use crate::draft::Draft;
@@ -352,8 +352,13 @@ fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let server = o.server_of(primary);
     let disk = server.and_then(|s| s.disk.known());
     let comes = disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused));
-    // It was started, and ended before it said a word: a file is broken, or a setting.
-    let in_vain = server.is_some_and(|s| o.starts.contains_key(&s.name));
+    // It was started, and ended before it said a word: a file is broken, or a setting. A container that waits to be
+    // started has not ended for that.
+    let ended = |s: &Server| {
+        let death = s.process.death();
+        death.is_some_and(|death| death.proof == DeathProof::ChildReaped)
+    };
+    let in_vain = server.is_some_and(|s| ended(s) && o.starts.contains_key(&s.name));
     d.consent.lose_data && (!comes || in_vain || server.is_some_and(Server::has_other_table))
 }
 

@@ -125,8 +125,8 @@ pub(crate) fn rests(p: &mut Draft<'_>, server: &Server) -> bool {
     let Some(Starts { times, last }) = p.o.starts.get(&server.name).copied() else {
         return false;
     };
-    let doubled = FIRST_REST_MS.checked_shl(times.saturating_sub(2));
-    let rest = doubled.map_or(LONGEST_REST_MS, |rest| rest.min(LONGEST_REST_MS));
+    let doubled = 2_u64.saturating_pow(times.saturating_sub(2));
+    let rest = FIRST_REST_MS.saturating_mul(doubled).min(LONGEST_REST_MS);
     let left_ms = rest.saturating_sub(p.now.since_ms(last));
     if times < 2 || left_ms == 0 {
         return false;

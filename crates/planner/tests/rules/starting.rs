@@ -196,6 +196,7 @@ fn what_is_started_in_vain_rests_longer_each_time() {
         (3, 2_000),
         (6, 16_000),
         (7, 30_000),
+        (63, 30_000),
         (200, 30_000),
     ];
     for (times, rest) in rests {

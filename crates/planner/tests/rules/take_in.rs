@@ -341,3 +341,19 @@ fn whose_data_counts_of_two_that_lost_their_tables_a_person_decides() {
     let recorded: Vec<&str> = recorded.keys().map(|name| name.0.as_str()).collect();
     assert_eq!(recorded.len(), 3, "{recorded:?}");
 }
+
+#[test]
+fn nobody_is_taken_in_whose_slots_another_owns_by_now_even_without_a_key() {
+    // Nobody lists a's old id any more, and its slots were given to b, which has no key of them.
+    let mut w = World::formed(3, 0);
+    let x = w.lose_directory("a", "x");
+    (x.keys, x.slots) = (100, slots(0, 99));
+    w.nodes.retain(|n| n.name != "a");
+    let d = Desired::managed(3, 0);
+    assert!(says(&w.steps(&d), " x"), "{:?}", w.steps(&d));
+    let b = w.node("b");
+    (b.slots, b.keys) = (slots(0, 10_922), 0);
+    for d in [d.clone(), consenting(d)] {
+        assert!(!says(&w.steps(&d), " x"), "{:?}", w.steps(&d));
+    }
+}

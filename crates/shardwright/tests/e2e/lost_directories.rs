@@ -9,8 +9,8 @@ use std::time::Duration;
 use shardwright_testkit::wait::until_blocking;
 use shardwright_testkit::{Engine, Report, each_engine, until};
 
-use crate::local::Local;
-use crate::rig::living_in;
+use crate::local::{Local, OK};
+use crate::rig::{changes, living_in, shell, tree};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -206,6 +206,74 @@ each_engine! {
         let said = watch.end().must(0, &["the watch has ended; the servers run on"]);
         let tries = said.err.matches("start c-0").count();
         assert!(tries < 12, "{tries} tries: {}", said.err);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn a_lost_directory_is_mended_by_up_and_a_copied_one_is_refused(engine) {
+        let local = Local::new(&engine, "")?;
+        local.up(&[]).must(0, &[OK]);
+        let written = local.write("a").await?;
+        local.run(&["down"]).must(0, &[]);
+        let replica = 3;
+        fs::remove_dir_all(local.node(replica).join("data"))?;
+        local.up(&[]).must(0, &[OK]);
+        local.all_there(&written).await?;
+
+        local.run(&["down"]).must(0, &[]);
+        // The data of one node in the seat of another: two nodes of one id.
+        let (from, to) = (local.node(4).join("data"), local.node(5).join("data"));
+        let kept = local.home.path("kept");
+        fs::rename(&to, &kept)?;
+        shell(&format!("cp -a '{}' '{}'", from.display(), to.display()));
+        // It keeps nobody else down, and is left as it is.
+        let before = tree(&to);
+        local.up(&[]).must(3, &["c-5 is not started", "nodes/c-5/data holds the data of node", "does not belong here", "move this one away"]);
+        assert_eq!(changes(&before, &tree(&to)), Vec::<PathBuf>::new());
+        assert_eq!(living_in(&local.dir()).len(), 5);
+        local.all_there(&written).await?;
+        fs::remove_dir_all(&to)?;
+        fs::rename(&kept, &to)?;
+        local.up(&[]).must(0, &[OK]);
+        local.all_there(&written).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn data_of_another_cluster_in_a_seat_is_refused_and_untouched(engine) {
+        let local = Local::new(&engine, "")?;
+        local.up(&[]).must(0, &[OK]);
+        let written = local.write("a").await?;
+        local.run(&["down"]).must(0, &[]);
+        let other = Local::new(&engine, "")?;
+        other.up(&[]).must(0, &[OK]);
+        let theirs = other.write("x").await?;
+        other.run(&["down"]).must(0, &[]);
+        // Their first primary, with its slots and keys, in one of our seats.
+        let seat = local.node(0).join("data");
+        let kept = local.home.path("kept");
+        fs::rename(&seat, &kept)?;
+        let lent = other.node(0).join("data");
+        shell(&format!("cp -a '{}' '{}'", lent.display(), seat.display()));
+        let before = tree(&seat);
+        for verb in [&["up"][..], &["fix", "--timeout", "20"]] {
+            local.run(verb).must(3, &["c-0 is not started", "nodes/c-0/data holds the data of node", "does not belong here"]);
+            assert_eq!(living_in(&local.dir()).len(), 5);
+        }
+        local.run(&["down"]).must(0, &["5 server(s) stopped"]);
+        assert_eq!(changes(&before, &tree(&seat)), Vec::<PathBuf>::new());
+        // What was lent still has its keys, and its cluster takes it back.
+        fs::remove_dir_all(&lent)?;
+        fs::rename(&seat, &lent)?;
+        other.up(&[]).must(0, &[OK]);
+        other.all_there(&theirs).await?;
+        fs::rename(&kept, &seat)?;
+        local.up(&[]).must(0, &[OK]);
+        local.all_there(&written).await?;
         Ok(())
     }
 }

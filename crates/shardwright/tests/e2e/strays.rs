@@ -12,7 +12,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const SLOT: u16 = 7;
 
 /// Four primaries, and keys of [`SLOT`] in these databases.
-struct Astray {
+struct StrayKeys {
     home: Home,
     cluster: Cluster,
     databases: Vec<u32>,
@@ -30,7 +30,7 @@ fn key(name: &str) -> String {
     format!("{{{}}}{name}", tag_for(SLOT))
 }
 
-impl Astray {
+impl StrayKeys {
     async fn new(engine: &Engine, databases: &[u32], replicas: usize) -> Outcome<Self> {
         let count = (databases.iter().max().ok_or("no database")? + 1).to_string();
         let cluster = Cluster::formed(engine, 4, replicas, |builder| match databases {
@@ -149,45 +149,45 @@ impl Astray {
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn stray_keys_are_told_and_carried_to_the_owner(engine) {
-        Astray::new(&engine, &[0], 0).await?.are_found_and_carried().await
+        StrayKeys::new(&engine, &[0], 0).await?.are_found_and_carried().await
     }
 }
 
 each_engine! {
     [valkey_9_1]
     async fn stray_keys_of_every_database_are_carried(engine) {
-        Astray::new(&engine, &[0, 1, 3], 0).await?.are_found_and_carried().await
+        StrayKeys::new(&engine, &[0, 1, 3], 0).await?.are_found_and_carried().await
     }
 }
 
 each_engine! {
     [valkey_9_1]
     async fn a_node_with_stray_keys_of_every_database_leaves_without_their_loss(engine) {
-        Astray::new(&engine, &[0, 1], 0).await?.survive_a_removal().await
+        StrayKeys::new(&engine, &[0, 1], 0).await?.survive_a_removal().await
     }
 }
 
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn a_node_with_stray_keys_leaves_without_their_loss(engine) {
-        Astray::new(&engine, &[0], 0).await?.survive_a_removal().await
+        StrayKeys::new(&engine, &[0], 0).await?.survive_a_removal().await
     }
 }
 
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn a_slot_moves_although_its_receiver_holds_keys_of_it(engine) {
-        let astray = Astray::new(&engine, &[0], 0).await?;
-        astray.leave_behind().await?;
-        let (from, to) = (astray.cluster[0].id().await?, astray.cluster[1].id().await?);
-        let target = astray.target();
+        let scene = StrayKeys::new(&engine, &[0], 0).await?;
+        scene.leave_behind().await?;
+        let (from, to) = (scene.cluster[0].id().await?, scene.cluster[1].id().await?);
+        let target = scene.target();
         // So many that it is among them, from whichever end they are taken.
         let many = (16_384 / 4 - SLOT).to_string();
-        astray.home
+        scene.home
             .run(&["reshard", &target, "--from", &from, "--to", &to, "--slots", &many, "--yes"])
             .must(0, &[&format!("moved {many} of {many} slots")]);
-        assert_eq!((astray.count(0).await?, astray.count(1).await?), (0, 3));
-        astray.home.run(&["check", &target]).must(0, &["[OK]"]);
+        assert_eq!((scene.count(0).await?, scene.count(1).await?), (0, 3));
+        scene.home.run(&["check", &target]).must(0, &["[OK]"]);
         Ok(())
     }
 }
@@ -195,26 +195,26 @@ each_engine! {
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn a_key_at_both_ends_holds_up_only_itself(engine) {
-        let astray = Astray::new(&engine, &[0], 0).await?;
-        astray.leave_behind().await?;
-        ask_in(&astray.cluster[0], 0, &["SET", &key("k1"), "new"]).await?;
-        astray.home.run(&["fix", &astray.target()]).must(1, &[&key("k1"), "Nothing was overwritten"]);
-        assert!(ask_in(&astray.cluster[0], 0, &["GET", &key("k1")]).await?.contains(&format!("{:?}", b"new")));
-        assert_eq!((astray.count(0).await?, astray.count(1).await?), (3, 1), "k2 went home");
+        let scene = StrayKeys::new(&engine, &[0], 0).await?;
+        scene.leave_behind().await?;
+        ask_in(&scene.cluster[0], 0, &["SET", &key("k1"), "new"]).await?;
+        scene.home.run(&["fix", &scene.target()]).must(1, &[&key("k1"), "Nothing was overwritten"]);
+        assert!(ask_in(&scene.cluster[0], 0, &["GET", &key("k1")]).await?.contains(&format!("{:?}", b"new")));
+        assert_eq!((scene.count(0).await?, scene.count(1).await?), (3, 1), "k2 went home");
         // The other value is kept as well, and the node that holds it is not removed.
-        let port = astray.cluster[1].port();
-        let mut connection = astray.cluster[1].connection().await?;
+        let port = scene.cluster[1].port();
+        let mut connection = scene.cluster[1].connection().await?;
         let there: String = redis::pipe().cmd("ASKING").ignore().cmd("GET").arg(key("k1"))
             .query_async::<(String,)>(&mut connection).await?.0;
         assert_eq!(there, "old", "at {port}");
-        astray.home
-            .run(&["remove-node", &astray.target(), &astray.cluster[1].address()])
+        scene.home
+            .run(&["remove-node", &scene.target(), &scene.cluster[1].address()])
             .must(1, &[&key("k1")]);
-        assert_eq!(astray.count(1).await?, 1);
-        ask_in(&astray.cluster[0], 0, &["DEL", &key("k1")]).await?;
-        astray.home.run(&["fix", &astray.target()]).must(0, &["[OK]"]);
-        assert_eq!((astray.count(0).await?, astray.count(1).await?), (3, 0));
-        assert!(ask_in(&astray.cluster[0], 0, &["GET", &key("k1")]).await?.contains(&format!("{:?}", b"old")));
+        assert_eq!(scene.count(1).await?, 1);
+        ask_in(&scene.cluster[0], 0, &["DEL", &key("k1")]).await?;
+        scene.home.run(&["fix", &scene.target()]).must(0, &["[OK]"]);
+        assert_eq!((scene.count(0).await?, scene.count(1).await?), (3, 0));
+        assert!(ask_in(&scene.cluster[0], 0, &["GET", &key("k1")]).await?.contains(&format!("{:?}", b"old")));
         Ok(())
     }
 }
@@ -222,16 +222,16 @@ each_engine! {
 each_engine! {
     [valkey_9_1]
     async fn a_slot_half_moved_in_another_database_loses_nothing(engine) {
-        let astray = Astray::new(&engine, &[0, 1], 0).await?;
-        astray.open().await?;
+        let scene = StrayKeys::new(&engine, &[0, 1], 0).await?;
+        scene.open().await?;
         // All of database 0 is there, and nothing of database 1.
-        let port = astray.cluster[1].port().to_string();
+        let port = scene.cluster[1].port().to_string();
         let names = ["k1", "k2", "k3"].map(key);
-        let mut words = vec!["MIGRATE", astray.cluster[1].host(), &port, "", "0", "5000", "KEYS"];
+        let mut words = vec!["MIGRATE", scene.cluster[1].host(), &port, "", "0", "5000", "KEYS"];
         words.extend(names.iter().map(String::as_str));
-        ask_in(&astray.cluster[0], 0, &words).await?;
-        astray.home.run(&["fix", &astray.target()]).must(0, &["[OK]"]);
-        assert_eq!((astray.count(0).await?, astray.count(1).await?), (0, 6));
+        ask_in(&scene.cluster[0], 0, &words).await?;
+        scene.home.run(&["fix", &scene.target()]).must(0, &["[OK]"]);
+        assert_eq!((scene.count(0).await?, scene.count(1).await?), (0, 6));
         Ok(())
     }
 }
@@ -263,14 +263,14 @@ each_engine! {
 each_engine! {
     [valkey_9_1]
     async fn a_slot_with_keys_in_two_databases_moves_whole(engine) {
-        let astray = Astray::new(&engine, &[0, 1], 0).await?;
-        let (from, to) = (astray.cluster[0].id().await?, astray.cluster[1].id().await?);
-        let (target, slots) = (astray.target(), format!("{SLOT}-{SLOT}"));
+        let scene = StrayKeys::new(&engine, &[0, 1], 0).await?;
+        let (from, to) = (scene.cluster[0].id().await?, scene.cluster[1].id().await?);
+        let (target, slots) = (scene.target(), format!("{SLOT}-{SLOT}"));
         let words = ["reshard", &target, "--from", &from, "--to", &to, "--slots", &slots];
-        astray.home.run(&[&words[..], &["--dry-run"]].concat()).must(0, &["6 keys"]);
-        astray.home.run(&[&words[..], &["--yes"]].concat()).must(0, &["[OK]"]);
-        assert_eq!((astray.count(0).await?, astray.count(1).await?), (0, 6));
-        astray.home.run(&["check", &target]).must(0, &["[OK]"]);
+        scene.home.run(&[&words[..], &["--dry-run"]].concat()).must(0, &["6 keys"]);
+        scene.home.run(&[&words[..], &["--yes"]].concat()).must(0, &["[OK]"]);
+        assert_eq!((scene.count(0).await?, scene.count(1).await?), (0, 6));
+        scene.home.run(&["check", &target]).must(0, &["[OK]"]);
         Ok(())
     }
 }
@@ -278,18 +278,18 @@ each_engine! {
 each_engine! {
     [valkey_9_1]
     async fn a_receiver_without_the_databases_of_a_slot_gets_none_of_it(engine) {
-        let astray = Astray::new(&engine, &[0, 1], 0).await?;
-        let target = astray.target();
+        let scene = StrayKeys::new(&engine, &[0, 1], 0).await?;
+        let target = scene.target();
         let few = Server::builder(&engine).cluster().config("cluster-databases", "1").start()?;
-        astray.home.run(&["add-node", &target, &few.address(), "--primary"]).must(0, &["has joined"]);
-        let (from, to) = (astray.cluster[0].id().await?, few.id().await?);
+        scene.home.run(&["add-node", &target, &few.address(), "--primary"]).must(0, &["has joined"]);
+        let (from, to) = (scene.cluster[0].id().await?, few.id().await?);
         let slots = format!("{SLOT}-{SLOT}");
         let words = ["reshard", &target, "--from", &from, "--to", &to, "--slots", &slots, "--yes"];
-        let ran = astray.home.run(&[&words[..], &["--timeout", "30"]].concat());
+        let ran = scene.home.run(&[&words[..], &["--timeout", "30"]].concat());
         assert_ne!(ran.code, Some(0), "{}{}", ran.out, ran.err);
         assert!(format!("{}{}", ran.out, ran.err).contains("database"), "{}{}", ran.out, ran.err);
-        assert_eq!(astray.count(0).await?, 6);
-        astray.home.run(&["check", &target]).must(0, &["[OK]"]);
+        assert_eq!(scene.count(0).await?, 6);
+        scene.home.run(&["check", &target]).must(0, &["[OK]"]);
         Ok(())
     }
 }
