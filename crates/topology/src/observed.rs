@@ -251,6 +251,13 @@ impl Observed {
             .filter(move |m| m.role == Role::Replica && m.primary == Some(id))
     }
 
+    /// The primary of the shard that a node is in: itself, or whom it follows, since a failover perhaps.
+    pub fn primary_of(&self, node: NodeId) -> Option<NodeId> {
+        let is_primary = |id: &NodeId| self.member(*id).is_some_and(|m| m.role == Role::Primary);
+        let followed = || self.member(node)?.primary.filter(is_primary);
+        Some(node).filter(is_primary).or_else(followed)
+    }
+
     /// What every view that lists `about` says of it, the speaker first.
     pub fn beliefs(&self, about: NodeId) -> impl Iterator<Item = (NodeId, &Row)> {
         self.views()

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{NodeId, Role, SlotSet};
+use shardwright_topology::{NodeId, SlotSet};
 
 use crate::balance::{Owned, Transfer, drain, even, last, wanting};
 use crate::draft::Draft;
@@ -89,19 +89,17 @@ pub(crate) fn assign(p: &mut Draft<'_>, goal: &[(NodeId, SlotSet)]) {
     for (node, slots) in goal {
         let twice = given.intersection(slots);
         given = given.union(slots);
-        let primary = |role| role == Role::Primary;
         if !twice.is_empty() {
             return refuse(p, format!("slots {twice} are to go to two nodes"));
         }
-        if !p.o.member(*node).is_some_and(|m| primary(m.role)) {
+        let Some(to) = p.o.primary_of(*node) else {
             return refuse(p, format!("{} is no primary of this cluster", node.short()));
-        }
-        let from = wanting(slots, *node, |slot| p.o.owner(slot));
-        transfers.extend(from.into_iter().map(|(from, slots)| Transfer {
-            from,
-            to: *node,
-            slots,
-        }));
+        };
+        let from = wanting(slots, to, |slot| p.o.owner(slot));
+        transfers.extend(
+            from.into_iter()
+                .map(|(from, slots)| Transfer { from, to, slots }),
+        );
     }
     take(p, &transfers, |_, _| Reason::Asked);
 }

@@ -182,8 +182,10 @@ pub(super) async fn assign(
     }
     change::must_be_possible(keeper).await?;
     let owns = |o: &Observed| {
-        let mut goal = goal.iter();
-        goal.all(|(node, slots)| slots.slots().all(|slot| o.owner(slot) == Some(*node)))
+        goal.iter().all(|(node, slots)| {
+            let to = o.primary_of(*node);
+            to.is_some() && slots.slots().all(|slot| o.owner(slot) == to)
+        })
     };
     change::carry_out_until(keeper, run.timeout, done, owns, out).await
 }
