@@ -7,7 +7,9 @@ mod place;
 use std::collections::BTreeMap;
 
 pub use copy::{Copy, Target, copies_elsewhere, target};
-pub(crate) use copy::{copies_another, in_sync, last_heard, of_its_stream, read};
+pub(crate) use copy::{
+    LOST_BEFORE_MS, clock, copies_another, in_sync, last_heard, of_its_stream, read,
+};
 pub use place::{EmptyPlace, Follower, Follows, Who};
 pub(crate) use place::{brings_nothing, has_file_of, is_anothers};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
     Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, NodeId, NodeView, Observed,
-    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Starter, Starts,
+    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Source, Starter, Starts,
     Timestamp, Why,
 };
 
@@ -31,6 +31,8 @@ const SIZES_KEPT_MS: u64 = 60_000;
 pub struct Memory {
     deaths: BTreeMap<ServerName, Death>,
     last_heard: BTreeMap<ServerName, NodeView>,
+    /// What nodes said last at servers where others speak by now.
+    former: BTreeMap<NodeId, NodeView>,
     attempts: Vec<Attempt>,
     /// The role and run of each node when it was last heard.
     roles: BTreeMap<NodeId, (Role, String)>,
@@ -124,7 +126,10 @@ impl Memory {
     ) -> Option<Box<NodeView>> {
         match view {
             Seen::Known(view) => {
-                self.last_heard.insert(name.clone(), view.clone());
+                let before = self.last_heard.insert(name.clone(), view.clone());
+                if let Some(before) = before.filter(|before| before.id != view.id) {
+                    self.former.insert(before.id, before);
+                }
                 None
             }
             Seen::Unknown(_) => self.last_heard.get(name).cloned().map(Box::new),
@@ -133,6 +138,9 @@ impl Memory {
 
     /// Adds to an observation what is remembered, and takes note of what it shows.
     pub fn recall(&mut self, o: &mut Observed) {
+        let silent = |id: NodeId| o.member(id).is_some_and(|m| m.source == Source::Others);
+        self.former.retain(|id, _| silent(*id));
+        o.former.clone_from(&self.former);
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
@@ -268,8 +276,9 @@ impl Memory {
         seen.is_some_and(|(run, of)| *run == replica.server.run_id && Some(*of) == primary)
     }
 
-    /// Which replicas had their links up. That is forgotten with the run, with another primary, and while a new copy
-    /// takes the place of the old.
+    /// Which replicas had their links up, to a primary that was heard, or to which they had a bus link as well: else another
+    /// may listen at its address. That is forgotten with the run, with another primary, and while a new copy takes the
+    /// place of the old.
     fn note_links(&mut self, o: &Observed) {
         for (_, view) in o.views() {
             let primary = view.own().and_then(|own| own.primary);
@@ -279,7 +288,9 @@ impl Memory {
             if !kept {
                 self.linked.remove(&view.id);
             }
-            if let Some(primary) = primary.filter(|_| in_sync(o, view)) {
+            let bus = |id| view.rows.get(id).is_some_and(|row| row.link_up);
+            let is_there = |id: &NodeId| o.view_of(*id).is_some() || bus(*id);
+            if let Some(primary) = primary.filter(is_there).filter(|_| in_sync(o, view)) {
                 let link = (view.server.run_id.clone(), primary);
                 self.linked.insert(view.id, link);
             }

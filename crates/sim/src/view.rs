@@ -120,7 +120,7 @@ impl Model {
             },
             flags: Flags::default(),
             ping_sent_ms: 0,
-            pong_received_ms: 0,
+            pong_received_ms: if id == node.id { 0 } else { peer.heard },
             epoch: ConfigEpoch(head.map_or(peer.epoch, |p| p.epoch)),
             link_up: peer.link_up || id == node.id,
             slots: if peer.role == Role::Primary {

@@ -101,6 +101,8 @@ pub struct Observed {
     pub took_in: BTreeMap<NodeId, Timestamp>,
     /// What nodes hold of slots, as far as it was measured lately. Kept in memory only.
     pub slot_sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
+    /// What silent nodes said last, at whose servers other nodes speak by now. Kept in memory only.
+    pub former: BTreeMap<NodeId, NodeView>,
     /// The primary to which each replica was seen with its link up, in the run that it is in. Kept in memory only.
     pub linked: BTreeMap<NodeId, NodeId>,
     /// Replicas that were told not to take their primary's place by themselves, and were not yet told that they may. Kept
@@ -147,6 +149,7 @@ impl Observed {
             down_since: BTreeMap::new(),
             took_in: BTreeMap::new(),
             slot_sizes: BTreeMap::new(),
+            former: BTreeMap::new(),
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),

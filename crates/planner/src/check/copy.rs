@@ -1,6 +1,8 @@
 //! Whether a replica that a plan relies on holds its primary's data: seen anew, from the observation alone.
 
-use shardwright_topology::{Address, Disk, Flags, Host, NodeId, NodeView, Replication, Seen};
+use shardwright_topology::{
+    Address, Disk, Flags, Host, NodeId, NodeView, Process, Replication, Seen, Why,
+};
 
 use super::{Lint, ViolationKind};
 use crate::evidence::Dead;
@@ -38,6 +40,7 @@ impl Lint<'_> {
                 s.last_heard.as_deref().filter(|v| v.id == primary)
             }
         });
+        let last = last.or_else(|| self.o.former.get(&primary));
         let linked = self.o.linked.get(&replica) == Some(&primary);
         // Without a link this much is what would be continued: after a copy that failed, nothing.
         let has_read = *link_up || *offset > 1;
@@ -121,6 +124,9 @@ impl Lint<'_> {
             .values()
             .any(|s| match (&s.address, &s.view) {
                 (Seen::Known(at), Seen::Known(v)) => at.same_socket(from) && v.id != primary,
+                (Seen::Known(at), Seen::Unknown(Why::Strange(_))) => {
+                    at.same_socket(from) && matches!(s.process, Process::Dead(_))
+                }
                 _ => false,
             })
     }

@@ -184,5 +184,6 @@ pub(super) fn has_no_data(s: &Server) -> bool {
         (Some(last), Some(recorded)) => last.id != recorded && last.server.keys == 0,
         _ => false,
     };
+    let another = another && s.disk_row.as_ref().map(|there| there.id) != s.recorded_id;
     another || s.disk == Seen::Known(Disk::Blank)
 }

@@ -1,7 +1,7 @@
 //! Evidence that a replica holds what its primary has: whom it copies, and whose stream its offset belongs to.
 
 use shardwright_topology::{
-    Address, Flags, Host, NodeId, NodeView, Observed, Replication, Role, Seen, Stream,
+    Address, Flags, Host, NodeId, NodeView, Observed, Replication, Role, Seen, Stream, Why,
 };
 
 /// The greatest offset that servers show before they have copied anything.
@@ -9,7 +9,7 @@ const NO_COPY: u64 = 1;
 
 /// By how much a replica's last word of its primary may be later than the loss of its link, in milliseconds: that is told
 /// in whole seconds, and the table shows the replica's clock to about a second.
-const LOST_BEFORE_MS: u64 = 3_000;
+pub(crate) const LOST_BEFORE_MS: u64 = 3_000;
 
 /// Proof that a replica holds a copy of its primary's data: what it has read is a part of *this primary's* stream.
 ///
@@ -117,14 +117,19 @@ pub fn target(o: &Observed, view: &NodeView) -> Target {
     }
 }
 
-/// Whether it is known that another node than its primary answers at the address from which a replica copies.
+/// Whether it is known that another node than its primary answers at the address from which a replica copies, be it one that
+/// belongs nowhere here, while the process that has its place there is dead.
 fn from_another(o: &Observed, replica: &NodeView, primary: NodeId) -> bool {
     let Replication::Replica { primary: from, .. } = &replica.server.replication else {
         return false;
     };
     o.servers().values().any(|s| {
         let there = s.address.known().is_some_and(|at| at.same_socket(from));
-        there && s.view.known().is_some_and(|v| v.id != primary)
+        let another = match &s.view {
+            Seen::Known(view) => view.id != primary,
+            Seen::Unknown(why) => matches!(why, Why::Strange(_)) && s.process.death().is_some(),
+        };
+        there && another
     })
 }
 
@@ -260,9 +265,7 @@ fn lost_with(replica: &NodeView, primary: NodeId) -> bool {
     let Some(ago_s) = replica.server.link_lost_s else {
         return false;
     };
-    // The latest word of anybody is its own clock, as far as its table shows that.
-    let now = replica.rows.iter().map(|row| row.pong_received_ms).max();
-    let before = now
+    let before = clock(replica)
         .zip(replica.rows.get(primary))
         .is_some_and(|(now, row)| {
             let lost = now.saturating_sub(ago_s.saturating_mul(1_000));
@@ -273,6 +276,11 @@ fn lost_with(replica: &NodeView, primary: NodeId) -> bool {
         Seen::Unknown(_) => replica.server.keys == 0,
     };
     !before && only_its
+}
+
+/// A node's own clock as far as its table shows it, in Unix milliseconds: the latest word of anybody.
+pub(crate) fn clock(view: &NodeView) -> Option<u64> {
+    view.rows.iter().map(|row| row.pong_received_ms).max()
 }
 
 /// Whether a replica's stream is one that a node of another shard has, or had: then it is not its primary's.
@@ -296,7 +304,7 @@ fn is_of_others(o: &Observed, replica: &NodeView) -> bool {
 }
 
 pub(crate) fn last_heard(o: &Observed, node: NodeId) -> Option<&NodeView> {
-    o.servers()
-        .values()
-        .find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node))
+    let mut servers = o.servers().values();
+    let last = servers.find_map(|s| s.last_heard.as_deref().filter(|v| v.id == node));
+    last.or_else(|| o.former.get(&node))
 }

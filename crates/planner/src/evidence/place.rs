@@ -141,11 +141,15 @@ pub(crate) fn has_file_of(o: &Observed, s: &Server, node: NodeId) -> bool {
 }
 
 /// Whether a server that is down comes back without any key: its directory is blank, or is that of a node that was born
-/// there since, and had none.
+/// there since, and had none. One that only answered at its address left the recorded node's table where it is.
 fn is_without_data(s: &Server) -> bool {
     let reborn = s.recorded_id.is_some_and(|recorded| {
         let last = s.last_heard.as_deref();
-        last.is_some_and(|last| last.id != recorded && last.server.keys == 0)
+        let has_its_table = s
+            .disk_row
+            .as_ref()
+            .is_some_and(|there| there.id == recorded);
+        !has_its_table && last.is_some_and(|last| last.id != recorded && last.server.keys == 0)
     });
     reborn || s.disk.known() == Some(&Disk::Blank)
 }

@@ -7,15 +7,16 @@ use shardwright_topology::{
 
 use crate::draft::Draft;
 use crate::evidence::{
-    Copy, Dead, HowDead, LiveAt, RoleSeen, brings_nothing, copies_elsewhere, has_file_of,
-    is_anothers, is_nowhere, last_heard, of_its_stream, read, sees_role,
+    Copy, Dead, HowDead, LOST_BEFORE_MS, LiveAt, RoleSeen, brings_nothing, clock, copies_elsewhere,
+    has_file_of, is_anothers, is_nowhere, last_heard, of_its_stream, read, sees_role,
 };
 use crate::refused::unproved;
 use crate::rules::electable::hold_back_of;
 use crate::rules::start::rests;
 use crate::rules::take_in::is_returned;
 use crate::{
-    Action, Authority, Desired, FailoverPolicy, OnlyOnDisk, Precondition, Reason, Waiting, safety,
+    Action, Authority, Desired, FailoverPolicy, Limits, OnlyOnDisk, Precondition, Reason, Waiting,
+    safety,
 };
 
 /// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
@@ -78,7 +79,9 @@ fn restart_comes_first(p: &mut Draft<'_>, dead: &Dead) -> bool {
     if p.d.authority != Authority::Managed || !has_all {
         return false;
     }
-    let behind = |replica: &NodeId| is_behind(p.o, *replica, death.since);
+    let behind = |replica: &NodeId| {
+        is_behind(p.o, *replica, death.since) || is_linked_past(p.o, p.l, *replica, dead.node())
+    };
     let short = p.l.restart_grace_ms;
     let (grace, has, because) =
         if let Some(replica) = candidate(p.d, p.o, dead.node()).filter(behind) {
@@ -121,6 +124,20 @@ fn is_behind(o: &Observed, replica: NodeId, died: Timestamp) -> bool {
         }
         (Replication::Replica { link_up: true, .. } | Replication::Primary { .. }, _) => false,
     }
+}
+
+/// Whether a replica lost its link only long after its last word of its primary by the bus: meanwhile it may have copied
+/// from another that listened at that address. (So it looks too where the primary's host died, and nothing closed the link.)
+fn is_linked_past(o: &Observed, l: &Limits, replica: NodeId, primary: NodeId) -> bool {
+    let Some(view) = o.view_of(replica) else {
+        return false;
+    };
+    let lost = view.server.link_lost_s.zip(clock(view));
+    let last = view.rows.get(primary).map(|row| row.pong_received_ms);
+    lost.zip(last).is_some_and(|((ago_s, now), last)| {
+        let lost = now.saturating_sub(ago_s.saturating_mul(1_000));
+        last > 0 && lost > last.saturating_add(l.node_timeout_ms / 2 + LOST_BEFORE_MS)
+    })
 }
 
 /// Whether a dead node was taking slots in: a source has one open towards it, it had one open itself when it was last

@@ -136,6 +136,22 @@ fn a_node_that_was_born_without_data_keeps_no_place_either() {
     }
 }
 
+#[test]
+fn one_that_only_answered_at_an_address_left_the_file_there() {
+    // While a was down something without keys answered at its address, and ended.
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).disk = Seen::Known(Disk::Log);
+    let own = World::row(w.get("a"));
+    let mut other = w.get("a").last_heard.clone().expect("it was heard");
+    (other.id, other.server.keys) = (id("new"), 0);
+    let a = w.node("a");
+    (a.last_heard, a.disk_row) = (Some(other), Some(Box::new(own)));
+    w.node("a1").link_up = false;
+    w.node("a1").never_linked = true;
+    let steps = w.steps(&three());
+    assert!(says(&steps, "start a"), "{steps:?}");
+}
+
 /// The own row of the table on a disk: of a node that was born there, and met nobody.
 fn born(name: &str) -> Box<Row> {
     let mut other = World::empty();

@@ -1,6 +1,6 @@
 //! A dead primary with a live replica: proof, votes, then no votes, and only the one best replica.
 
-use shardwright_planner::{Action, Desired, FailoverPolicy};
+use shardwright_planner::{Action, Desired, FailoverPolicy, Limits};
 use shardwright_topology::{AttemptKind, Disk, OpenSlot, Role, Seen, Starter, Timestamp, Why};
 
 use crate::world::{NOW, World, claims, consenting, id, says, slot, three};
@@ -348,6 +348,32 @@ fn a_replica_that_has_had_no_link_lets_the_file_come_first() {
     w.node("a1").never_linked = false;
     w.kill("a", 0);
     assert!(says(&w.steps(&three()), "fail over from dead a"));
+}
+
+#[test]
+fn a_replica_that_lost_its_link_long_after_its_primarys_last_word_lets_the_file_come_first() {
+    // Something else listened at a's address, was copied by a1, and ended; nobody remembers that.
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).last_heard = None;
+    w.node("a1").link_up = false;
+    let said = |w: &mut World, ago| {
+        w.believes("a1", "a", move |row| row.pong_received_ms = NOW - ago);
+        w.steps(&three())
+    };
+    let bound = Limits::default().node_timeout_ms / 2 + 3_000;
+    let late = said(&mut w, 5_000 + bound + 1);
+    assert!(says(&late, "start a"), "{late:?}");
+    let with_it = said(&mut w, 5_000 + bound);
+    assert!(says(&with_it, "fail over from dead a"), "{with_it:?}");
+}
+
+#[test]
+fn a_replica_whose_link_leads_to_a_foreign_server_is_no_copy() {
+    let mut w = World::formed(3, 1);
+    w.kill("a", 0).last_heard = None;
+    w.node("a").silent = Some(Why::Strange("another cluster's".to_owned()));
+    let steps = w.steps(&three());
+    assert!(!says(&steps, "a1"), "{steps:?}");
 }
 
 #[test]

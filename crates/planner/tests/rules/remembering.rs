@@ -147,3 +147,41 @@ fn who_was_forgotten_is_not_at_rest_before_all_could_have_dropped_it_again() {
     assert!(!waits(&mut memory, w.observe(), 0));
     assert!(!waits(&mut memory, without(&w, "a1"), 1_000));
 }
+
+#[test]
+fn a_link_to_whoever_listens_at_a_silent_primarys_address_is_none_to_the_primary() {
+    let linked = |w: &World| {
+        let mut o = w.observe();
+        Memory::default().recall(&mut o);
+        o.linked.get(&id("a1")) == Some(&id("a"))
+    };
+    let mut w = World::formed(3, 1);
+    assert!(linked(&w), "it was heard");
+    w.hush("a");
+    assert!(linked(&w), "its replica has a bus link to it as well");
+    w.believes("a1", "a", |row| row.link_up = false);
+    assert!(!linked(&w));
+}
+
+#[test]
+fn what_a_node_said_last_is_known_although_another_speaks_at_its_server() {
+    let w = World::formed(3, 1);
+    let mut memory = Memory::default();
+    let a = ServerName("a".to_owned());
+    let (mut view, born) = (
+        w.observe().view_of(id("a")).cloned().expect("it is heard"),
+        id("new"),
+    );
+    assert_eq!(memory.last_heard(&a, &Seen::Known(view.clone())), None);
+    view.id = born;
+    assert_eq!(memory.last_heard(&a, &Seen::Known(view)), None);
+    let former = |w: &World, memory: &mut Memory| {
+        let mut o = w.observe();
+        memory.recall(&mut o);
+        o.former.into_keys().collect::<Vec<_>>()
+    };
+    let mut lost = World::formed(3, 1);
+    lost.lose_directory("a", "new");
+    assert_eq!(former(&lost, &mut memory), [id("a")]);
+    assert_eq!(former(&w, &mut memory), [], "it speaks itself");
+}
