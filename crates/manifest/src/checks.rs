@@ -16,6 +16,9 @@ use crate::document::{
 };
 use crate::problem::{Findings, field, item};
 
+/// How long a server stays at most that gave its slots away.
+const DRAIN_SECONDS_MAX: u32 = 3_600;
+
 /// The most shards and replicas that are accepted. The bus gossips between all pairs of nodes: the
 /// engines' own documents call 1000 nodes the end of what is reasonable.
 const SHARDS: std::ops::RangeInclusive<u32> = 3..=1000;
@@ -55,6 +58,7 @@ pub(crate) fn cluster(document: &RedisCluster, out: &mut Findings) -> Option<Clu
         None => LocalLayout::default(),
     };
     let resources = sizes::check(spec, &config, out);
+    check_drain(spec.drain_seconds, out);
     check_persistence(spec, out);
     let kubernetes = kubernetes::check(spec, &config, out);
     Some(Cluster {
@@ -80,6 +84,7 @@ pub(crate) fn cluster(document: &RedisCluster, out: &mut Findings) -> Option<Clu
         cpu_limit_milli: resources.cpu_limit_milli,
         cpu_request_milli: resources.cpu_request_milli,
         failover: spec.failover,
+        drain_seconds: spec.drain_seconds,
         kubernetes,
         local,
     })
@@ -215,6 +220,17 @@ fn check_config(
         );
     }
     config
+}
+
+fn check_drain(seconds: u32, out: &mut Findings) {
+    if seconds > DRAIN_SECONDS_MAX {
+        out.problem(
+            "spec.drainSeconds",
+            format!(
+                "is {seconds}: at most {DRAIN_SECONDS_MAX} make sense, clients learn within seconds"
+            ),
+        );
+    }
 }
 
 fn check_persistence(spec: &RedisClusterSpec, out: &mut Findings) {

@@ -54,6 +54,7 @@ pub struct Cluster {
     pub(crate) cpu_limit_milli: Option<u64>,
     pub(crate) cpu_request_milli: Option<u64>,
     pub(crate) failover: FailoverPolicy,
+    pub(crate) drain_seconds: u32,
     pub(crate) kubernetes: Kubernetes,
     pub(crate) local: LocalLayout,
 }
@@ -310,6 +311,15 @@ impl Cluster {
         let text = &self.settings()["cluster-node-timeout"];
         text.parse()
             .expect("it has a default, and the check of meaning takes whole numbers only")
+    }
+
+    /// The planner's bounds and times for a cluster of these settings.
+    pub fn limits(&self) -> shardwright_planner::Limits {
+        shardwright_planner::Limits {
+            node_timeout_ms: self.node_timeout_ms(),
+            drain_ms: u64::from(self.drain_seconds) * 1_000,
+            ..shardwright_planner::Limits::default()
+        }
     }
 
     /// `maxmemory` of each node in bytes; None if nothing bounds it.

@@ -111,6 +111,10 @@ pub struct RedisClusterSpec {
     pub resources: ResourcesSpec,
     /// What matters more when a primary dies.
     pub failover: FailoverPolicy,
+    /// How long a server that is not wanted any more, and gave its slots away, stays to tell
+    /// clients who has them now.
+    #[schemars(range(max = 3600))]
+    pub drain_seconds: u32,
     /// Changes to the pods. Without meaning on a local machine.
     pub pod: PodOverrides,
     /// For `shardwright up` on this machine; without meaning on Kubernetes.
@@ -138,6 +142,7 @@ impl Default for RedisClusterSpec {
             retain_volumes: true,
             resources: ResourcesSpec::default(),
             failover: FailoverPolicy::default(),
+            drain_seconds: 15,
             pod: PodOverrides::default(),
             local: None,
         }

@@ -62,6 +62,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::NodesMissing { .. }
         | Waiting::Moves { .. }
         | Waiting::Surplus { .. }
+        | Waiting::Drains { .. }
         | Waiting::Request { .. } => Effect::Outstanding,
     }
 }
@@ -106,7 +107,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",
         Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
         Waiting::Moves { .. } => SLOTS_MOVE,
-        Waiting::Surplus { .. } => "PodNotWanted",
+        Waiting::Surplus { .. } | Waiting::Drains { .. } => "PodNotWanted",
         Waiting::Request { .. } => "RequestRefused",
     }
 }
@@ -177,6 +178,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::ShardsDiffer { .. }
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
+        | Waiting::Drains { .. }
         | Waiting::Request { .. } => waiting.to_string(),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use shardwright_engine::Access;
 use shardwright_manifest::{Accepted, Cluster, Problems, RedisClusterStatus, ShapeStatus};
-use shardwright_planner::{Desired, Limits, Waiting};
+use shardwright_planner::{Desired, Waiting};
 use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
@@ -347,7 +347,7 @@ impl<'a> One<'a> {
                 let pods = Pods::new(self.world.clone(), key, cluster.clone(), &access);
                 let links = Links::new(access.clone(), Some(new_pen(unique()?)));
                 self.keeper = Some(Kept {
-                    keeper: Keeper::new(pods, links, cluster.desired(), limits(cluster)),
+                    keeper: Keeper::new(pods, links, cluster.desired(), cluster.limits()),
                     cluster: cluster.clone(),
                     access,
                 });
@@ -534,19 +534,6 @@ fn shape_of(cluster: &Cluster) -> ShapeStatus {
 fn is_paused(cluster: &Cluster) -> bool {
     let annotation = cluster.annotations().get(PAUSED_ANNOTATION);
     cluster.kubernetes().paused || annotation.is_some_and(|value| value == "true")
-}
-
-/// The planner's limits for a cluster of these settings.
-fn limits(cluster: &Cluster) -> Limits {
-    let timeout = cluster
-        .settings()
-        .get("cluster-node-timeout")
-        .and_then(|ms| ms.parse().ok());
-    let limits = Limits::default();
-    Limits {
-        node_timeout_ms: timeout.unwrap_or(limits.node_timeout_ms),
-        ..limits
-    }
 }
 
 fn unique() -> Result<u128, PassError> {

@@ -23,6 +23,9 @@ pub struct Limits {
     /// How long everything must have been at rest, in the same places and roles, before a replica moves for a better
     /// place: longer than a Kubernetes node is away for a moment, or a pod needs to come back.
     pub spread_after_ms: u64,
+    /// How long a node that gave all its slots away stays before it leaves: by its answers (`MOVED`) clients learn who
+    /// has them now.
+    pub drain_ms: u64,
     /// How many MEETs one pass sends at most. A full mesh of 60 nodes fits; beyond, gossip does the rest.
     pub meets_per_pass_max: usize,
     /// How many keys one pass moves of an open slot at most.
@@ -42,6 +45,7 @@ impl Default for Limits {
             node_timeout_ms: 15_000,
             disbelief_max_ms: 1_000,
             spread_after_ms: 10_000,
+            drain_ms: 15_000,
             meets_per_pass_max: 4_096,
             keys_per_pass_max: 500,
             slots_per_step_max: 512,

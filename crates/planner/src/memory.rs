@@ -50,6 +50,8 @@ pub struct Memory {
     down_since: BTreeMap<ServerName, Timestamp>,
     /// How each server that was not heard since was told to start.
     starts: BTreeMap<ServerName, Starts>,
+    /// The nodes that were seen to own slots, and since when each owns none.
+    owned: BTreeMap<NodeId, Option<Timestamp>>,
     /// When each node was last told to take slots or keys in.
     took_in: BTreeMap<NodeId, Timestamp>,
     /// What slots hold at a node.
@@ -141,6 +143,7 @@ impl Memory {
         let silent = |id: NodeId| o.member(id).is_some_and(|m| m.source == Source::Others);
         self.former.retain(|id, _| silent(*id));
         o.former.clone_from(&self.former);
+        self.note_owners(o);
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
@@ -296,6 +299,20 @@ impl Memory {
             }
         }
         self.linked.retain(|id, _| o.member(*id).is_some());
+    }
+
+    /// Who owns slots, and since when who did owns none.
+    fn note_owners(&mut self, o: &mut Observed) {
+        self.owned.retain(|id, _| o.member(*id).is_some());
+        for member in o.members().values() {
+            if !member.slots.is_empty() {
+                self.owned.insert(member.id, None);
+            } else if let Some(since) = self.owned.get_mut(&member.id) {
+                since.get_or_insert(o.at);
+            }
+        }
+        let gave = |(id, since): (&NodeId, &Option<Timestamp>)| Some((*id, (*since)?));
+        o.gave_all = self.owned.iter().filter_map(gave).collect();
     }
 
     /// When nodes became primaries, of those whose process was not restarted since.

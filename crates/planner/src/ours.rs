@@ -131,6 +131,7 @@ pub(crate) fn without_strangers(
     clean.starts.clone_from(&o.starts);
     clean.took_in.clone_from(&o.took_in);
     clean.slot_sizes.clone_from(&o.slot_sizes);
+    clean.gave_all.clone_from(&o.gave_all);
     clean.former.clone_from(&o.former);
     clean.linked.clone_from(&o.linked);
     clean.held_back.clone_from(&o.held_back);

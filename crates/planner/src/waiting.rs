@@ -280,6 +280,13 @@ pub enum Waiting {
         /// The candidate.
         replica: NodeId,
     },
+    /// One that leaves gave its slots away a moment ago, and tells clients who has them now.
+    Drains {
+        /// It.
+        node: NodeId,
+        /// For how long it does, in milliseconds.
+        for_ms: u64,
+    },
     /// A dead primary is given time to come back with its file.
     RestartGrace {
         /// Its server.
@@ -446,6 +453,7 @@ impl Waiting {
             | Self::RoleNotSeen { .. }
             | Self::Promotion { .. }
             | Self::RestartGrace { .. }
+            | Self::Drains { .. }
             | Self::StartsAgain { .. }
             | Self::Views { .. }
             | Self::Forgotten { .. }
@@ -502,6 +510,13 @@ impl fmt::Display for Waiting {
                 left_ms,
                 has,
             } => f.write_str(&text::restart_grace(server, *left_ms, *has)),
+            Self::Drains { node, for_ms } => {
+                write!(
+                    f,
+                    "{node:?} leaves soon: {}",
+                    crate::safety::drains(*for_ms)
+                )
+            }
             Self::Forgotten { node } => f.write_str(&text::forgotten(*node)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),

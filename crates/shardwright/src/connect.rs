@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardwright_engine::{Access, Credentials, Endpoint, Secret, Timeouts, Tls, TlsOptions};
-use shardwright_manifest::{Cluster, DEFAULT_USER};
+use shardwright_manifest::DEFAULT_USER;
 use shardwright_planner::{Desired, Limits};
 use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
 use shardwright_runtime_local::Local;
@@ -166,7 +166,7 @@ pub(crate) async fn open(
                 Purpose::Change => Local::open_to_change(&dir)?,
             };
             let links = Links::new(local.access(), None);
-            let (desired, limits) = (local.cluster().desired(), limits(local.cluster()));
+            let (desired, limits) = (local.cluster().desired(), local.cluster().limits());
             let limits = purpose.limits(limits);
             let runtime: Box<dyn Runtime> = Box::new(local);
             Keeper::new(runtime, links, desired, limits)
@@ -181,14 +181,6 @@ pub(crate) async fn open(
     };
     let observed = first_look(&mut keeper, target, purpose).await?;
     Ok((keeper, observed))
-}
-
-/// The planner's limits for a cluster whose settings we know.
-pub(crate) fn limits(cluster: &Cluster) -> Limits {
-    Limits {
-        node_timeout_ms: cluster.node_timeout_ms(),
-        ..Limits::default()
-    }
 }
 
 /// A keeper of a cluster that others run.

@@ -79,6 +79,7 @@ pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::RoleNotSeen { .. }
         | Waiting::Promotion { .. }
         | Waiting::RestartGrace { .. }
+        | Waiting::Drains { .. }
         | Waiting::Views { .. }
         | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }

@@ -21,7 +21,7 @@ pub(crate) use self::ask::carry_out;
 pub(crate) use self::shape::{Wait, cancel, pause, preview, scale};
 
 use crate::cli::{KubeArgs, Login};
-use crate::connect::{AnyKeeper, Purpose, access, limits, tls};
+use crate::connect::{AnyKeeper, Purpose, access, tls};
 use crate::exit::UsageError;
 use crate::printer::Printer;
 
@@ -82,7 +82,7 @@ async fn look_at_as(
         ..cluster.desired()
     };
     // What is only looked at is shown whole.
-    let limits = Purpose::Read.limits(limits(&cluster));
+    let limits = Purpose::Read.limits(cluster.limits());
     let visit = Visit::new(client, key.clone(), cluster, forwards.clone(), password);
     let runtime: Box<dyn Runtime> = Box::new(visit);
     let mut keeper = Keeper::new(runtime, Links::new(access, None), desired, limits);

@@ -101,6 +101,8 @@ pub struct Observed {
     pub took_in: BTreeMap<NodeId, Timestamp>,
     /// What nodes hold of slots, as far as it was measured lately. Kept in memory only.
     pub slot_sizes: BTreeMap<NodeId, BTreeMap<Slot, SlotSize>>,
+    /// Since when nodes own no slots that were seen to own some. Kept in memory only.
+    pub gave_all: BTreeMap<NodeId, Timestamp>,
     /// What silent nodes said last, at whose servers other nodes speak by now. Kept in memory only.
     pub former: BTreeMap<NodeId, NodeView>,
     /// The primary to which each replica was seen with its link up, in the run that it is in. Kept in memory only.
@@ -149,6 +151,7 @@ impl Observed {
             down_since: BTreeMap::new(),
             took_in: BTreeMap::new(),
             slot_sizes: BTreeMap::new(),
+            gave_all: BTreeMap::new(),
             former: BTreeMap::new(),
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),

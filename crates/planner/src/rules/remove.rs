@@ -55,6 +55,9 @@ fn retire(p: &mut Draft<'_>, server: &Server, view: &NodeView) -> Vec<NoRemove> 
     let Some(gone) = Gone::not_wanted(p.d, p.o, view.id).filter(|_| leaves) else {
         return vec![NoRemove::NotItsTurn];
     };
+    if let Some(for_ms) = safety::drains_for(p.o, p.l, view.id) {
+        return vec![NoRemove::Drains { for_ms }];
+    }
     forget_everywhere(p, &gone, &Reason::NotWanted);
     let alone = view.peers().next().is_none();
     if let Some(node) = Unburdened::prove(p.o, view.id).filter(|_| !alone) {

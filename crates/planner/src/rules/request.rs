@@ -196,6 +196,10 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let Some(gone) = Gone::asked_to_leave(p.d, p.o, node) else {
         return refuse(p, format!("{} can't leave: it owns slots", node.short()));
     };
+    let drains = safety::drains_for(p.o, p.l, node).filter(|_| p.o.view_of(node).is_some());
+    if let Some(for_ms) = drains {
+        return p.wait(Waiting::Drains { node, for_ms });
+    }
     forget_everywhere(p, &gone, &Reason::Asked);
     if let Some(proof) = Unburdened::prove(p.o, node).filter(|_| !alone) {
         let requires = before_reset(p.o, node);

@@ -8,7 +8,7 @@ use super::all_served;
 use crate::evidence::in_sync;
 use crate::ours::is_fresh;
 use crate::surplus::{surplus, wanted};
-use crate::{Desired, Shape};
+use crate::{Desired, Limits, Shape};
 
 /// Why a server is not taken out of its cluster, or not taken away.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,6 +30,11 @@ pub enum NoRemove {
     OwnsSlots {
         /// How many.
         slots: u16,
+    },
+    /// It gave its slots away a moment ago, and tells clients who has them now.
+    Drains {
+        /// For how long it does, in milliseconds.
+        for_ms: u64,
     },
     /// It holds keys that are no copy.
     HoldsKeys {
@@ -83,6 +88,7 @@ impl NoRemove {
             Self::HoldsKeys { .. } => true,
             Self::Wanted
             | Self::OwnsSlots { .. }
+            | Self::Drains { .. }
             | Self::NotLast { .. }
             | Self::Unheard
             | Self::Ending
@@ -110,6 +116,7 @@ impl fmt::Display for NoRemove {
             Self::OwnsSlots { slots } => {
                 write!(f, "it owns {slots} slots, which move to others first")
             }
+            Self::Drains { for_ms } => f.write_str(&drains(*for_ms)),
             Self::HoldsKeys { keys } => write!(f, "it holds {keys} keys that are no copy"),
             Self::HasReplicas { replicas } => write!(f, "{replicas} replica(s) follow it"),
             Self::CopyNeeded {
@@ -132,6 +139,18 @@ impl fmt::Display for NoRemove {
             Self::NotItsTurn => f.write_str("something else is done first"),
         }
     }
+}
+
+/// How long a node that gave all its slots away stays, in milliseconds; nothing where that is over.
+pub(crate) fn drains_for(o: &Observed, l: &Limits, node: NodeId) -> Option<u64> {
+    let since = o.gave_all.get(&node);
+    let drains = since.is_some_and(|at| o.at.since_ms(*at) < l.drain_ms);
+    drains.then_some(l.drain_ms)
+}
+
+pub(crate) fn drains(for_ms: u64) -> String {
+    let s = for_ms.div_ceil(1_000);
+    format!("it tells clients for {s} s who has its slots now")
 }
 
 /// Every reason not to take this server away, with all that is on its disk.

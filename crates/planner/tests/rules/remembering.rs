@@ -2,7 +2,7 @@
 
 use shardwright_planner::{Action, Limits, Memory, NoDeath, Waiting, Witnesses, plan};
 use shardwright_topology::{
-    Address, NodeView, Observed, Process, Rows, Seen, ServerName, Starter, Timestamp, Why,
+    Address, NodeView, Observed, Process, Rows, Seen, ServerName, SlotSet, Starter, Timestamp, Why,
 };
 
 use crate::world::{NOW, World, claims, id, slots, three};
@@ -184,4 +184,24 @@ fn what_a_node_said_last_is_known_although_another_speaks_at_its_server() {
     lost.lose_directory("a", "new");
     assert_eq!(former(&lost, &mut memory), [id("a")]);
     assert_eq!(former(&w, &mut memory), [], "it speaks itself");
+}
+
+#[test]
+fn since_when_a_node_owns_no_slots_any_more_is_remembered() {
+    let mut w = World::formed(3, 1);
+    let mut memory = Memory::default();
+    let mut gave = |w: &World, ms: u64| {
+        let mut o = w.observe();
+        o.at = Timestamp(NOW + ms);
+        memory.recall(&mut o);
+        o.gave_all.get(&id("c")).map(|at| at.0 - NOW)
+    };
+    assert_eq!(gave(&w, 0), None);
+    let of_c = std::mem::replace(&mut w.node("c").slots, SlotSet::empty());
+    assert_eq!(gave(&w, 10), Some(10));
+    assert_eq!(gave(&w, 20), Some(10));
+    w.node("c").slots = of_c;
+    assert_eq!(gave(&w, 30), None);
+    let o = World::formed(3, 1).observe();
+    assert!(o.gave_all.is_empty(), "a replica never had any");
 }

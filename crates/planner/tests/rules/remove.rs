@@ -1,10 +1,10 @@
 //! Servers that are too many: three shards of two are declared, and more is there.
 
 use shardwright_planner::safety::{NoRemove, why_not_remove, why_not_retire};
-use shardwright_planner::{Desired, Precondition, Request};
-use shardwright_topology::{ServerName, SlotSet};
+use shardwright_planner::{Desired, Limits, Precondition, Request, plan};
+use shardwright_topology::{ServerName, SlotSet, Timestamp};
 
-use crate::world::{World, id, says, slots, three};
+use crate::world::{NOW, World, id, says, slots, three};
 
 /// A healthy cluster in which each server has the rank of its place, and primaries the lowest.
 fn ranked(shards: u16, replicas: u16) -> World {
@@ -75,6 +75,42 @@ fn blank_servers_that_are_too_many_do_not_join_and_go_together() {
     assert_eq!(w.steps(&three()), ["take x away"]);
     gone(&mut w, "x");
     assert!(w.plan(&three()).is_settled());
+}
+
+/// What is planned and waited for where this node gave its last slot away so many ms ago.
+fn planned(w: &World, d: &Desired, node: &str, gave_ms_ago: u64) -> (Vec<String>, Vec<String>) {
+    let mut o = w.observe();
+    o.gave_all.insert(id(node), Timestamp(NOW - gave_ms_ago));
+    let made = plan(d, &o, &Limits::default(), o.at);
+    let steps = made.steps.iter().map(|s| s.action.to_string());
+    (
+        steps.collect(),
+        made.waiting.iter().map(ToString::to_string).collect(),
+    )
+}
+
+#[test]
+fn one_that_gave_its_slots_away_stays_to_tell_clients_where_they_are() {
+    let mut w = with_blank(&["x"]);
+    let x = w.node("x");
+    (x.island, x.recorded) = (Some(0), Some(x.id));
+    let d = three();
+    let (steps, waits) = planned(&w, &d, "x", 14_999);
+    assert_eq!(steps, [""; 0]);
+    let why = "x is not wanted any more, and stays for now: it tells clients for 15 s who has its slots now";
+    assert!(says(&waits, why), "{waits:?}");
+    let (steps, _) = planned(&w, &d, "x", 15_000);
+    assert!(says(&steps, "forget"), "{steps:?}");
+    // Whom a person asks to leave does as well.
+    let d = Desired::guest().with(Request::Leave { node: id("x") });
+    let (steps, waits) = planned(&w, &d, "x", 14_999);
+    assert_eq!(steps, [""; 0]);
+    assert!(
+        says(&waits, "leaves soon: it tells clients for 15 s"),
+        "{waits:?}"
+    );
+    let (steps, _) = planned(&w, &d, "x", 15_000);
+    assert!(says(&steps, "reset"), "{steps:?}");
 }
 
 #[test]

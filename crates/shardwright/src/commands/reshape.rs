@@ -14,7 +14,7 @@ use shardwright_topology::{Address, NodeId, Observed};
 
 use super::change;
 use crate::cli::Pace;
-use crate::connect::{Purpose, limits};
+use crate::connect::Purpose;
 use crate::exit::ExitStatus;
 use crate::moves::{Move, Sum};
 use crate::printer::Printer;
@@ -79,7 +79,7 @@ pub(super) async fn preview(
     let local = Local::open(dir)?;
     let added = local.to_add(cluster)?;
     let links = Links::new(local.access(), None);
-    let limits = Purpose::Read.limits(limits(cluster));
+    let limits = Purpose::Read.limits(cluster.limits());
     let mut keeper = Keeper::new(local, links, cluster.desired(), limits);
     if let Some(pace) = pace {
         change::keep_pace(&mut keeper, pace);

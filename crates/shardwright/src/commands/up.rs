@@ -14,7 +14,6 @@ use super::change;
 use super::connect::application_user;
 use super::reshape::{self, Reshape};
 use crate::cli::{Pace, Up};
-use crate::connect::limits;
 use crate::exit::{ExitStatus, UsageError};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
@@ -73,7 +72,7 @@ pub(super) async fn bring(
     let desired = change::consenting(&local.cluster().desired(), args.accept_data_loss);
     let links = Links::new(local.access(), None);
     let done = done.unwrap_or_else(|| how_to_connect(&local));
-    let limits = limits(local.cluster());
+    let limits = local.cluster().limits();
     let mut keeper = Keeper::new(local, links, desired, limits);
     change::keep_pace(&mut keeper, &args.pace);
     let brought_back = change::carry_out(&mut keeper, args.timeout, &done, out).await;

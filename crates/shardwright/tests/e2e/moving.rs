@@ -47,7 +47,8 @@ each_engine! {
         local.until_healthy()?;
         local.run(&["rebalance"]).must(0, &["nothing to do"]);
         load.until_more(500, LIMIT).await?;
-        local.run(&["scale", "--shards", "3"]).must(0, &["moved 4096 slots", "[OK] c has 3 shards"]);
+        local.run(&["scale", "--shards", "3", "-v"])
+            .must(0, &["moved 4096 slots", "tells clients for 15 s who has its slots now", "[OK] c has 3 shards"]);
         assert_eq!(counts(&local.status()?), [5461, 5461, 5462]);
         for gone in ["c-6", "c-7"] {
             assert!(!local.dir().join("nodes").join(gone).exists(), "{gone} is taken away");
