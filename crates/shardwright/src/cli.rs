@@ -3,6 +3,7 @@
 mod asking;
 mod machine;
 mod moving;
+mod verb;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

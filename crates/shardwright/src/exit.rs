@@ -23,15 +23,22 @@ pub(crate) enum ExitStatus {
     Interrupted(u8),
 }
 
+impl ExitStatus {
+    /// The number that this process ends with.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Interrupted(signal) => 128_u8.saturating_add(signal),
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
-        Self::from(match status {
-            ExitStatus::Success => 0,
-            ExitStatus::Failure => 1,
-            ExitStatus::Usage => 2,
-            ExitStatus::Refused => 3,
-            ExitStatus::Interrupted(signal) => 128_u8.saturating_add(signal),
-        })
+        Self::from(status.code())
     }
 }
 
@@ -45,6 +52,84 @@ pub(crate) struct UsageError(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct Refusal(pub(crate) String);
 
+/// A run that ended before what was asked for is so; the text says what is left.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct NotDone {
+    pub(crate) why: WhyNotDone,
+    pub(crate) text: String,
+    /// What to do about it, where that is known.
+    pub(crate) remedy: Option<String>,
+}
+
+impl NotDone {
+    pub(crate) fn new(why: WhyNotDone, text: impl Into<String>) -> Self {
+        Self {
+            why,
+            text: text.into(),
+            remedy: None,
+        }
+    }
+}
+
+/// Why a run ended before what was asked for is so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WhyNotDone {
+    /// The time was up (`--timeout`).
+    TimedOut,
+    /// The time was up, and no operator has taken up what was asked for.
+    NoOperator,
+    /// Nothing more happens unless a person does something.
+    ManualDecision,
+    /// The planner, or the operator, does not do what was asked for: it is unsafe.
+    RequestRefused,
+    /// All is done but for servers that do not run.
+    ServersDown,
+    /// Nothing more is to be done, and what was asked for is not so.
+    NotSo,
+    /// The plan was stopped by its own check.
+    PlanUnsafe,
+    /// A step failed.
+    StepFailed,
+    /// Somebody else asked for something else, or took away what was asked for.
+    Overruled,
+}
+
+impl WhyNotDone {
+    /// The stable word for it.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed-out",
+            Self::NoOperator => "no-operator",
+            Self::ManualDecision => "manual-decision",
+            Self::RequestRefused => "request-refused",
+            Self::ServersDown => "servers-down",
+            Self::NotSo => "not-so",
+            Self::PlanUnsafe => "plan-unsafe",
+            Self::StepFailed => "step-failed",
+            Self::Overruled => "overruled",
+        }
+    }
+
+    /// Whether only time lacked.
+    pub(crate) fn is_late(self) -> bool {
+        matches!(self, Self::TimedOut | Self::NoOperator)
+    }
+
+    fn status(self) -> ExitStatus {
+        match self {
+            Self::ManualDecision | Self::RequestRefused => ExitStatus::Refused,
+            Self::TimedOut
+            | Self::NoOperator
+            | Self::ServersDown
+            | Self::NotSo
+            | Self::PlanUnsafe
+            | Self::StepFailed
+            | Self::Overruled => ExitStatus::Failure,
+        }
+    }
+}
+
 impl ExitStatus {
     /// The status that an error ends with.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
@@ -54,6 +139,9 @@ impl ExitStatus {
             }
             if cause.is::<Interrupted>() {
                 return signal_that_came().map_or(Self::Failure, Self::Interrupted);
+            }
+            if let Some(not_done) = cause.downcast_ref::<NotDone>() {
+                return not_done.why.status();
             }
             if cause.is::<Refusal>() || cause.is::<PenError>() {
                 return Self::Refused;

@@ -9,6 +9,7 @@ use shardwright_topology::{NodeId, Observed, SizedBy, SlotSet, SlotSize};
 
 use crate::report::place;
 use crate::status::bytes;
+use crate::verb_result::NodeRef;
 
 /// How many keys move in a second, all sources together: measured on two cores, and less than most machines do.
 const KEYS_PER_S: u64 = 50_000;
@@ -16,9 +17,9 @@ const KEYS_PER_S: u64 = 50_000;
 /// Slots that are to move, and what they amount to.
 #[derive(Debug, Serialize)]
 pub(crate) struct Move {
-    from: String,
-    /// None: to a shard that is not there yet.
-    to: Option<String>,
+    from: NodeRef,
+    /// `null`: to a shard that is not there yet.
+    to: Option<NodeRef>,
     slots: String,
     slot_count: u16,
     keys: Option<u64>,
@@ -28,6 +29,9 @@ pub(crate) struct Move {
     measured: bool,
     #[serde(skip)]
     source: NodeId,
+    /// Both ends, for people.
+    #[serde(skip)]
+    words: (String, Option<String>),
 }
 
 impl Move {
@@ -41,8 +45,9 @@ impl Move {
             u64::try_from(part).unwrap_or(u64::MAX)
         };
         Self {
-            from: place(o, from),
-            to: to.map(|id| place(o, id)),
+            from: NodeRef::of(o, from),
+            to: to.map(|id| NodeRef::of(o, id)),
+            words: (place(o, from), to.map(|id| place(o, id))),
             slots: slots.to_string(),
             slot_count: slots.count(),
             keys: match &own {
@@ -89,8 +94,7 @@ impl Move {
     /// In a line: which slots go where.
     pub(crate) fn line(&self) -> String {
         let Self {
-            from,
-            to,
+            words: (from, to),
             slots,
             slot_count,
             ..
@@ -204,7 +208,10 @@ mod tests {
 
     fn moved(source: u8, keys: u64, memory: u64) -> Move {
         Move {
-            from: String::new(),
+            from: NodeRef {
+                id: String::new(),
+                server: None,
+            },
             to: None,
             slots: "0-99".to_owned(),
             slot_count: 100,
@@ -212,6 +219,7 @@ mod tests {
             memory_bytes: Some(memory),
             measured: true,
             source: NodeId::from_bytes([source; 20]),
+            words: (String::new(), None),
         }
     }
 

@@ -39,10 +39,19 @@ pub(crate) fn is_called(program: Option<&OsStr>) -> bool {
     name == Some(OsStr::new(PROGRAM))
 }
 
-/// Reads a command line of kubectl's. Help and mistakes in the grammar end the process, as everywhere.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError> {
-    let matches = grammar().get_matches_from(args);
-    understand(&matches)
+/// Why a command line can't be followed.
+#[derive(Debug)]
+pub(crate) enum Unparsed {
+    /// The grammar does not take it, or is asked to explain itself.
+    Grammar(clap::Error),
+    /// It names what is not there for it.
+    Meaning(UsageError),
+}
+
+/// Reads a command line of kubectl's.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Unparsed> {
+    let matches = grammar().try_get_matches_from(args);
+    understand(&matches.map_err(Unparsed::Grammar)?).map_err(Unparsed::Meaning)
 }
 
 fn grammar() -> Grammar {

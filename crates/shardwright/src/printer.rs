@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::exit::ExitStatus;
+use crate::verb_result::{Asked, Ending, Record};
+
 /// How data is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Output {
@@ -20,6 +23,10 @@ pub(crate) struct Printer {
     output: Output,
     data: io::Stdout,
     chatter: io::Stderr,
+    /// What is known of this run, told at its end where programs read.
+    pub(crate) record: Record,
+    /// A document that takes the place of the result: it goes to another program as it is.
+    document: Option<String>,
 }
 
 impl Printer {
@@ -28,6 +35,8 @@ impl Printer {
             output,
             data: io::stdout(),
             chatter: io::stderr(),
+            record: Record::default(),
+            document: None,
         }
     }
 
@@ -35,17 +44,48 @@ impl Printer {
         self.output == Output::Json
     }
 
-    /// Data, for people. A reader that has seen enough (`| head`) is no failure of ours, and what was begun goes on.
+    /// Data, for people; where programs read, chatter. A reader that has seen enough (`| head`) is no failure of ours, and
+    /// what was begun goes on.
     pub(crate) fn text(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.is_json() {
+            self.say(text);
+            return Ok(());
+        }
+        self.write(text)
+    }
+
+    fn write(&self, text: &str) -> anyhow::Result<()> {
         match writeln!(self.data.lock(), "{text}") {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written.context("cannot write to standard output"),
         }
     }
 
-    /// Data, for programs.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        self.text(&serde_json::to_string_pretty(value)?)
+    /// A document for another program, such as kubectl, in place of the result of this run.
+    pub(crate) fn document(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.document = Some(serde_json::to_string_pretty(value)?);
+        Ok(())
+    }
+
+    /// A step that would be taken.
+    pub(crate) fn would(&mut self, text: &str) -> anyhow::Result<()> {
+        self.record.would(text);
+        self.text(text)
+    }
+
+    /// Writes what programs read: once, at the end of the run.
+    pub(crate) fn finish(
+        &mut self,
+        asked: &Asked,
+        ended: &anyhow::Result<ExitStatus>,
+    ) -> anyhow::Result<()> {
+        if !self.is_json() {
+            return Ok(());
+        }
+        match self.document.take().filter(|_| ended.is_ok()) {
+            Some(document) => self.write(&document),
+            None => self.write(&self.record.text(asked, ended)?),
+        }
     }
 
     /// Chatter.
@@ -53,7 +93,28 @@ impl Printer {
         tell(&self.chatter, text);
     }
 
+    /// What is so now, at the end of a verb.
+    pub(crate) fn done(&mut self, text: &str) {
+        self.record.message(text);
+        self.say(text);
+    }
+
+    /// What stays as it was, for a person did not agree.
+    pub(crate) fn declined(&mut self, text: &str) {
+        self.record.ending(Ending::Declined);
+        self.done(text);
+    }
+
+    /// A text that is the whole of what was asked for.
+    pub(crate) fn page(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.is_json() {
+            return self.record.put("text", &text);
+        }
+        self.text(text)
+    }
+
     pub(crate) fn warn(&mut self, text: &str) {
+        self.record.warning(text);
         self.say(&format!("warning: {text}"));
     }
 

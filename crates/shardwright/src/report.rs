@@ -1,12 +1,11 @@
 //! How plans, problems and ends are told, with names instead of bare ids.
 
-use anyhow::bail;
 use serde::Serialize;
 use shardwright_planner::{Budget, Consent, Plan, Problem, Severity, Waiting};
 use shardwright_runtime::{End, Outcome, Report, StepError};
-use shardwright_topology::{NodeId, Observed};
+use shardwright_topology::{Member, NodeId, Observed};
 
-use crate::exit::{ExitStatus, Refusal};
+use crate::exit::{ExitStatus, NotDone, WhyNotDone};
 use crate::hint::hint;
 use crate::moves::{Move, Sum};
 use crate::printer::Printer;
@@ -22,10 +21,7 @@ pub(crate) fn named(text: &str, o: &Observed) -> String {
         if !out.contains(&short) {
             continue;
         }
-        let place = member
-            .server
-            .as_ref()
-            .map_or_else(|| member.address.to_string(), ToString::to_string);
+        let place = place_of(member);
         out = out.replace(&short, &format!("{short} ({place})"));
     }
     out
@@ -36,19 +32,25 @@ pub(crate) fn place(o: &Observed, node: NodeId) -> String {
     named(&node.short(), o)
 }
 
-#[derive(Serialize)]
-struct PlanJson {
-    steps: Vec<StepJson>,
-    waiting: Vec<String>,
-    moves: Vec<Move>,
-    /// What all moves amount to; `null` where nothing moves.
-    moves_sum: Option<Sum>,
+/// The text with every short node id made whole and followed by the server it lives on, for programs.
+pub(crate) fn identified(text: &str, o: &Observed) -> String {
+    let mut out = text.to_owned();
+    for member in o.members().values() {
+        let (id, short) = (member.id.to_string(), member.id.short());
+        if !out.contains(&short) || out.contains(&id) {
+            continue;
+        }
+        let place = place_of(member);
+        out = out.replace(&short, &format!("{id} ({place})"));
+    }
+    out
 }
 
-#[derive(Serialize)]
-struct StepJson {
-    action: String,
-    because: String,
+fn place_of(member: &Member) -> String {
+    member
+        .server
+        .as_ref()
+        .map_or_else(|| member.address.to_string(), ToString::to_string)
 }
 
 /// Prints a plan: steps and reasons, what they move, and what is waited for.
@@ -56,24 +58,15 @@ pub(crate) fn print_plan(
     plan: &Plan,
     o: &Observed,
     budget: &Budget,
+    consent: Consent,
     out: &mut Printer,
 ) -> anyhow::Result<()> {
     let moves = Move::all(plan, o);
     let sum = Sum::of(&moves, budget);
     if out.is_json() {
-        let steps = plan.steps.iter();
-        let json = PlanJson {
-            steps: steps
-                .map(|s| StepJson {
-                    action: s.action.to_string(),
-                    because: s.because.to_string(),
-                })
-                .collect(),
-            waiting: plan.waiting.iter().map(ToString::to_string).collect(),
-            moves,
-            moves_sum: sum,
-        };
-        return out.json(&json);
+        out.record.plan(plan, o, consent);
+        out.record.put("moves", &moves)?;
+        return out.record.put("moves_sum", &sum);
     }
     if plan.is_settled() {
         out.text("Nothing to do.")?;
@@ -119,11 +112,11 @@ pub(crate) fn print_problems(
             .iter()
             .map(|p| ProblemJson {
                 fatal: p.severity == Severity::Fatal,
-                problem: named(&p.kind.to_string(), o),
+                problem: identified(&p.kind.to_string(), o),
                 mend: called.mend(&p.kind),
             })
             .collect();
-        return out.json(&json);
+        return out.record.put("problems", &json);
     }
     for problem in problems {
         let mark = match problem.severity {
@@ -153,30 +146,32 @@ pub(crate) fn end(
 ) -> anyhow::Result<ExitStatus> {
     match end {
         End::Settled(_) => {
-            out.say(settled);
+            out.done(settled);
             Ok(ExitStatus::Success)
         }
         End::Stuck(report) if !report.plan.is_stuck() => {
-            bail!(
+            let text = format!(
                 "done but for servers that do not run; start them, or take them out:{}",
                 waits(&report)
-            )
-        }
-        End::Stuck(report) => {
-            let mut text = "not done; a person has to decide:".to_owned();
-            for wait in report.plan.waiting.iter().filter(|w| w.needs_a_person()) {
-                text.push_str("\n  ");
-                text.push_str(&named(&wait.to_string(), &report.observed));
-                text.push_str(hint(wait, consent));
+            );
+            Err(NotDone {
+                remedy: Some("start them, or take them out".to_owned()),
+                ..NotDone::new(WhyNotDone::ServersDown, text)
             }
-            Err(Refusal(text).into())
+            .into())
         }
+        End::Stuck(report) => Err(stuck(&report, consent).into()),
         End::TimedOut(report) => {
-            bail!(
+            let text = format!(
                 "not done in time (--timeout){}; what was waited for:{}",
                 goes_on(&report),
                 waits(&report)
-            )
+            );
+            Err(NotDone {
+                remedy: Some("run the command again, with more time (--timeout)".to_owned()),
+                ..NotDone::new(WhyNotDone::TimedOut, text)
+            }
+            .into())
         }
         End::Stopped(report) => Err(Interrupted(format!(
             "stopped before it was done; running the command again goes on; what was waited for:{}",
@@ -184,6 +179,24 @@ pub(crate) fn end(
         ))
         .into()),
         End::Failed(report) => failed(*report),
+    }
+}
+
+/// What only a person ends, with what that person may do.
+fn stuck(report: &Report, consent: Consent) -> NotDone {
+    let manual = report.plan.waiting.iter().filter(|w| w.needs_a_person());
+    let line = |wait: &Waiting| {
+        let text = named(&wait.to_string(), &report.observed);
+        format!("\n  {text}{}", hint(wait, consent))
+    };
+    let lines: String = manual.clone().map(line).collect();
+    let text = format!("not done; a person has to decide:{lines}");
+    let remedy = manual
+        .map(|wait| hint(wait, consent).trim_start_matches("; "))
+        .find(|hint| !hint.is_empty());
+    NotDone {
+        remedy: remedy.map(str::to_owned),
+        ..NotDone::new(WhyNotDone::ManualDecision, text)
     }
 }
 
@@ -198,11 +211,12 @@ fn goes_on(report: &Report) -> &'static str {
 }
 
 /// What a person asked for and the planner refuses, if it does.
-pub(crate) fn refused(report: &Report) -> Option<Refusal> {
+pub(crate) fn refused(report: &Report) -> Option<NotDone> {
     let mut waiting = report.plan.waiting.iter();
     let why = waiting.find(|w| matches!(w, Waiting::Request { .. }))?;
     let why = named(&why.to_string(), &report.observed);
-    Some(Refusal(format!("not done: {why}")))
+    let text = format!("not done: {why}");
+    Some(NotDone::new(WhyNotDone::RequestRefused, text))
 }
 
 /// Everything that is waited for, a line each: what the plan waits for, and the steps that were not done, with their
@@ -239,17 +253,25 @@ fn tells_why(error: &StepError) -> bool {
     }
 }
 
-/// An error and what caused it, in a line.
-fn causes(error: &dyn std::error::Error) -> String {
+/// An error and what caused it, in a line. What one says already is not said again.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let next = std::iter::successors(error.source(), |error| error.source());
-    next.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    next.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
 }
 
 fn failed(mut report: Report) -> anyhow::Result<ExitStatus> {
     if let Some(violation) = report.violations.first() {
-        bail!(
+        let text = format!(
             "the plan was stopped by its own check, which is a defect of shardwright: {violation}"
         );
+        return Err(NotDone::new(WhyNotDone::PlanUnsafe, text).into());
     }
     let outcomes = report.outcomes.iter();
     let why = |o: &Outcome| o.result.as_ref().err().is_some_and(tells_why);
@@ -259,11 +281,14 @@ fn failed(mut report: Report) -> anyhow::Result<ExitStatus> {
         .or_else(|| outcomes.clone().position(|o| o.result.is_err()))
         .map(|i| report.outcomes.swap_remove(i));
     let Some(outcome) = failed else {
-        bail!("a step failed")
+        return Err(NotDone::new(WhyNotDone::StepFailed, "a step failed").into());
     };
     let what = named(&outcome.step.action.to_string(), &report.observed);
     match outcome.result {
         Err(error) => Err(anyhow::Error::new(error).context(format!("cannot {what}"))),
-        Ok(()) => bail!("a step failed: {what}"),
+        Ok(()) => {
+            let text = format!("a step failed: {what}");
+            Err(NotDone::new(WhyNotDone::StepFailed, text).into())
+        }
     }
 }

@@ -89,6 +89,8 @@ pub(super) async fn run(
         .map(|w| w.clone().into_bytes())
         .collect();
     let secrets = Secrets::of(&args.command);
+    // What it does is the command's own matter: it is not known whether it changes anything.
+    out.record.begin();
     let ask = members.iter().map(|member| async {
         let at = Endpoint::from(&member.address);
         let answered = async { Client::connect(&at, &access).await?.call(&words).await };
@@ -96,7 +98,7 @@ pub(super) async fn run(
     });
     let answers = join_all(ask).await;
     if out.is_json() {
-        out.json(&answers)?;
+        out.record.put("answers", &answers)?;
     } else {
         for a in &answers {
             let more = if a.text.contains('\n') { "\n" } else { " " };

@@ -32,7 +32,7 @@ pub(super) async fn run(
         return Err(StateError::NoCluster { dir }.into());
     };
     let Some(former) = state.former else {
-        out.say("[OK] no change of shape is under way: there is nothing to cancel");
+        out.done("[OK] no change of shape is under way: there is nothing to cancel");
         return Ok(ExitStatus::Success);
     };
     let ShapeNote {

@@ -10,7 +10,7 @@ use shardwright_topology::{Dissent, NodeId, NodeView, Observed};
 
 use crate::cli::Pace;
 use crate::connect::AnyKeeper;
-use crate::exit::ExitStatus;
+use crate::exit::{ExitStatus, NotDone, WhyNotDone};
 use crate::moves::Move;
 use crate::printer::Printer;
 use crate::progress::Progress;
@@ -53,7 +53,8 @@ pub(super) async fn dry_run(
     let wanted = Move::wanted(&report.plan);
     keeper.measure(&wanted, &mut report.observed).await;
     let budget = keeper.links().budget();
-    report::print_plan(&report.plan, &report.observed, &budget, out)?;
+    let consent = keeper.desired().consent;
+    report::print_plan(&report.plan, &report.observed, &budget, consent, out)?;
     Ok(ExitStatus::Success)
 }
 
@@ -64,7 +65,7 @@ pub(super) async fn carry_out<R: Runtime>(
     settled: &str,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let end = settle(keeper, timeout_s).await?;
+    let end = settle(keeper, timeout_s, out).await?;
     report::end(end, keeper.desired().consent, settled, out)
 }
 
@@ -77,9 +78,9 @@ pub(super) async fn carry_out_until(
     so: impl Fn(&Observed) -> bool,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    match settle(keeper, timeout_s).await? {
+    match settle(keeper, timeout_s, out).await? {
         End::Stuck(report) | End::TimedOut(report) if so(&report.observed) => {
-            out.say(settled);
+            out.done(settled);
             out.warn(&format!(
                 "the cluster is not healthy yet:{}",
                 report::waits(&report)
@@ -87,30 +88,36 @@ pub(super) async fn carry_out_until(
             Ok(ExitStatus::Success)
         }
         End::Settled(report) if !so(&report.observed) => {
-            anyhow::bail!(
-                "nothing more is to be done, and what was asked for is not so; the verb check says what the cluster is like"
-            )
+            let text = "nothing more is to be done, and what was asked for is not so; the verb check says what the cluster is like";
+            Err(NotDone::new(WhyNotDone::NotSo, text).into())
         }
         other => report::end(other, keeper.desired().consent, settled, out),
     }
 }
 
 /// Lets the keeper work until it is done or a person stops it, and tells of each pass.
-async fn settle<R: Runtime>(keeper: &mut Keeper<R>, timeout_s: u64) -> anyhow::Result<End> {
+async fn settle<R: Runtime>(
+    keeper: &mut Keeper<R>,
+    timeout_s: u64,
+    out: &mut Printer,
+) -> anyhow::Result<End> {
     let stop = stop().context("cannot listen to signals")?;
     let mut progress = Progress::new(keeper.moved());
     let limit = Duration::from_secs(timeout_s);
-    let forced = keeper.desired().consent.force_memory;
+    let consent = keeper.desired().consent;
     let (mut before, mut after) = (None, BTreeMap::new());
     let tell = |r: &Report| {
         after = evicted(&r.observed);
         before.get_or_insert_with(|| after.clone());
         report::tell(&mut progress, r);
+        if out.is_json() {
+            out.record.pass(r, consent);
+        }
     };
     let end = keeper.settle_or_stop(limit, stop, tell).await;
     for line in before.iter().flat_map(|before| deleted(before, &after)) {
         // Without consent a move that made a server delete keys ended with that.
-        if forced {
+        if consent.force_memory {
             progress.keep(&line);
         }
     }

@@ -12,6 +12,7 @@ use crate::printer::Printer;
 use crate::report::{named, print_problems};
 use crate::status::ClusterStatus;
 use crate::target::{Called, Target};
+use crate::verb_result::{Ending, Wait};
 
 pub(super) async fn run(
     args: TargetArgs,
@@ -37,6 +38,11 @@ pub(super) async fn run(
         Target::Local(_) => kept_out(keeper.desired(), &observed),
         Target::Member(_) | Target::Kubernetes(_) => Vec::new(),
     };
+    if out.is_json() {
+        let wait = |wait| Wait::of(wait, &observed, Consent::default());
+        let told: Vec<Wait> = kept_out.iter().map(wait).collect();
+        out.record.put("kept_out", &told)?;
+    }
     let told = if out.is_json() { &[] } else { &kept_out[..] };
     for wait in told {
         out.text(&format!("[ERR]  {}", named(&wait.to_string(), &observed)))?;
@@ -50,9 +56,10 @@ pub(super) async fn run(
     }
     if fatal > 0 {
         out.say(&format!("{fatal} problem(s)"));
+        out.record.ending(Ending::Unhealthy);
         return Ok(ExitStatus::Failure);
     }
-    out.say(&format!(
+    out.done(&format!(
         "[OK] {} nodes agree; every slot is covered; every link is up",
         observed.members().len()
     ));

@@ -15,7 +15,7 @@ pub(super) fn run(args: &CrdArgs, out: &mut Printer) -> anyhow::Result<ExitStatu
     };
     let definition = crd(cel);
     if out.is_json() {
-        out.json(&definition)?;
+        out.document(&definition)?;
     } else {
         out.text(&yaml::documents([&definition])?)?;
     }

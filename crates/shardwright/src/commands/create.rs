@@ -58,7 +58,7 @@ pub(super) async fn run(
     let report = keeper.look().await?;
     let is_formed = formed(&report.observed, &order);
     if args.unless_formed && is_formed {
-        out.say("[OK] these nodes are one cluster already; nothing was changed");
+        out.done("[OK] these nodes are one cluster already; nothing was changed");
         return Ok(ExitStatus::Success);
     }
     if is_formed {
@@ -110,7 +110,7 @@ fn show(
         return Ok(Some(ExitStatus::Success));
     }
     if !is_formed && !args.yes && !out.confirm("Can I set the above configuration?")? {
-        out.say("Nothing was changed.");
+        out.declined("Nothing was changed.");
         return Ok(Some(ExitStatus::Failure));
     }
     Ok(None)
@@ -366,8 +366,7 @@ impl Preview {
                         .collect(),
                 }
             });
-            out.json(&shards.collect::<Vec<_>>())?;
-            return Ok(());
+            return out.record.put("shards", &shards.collect::<Vec<_>>());
         }
         for (i, (_, slots)) in self.primaries.iter().enumerate() {
             out.text(&format!("Primary[{i}] -> slots {slots}"))?;

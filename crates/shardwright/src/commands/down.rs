@@ -28,16 +28,19 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
             dir.display()
         );
         if !args.yes && !out.confirm(&question)? {
-            out.say("Nothing was changed. Without a terminal: --yes");
+            out.declined("Nothing was changed. Without a terminal: --yes");
             return Ok(ExitStatus::Failure);
         }
+        out.record.begin();
         let count = local.purge().await?;
-        out.say(&format!(
+        out.record.changed(true);
+        out.done(&format!(
             "[OK] {name}: {count} server(s) ended, and {} removed",
             dir.display()
         ));
         return Ok(ExitStatus::Success);
     }
+    out.record.begin();
     let tell = |stopped: &Stopped| {
         match &stopped.unsaved {
         None => out.say(&format!("stopped {}", stopped.server)),
@@ -50,12 +53,13 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
     };
     let stopped = local.stop(tell).await?;
     let count = stopped.len();
+    out.record.changed(count > 0);
     let unsaved = stopped.iter().filter(|s| s.unsaved.is_some()).count();
     let data = match unsaved {
         0 => "data saved".to_owned(),
         some => format!("data of all but {some} saved"),
     };
-    out.say(&format!(
+    out.done(&format!(
         "[OK] {name}: {count} server(s) stopped, {data} in {}",
         dir.display()
     ));
@@ -70,11 +74,11 @@ fn dry_run(local: &Local, purge: bool, out: &mut Printer) -> anyhow::Result<Exit
         if local.process_of(server)?.is_some() {
             running += 1;
             let how = if purge { "end" } else { "stop" };
-            out.text(&format!("{how} {server}"))?;
+            out.would(&format!("{how} {server}"))?;
         }
     }
     if purge {
-        out.text(&format!(
+        out.would(&format!(
             "remove {dir}, with all data, logs and passwords of {name}"
         ))?;
     }

@@ -43,7 +43,7 @@ pub(super) async fn run(
         .member(node)
         .is_some_and(|m| m.role == Role::Primary)
     {
-        out.say(&format!(
+        out.done(&format!(
             "{} is a primary already",
             named(&node.short(), &observed)
         ));
@@ -63,7 +63,7 @@ pub(super) async fn run(
     }
     change::must_be_possible(&mut keeper).await?;
     if !left.is_empty() && !args.yes && !out.confirm("Promote it all the same?")? {
-        out.say("Nothing was changed.");
+        out.declined("Nothing was changed.");
         return Ok(ExitStatus::Failure);
     }
     let done = format!("[OK] {} is the primary", named(&node.short(), &observed));

@@ -14,6 +14,7 @@ use crate::kubernetes;
 use crate::printer::Printer;
 use crate::report::print_problems;
 use crate::target::{Called, Target};
+use crate::verb_result::Ending;
 
 pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let target: Target = args.target.target.parse()?;
@@ -58,7 +59,7 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
             login,
         );
         if change::fatal(&problems).next().is_none() {
-            out.say("[OK] the cluster is healthy");
+            out.done("[OK] the cluster is healthy");
             if !problems.is_empty() {
                 print_problems(&problems, &observed, &called, out)?;
             }
@@ -74,6 +75,7 @@ pub(super) async fn run(args: Fix, login: &Login, out: &mut Printer) -> anyhow::
             out.say(&hint);
         }
         out.say("the cluster is not healthy yet");
+        out.record.ending(Ending::Unhealthy);
         return Ok(ExitStatus::Failure);
     }
 }

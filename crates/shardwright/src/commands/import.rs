@@ -84,7 +84,7 @@ pub(super) async fn run(
             .used_memory_bytes
             .map_or_else(String::new, |n| format!(", {} of memory", bytes(n)));
         let shards = observed.voters().count();
-        out.text(&format!(
+        out.would(&format!(
             "{what} {keys} keys{memory} from {} to {shards} shards",
             args.from
         ))?;
@@ -100,8 +100,12 @@ pub(super) async fn run(
         last: None,
         tally: Tally::default(),
     };
+    out.record.begin();
     let ended = work.all(keys, out).await;
     let tally = work.tally;
+    if tally.imported > 0 || tally.complete {
+        out.record.changed(tally.imported > 0);
+    }
     told(&args, &tally, out)?;
     ended?;
     Ok(match signal_that_came() {
@@ -475,7 +479,7 @@ impl Trouble {
 
 fn told(args: &Import, tally: &Tally, out: &mut Printer) -> anyhow::Result<()> {
     if out.is_json() {
-        out.json(tally)?;
+        out.record.put_fields(tally)?;
     }
     if tally.there_already > 0 {
         let left = if args.copy {

@@ -8,6 +8,7 @@ use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
 use crate::target::Target;
+use crate::verb_result::Ending;
 
 /// A primary.
 #[derive(Debug, Serialize)]
@@ -30,13 +31,17 @@ pub(super) async fn run(
     let primaries = primaries(&observed);
     let keys: Option<u64> = primaries.iter().map(|p| p.keys).sum();
     if out.is_json() {
-        out.json(&primaries)?;
+        out.record.put("primaries", &primaries)?;
+        out.record.put("keys", &keys)?;
     } else {
         for p in &primaries {
             let keys = told(p.keys);
             out.text(&format!(
                 "{} ({}...) -> {keys} keys | {} slots | {} replicas",
-                p.address, p.id, p.slots, p.replicas
+                p.address,
+                p.id.chars().take(8).collect::<String>(),
+                p.slots,
+                p.replicas
             ))?;
         }
         let slots: u32 = primaries.iter().map(|p| u32::from(p.slots)).sum();
@@ -51,6 +56,7 @@ pub(super) async fn run(
     Ok(if whole {
         ExitStatus::Success
     } else {
+        out.record.ending(Ending::Unhealthy);
         ExitStatus::Failure
     })
 }
@@ -66,7 +72,7 @@ fn primaries(o: &Observed) -> Vec<Primary> {
         .filter(|m| m.role == Role::Primary)
         .map(|m| Primary {
             address: m.address.to_string(),
-            id: m.id.to_string().chars().take(8).collect(),
+            id: m.id.to_string(),
             keys: o.view_of(m.id).map(|v| v.server.keys),
             slots: m.slots.count(),
             replicas: members.clone().filter(|r| r.primary == Some(m.id)).count(),

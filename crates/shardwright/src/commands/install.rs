@@ -27,7 +27,7 @@ pub(super) fn run(args: Install, out: &mut Printer) -> anyhow::Result<ExitStatus
     };
     let objects = objects(&options, crd(cel));
     if out.is_json() {
-        out.json(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }))?;
+        out.document(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }))?;
     } else {
         out.text(&yaml::documents(&objects)?)?;
     }

@@ -27,6 +27,7 @@ pub(super) fn run(args: Logs, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let server = server(&local, &args.node)?;
     let path = local.log_file(&server);
     if args.path {
+        out.record.put("path", &path)?;
         out.text(&path.display().to_string())?;
         return Ok(ExitStatus::Success);
     }
@@ -38,8 +39,15 @@ pub(super) fn run(args: Logs, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             last.pop_front();
         }
     }
+    let last: Vec<_> = last.iter().map(|l| String::from_utf8_lossy(l)).collect();
+    if out.is_json() {
+        out.record.put("server", &server)?;
+        out.record.put("path", &path)?;
+        out.record.put("lines", &last)?;
+        return Ok(ExitStatus::Success);
+    }
     for line in last {
-        out.text(&String::from_utf8_lossy(&line))?;
+        out.text(&line)?;
     }
     Ok(ExitStatus::Success)
 }

@@ -31,7 +31,7 @@ pub(super) fn run(out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let names = clusters(&root)?;
     let all: Vec<Listed> = names.into_iter().map(|n| listed(&root, n)).collect();
     if out.is_json() {
-        out.json(&all)?;
+        out.record.put("clusters", &all)?;
         return Ok(ExitStatus::Success);
     }
     if all.is_empty() {

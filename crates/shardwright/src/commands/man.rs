@@ -16,12 +16,14 @@ pub(super) fn run(args: &Man, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
         Page::new(Cli::command()).render(&mut page)?;
-        out.text(String::from_utf8(page)?.trim_end())?;
+        out.page(String::from_utf8(page)?.trim_end())?;
         return Ok(ExitStatus::Success);
     };
     let failed = || format!("cannot write manual pages into {}", dir.display());
+    out.record.begin();
     let count = write_all(dir).with_context(failed)?;
-    out.say(&format!("[OK] {count} pages in {}", dir.display()));
+    out.record.changed(true);
+    out.done(&format!("[OK] {count} pages in {}", dir.display()));
     Ok(ExitStatus::Success)
 }
 
@@ -36,6 +38,6 @@ fn write_all(dir: &Path) -> io::Result<usize> {
 pub(super) fn completions(args: &Completions, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "shardwright", &mut script);
-    out.text(String::from_utf8(script)?.trim_end())?;
+    out.page(String::from_utf8(script)?.trim_end())?;
     Ok(ExitStatus::Success)
 }

@@ -29,7 +29,7 @@ pub(super) async fn run(
         } else {
             "let slots move again in"
         };
-        out.text(&format!("{what} {}", args.target.target))?;
+        out.would(&format!("{what} {}", args.target.target))?;
         return say_left(&target, args.target.dir, login, out).await;
     }
     match &target {
@@ -39,6 +39,7 @@ pub(super) async fn run(
             return Err(UsageError(text.to_owned()).into());
         }
         Target::Kubernetes(key) => {
+            out.record.begin();
             let new = kubernetes::pause(key, login, pause).await?;
             tell(pause, new, &called, out);
         }
@@ -68,7 +69,8 @@ pub(super) async fn run(
 
 fn tell(pause: bool, new: bool, called: &Called, out: &mut Printer) {
     let resume = called.command("resume");
-    out.say(&match (pause, new) {
+    out.record.changed(new);
+    out.done(&match (pause, new) {
         (true, true) => format!(
             "[OK] no further slots are given out, and those under way are finished; to let them go on: {resume}"
         ),

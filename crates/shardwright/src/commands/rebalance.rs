@@ -204,7 +204,7 @@ async fn even_declared(
     };
     let complete = o.uncovered().is_empty() && stay.len() == usize::from(shards);
     if complete && even(&owned, &stay, &BTreeMap::new()).is_empty() {
-        out.say("[OK] nothing to do: a declared cluster is kept even by itself");
+        out.done("[OK] nothing to do: a declared cluster is kept even by itself");
         return Ok(ExitStatus::Success);
     }
     if run.dry_run {

@@ -34,7 +34,7 @@ pub(super) async fn run(
     let purpose = purpose(&args.run);
     let (mut keeper, observed) = open(&target, None, login, purpose, out).await?;
     if has_left(&keeper, &observed, &args.node).await {
-        out.say(&format!(
+        out.done(&format!(
             "[OK] nothing to do: {} is no member of this cluster",
             args.node
         ));

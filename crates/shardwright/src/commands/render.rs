@@ -42,7 +42,7 @@ pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus
         StandaloneError::Build(_) => error.into(),
     })?;
     if out.is_json() {
-        out.json(&json!({ "apiVersion": "v1", "kind": "List", "items": documents }))?;
+        out.document(&json!({ "apiVersion": "v1", "kind": "List", "items": documents }))?;
     } else {
         out.text(&yaml::documents(&documents)?)?;
     }

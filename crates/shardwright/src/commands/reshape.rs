@@ -94,7 +94,8 @@ pub(super) async fn preview(
     keeper.measure(&wanted, &mut report.observed).await;
     let budget = keeper.links().budget();
     if added.is_empty() {
-        print_plan(&report.plan, &report.observed, &budget, out)?;
+        let consent = keeper.desired().consent;
+        print_plan(&report.plan, &report.observed, &budget, consent, out)?;
     } else {
         let at = |(name, address): (String, Address)| (name, Some(address));
         let added: Vec<_> = added.into_iter().map(at).collect();
@@ -118,7 +119,7 @@ pub(crate) fn print_growth(
             name: name.clone(),
             address: address.as_ref().map(ToString::to_string),
         };
-        return out.json(&PreviewJson {
+        return out.record.put_fields(&PreviewJson {
             new_servers: added.iter().map(server).collect(),
             moves,
             moves_sum: sum,

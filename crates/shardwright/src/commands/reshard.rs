@@ -47,7 +47,7 @@ pub(super) async fn run(
         };
         let names: Vec<String> = from.keys().map(told).collect();
         let names = names.join(", ");
-        out.say(&format!("[OK] nothing to do: no slots at {names}"));
+        out.done(&format!("[OK] nothing to do: no slots at {names}"));
         return Ok(ExitStatus::Success);
     }
     let transfers = match wanted {
@@ -55,7 +55,7 @@ pub(super) async fn run(
         Wanted::These(slots) => these(&observed, &from, to, &slots)?,
     };
     if transfers.is_empty() {
-        out.say(&format!(
+        out.done(&format!(
             "[OK] nothing to do: {} has these slots already",
             place(&observed, to)
         ));
@@ -74,7 +74,7 @@ pub(super) async fn run(
             out.say(&sum.line());
         }
         if !out.confirm("Do you want to proceed with the proposed reshard plan?")? {
-            out.say("Nothing was changed.");
+            out.declined("Nothing was changed.");
             return Ok(ExitStatus::Failure);
         }
     }

@@ -61,14 +61,18 @@ pub(super) async fn run(
         .collect();
     if args.dry_run {
         for member in heard {
-            out.text(&format!("{}: set {KEY} {}", member.address, args.ms))?;
+            out.would(&format!("{}: set {KEY} {}", member.address, args.ms))?;
         }
         return Ok(ExitStatus::Success);
     }
     let access = person(&target, None, login, out)?;
     let ms = args.ms.to_string();
     let tell = heard.iter().map(|member| set_at(member, &access, &ms));
+    out.record.begin();
     let done = join_all(tell).await;
+    if done.iter().any(|d| d.set) {
+        out.record.changed(true);
+    }
     tell_all(&done, &ms, out)?;
     for address in &silent {
         out.warn(&format!("{address} was not told: it did not answer"));
@@ -107,7 +111,7 @@ async fn set_at(member: &Member, access: &Access, ms: &str) -> Done {
 
 fn tell_all(done: &[Done], ms: &str, out: &mut Printer) -> anyhow::Result<()> {
     if out.is_json() {
-        return out.json(&done);
+        return out.record.put("nodes", &done);
     }
     for d in done {
         let error = d.error.as_deref().unwrap_or("");

@@ -11,6 +11,7 @@ use crate::kubernetes;
 use crate::printer::Printer;
 use crate::status::{ClusterStatus, Moves};
 use crate::target::{Called, Target};
+use crate::verb_result::Ending;
 
 pub(super) async fn run(
     args: TargetArgs,
@@ -24,7 +25,7 @@ pub(super) async fn run(
     let observed = report.observed;
     let status = ClusterStatus::of(&observed).moving(moves);
     if out.is_json() {
-        out.json(&status)?;
+        out.record.put_fields(&status)?;
     } else {
         out.text(&status.table())?;
         out.say(&status.summary());
@@ -43,6 +44,7 @@ pub(super) async fn run(
     Ok(if healthy {
         ExitStatus::Success
     } else {
+        out.record.ending(Ending::Unhealthy);
         ExitStatus::Failure
     })
 }

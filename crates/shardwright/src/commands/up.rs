@@ -51,6 +51,7 @@ pub(super) async fn bring(
         .into());
     }
     let engine = find_engine(&choice(&args, &cluster, &dir)?)?;
+    out.record.cluster(format!("local:{}", cluster.name()));
     if args.dry_run {
         return dry_run(&dir, &cluster, &engine, &args.pace, out).await;
     }
@@ -59,7 +60,10 @@ pub(super) async fn bring(
         secrets: args.secrets.clone(),
     };
     let text = source.to_store(&args, &cluster)?;
+    let before = declared(&dir);
+    out.record.begin();
     let Opened { local, warnings } = Local::make(&dir, &text, cluster, &engine, &options)?;
+    out.record.changed(before.as_ref() != Some(local.cluster()));
     for warning in warnings {
         out.warn(&warning);
     }
@@ -215,7 +219,7 @@ async fn dry_run(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     if !dir.join("cluster.json").is_file() {
-        out.text(&format!(
+        out.would(&format!(
             "Would start {} servers ({} {}) in {}, and form {} shards with {} replica(s) each.",
             cluster.nodes(),
             engine.kind,
@@ -227,6 +231,12 @@ async fn dry_run(
         return Ok(ExitStatus::Success);
     }
     reshape::preview(dir, cluster, Some(pace), out).await
+}
+
+/// What is declared there now; none where nothing is, or nothing that can be read.
+fn declared(dir: &Path) -> Option<Cluster> {
+    let text = read_manifest(&dir.join("manifest.yaml")).ok()?;
+    Some(Cluster::from_text(&text).ok()?.cluster)
 }
 
 /// A command that works when it is pasted, for the first user that is for applications, else the administrator.
@@ -249,7 +259,13 @@ async fn watch(keeper: &mut Keeper<Local>, out: &mut Printer) -> anyhow::Result<
     let stop = stop()?;
     out.say("watching; Ctrl-C ends the watch, the servers run on");
     let mut last = Vec::new();
-    keeper.watch(stop, |report| tell(report, &mut last)).await?;
+    let mut done = |report: &Report| {
+        if report.outcomes.iter().any(|o| o.result.is_ok()) {
+            out.record.changed(true);
+        }
+        tell(report, &mut last);
+    };
+    keeper.watch(stop, &mut done).await?;
     out.say("the watch has ended; the servers run on");
     Ok(ExitStatus::Success)
 }

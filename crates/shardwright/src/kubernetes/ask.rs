@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{client, must_be, status};
 use crate::cli::Login;
-use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::exit::{ExitStatus, NotDone, Refusal, UsageError, WhyNotDone};
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::stop::{Interrupted, signal_that_came, stop};
@@ -54,6 +54,7 @@ pub(crate) async fn carry_out(
     let client = client(&login.kube).await?;
     let object = must_be(&client, key).await?;
     must_be_kept(key, &object)?;
+    out.record.begin();
     put(&client, key, asked).await.map_err(refused)?;
     let mut progress = Progress::new(Total::default());
     let mut latest = None;
@@ -69,9 +70,12 @@ pub(crate) async fn carry_out(
         return match ended? {
             Ended::Answered(answer) => tell(asked, &answer, out),
             Ended::Gone => bail!("the RedisCluster {key} was deleted"),
-            Ended::TakenAway => bail!(
-                "somebody took the request away before it was answered: {asked}; what was begun goes on"
-            ),
+            Ended::TakenAway => {
+                let text = format!(
+                    "somebody took the request away before it was answered: {asked}; what was begun goes on"
+                );
+                Err(NotDone::new(WhyNotDone::Overruled, text).into())
+            }
         };
     }
     let back = take_off(&client, key, asked).await;
@@ -87,14 +91,20 @@ pub(crate) async fn carry_out(
         return Err(Interrupted(text).into());
     }
     match latest {
-        Some(latest) => bail!(
-            "not done in time (--timeout); the request was taken back, what was begun goes on: {latest}"
-        ),
-        None => bail!(
-            "no operator has taken up the request, and it was taken back; does one run, and keep the namespace {}? \
-             see: kubectl get pods -A -l app.kubernetes.io/name=shardwright",
-            key.namespace
-        ),
+        Some(latest) => {
+            let text = format!(
+                "not done in time (--timeout); the request was taken back, what was begun goes on: {latest}"
+            );
+            Err(NotDone::new(WhyNotDone::TimedOut, text).into())
+        }
+        None => {
+            let text = format!(
+                "no operator has taken up the request, and it was taken back; does one run, and keep the namespace {}? \
+                 see: kubectl get pods -A -l app.kubernetes.io/name=shardwright",
+                key.namespace
+            );
+            Err(NotDone::new(WhyNotDone::NoOperator, text).into())
+        }
     }
 }
 
@@ -157,25 +167,31 @@ fn tell(asked: &Asked, answer: &Condition, out: &mut Printer) -> anyhow::Result<
     let done = answer.status == ConditionStatus::True;
     let text = words(asked, answer);
     if out.is_json() {
-        out.json(&AnswerJson {
+        let answer = AnswerJson {
             request: asked.to_string(),
             done,
             reason: &answer.reason,
             message: text,
-        })?;
+        };
+        out.record.put("answer", &answer)?;
     }
     if done {
-        out.say(&format!("[OK] {text}"));
+        out.done(&format!("[OK] {text}"));
         return Ok(ExitStatus::Success);
     }
     let reason = answer.reason.as_str();
     if reason == NO_SUCH_NODE || reason == UNREADABLE {
         return Err(UsageError(text.to_owned()).into());
     }
-    let hint = if LOSSES.contains(&reason) && asked.key != FAILOVER {
-        "; restore its data, or go on without: --accept-data-loss"
-    } else {
-        ""
-    };
-    Err(Refusal(format!("not done: {text}{hint}")).into())
+    let remedy = (LOSSES.contains(&reason) && asked.key != FAILOVER)
+        .then_some("restore its data, or go on without: --accept-data-loss");
+    let hint = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+    Err(NotDone {
+        remedy: remedy.map(str::to_owned),
+        ..NotDone::new(
+            WhyNotDone::RequestRefused,
+            format!("not done: {text}{hint}"),
+        )
+    }
+    .into())
 }

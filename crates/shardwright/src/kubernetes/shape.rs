@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use kube::Client;
 use shardwright_manifest::{
     Accepted, Condition, ConditionStatus, MovesStatus, RedisClusterStatus, ShapeStatus,
@@ -17,7 +17,7 @@ use super::ask::must_be_kept;
 use super::{client, look_at_as, must_be, status};
 use crate::cli::Login;
 use crate::commands::reshape::{Reshape, print_growth};
-use crate::exit::{ExitStatus, UsageError};
+use crate::exit::{ExitStatus, NotDone, UsageError, WhyNotDone};
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::report::print_plan;
@@ -78,7 +78,8 @@ pub(crate) async fn preview(
             ..cluster.desired()
         });
         let report = keeper.look().await?;
-        print_plan(&report.plan, &report.observed, &budget, out)?;
+        let consent = keeper.desired().consent;
+        print_plan(&report.plan, &report.observed, &budget, consent, out)?;
     }
     Ok(ExitStatus::Success)
 }
@@ -113,7 +114,7 @@ pub(crate) async fn cancel(
         .into());
     };
     if shape_of(&object)? == former {
-        out.say("[OK] no change of shape is under way: there is nothing to cancel");
+        out.done("[OK] no change of shape is under way: there is nothing to cancel");
         return Ok(ExitStatus::Success);
     }
     let back = Reshape {
@@ -160,8 +161,10 @@ async fn declare(
             out.say(&format!("{} is declared already", words(new)));
             return Ok(object);
         }
+        out.record.begin();
         let changed =
             outside::reshape(client, &object, wanted.shards, wanted.replicas, resume).await?;
+        out.record.changed(changed.is_some());
         if let Some(changed) = changed {
             for warning in warnings {
                 out.warn(&warning.to_string());
@@ -211,21 +214,28 @@ async fn follow(
     progress.done();
     match (ended, latest) {
         (Ok(Ok(true)), _) => {
-            out.say(&format!("[OK] {key} has {}", words(wanted)));
+            out.done(&format!("[OK] {key} has {}", words(wanted)));
             Ok(ExitStatus::Success)
         }
         (Ok(Ok(false)), _) => {
-            bail!("the RedisCluster {key} was deleted, or another shape was declared meanwhile")
+            let text = format!(
+                "the RedisCluster {key} was deleted, or another shape was declared meanwhile"
+            );
+            Err(NotDone::new(WhyNotDone::Overruled, text).into())
         }
         (Ok(Err(error)), _) => Err(error),
         (Err(_), Some(latest)) => {
-            bail!("not done in time (--timeout); the operator goes on: {latest}")
+            let text = format!("not done in time (--timeout); the operator goes on: {latest}");
+            Err(NotDone::new(WhyNotDone::TimedOut, text).into())
         }
-        (Err(_), None) => bail!(
-            "no operator has taken up the change, and it stands; does one run, and keep the namespace {}? \
-             see: kubectl get pods -A -l app.kubernetes.io/name=shardwright",
-            key.namespace
-        ),
+        (Err(_), None) => {
+            let text = format!(
+                "no operator has taken up the change, and it stands; does one run, and keep the namespace {}? \
+                 see: kubectl get pods -A -l app.kubernetes.io/name=shardwright",
+                key.namespace
+            );
+            Err(NotDone::new(WhyNotDone::NoOperator, text).into())
+        }
     }
 }
 

@@ -22,7 +22,7 @@ each_engine! {
         assert_eq!(ran.out.lines().count(), 3, "{ran:?}");
         let ran = home.run(&["call", "-o", "json", "--replicas", &at, "dbsize"]).must(0, &[]);
         let answers: serde_json::Value = serde_json::from_str(&ran.out)?;
-        let answers = answers.as_array().ok_or("a list")?;
+        let answers = answers["answers"].as_array().ok_or("a list")?;
         assert_eq!(answers.len(), 3);
         assert!(answers.iter().all(|a| a["reply"] == 0 && a["role"] == "replica"), "{answers:?}");
         // Replicas refuse writes: each is told, and the status says so.
