@@ -105,6 +105,10 @@ const MAY_PAUSE: &[(&str, &str)] = &[
         "the time between two looks, by which it is seen what clients ask in it",
     ),
     (
+        "crates/shardwright/src/commands/status.rs",
+        "the time between two looks that a person asked for (--watch)",
+    ),
+    (
         "crates/shardwright/src/commands/import.rs",
         "leaves the source to its clients as long as the pace says",
     ),

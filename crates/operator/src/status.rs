@@ -344,7 +344,7 @@ fn shards(o: &Observed) -> Vec<ShardStatus> {
         let mut replicas: Vec<&Member> = o.replicas_of(primary.id).collect();
         replicas.sort_by(|a, b| a.server.cmp(&b.server).then(a.id.cmp(&b.id)));
         ShardStatus {
-            slots: primary.slots.to_string(),
+            slots: primary.slots.listed(),
             slot_count: u32::from(primary.slots.count()),
             primary: Some(node(o, primary)),
             replicas: replicas.into_iter().map(|m| node(o, m)).collect(),

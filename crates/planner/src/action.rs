@@ -289,12 +289,9 @@ impl fmt::Display for Action {
                     to.short()
                 )
             }
-            Self::MoveSlots { from, to, slots } => moves(
-                f,
-                format_args!("slots {slots} ({})", slots.count()),
-                *from,
-                to,
-            ),
+            Self::MoveSlots { from, to, slots } => {
+                moves(f, format_args!("slots {}", slots.counted()), *from, to)
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod identities;
 mod layout;
 mod limits;
 mod memory;
+mod named_slots;
 mod ours;
 mod pace;
 mod pairing;

@@ -1,6 +1,7 @@
 //! The grammar of the command line: only clap types.
 
 mod asking;
+mod looking;
 mod machine;
 mod moving;
 mod verb;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::asking::{Call, Import, SetTimeout};
+pub(crate) use self::looking::Status;
 pub(crate) use self::machine::{Completions, Connect, Logs, Man};
 pub(crate) use self::moving::{By, Cancel, MoveRun, Pace, Pause, Rebalance, Reshard, Scale};
 
@@ -123,12 +125,7 @@ pub(crate) enum Command {
     #[command(alias = "start")]
     Up(Up),
     /// Show a cluster: shards, slots, roles, lag, keys, memory
-    #[command(after_help = "Examples:\n  \
-        shardwright status                      the only cluster of this machine\n  \
-        shardwright status 10.0.0.1:6379        any cluster, by the address of a member\n  \
-        shardwright status k8s:cache/redis -o json\n\n\
-        Exit status 1 where it is not healthy; `shardwright check` says why.")]
-    Status(TargetArgs),
+    Status(Status),
     /// Stop a cluster of this machine, with its data saved
     #[command(alias = "stop")]
     Down(Down),

@@ -14,6 +14,7 @@ mod progress;
 mod report;
 mod status;
 mod stop;
+mod table;
 mod target;
 mod verb_result;
 mod yaml;

@@ -27,6 +27,9 @@ pub(crate) struct Move {
     /// Whether just these slots were measured. Else it is their part, by their number, of what their server holds; or, where
     /// a server does not tell the memory of keys, by the number of their keys.
     measured: bool,
+    /// The slots, for people.
+    #[serde(skip)]
+    shown: String,
     #[serde(skip)]
     source: NodeId,
     /// Both ends, for people.
@@ -48,7 +51,8 @@ impl Move {
             from: NodeRef::of(o, from),
             to: to.map(|id| NodeRef::of(o, id)),
             words: (place(o, from), to.map(|id| place(o, id))),
-            slots: slots.to_string(),
+            slots: slots.listed(),
+            shown: slots.counted().to_string(),
             slot_count: slots.count(),
             keys: match &own {
                 Some(own) => Some(own.keys),
@@ -95,12 +99,11 @@ impl Move {
     pub(crate) fn line(&self) -> String {
         let Self {
             words: (from, to),
-            slots,
-            slot_count,
+            shown,
             ..
         } = self;
         let to = to.as_deref().unwrap_or("a new shard");
-        format!("move slots {slots} ({slot_count}) from {from} to {to}")
+        format!("move slots {shown} from {from} to {to}")
     }
 }
 
@@ -214,6 +217,7 @@ mod tests {
             },
             to: None,
             slots: "0-99".to_owned(),
+            shown: "0-99 (100)".to_owned(),
             slot_count: 100,
             keys: Some(keys),
             memory_bytes: Some(memory),

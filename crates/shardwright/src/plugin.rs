@@ -124,7 +124,8 @@ fn understand(matches: &ArgMatches) -> Result<Cli, UsageError> {
     let mut cli = Cli::from_arg_matches(matches).map_err(|e| UsageError(e.to_string()))?;
     cli.global.login.kube.plugin = true;
     let target = match &mut cli.command {
-        Command::Status(args) | Command::Check(args) | Command::Info(args) => &mut args.target,
+        Command::Status(args) => &mut args.target.target,
+        Command::Check(args) | Command::Info(args) => &mut args.target,
         Command::Call(args) => &mut args.target,
         Command::Fix(args) => &mut args.target.target,
         Command::Plan(args) => &mut args.target.target,
@@ -212,7 +213,8 @@ mod tests {
         let cli = understand(&matches).map_err(|e| e.to_string())?;
         assert!(cli.global.login.kube.plugin);
         Ok(match cli.command {
-            Command::Status(args) | Command::Check(args) => args.target,
+            Command::Status(args) => args.target.target,
+            Command::Check(args) => args.target,
             Command::Fix(args) => args.target.target,
             Command::Plan(args) => args.target.target,
             Command::Failover(args) => format!("{} {}", args.target, args.node),

@@ -1,11 +1,12 @@
 //! The one place that prints: data to standard output, chatter to standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 use serde::Serialize;
 
 use crate::exit::ExitStatus;
+use crate::table::{Room, USUAL_WIDTH};
 use crate::verb_result::{Asked, Ending, Record};
 
 /// How data is written.
@@ -27,6 +28,8 @@ pub(crate) struct Printer {
     pub(crate) record: Record,
     /// A document that takes the place of the result: it goes to another program as it is.
     document: Option<String>,
+    /// Whether results are lines: there are several.
+    lines: bool,
 }
 
 impl Printer {
@@ -37,6 +40,7 @@ impl Printer {
             chatter: io::stderr(),
             record: Record::default(),
             document: None,
+            lines: false,
         }
     }
 
@@ -52,6 +56,39 @@ impl Printer {
             return Ok(());
         }
         self.write(text)
+    }
+
+    /// Where tables are read.
+    pub(crate) fn room(&self) -> Room {
+        if !self.data.is_terminal() {
+            return Room::Unbounded;
+        }
+        let width = rustix::termios::tcgetwinsize(&self.data).map_or(0, |size| size.ws_col);
+        // A terminal that does not say is of the usual width.
+        Room::Terminal(if width == 0 { USUAL_WIDTH } else { width })
+    }
+
+    /// Makes room for what is written next of what is written again and again: in the place of the last, or after it.
+    pub(crate) fn redraw(&mut self, first: bool) -> anyhow::Result<()> {
+        if self.is_json() {
+            return Ok(());
+        }
+        if self.data.is_terminal() {
+            let clear = write!(self.data.lock(), "\x1b[2J\x1b[H");
+            return clear.context("cannot write to standard output");
+        }
+        if first { Ok(()) } else { self.write("") }
+    }
+
+    /// Writes what is known so far in a line, where programs read what is written again and again, and begins anew.
+    pub(crate) fn line(&mut self, asked: &Asked, status: ExitStatus) -> anyhow::Result<()> {
+        if self.is_json() {
+            self.lines = true;
+            let text = self.record.text(asked, &Ok(status), true)?;
+            self.write(&text)?;
+            self.record = Record::default();
+        }
+        Ok(())
     }
 
     fn write(&self, text: &str) -> anyhow::Result<()> {
@@ -84,7 +121,7 @@ impl Printer {
         }
         match self.document.take().filter(|_| ended.is_ok()) {
             Some(document) => self.write(&document),
-            None => self.write(&self.record.text(asked, ended)?),
+            None => self.write(&self.record.text(asked, ended, self.lines)?),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use shardwright_planner::{Budget, Consent, Plan, Problem, Severity, Waiting};
 use shardwright_runtime::{End, Outcome, Report, StepError};
-use shardwright_topology::{Member, NodeId, Observed};
+use shardwright_topology::{Member, NodeId, Observed, SlotSet};
 
 use crate::exit::{ExitStatus, NotDone, WhyNotDone};
 use crate::hint::hint;
@@ -98,6 +98,8 @@ struct ProblemJson {
     fatal: bool,
     problem: String,
     mend: String,
+    /// All slots that it is about.
+    slots: Option<String>,
 }
 
 /// Prints problems, each with what mends it.
@@ -114,6 +116,7 @@ pub(crate) fn print_problems(
                 fatal: p.severity == Severity::Fatal,
                 problem: identified(&p.kind.to_string(), o),
                 mend: called.mend(&p.kind),
+                slots: p.kind.slots().map(SlotSet::listed),
             })
             .collect();
         return out.record.put("problems", &json);

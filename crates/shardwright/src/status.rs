@@ -1,8 +1,7 @@
 //! What a cluster is like now, for people and for programs.
 
 use crate::moves::seconds;
-use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, CellAlignment, Table};
+use crate::table::{Room, table};
 use serde::Serialize;
 use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_topology::{Member, NodeView, Observed, Replication, Role, Seen, Server, Source};
@@ -54,9 +53,22 @@ impl Moves {
 #[derive(Debug, Serialize)]
 struct Shard {
     slots: String,
+    /// The same, for people.
+    #[serde(skip)]
+    shown: String,
     slot_count: u16,
     nodes: Vec<Node>,
 }
+
+const HEAD: [&str; 10] = [
+    "SLOTS", "ROLE", "NODE", "ADDRESS", "HOST", "STATE", "LAG", "KEYS", "MEMORY", "OPS/S",
+];
+/// Where ADDRESS stands.
+const ADDRESS: usize = 3;
+/// Where HOST stands.
+const HOST: usize = 4;
+/// How many columns at the end hold numbers.
+const NUMBERS: usize = 4;
 
 #[derive(Debug, Serialize)]
 struct Node {
@@ -91,7 +103,8 @@ impl ClusterStatus {
                 told.push(replica.id);
             }
             shards.push(Shard {
-                slots: primary.slots.to_string(),
+                slots: primary.slots.listed(),
+                shown: primary.slots.brief(1).to_string(),
                 slot_count: primary.slots.count(),
                 nodes,
             });
@@ -138,32 +151,28 @@ impl ClusterStatus {
         self.moves.as_ref().map(Moves::line)
     }
 
-    /// A table: the nodes of each shard together, its primary first.
-    pub(crate) fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(NOTHING);
-        let head = [
-            "SLOTS", "ROLE", "NODE", "ADDRESS", "HOST", "STATE", "LAG", "KEYS", "MEMORY", "OPS/S",
-        ];
-        table.set_header(head);
+    /// A table: the nodes of each shard together, its primary first. Not `wide`, long lists of slots are cut, and columns
+    /// that tell nothing are left out.
+    pub(crate) fn table(&self, wide: bool, room: Room) -> String {
+        let mut rows = Vec::new();
         for shard in &self.shards {
+            let slots = if wide { &shard.slots } else { &shard.shown };
             for (i, node) in shard.nodes.iter().enumerate() {
-                table.add_row(node.row(if i == 0 { &shard.slots } else { "" }));
+                rows.push(node.row(if i == 0 { slots } else { "" }));
             }
         }
-        for node in &self.others {
-            table.add_row(node.row("-"));
+        rows.extend(self.others.iter().map(|node| node.row("-")));
+        let room = if wide { Room::Unbounded } else { room };
+        let mut head = HEAD.to_vec();
+        // A host that stands in the address is told already.
+        let placed = rows
+            .iter()
+            .any(|row| row[HOST] != "-" && !row[ADDRESS].starts_with(&row[HOST]));
+        if !wide && !placed {
+            head.remove(HOST);
+            rows.iter_mut().for_each(|row| drop(row.remove(HOST)));
         }
-        for column in 6..head.len() {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        let lines: Vec<String> = table
-            .lines()
-            .map(|line| line.trim_end().to_owned())
-            .collect();
-        lines.join("\n")
+        table(&head, &rows, head.len() - NUMBERS, room)
     }
 
     /// One line: shards, coverage, keys.
@@ -180,7 +189,7 @@ impl ClusterStatus {
 }
 
 impl Node {
-    fn row(&self, slots: &str) -> Vec<Cell> {
+    fn row(&self, slots: &str) -> Vec<String> {
         let dash = || "-".to_owned();
         let number = |n: Option<u64>| n.map_or_else(dash, |n| n.to_string());
         let memory = match (self.memory_bytes, self.maxmemory_bytes) {
@@ -196,7 +205,7 @@ impl Node {
             .or_else(|| self.id.as_ref().map(|id| id.chars().take(8).collect()))
             .unwrap_or_else(dash);
         let host = self.host.clone().unwrap_or_else(dash);
-        let texts = [
+        vec![
             slots.to_owned(),
             self.role.map_or_else(dash, str::to_owned),
             name,
@@ -207,8 +216,7 @@ impl Node {
             number(self.keys),
             memory,
             number(self.ops_per_s),
-        ];
-        texts.into_iter().map(Cell::new).collect()
+        ]
     }
 }
 
@@ -313,7 +321,45 @@ pub(crate) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::*;
+
+    #[test]
+    fn the_usual_table_fits_the_usual_terminal_and_wide_shows_all() {
+        let node = |role: &'static str| Node {
+            role: Some(role),
+            id: Some("0".repeat(40)),
+            server: Some("redis-10".to_owned()),
+            address: "127.0.0.1:17010".to_owned(),
+            host: None,
+            engine: None,
+            state: "ok".to_owned(),
+            lag_bytes: Some(0),
+            keys: Some(1_000_000),
+            memory_bytes: Some(100 << 20),
+            maxmemory_bytes: None,
+            ops_per_s: Some(10_000),
+        };
+        let status = ClusterStatus {
+            covered: true,
+            slots_covered: 16_384,
+            keys: None,
+            shards: vec![Shard {
+                slots: "0,2,4,6,8,10,12,14,16,18,20,22,24,26,28,30,32,34,36,38".to_owned(),
+                shown: "0-99, … (1365)".to_owned(),
+                slot_count: 20,
+                nodes: vec![node("primary"), node("replica")],
+            }],
+            others: Vec::new(),
+            moves: None,
+        };
+        let usual = status.table(false, Room::Terminal(80));
+        let widest = usual.lines().map(|l| l.chars().count()).max();
+        assert!(widest <= Some(80), "{widest:?}\n{usual}");
+        assert_eq!(usual.lines().count(), 3, "nothing is wrapped: {usual}");
+        assert!(!usual.contains("HOST"), "{usual}");
+        let wide = status.table(true, Room::Terminal(80));
+        assert!(wide.contains("34,36,38") && wide.contains("HOST"), "{wide}");
+    }
 
     #[test]
     fn bytes_are_told_in_units_that_a_person_reads() {

@@ -171,7 +171,7 @@ fn slots_of(action: &Action) -> Option<String> {
     let (Action::AddSlots { slots, .. } | Action::MoveSlots { slots, .. }) = action else {
         return None;
     };
-    Some(SlotSet::to_string(slots))
+    Some(slots.listed())
 }
 
 /// Something that is waited for.
@@ -185,6 +185,8 @@ pub(crate) struct Wait {
     manual: bool,
     /// What that is, where the message does not say it.
     remedy: Option<String>,
+    /// All slots that it is about.
+    slots: Option<String>,
 }
 
 impl Wait {
@@ -196,6 +198,7 @@ impl Wait {
             message: identified(&wait.to_string(), o),
             manual: wait.needs_a_person(),
             remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
+            slots: wait.slots().map(SlotSet::listed),
         }
     }
 
@@ -322,6 +325,7 @@ impl Record {
         &self,
         asked: &Asked,
         ended: &anyhow::Result<ExitStatus>,
+        in_a_line: bool,
     ) -> anyhow::Result<String> {
         let status = match ended {
             Ok(status) => *status,
@@ -345,7 +349,12 @@ impl Record {
             error: ended.as_ref().err().map(ErrorResult::of),
             data: &self.data,
         };
-        serde_json::to_string_pretty(&result).context("cannot write the result as JSON")
+        let text = if in_a_line {
+            serde_json::to_string(&result)
+        } else {
+            serde_json::to_string_pretty(&result)
+        };
+        text.context("cannot write the result as JSON")
     }
 
     fn outcome(
@@ -358,6 +367,7 @@ impl Record {
             return of_error(error, status);
         }
         match (self.ending, status) {
+            (_, ExitStatus::Interrupted(_)) => Ending::Interrupted,
             (Some(ending), _) => ending,
             (None, ExitStatus::Success) if asked.dry_run => Ending::Planned,
             (None, status) => of_status(status, Ending::Incomplete),

@@ -220,20 +220,20 @@ fn end(world: &mut dyn World, by_name: bool) -> Result<String, String> {
                 &mut out,
                 &format!(
                     "{}: {}, copied by {of}",
-                    primary.slots,
+                    primary.slots.listed(),
                     name_of(&o, primary)
                 ),
             );
         } else {
             line(
                 &mut out,
-                &format!("{}: {} replica(s)", primary.slots, replicas.len()),
+                &format!("{}: {} replica(s)", primary.slots.listed(), replicas.len()),
             );
         }
     }
     let uncovered = o.uncovered();
     if !uncovered.is_empty() {
-        line(&mut out, &format!("nobody owns {uncovered}"));
+        line(&mut out, &format!("nobody owns {}", uncovered.listed()));
     }
     let silent = o
         .members()

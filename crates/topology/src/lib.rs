@@ -36,7 +36,7 @@ pub use server::{
     Attempt, AttemptKind, Claim, Death, DeathProof, Disk, Formed, Process, Server, ServerName,
     Starter, Starts, Timestamp,
 };
-pub use slot::{InvalidSlot, SLOT_COUNT, Slot, SlotRange, SlotSet};
+pub use slot::{InvalidSlot, SLOT_COUNT, ShownSlots, Slot, SlotRange, SlotSet};
 pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, Health, NoWrites, NodeView, OpenSlot, ReplicaLink, Replication,

@@ -276,23 +276,72 @@ impl From<SlotRange> for SlotSet {
     }
 }
 
-impl fmt::Display for SlotSet {
+/// How many ranges people are shown of a set, where nothing else is said: a set that many moves have cut has thousands.
+const RANGES_SHOWN: usize = 4;
+
+/// A set in words. This is the one place that writes them.
+#[derive(Clone, Copy)]
+pub struct ShownSlots<'a> {
+    set: &'a SlotSet,
+    ranges_max: usize,
+    count: bool,
+}
+
+impl fmt::Display for ShownSlots<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        let ranges = &self.set.0;
+        if ranges.is_empty() {
             return f.write_str("none");
         }
-        for (i, r) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str(",")?;
-            }
-            write!(f, "{r}")?;
+        let cut = ranges.len() > self.ranges_max;
+        for (i, r) in ranges.iter().take(self.ranges_max).enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            write!(f, "{comma}{r}")?;
+        }
+        if cut {
+            f.write_str(", …")?;
+        }
+        if cut || self.count {
+            write!(f, " ({})", self.set.count())?;
         }
         Ok(())
     }
 }
 
+impl SlotSet {
+    /// The first ranges, as `0-99,200,300-310, … (1365)`: where some are left out, their number in all follows.
+    pub fn brief(&self, ranges_max: usize) -> ShownSlots<'_> {
+        ShownSlots {
+            set: self,
+            ranges_max,
+            count: false,
+        }
+    }
+
+    /// The same with their number in any case: `0-99 (100)`.
+    pub fn counted(&self) -> ShownSlots<'_> {
+        ShownSlots {
+            set: self,
+            ranges_max: RANGES_SHOWN,
+            count: true,
+        }
+    }
+
+    /// Every range, for programs: `0-99,200,300-310`.
+    pub fn listed(&self) -> String {
+        self.brief(usize::MAX).to_string()
+    }
+}
+
+/// As people are shown it: a long list is cut. Programs get [`SlotSet::listed`].
+impl fmt::Display for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.brief(RANGES_SHOWN), f)
+    }
+}
+
 impl fmt::Debug for SlotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        fmt::Display::fmt(&self.brief(usize::MAX), f)
     }
 }

@@ -93,7 +93,7 @@ proptest! {
     fn the_text_lists_the_ranges(a in ranges()) {
         let set: SlotSet = a.into_iter().collect();
         let mut read = BTreeSet::new();
-        for part in set.to_string().split(',').filter(|p| *p != "none") {
+        for part in set.listed().split(',').filter(|p| *p != "none") {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let bounds = first.parse::<u16>().ok().zip(last.parse::<u16>().ok());
             let (first, last) = bounds.ok_or_else(|| TestCaseError::fail(part.to_owned()))?;
@@ -113,4 +113,20 @@ fn the_bounds() {
     assert_eq!(SlotSet::all().complement(), SlotSet::empty());
     assert_eq!(SlotSet::empty().complement(), SlotSet::all());
     assert_eq!(SlotSet::empty().to_string(), "none");
+}
+
+#[test]
+fn people_are_shown_the_first_ranges_and_the_number() {
+    let every_other: SlotSet = (0..100)
+        .step_by(2)
+        .filter_map(|n| Slot::new(n).ok())
+        .collect();
+    assert_eq!(every_other.to_string(), "0,2,4,6, … (50)");
+    assert_eq!(every_other.counted().to_string(), "0,2,4,6, … (50)");
+    assert_eq!(every_other.brief(1).to_string(), "0, … (50)");
+    assert_eq!(every_other.listed().split(',').count(), 50);
+    assert_eq!(format!("{every_other:?}"), every_other.listed());
+    let few = every_other.intersection(&SlotRange::new(0, 6).expect("slots").into());
+    assert_eq!(few.to_string(), "0,2,4,6");
+    assert_eq!(few.counted().to_string(), "0,2,4,6 (4)");
 }

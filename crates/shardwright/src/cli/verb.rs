@@ -12,7 +12,7 @@ impl Command {
                 a.name.clone().map(|n| format!("local:{n}")),
                 a.dry_run,
             ),
-            Self::Status(a) => ("status", Some(a.target.clone()), false),
+            Self::Status(a) => return a.asked(),
             Self::Down(a) => ("down", Some(a.target.target.clone()), a.dry_run),
             Self::Ls => ("ls", None, false),
             Self::Logs(a) => ("logs", Some(a.target.clone()), false),

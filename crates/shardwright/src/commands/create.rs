@@ -353,7 +353,7 @@ impl Preview {
             let shards = primaries.map(|(id, slots)| {
                 let replicas = self.pairing.pairs.iter().filter(|(_, of)| of == id);
                 ShardJson {
-                    slots: slots.to_string(),
+                    slots: slots.listed(),
                     primary: NodeJson {
                         id: id.to_string(),
                         address: at(*id),
@@ -380,9 +380,9 @@ impl Preview {
         }
         for (id, slots) in &self.primaries {
             out.text(&format!(
-                "P: {id} {}\n   slots:{slots} ({} slots)",
+                "P: {id} {}\n   slots:{} slots",
                 at(*id),
-                slots.count()
+                slots.counted()
             ))?;
         }
         for (replica, primary) in &self.pairing.pairs {

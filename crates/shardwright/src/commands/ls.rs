@@ -1,12 +1,11 @@
 //! `ls`: the clusters of this machine.
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde::Serialize;
 use shardwright_runtime_local::{Local, clusters, root};
 
 use crate::exit::ExitStatus;
 use crate::printer::Printer;
+use crate::table::table;
 
 /// One cluster, as it is listed.
 #[derive(Serialize)]
@@ -41,23 +40,21 @@ pub(super) fn run(out: &mut Printer) -> anyhow::Result<ExitStatus> {
         ));
         return Ok(ExitStatus::Success);
     }
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["NAME", "SHARDS", "REPLICAS", "RUNNING", "PORT", "ENGINE"]);
+    let head = ["NAME", "SHARDS", "REPLICAS", "RUNNING", "PORT", "ENGINE"];
     let text = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
-    for c in &all {
+    let row = |c: &Listed| {
         let running = c.servers_running.zip(c.servers);
-        table.add_row([
+        vec![
             c.name.clone(),
             text(c.shards.map(|n| n.to_string())),
             text(c.replicas_per_shard.map(|n| n.to_string())),
             text(running.map(|(n, of)| format!("{n}/{of}"))),
             text(c.port.map(|n| n.to_string())),
             text(c.engine.clone()),
-        ]);
-    }
-    let lines: Vec<String> = table.lines().map(|l| l.trim_end().to_owned()).collect();
-    out.text(&lines.join("\n"))?;
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    out.text(&table(&head, &rows, head.len(), out.room()))?;
     for c in &all {
         if let Some(error) = &c.error {
             out.warn(&format!("{}: {error}", c.name));

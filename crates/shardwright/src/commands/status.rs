@@ -1,33 +1,73 @@
 //! `status`: how a cluster is.
 
+use std::time::Duration;
+
+use anyhow::Context;
 use shardwright_runtime::Report;
 
 use super::change::fatal;
 use super::check::is_stopped;
-use crate::cli::{Login, TargetArgs};
-use crate::connect::{Purpose, open};
+use crate::cli::{Login, Status, TargetArgs};
+use crate::connect::{AnyKeeper, Purpose, open};
 use crate::exit::ExitStatus;
 use crate::kubernetes;
 use crate::printer::Printer;
 use crate::status::{ClusterStatus, Moves};
+use crate::stop::{signal_that_came, stop};
 use crate::target::{Called, Target};
 use crate::verb_result::Ending;
 
 pub(super) async fn run(
-    args: TargetArgs,
+    args: Status,
     login: &Login,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let target: Target = args.target.parse()?;
-    let (mut keeper, _) = open(&target, args.dir.clone(), login, Purpose::Read, out).await?;
+    let target: Target = args.target.target.parse()?;
+    let dir = args.target.dir.clone();
+    let (mut keeper, _) = open(&target, dir, login, Purpose::Read, out).await?;
+    let Some(seconds) = args.watch else {
+        return look(&mut keeper, &target, &args, login, out).await;
+    };
+    let asked = args.asked();
+    let mut stop = Box::pin(stop().context("cannot listen to signals")?);
+    let mut first = true;
+    loop {
+        let looked = async {
+            out.redraw(first)?;
+            let status = look(&mut keeper, &target, &args, login, out).await?;
+            out.line(&asked, status)
+        };
+        let next = async {
+            looked.await?;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            looked = next => looked?,
+        }
+        first = false;
+    }
+    Ok(signal_that_came().map_or(ExitStatus::Failure, ExitStatus::Interrupted))
+}
+
+/// One look, told.
+async fn look(
+    keeper: &mut AnyKeeper,
+    target: &Target,
+    args: &Status,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
     let report = keeper.look().await?;
-    let moves = moves(&target, &report, login).await?;
+    let moves = moves(target, &report, login).await?;
     let observed = report.observed;
     let status = ClusterStatus::of(&observed).moving(moves);
     if out.is_json() {
         out.record.put_fields(&status)?;
     } else {
-        out.text(&status.table())?;
+        out.text(&status.table(args.wide, out.room()))?;
         out.say(&status.summary());
         if let Some(line) = status.moves_line() {
             out.say(&line);
@@ -35,7 +75,8 @@ pub(super) async fn run(
     }
     let problems = shardwright_planner::diagnose(&observed);
     let healthy = fatal(&problems).next().is_none();
-    let called = Called::of(&target, &args.target, args.dir.as_deref(), login);
+    let TargetArgs { target: text, dir } = &args.target;
+    let called = Called::of(target, text, dir.as_deref(), login);
     if let Some(start) = called.up().filter(|_| is_stopped(&observed)) {
         out.say(&format!("stopped; start it: {start}"));
     } else if !healthy {

@@ -14,6 +14,7 @@ mod kills;
 mod local;
 mod local_input;
 mod local_verbs;
+mod looking;
 mod lost_directories;
 mod lost_tables;
 mod members;

@@ -161,6 +161,11 @@ impl Running {
         read(&self.err)
     }
 
+    /// What it has written to standard output so far.
+    pub(crate) fn written(&self) -> String {
+        read(&self.out)
+    }
+
     /// Waits until standard error has these words.
     #[track_caller]
     pub(crate) fn until_said(&mut self, words: &str, limit: Duration) {
