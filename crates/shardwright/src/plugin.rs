@@ -86,7 +86,7 @@ fn kubectls(verb: Grammar) -> Grammar {
         _ => "",
     };
     let example = format!(
-        "Example:\n  kubectl shardwright {} redis{node} -n cache",
+        "Examples:\n  kubectl shardwright {} redis{node} -n cache",
         verb.get_name()
     );
     // An argument that is changed would go to the end.
@@ -226,6 +226,57 @@ mod tests {
     fn the_grammar_is_sound() {
         grammar().debug_assert();
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_examples_that_the_grammar_takes() {
+        let ours = Cli::command();
+        for verb in ours.get_subcommands() {
+            let name = verb.get_name();
+            let help = verb.clone().render_help().to_string();
+            let examples = help.split("Examples:\n").nth(1);
+            let examples = examples.unwrap_or_else(|| panic!("{name} --help has no Examples"));
+            let calls = examples
+                .lines()
+                .take_while(|line| line.starts_with("  "))
+                .filter(|line| line.contains(&format!("shardwright {name}")));
+            assert!(calls.count() > 0, "no example of {name} calls it: {help}");
+        }
+        let mut kubectls = grammar();
+        kubectls.build();
+        for name in VERBS {
+            let verb = kubectls.find_subcommand_mut(name).expect("a verb");
+            let help = verb.render_help().to_string();
+            assert!(help.contains("Examples:\n"), "{help}");
+        }
+    }
+
+    /// Verbs that change nothing, or, as `call`, are themselves told what to do.
+    const LOOKS: [&str; 15] = [
+        "status",
+        "ls",
+        "logs",
+        "connect",
+        "check",
+        "plan",
+        "info",
+        "call",
+        "operator",
+        "install",
+        "crd",
+        "render",
+        "completions",
+        "man",
+        "help",
+    ];
+
+    #[test]
+    fn whatever_changes_a_cluster_has_a_dry_run() {
+        for verb in Cli::command().get_subcommands() {
+            let has = verb.get_arguments().any(|a| a.get_id() == "dry_run");
+            let name = verb.get_name();
+            assert_eq!(has, !LOOKS.contains(&name), "{name} --dry-run");
+        }
     }
 
     #[test]
