@@ -32,8 +32,8 @@ pub const ACL_RULES: &[&str] = &[
     "+dump",
     "+restore",
     "+restore-asking",
-    "+function|dump",
-    "+function|restore",
+    "+function|list",
+    "+function|load",
     "+del",
     "~*",
 ];
@@ -141,11 +141,6 @@ impl Client {
     /// `ROLE`.
     pub async fn role(&self) -> Result<Reply, Error> {
         self.ask(Request::new("ROLE")).await.map(to_reply)
-    }
-
-    /// All its libraries of functions, as [`Client::function_restore`] takes them. For Redis and Valkey 7 and later.
-    pub async fn function_dump(&self) -> Result<Vec<u8>, Error> {
-        self.text(Request::new("FUNCTION DUMP")).await
     }
 
     /// How many keys it holds (`DBSIZE`).
@@ -307,12 +302,6 @@ impl Client {
             Reset::Hard => "CLUSTER RESET HARD",
         }))
         .await
-    }
-
-    /// Loads libraries of functions as [`Client::function_dump`] gives them. Those of the same names are replaced.
-    pub async fn function_restore(&self, all: &[u8]) -> Result<(), Error> {
-        let request = Request::new("FUNCTION RESTORE").arg(all).arg("REPLACE");
-        self.done(request).await
     }
 
     /// Says something of a slot to this node.

@@ -35,6 +35,7 @@ impl RawView {
             server: parse_server_info(&self.info)?,
             keys_in_slot: BTreeMap::new(),
             stray_keys: Seen::Unknown(Why::NotAsked),
+            functions: Seen::Unknown(Why::NotAsked),
         })
     }
 }
@@ -144,6 +145,7 @@ impl Client {
             },
             keys_in_slot: BTreeMap::new(),
             stray_keys: Seen::Unknown(Why::NotAsked),
+            functions: Seen::Unknown(Why::NotAsked),
         }))
     }
 

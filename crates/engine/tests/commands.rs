@@ -182,10 +182,17 @@ each_engine! {
             async move { Ok::<_, Error>(client.view().await?.server.libraries) }
         };
         assert_eq!(libraries(&target).await?, Some(0));
-        let all = source.function_dump().await?;
-        target.function_restore(&all).await?;
-        target.function_restore(&all).await?;
+        let all = source.function_libraries().await?;
+        let [library] = &all[..] else { panic!("{all:?}") };
+        assert_eq!((library.name.as_str(), &library.code[..]), ("lib", LIBRARY.as_bytes()));
+        target.function_load(&library.code).await?;
+        target.function_load(&library.code).await?;
         assert_eq!(libraries(&target).await?, Some(1));
+        let copy = target.function_libraries().await?;
+        assert_eq!(copy[0].digest(), library.digest());
+        // A trailing line is another code.
+        target.function_load(&[&library.code[..], b"\n"].concat()).await?;
+        assert_ne!(target.function_libraries().await?[0].digest(), library.digest());
         target.add_slots(&SlotSet::all()).await?;
         until("it serves", SOON, || async {
             let one: Result<u64, _> = to.ask(&["FCALL", "one", "0"]).await;

@@ -18,7 +18,7 @@ use crate::reason::{cut, named};
 
 mod verdict;
 
-pub(crate) use verdict::WRITES_REFUSED;
+pub(crate) use verdict::beyond_us;
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
 

@@ -6,9 +6,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use shardwright_planner::{
-    Consent, Desired, Plan, ProblemKind, Reason, Request, Severity, Waiting, diagnose,
-};
+use shardwright_planner::{Consent, Desired, Plan, Reason, Request, Severity, Waiting, diagnose};
 use shardwright_runtime::Report;
 use shardwright_runtime_kubernetes::wish::{
     Asked, NO_SUCH_NODE, UNDER_WAY, UNREADABLE, Wish, WishError,
@@ -16,7 +14,7 @@ use shardwright_runtime_kubernetes::wish::{
 use shardwright_topology::{NodeId, Observed, Role, find_node};
 
 use crate::reason::{named, reason, stable_text};
-use crate::status::{Answer, AnswerState, WRITES_REFUSED};
+use crate::status::{Answer, AnswerState, beyond_us};
 
 /// How long a promotion that was begun may take. The engine gives a switchover 5 s, and a vote takes a second or two.
 const PROMOTION_LIMIT: Duration = Duration::from_secs(30);
@@ -148,14 +146,11 @@ fn mending(report: &Report, stuck: bool) -> Said {
         let problems = diagnose(&report.observed);
         let unsettled = problems.iter().find(|p| p.severity == Severity::Fatal);
         return match unsettled {
-            // Nothing of ours mends a full disk or memory.
-            Some(problem) if matches!(problem.kind, ProblemKind::RefusesWrites { .. }) => (
-                AnswerState::Refused,
-                WRITES_REFUSED,
-                problem.kind.to_string(),
-            ),
-            // It passes by itself once links are up and views agree.
-            Some(problem) => under_way(problem.kind.to_string()),
+            Some(problem) => match beyond_us(&problem.kind) {
+                Some(reason) => (AnswerState::Refused, reason, problem.kind.to_string()),
+                // It passes by itself once links are up and views agree.
+                None => under_way(problem.kind.to_string()),
+            },
             None => (
                 AnswerState::Done,
                 "Done",

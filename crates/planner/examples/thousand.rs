@@ -131,6 +131,7 @@ fn server(matter: Matter, ids: &[NodeId], i: usize, text: &str) -> Result<Server
         server: info,
         keys_in_slot: std::collections::BTreeMap::new(),
         stray_keys: Seen::Known(std::collections::BTreeMap::new()),
+        functions: Seen::Known(std::collections::BTreeMap::new()),
     };
     let dead = matter == Matter::Deaths && i < PRIMARIES && i.is_multiple_of(10);
     let death = Death {

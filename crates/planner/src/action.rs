@@ -1,11 +1,15 @@
 //! What is to be done, so exactly that the executor has no choice left.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{Address, ConfigEpoch, NodeId, ServerName, Slot, SlotSet};
+use shardwright_topology::{
+    Address, ConfigEpoch, FunctionLibraries, NodeId, ServerName, Slot, SlotSet,
+};
 
 use crate::Shared;
 use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
+use crate::functions::{given, names};
 
 /// One thing to do, at one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -137,12 +141,14 @@ pub enum Action {
         /// Whether the source's value wins over one at the target. Otherwise such a key stops the move.
         replace: bool,
     },
-    /// Give a primary without slots the functions of another: they do not move with slots.
+    /// Give a primary without slots libraries of functions of another: they do not move with slots.
     CopyFunctions {
         /// Whose.
         from: NodeId,
         /// To whom.
         to: NodeId,
+        /// Which ones, and the code that all owners of slots have: what has another by now is not copied.
+        libraries: FunctionLibraries,
     },
     /// Move slots with their keys to another primary. It may stop at any time: the next plan goes on.
     MoveSlots {
@@ -281,14 +287,17 @@ impl fmt::Display for Action {
                 let what = format_args!("up to {keys_max} keys of slot {slot}");
                 moves(f, what, *from, to)
             }
-            Self::CopyFunctions { from, to } => {
-                write!(
-                    f,
-                    "copy the functions of {} to {}",
-                    from.short(),
-                    to.short()
-                )
-            }
+            Self::CopyFunctions {
+                from,
+                to,
+                libraries,
+            } => write!(
+                f,
+                "copy the functions of {} to {} (libraries {})",
+                from.short(),
+                to.short(),
+                names(libraries.keys())
+            ),
             Self::MoveSlots { from, to, slots } => {
                 moves(f, format_args!("slots {}", slots.counted()), *from, to)
             }
@@ -458,8 +467,11 @@ pub enum Reason {
     },
     /// The declared shape needs fewer servers.
     NotWanted,
-    /// It is to get slots, and has fewer libraries of functions than the others.
-    FunctionsLack,
+    /// It is to get slots, and lacks libraries of functions that all owners of slots have.
+    FunctionsLack {
+        /// The libraries in which the owners of slots differ: it is not given them.
+        left_out: BTreeSet<String>,
+    },
     /// The declared shape needs one more shard.
     NewShard,
     /// The shard is not needed any more, or its primary was asked to leave.
@@ -553,7 +565,7 @@ impl fmt::Display for Reason {
                     "{host}, where its volume is, is away for too long, and others have its data"
                 );
             }
-            Self::FunctionsLack => "clients of the slots that it gets may call them",
+            Self::FunctionsLack { left_out } => return f.write_str(&given(left_out)),
             Self::NotWanted => "fewer servers are wanted",
             Self::NewShard => "one more shard is wanted",
             Self::Drain => "its shard gives up its slots",

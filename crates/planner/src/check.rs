@@ -11,6 +11,7 @@ use shardwright_topology::{
 
 mod copy;
 mod duplicates;
+mod functions;
 mod given;
 mod moves;
 mod old_ids;
@@ -173,13 +174,11 @@ impl Lint<'_> {
                 self.has_room(i, *from, to.node(), &[*slot].into_iter().collect());
                 self.moves_keys(i, (*from, to.node()), *slot, *replace);
             }
-            Action::CopyFunctions { from, to } => {
-                let owns = |id| self.o.member(id).is_some_and(|m| !m.slots.is_empty());
-                let primary = self.copies(*to).is_none();
-                if owns(*to) || !owns(*from) || !primary || self.o.view_of(*from).is_none() {
-                    self.fatal(i, ViolationKind::FunctionsToUnfit { node: *to });
-                }
-            }
+            Action::CopyFunctions {
+                from,
+                to,
+                libraries,
+            } => self.gives_functions(i, *from, *to, libraries),
             Action::MoveSlots { from, to, slots } => {
                 self.meets(i, to.node(), to.address());
                 self.moves(i, *from, to.node(), slots);

@@ -7,6 +7,7 @@ use shardwright_topology::{
     Process, Role, Seen, ServerName, Slot, SlotSet, Source, Version, Why,
 };
 
+mod functions;
 mod keys;
 mod mend;
 mod text;
@@ -164,6 +165,28 @@ pub enum ProblemKind {
         /// Why.
         why: Why,
     },
+    /// The primaries with slots differ in a library of functions.
+    FunctionsDiffer {
+        /// The library.
+        library: String,
+        /// The primaries that have it, those with the same code together: the code that most have comes first.
+        codes: Vec<BTreeSet<NodeId>>,
+        /// The primaries that do not have it.
+        without: BTreeSet<NodeId>,
+        /// One that has the code that most have, and where it answers.
+        from: (NodeId, Address),
+        /// The primaries that do not have that code, and where they answer.
+        others: Vec<(NodeId, Address)>,
+    },
+    /// A primary has libraries of functions that could not be read.
+    FunctionsUnknown {
+        /// Which.
+        node: NodeId,
+        /// Where it answers.
+        address: Address,
+        /// Why not.
+        why: Why,
+    },
     /// A node does not serve.
     StateFail(BTreeSet<NodeId>),
     /// A replica without its copy or link.
@@ -252,6 +275,7 @@ pub fn diagnose(o: &Observed) -> Vec<Problem> {
     slots(o, &mut found);
     silence(o, &mut found);
     writes::of(o, &mut found);
+    functions::of(o, &mut found);
     views(o, &mut found);
     shards(o, &mut found);
     let mut out: Vec<Problem> = found.into_iter().collect();

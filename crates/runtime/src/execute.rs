@@ -11,7 +11,7 @@ use shardwright_topology::{
 };
 
 use crate::slot_keys::{KeyAt, KeysToMove, named};
-use crate::{Links, RuntimeError, counts, hear};
+use crate::{Links, RuntimeError, counts, functions, hear};
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -323,10 +323,11 @@ async fn perform(
         Action::MoveSlots { from, to, slots } => {
             links.moves().step(links, o, *from, to, slots).await?;
         }
-        Action::CopyFunctions { from, .. } => {
-            let all = client_of(links, o, *from).await?.function_dump().await?;
-            client.function_restore(&all).await?;
-        }
+        Action::CopyFunctions {
+            from,
+            to,
+            libraries,
+        } => functions::copy(links, o, *from, (*to, client), libraries).await?,
         // Greetings go together; starts and records are the runtime's.
         Action::Meet { .. }
         | Action::StartServer { .. }

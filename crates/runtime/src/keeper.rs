@@ -19,7 +19,7 @@ use crate::hear::Look;
 use crate::loads::slot_sizes;
 use crate::moving::{self, Total};
 use crate::refusals::Refusals;
-use crate::{Links, Runtime, RuntimeError, Seat, counts, hear};
+use crate::{Links, Runtime, RuntimeError, Seat, counts, functions, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
 const BUSY: Duration = Duration::from_millis(30);
@@ -130,6 +130,7 @@ impl<R: Runtime> Keeper<R> {
         // Which slots are open or nobody's is known once all were heard.
         let (seats, mut views): (Vec<Seat>, Vec<Seen<NodeView>>) = heard.into_iter().unzip();
         counts::count(&self.links, &seats, &mut views, &self.memory).await;
+        functions::read(&self.links, &seats, &mut views).await;
         let heard: Vec<(Seat, Seen<NodeView>)> = seats.into_iter().zip(views).collect();
         let known = self.memory.duplicates();
         let found = self.search.look(&self.links, &heard, &known).await;

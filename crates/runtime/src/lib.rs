@@ -6,6 +6,7 @@
 mod counts;
 mod duplicates;
 mod execute;
+mod functions;
 mod guest;
 mod hear;
 mod keeper;

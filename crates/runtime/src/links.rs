@@ -10,6 +10,7 @@ use shardwright_topology::{Address, ServerInfo, ServerName};
 use tokio::sync::{Mutex, Notify};
 
 use crate::counts::Counted;
+use crate::functions::ReadLibraries;
 use crate::moving::Moves;
 
 /// How long what only `INFO` tells is taken to be as it was, while all is at rest: memory, load, functions. What is
@@ -35,6 +36,7 @@ pub struct Links {
     /// Connections that work on another database than the first, by its number.
     databases: Mutex<BTreeMap<(ServerName, u32), Client>>,
     counted: std::sync::Mutex<BTreeMap<ServerName, Counted>>,
+    libraries: std::sync::Mutex<BTreeMap<ServerName, ReadLibraries>>,
     wake: Arc<Notify>,
     moves: Arc<Moves>,
 }
@@ -50,6 +52,7 @@ impl Links {
             known: std::sync::Mutex::default(),
             databases: Mutex::default(),
             counted: std::sync::Mutex::default(),
+            libraries: std::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
             moves: Arc::default(),
         }
@@ -185,6 +188,28 @@ impl Links {
     /// Remembers what was counted of a server's slots.
     pub(crate) fn note_counted(&self, server: &ServerName, counted: Counted) {
         self.all_counted().insert(server.clone(), counted);
+    }
+
+    /// The libraries of functions that were read of a server the last time.
+    pub(crate) fn libraries_read(&self, server: &ServerName) -> Option<ReadLibraries> {
+        self.all_libraries().get(server).cloned()
+    }
+
+    /// Remembers the libraries of functions that were read of a server.
+    pub(crate) fn note_libraries(&self, server: &ServerName, read: ReadLibraries) {
+        self.all_libraries().insert(server.clone(), read);
+    }
+
+    /// Reads a server's libraries of functions anew the next time.
+    pub(crate) fn forget_libraries(&self, server: &ServerName) {
+        self.all_libraries().remove(server);
+    }
+
+    fn all_libraries(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerName, ReadLibraries>> {
+        // A map of whole values is whole whatever panicked while it was held.
+        self.libraries
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn all_counted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerName, Counted>> {

@@ -180,7 +180,7 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::ShardsDiffer { .. } => "shards-differ",
         Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => "moves-paused",
         Waiting::Moves { .. } => "slots-to-move",
-        Waiting::Surplus { .. } => "surplus-server",
+        Waiting::Surplus { .. } | Waiting::Drains { .. } => "surplus-server",
         Waiting::Request { .. } => "request-refused",
     }
 }

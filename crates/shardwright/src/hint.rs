@@ -3,6 +3,7 @@
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
 use shardwright_planner::{Consent, Foreign, NoDeath, Waiting};
+use shardwright_topology::Why;
 
 /// How a server is made empty, where that is said to be right.
 macro_rules! emptied {
@@ -129,6 +130,12 @@ fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
         NoMove::CannotRead { .. } => {
             Some("; run the receiver with its source's engine and version, or a newer one")
         }
+        NoMove::FunctionsUnknown {
+            why: Why::Denied(_),
+            ..
+        } => Some(
+            "; let the user that shardwright logs in as read them: ACL SETUSER USER +function|list",
+        ),
         NoMove::DuplicateId { .. }
         | NoMove::NotItsTurn
         | NoMove::SlotsUnserved
@@ -144,6 +151,7 @@ fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
         | NoMove::NotServing { .. }
         | NoMove::ReplicasLack { .. }
         | NoMove::FunctionsLack { .. }
+        | NoMove::FunctionsUnknown { .. }
         | NoMove::StrayKeys { .. }
         | NoMove::Leaving { .. } => None,
     });

@@ -1,7 +1,11 @@
 //! How plans, problems and ends are told, with names instead of bare ids.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
-use shardwright_planner::{Budget, Consent, Plan, Problem, Severity, Waiting};
+use shardwright_planner::{
+    Action, Budget, Consent, Plan, Problem, Severity, Waiting, left_out, not_given,
+};
 use shardwright_runtime::{End, Outcome, Report, StepError};
 use shardwright_topology::{Member, NodeId, Observed, SlotSet};
 
@@ -66,6 +70,7 @@ pub(crate) fn print_plan(
     if out.is_json() {
         out.record.plan(plan, o, consent);
         out.record.put("moves", &moves)?;
+        out.record.put("functions_not_given", &functions_not_given(plan, o))?;
         return out.record.put("moves_sum", &sum);
     }
     if plan.is_settled() {
@@ -87,10 +92,35 @@ pub(crate) fn print_plan(
     if let Some(sum) = sum {
         out.text(&sum.line())?;
     }
+    if let Some(note) = functions_note(&functions_not_given(plan, o)) {
+        out.text(&note)?;
+    }
     for wait in &plan.waiting {
         out.text(&format!("  waiting: {}", named(&wait.to_string(), o)))?;
     }
     Ok(())
+}
+
+/// The libraries of functions that a shard which gets its first slots by this plan is not given, as the primaries differ
+/// in them.
+pub(crate) fn functions_not_given(plan: &Plan, o: &Observed) -> BTreeSet<String> {
+    let first = |to: NodeId| o.member(to).is_some_and(|m| m.slots.is_empty());
+    let begins = plan.steps.iter().any(|step| match &step.action {
+        Action::MoveSlots { to, .. } => first(to.node()),
+        _ => false,
+    });
+    if begins { left_out(o) } else { BTreeSet::new() }
+}
+
+/// What to say of them.
+pub(crate) fn functions_note(libraries: &BTreeSet<String>) -> Option<String> {
+    let text = || {
+        format!(
+            "[note] libraries of functions that the new shard is not given: {}",
+            not_given(libraries)
+        )
+    };
+    (!libraries.is_empty()).then(text)
 }
 
 #[derive(Serialize)]

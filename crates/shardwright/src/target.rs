@@ -207,6 +207,18 @@ impl Called {
             }
             Some(NoWrites::Log | NoWrites::Replicas { .. }) | None => {}
         }
+        if declared && let ProblemKind::FunctionsDiffer { library, .. } = kind {
+            let load = "FUNCTION LOAD REPLACE";
+            return match self.kept_by {
+                KeptBy::Operator => {
+                    format!("load the same code of {library} at each primary: {load} CODE")
+                }
+                KeptBy::Manifest | KeptBy::People => format!(
+                    "load the same code at all primaries: {} {load} \"$(cat {library}.lua)\"",
+                    self.command("call --primaries")
+                ),
+            };
+        }
         match self.kept_by {
             KeptBy::Operator if by_manifest => {
                 return format!(

@@ -1,6 +1,6 @@
 //! The administrative commands of one node, with the engine's refusals.
 
-use shardwright_topology::{NodeId, OpenSlot, Role, Slot, SlotSet};
+use shardwright_topology::{CodeDigest, FunctionLibraries, NodeId, OpenSlot, Role, Slot, SlotSet};
 
 use crate::bus::{Context, Kind};
 use crate::facts;
@@ -104,14 +104,24 @@ impl Model {
         Ok(())
     }
 
-    /// A primary takes another's functions, and passes them on to its replicas.
-    pub(crate) fn copy_functions(&mut self, source: usize, target: usize) {
+    /// A primary takes these libraries of another that have still this code, and passes them on to its replicas.
+    pub(crate) fn copy_functions(
+        &mut self,
+        source: usize,
+        target: usize,
+        wanted: &FunctionLibraries,
+    ) {
         let from = self.seats[source].node.as_ref();
-        let libraries = from.map_or(0, |n| n.libraries);
+        let Some(from) = from.map(|n| n.libraries.clone()) else {
+            return;
+        };
+        let same = |(name, code): &(&String, &CodeDigest)| from.get(*name) == Some(*code);
+        let libraries = wanted.iter().filter(same);
+        let libraries: FunctionLibraries = libraries.map(|(n, c)| (n.clone(), *c)).collect();
         let to = self.seats[target].node.as_ref().map(|n| n.id);
         let nodes = self.seats.iter_mut().filter_map(|s| s.node.as_mut());
         for node in nodes.filter(|n| Some(n.id) == to || n.copying.up && n.me().primary == to) {
-            node.libraries = node.libraries.max(libraries);
+            node.libraries.extend(libraries.clone());
         }
     }
 

@@ -93,7 +93,7 @@ impl Model {
         from.sending.insert(seat, now);
         let (data, offset, replid) = (from.data.clone(), from.offset.max(1), from.replid);
         let source_id = from.id;
-        let libraries = from.libraries;
+        let libraries = from.libraries.clone();
         from.offset = offset;
         let node = self.seats[seat].node.as_mut().expect("it just ticked");
         let before = std::mem::replace(&mut node.data, data);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::{Consent, Request, Waiting};
+use shardwright_topology::{CodeDigest, NodeId};
 
 use crate::dice::Dice;
 use crate::drawing::Setting;
@@ -69,8 +70,8 @@ pub(crate) struct History {
     pub(crate) disks: Dice,
     /// For what a person declares meanwhile.
     pub(crate) edits: Dice,
-    /// Whether a person loads functions.
-    functions: bool,
+    /// For the functions that a person loads, in half of all histories.
+    functions: Option<Dice>,
     faults: Vec<Fault>,
     pub(crate) struck: BTreeMap<&'static str, u64>,
     pub(crate) joined: u32,
@@ -86,6 +87,7 @@ pub(crate) struct History {
 pub fn play(seed: u64, verbose: bool) -> Outcome {
     let mut dice = Dice::of(seed, 0);
     let mut hosts = Dice::of(seed, 8);
+    let mut functions = Dice::of(seed, 10);
     let setting = Setting::draw(&mut dice, &mut hosts);
     let mut model = Model::new(seed, setting.profile, Trace::new(verbose));
     model
@@ -110,7 +112,7 @@ pub fn play(seed: u64, verbose: bool) -> Outcome {
         copies: Dice::of(seed, 12),
         tables: Dice::of(seed, 13),
         disks: Dice::of(seed, 14),
-        functions: Dice::of(seed, 10).chance(50),
+        functions: functions.chance(50).then_some(functions),
         faults: Vec::new(),
         struck: BTreeMap::new(),
         joined: 0,
@@ -138,8 +140,8 @@ impl History {
         if self.failed() {
             return;
         }
-        if self.functions {
-            self.load_functions();
+        if let Some(dice) = self.functions.take() {
+            self.load_functions(dice);
         }
         self.model.write_every_ms = self.setting.write_every_ms;
         self.model.after(1, Event::Write);
@@ -167,11 +169,21 @@ impl History {
         !self.model.oracle.violations.is_empty()
     }
 
-    /// A person loads functions at all primaries. Whoever comes later has none.
-    fn load_functions(&mut self) {
+    /// A person loads two libraries of functions at all primaries; in some histories one shard gets another code of the
+    /// second. Whoever comes later has none.
+    fn load_functions(&mut self, mut dice: Dice) {
+        let nodes = self.model.seats.iter().filter_map(|s| s.node.as_ref());
+        let heads: Vec<NodeId> = nodes.filter(|n| n.me().votes()).map(|n| n.id).collect();
+        let other = dice.pick(&heads).filter(|_| dice.chance(50));
         let nodes = self.model.seats.iter_mut();
         for node in nodes.filter_map(|s| s.node.as_mut()) {
-            node.libraries = 2;
+            let differs = other.is_some_and(|head| node.shard_head() == head);
+            let code = |n: u8| CodeDigest::from_bytes([n; 32]);
+            node.libraries = [
+                ("first".to_owned(), code(1)),
+                ("second".to_owned(), code(if differs { 3 } else { 2 })),
+            ]
+            .into();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{NodeId, OpenSlot, Role, Slot, SlotSet};
+use shardwright_topology::{FunctionLibraries, NodeId, OpenSlot, Role, Slot, SlotSet};
 
 use crate::facts::Profile;
 
@@ -164,7 +164,7 @@ pub(crate) struct Node {
     /// How many keys it has deleted for lack of memory since it was started.
     pub(crate) evicted: u64,
     /// Libraries of functions.
-    pub(crate) libraries: u64,
+    pub(crate) libraries: FunctionLibraries,
     /// Its table on disk is one that it refuses to load: it can't be started any more.
     pub(crate) torn: bool,
     /// Its table on disk is gone: it will start under an id that nobody knows, with its data.
@@ -205,7 +205,7 @@ impl Node {
             paused: None,
             data: BTreeSet::new(),
             evicted: 0,
-            libraries: 0,
+            libraries: FunctionLibraries::new(),
             torn: false,
             table_lost: false,
             replid: run,

@@ -1,6 +1,7 @@
 //! The judge: it knows the truth, and watches what our steps do to it. It shares nothing with the planner.
 
 mod copies;
+mod functions;
 mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -350,22 +351,6 @@ impl Model {
             self.accuse(format!(
                 "a step is about one of two servers with one id: {action}"
             ));
-        }
-    }
-
-    /// Whoever gets its first slots has the functions that others have.
-    fn judge_first_slots(&mut self, to: NodeId) {
-        let nodes = self.seats.iter().filter(|s| s.running && !s.foreign);
-        let nodes = nodes.filter_map(|s| s.node.as_ref());
-        let votes = |n: &&crate::node::Node| n.me().votes();
-        let most = nodes.clone().filter(votes).map(|n| n.libraries).max();
-        let lacks = nodes.filter(|n| n.id == to && !n.me().votes()).any(|n| {
-            // One that was just started again may have lost them since it was looked at.
-            Some(n.libraries) < most && self.now > n.started + COULD_BE_HEARD_MS
-        });
-        if lacks {
-            let name = self.name(to);
-            self.accuse(format!("{name} gets slots, and lacks functions"));
         }
     }
 

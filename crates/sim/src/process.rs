@@ -114,7 +114,7 @@ impl Model {
                 }),
                 None => {
                     s.lost = std::mem::take(&mut node.data);
-                    node.libraries = 0;
+                    node.libraries.clear();
                     node.offset = 0;
                 }
             }

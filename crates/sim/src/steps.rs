@@ -57,9 +57,13 @@ impl Operator {
                 keys_max,
                 replace,
             } => move_keys([*from, to.node()], *slot, *keys_max, *replace, model),
-            Action::CopyFunctions { from, to } => {
+            Action::CopyFunctions {
+                from,
+                to,
+                libraries,
+            } => {
                 let (source, target) = (reached(*from, model)?, reached(*to, model)?);
-                model.copy_functions(source, target);
+                model.copy_functions(source, target, libraries);
                 Ok(())
             }
             Action::MoveSlots { from, to, slots } => {

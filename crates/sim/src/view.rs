@@ -50,6 +50,7 @@ impl Model {
             server: self.server_info(seat, node),
             keys_in_slot: BTreeMap::new(),
             stray_keys: stray_keys(node),
+            functions: Seen::Known(node.libraries.clone()),
         })
     }
 
@@ -176,7 +177,7 @@ impl Model {
             at_limit: Some(AtLimit::Evicts),
             evicted_keys: Some(node.evicted),
             ops_per_s: None,
-            libraries: Some(node.libraries),
+            libraries: Some(node.libraries.len() as u64),
             keys: node.data.len() as u64,
             databases: BTreeMap::from([(0, node.data.len() as u64)]),
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),

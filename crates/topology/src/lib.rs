@@ -13,6 +13,7 @@
 mod address;
 mod duplicate;
 mod find;
+mod functions;
 mod id;
 mod memory;
 mod observed;
@@ -27,6 +28,7 @@ pub mod wire;
 pub use address::{Address, Host};
 pub use duplicate::{DuplicateId, Instance};
 pub use find::{FindError, find_node};
+pub use functions::{CodeDigest, FunctionLibraries};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
 pub use memory::{AtLimit, SizedBy, SlotSize};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};

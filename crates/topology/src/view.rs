@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Address, AtLimit, ConfigEpoch, NodeId, Seen, ShardId, Slot, SlotSet};
+use crate::{
+    Address, AtLimit, ConfigEpoch, FunctionLibraries, NodeId, Seen, ShardId, Slot, SlotSet,
+};
 
 /// What a node is in its shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -336,7 +338,7 @@ pub struct ServerInfo {
     pub keys: u64,
     /// Keys of each database that has some. A cluster has database 0 only, but for Valkey 9 and later.
     pub databases: BTreeMap<u32, u64>,
-    /// Libraries of functions that it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
+    /// How many libraries of functions it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
     pub libraries: Option<u64>,
     /// Seconds since the process began.
     pub uptime_s: Option<u64>,
@@ -405,6 +407,9 @@ pub struct NodeView {
     /// Of a replica: of slots that, by its own table, are not its primary's, where it has no link and that was not heard.
     /// Unknown where nobody counted, or counting failed, and of other replicas.
     pub stray_keys: Seen<BTreeMap<Slot, u64>>,
+    /// Which libraries of functions it has loaded, with their code. Read of primaries only, where
+    /// [`ServerInfo::libraries`] counts some: see [`NodeView::functions`].
+    pub functions: Seen<FunctionLibraries>,
 }
 
 impl NodeView {
@@ -417,6 +422,17 @@ impl NodeView {
     pub fn open_slots(&self) -> &[OpenSlot] {
         let primary = self.own().filter(|own| own.role == Role::Primary);
         primary.map_or(&[], |own| &own.open)
+    }
+
+    /// Its libraries of functions: `Known` and empty where it says that it has none. `None` where it does not tell how
+    /// many it has (a server without functions).
+    pub fn functions(&self) -> Option<Seen<&FunctionLibraries>> {
+        static NONE: FunctionLibraries = FunctionLibraries::new();
+        Some(match (self.server.libraries?, &self.functions) {
+            (0, _) => Seen::Known(&NONE),
+            (_, Seen::Known(libraries)) => Seen::Known(libraries),
+            (_, Seen::Unknown(why)) => Seen::Unknown(why.clone()),
+        })
     }
 
     /// The nodes it really knows beside itself: handshakes left out.

@@ -112,6 +112,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
         },
         keys_in_slot: BTreeMap::new(),
         stray_keys: Seen::Known(BTreeMap::new()),
+        functions: Seen::Known(BTreeMap::new()),
     };
     Server {
         view: Seen::Known(view),

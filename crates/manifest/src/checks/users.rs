@@ -29,13 +29,14 @@ pub(crate) fn slot_moving_rules() -> Vec<String> {
 /// - the cluster: all of `cluster`, `role`, `info`, `dbsize`, `readonly`, `wait` before a switchover
 /// - moving keys: `memory|usage` and `migrate` at the sender, which logs in at the receiver as the same user, and needs
 ///   `select` and `restore-asking` there
-/// - functions do not move with slots: a new shard is given those of another (`function|dump`, `function|restore`)
+/// - functions do not move with slots: a new shard is given those of another (`function|load`), and
+///   whether all have the same is compared (`function|list`)
 /// - live changes: `config|get`, `config|set`, users (`acl`), a clean stop (`shutdown`)
 ///
 /// Only names that every supported engine knows: a server with an unknown one does not start.
 const SHARDWRIGHT_RULES: &str = "~* +ping +hello +auth +reset +client +command +cluster +role +info \
      +dbsize +readonly +readwrite +wait +memory|usage +migrate +select +restore-asking \
-     +function|dump +function|restore +config|get +config|set +acl|load +acl|list +acl|users +acl|getuser +acl|setuser +acl|deluser +acl|whoami +acl|cat \
+     +function|list +function|load +config|get +config|set +acl|load +acl|list +acl|users +acl|getuser +acl|setuser +acl|deluser +acl|whoami +acl|cat \
      +bgsave +bgrewriteaof +lastsave +shutdown";
 
 /// Checks the users of a document and adds those that always exist. None if a user is not usable.

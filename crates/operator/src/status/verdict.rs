@@ -18,7 +18,9 @@ const CLAUSES_MAX: usize = 3;
 /// The reason where the servers do not let the operator in: whether they serve their clients is then not known.
 pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
 /// The reason where primaries refuse what clients write.
-pub(crate) const WRITES_REFUSED: &str = "WritesRefused";
+const WRITES_REFUSED: &str = "WritesRefused";
+/// The reason where the primaries differ in a library of functions.
+const FUNCTIONS_DIFFER: &str = "FunctionsDiffer";
 
 /// The reason where a pod can be put on no Kubernetes node.
 pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
@@ -128,6 +130,15 @@ pub(super) fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
     }
 }
 
+/// The reason of a problem that nothing of ours ends: a full disk or memory, or which code of a library is right.
+pub(crate) fn beyond_us(problem: &ProblemKind) -> Option<&'static str> {
+    match problem {
+        ProblemKind::RefusesWrites { .. } => Some(WRITES_REFUSED),
+        ProblemKind::FunctionsDiffer { .. } => Some(FUNCTIONS_DIFFER),
+        _ => None,
+    }
+}
+
 pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
     let worst = plan.waiting.iter().find(|w| effect(w) == Effect::Weaker);
     if let Some(w) = worst {
@@ -139,10 +150,9 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
     }
     let problems = diagnose(o);
     if let Some(p) = problems.iter().find(|p| p.severity == Severity::Fatal) {
-        let refuses = matches!(p.kind, ProblemKind::RefusesWrites { .. });
         return Verdict {
             holds: true,
-            reason: if refuses { WRITES_REFUSED } else { "Unsettled" },
+            reason: beyond_us(&p.kind).unwrap_or("Unsettled"),
             message: p.kind.to_string(),
         };
     }

@@ -68,7 +68,7 @@ impl Lint<'_> {
             Action::MoveKeys { from, to, .. } | Action::MoveSlots { from, to, .. } => {
                 vec![*from, to.node()]
             }
-            Action::CopyFunctions { from, to } => vec![*from, *to],
+            Action::CopyFunctions { from, to, .. } => vec![*from, *to],
         }
     }
 

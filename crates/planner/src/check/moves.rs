@@ -42,6 +42,7 @@ impl Lint<'_> {
         if both || !self.may_receive(to) {
             self.fatal(i, ViolationKind::MovesToUnfit { node: to });
         }
+        self.lacks_functions(i, to);
         let strays = |node: NodeId| self.o.view_of(node).map(|v| &v.stray_keys);
         let has_none = matches!(strays(from), Some(Seen::Known(held)) if held.is_empty());
         let takes = |held: &BTreeMap<Slot, u64>| held.keys().any(|slot| slots.contains(*slot));

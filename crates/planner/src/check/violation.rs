@@ -99,6 +99,18 @@ pub enum ViolationKind {
         /// The receiver.
         node: NodeId,
     },
+    /// It copies a library of functions that not every owner of slots has with that code.
+    FunctionsDiffer {
+        /// The library.
+        library: String,
+    },
+    /// It gives the first slots to a node that lacks a library which every owner of slots has with the same code.
+    FunctionsLack {
+        /// The receiver.
+        node: NodeId,
+        /// The library.
+        library: String,
+    },
     /// It moves slots though a person paused that.
     MovesPaused,
     /// It moves keys to a node with a memory limit, and nobody measured what they take.
@@ -265,6 +277,19 @@ impl fmt::Display for Violation {
             Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
             Kind::FunctionsToUnfit { node } => {
                 write!(f, "it copies functions to {}, which serves", node.short())
+            }
+            Kind::FunctionsDiffer { library } => {
+                write!(
+                    f,
+                    "it copies library {library}, in which the primaries differ"
+                )
+            }
+            Kind::FunctionsLack { node, library } => {
+                write!(
+                    f,
+                    "gives slots to {}, which lacks library {library}",
+                    node.short()
+                )
             }
             Kind::MovesUnmeasured { node, slots } => f.write_str(&unmeasured(*node, slots)),
             Kind::MovesWithoutRoom { node, comes, left } => {

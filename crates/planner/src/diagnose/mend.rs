@@ -2,7 +2,7 @@
 
 use shardwright_topology::{Dissent, NodeId, Why};
 
-use super::{ProblemKind, there, writes};
+use super::{ProblemKind, functions, there, writes};
 
 impl ProblemKind {
     /// What to do about it; `target` is how the cluster is named on the command line.
@@ -65,6 +65,8 @@ impl ProblemKind {
             Self::StrayKeysUnknown { .. } => {
                 "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
             }
+            Self::FunctionsDiffer { from, others, .. } => functions::remedy(from, others),
+            Self::FunctionsUnknown { address, why, .. } => functions::allow_list(address, why),
             Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
             Self::UnevenReplicas { spare: (node, address), .. } => format!(
                 "let one change its shard: shardwright remove-node {target} {node}, then: shardwright add-node {target} {address}"

@@ -6,7 +6,7 @@ use std::fmt;
 use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Version};
 
 use super::there::{self, Taken};
-use super::{ProblemKind, keys, writes};
+use super::{ProblemKind, functions, keys, writes};
 use crate::Unspread;
 
 impl fmt::Display for ProblemKind {
@@ -62,6 +62,15 @@ impl fmt::Display for ProblemKind {
                 owners,
             } => f.write_str(&stray_keys(*node, *keys, slots, owners)),
             Self::StrayKeysUnknown { node, why } => f.write_str(&stray_keys_unknown(*node, why)),
+            Self::FunctionsDiffer {
+                library,
+                codes,
+                without,
+                ..
+            } => f.write_str(&functions::differ(library, codes, without)),
+            Self::FunctionsUnknown { node, why, .. } => {
+                f.write_str(&functions::unknown(*node, why))
+            }
             Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
             Self::CopiesElsewhere { node, from } => f.write_str(&elsewhere(*node, from)),
             Self::ReplicaLinkDown { node } => f.write_str(&no_link(*node)),

@@ -10,10 +10,9 @@ use shardwright_topology::{NodeId, SlotSet};
 use crate::balance::{Owned, Transfer, drain, even, last, wanting};
 use crate::draft::Draft;
 use crate::evidence::{LiveAt, Unburdened};
+use crate::functions::missing;
 use crate::rules::leave::before_reset;
-use crate::safety::{
-    NoMove, why_functions_lack, why_no_moves, why_no_room, why_not_between, why_replicas_lack,
-};
+use crate::safety::{NoMove, why_no_moves, why_no_room, why_not_between, why_replicas_lack};
 use crate::shape::ours_to_reshape;
 use crate::{Action, Precondition, Reason, Waiting};
 
@@ -175,18 +174,25 @@ fn take(
     });
 }
 
-/// Whoever gets its first slots has the functions of the others first.
+/// Whoever gets its first slots has the functions first that all owners of slots have with the same code.
 fn copy_functions(p: &mut Draft<'_>, transfers: &[Transfer]) {
     let takers: BTreeSet<NodeId> = transfers.iter().map(|t| t.to).collect();
     for to in takers {
-        if let Some((from, _)) = why_functions_lack(p.o, to) {
+        // What could not be read is among the reasons why its slots wait.
+        if let Ok(Some(missing)) = missing(p.o, to) {
+            let from = missing.from;
             let requires = vec![
                 Precondition::OwnsSlots { node: from },
                 Precondition::IsUnburdened { node: to },
                 Precondition::IsPrimary { node: to },
             ];
-            let copy = Action::CopyFunctions { from, to };
-            p.act_if(copy, Reason::FunctionsLack, requires);
+            let copy = Action::CopyFunctions {
+                from,
+                to,
+                libraries: missing.libraries,
+            };
+            let left_out = missing.left_out;
+            p.act_if(copy, Reason::FunctionsLack { left_out }, requires);
         }
     }
 }

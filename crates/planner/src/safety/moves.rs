@@ -1,15 +1,16 @@
 //! Why slots do not move just now.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use shardwright_topology::{
     AtLimit, Dissent, EngineKind, NodeId, NodeView, Observed, Role, Seen, ServerName, Slot,
-    SlotSet, Source, Version,
+    SlotSet, Source, Version, Why,
 };
 
 use super::room::why_no_room;
 use crate::evidence::in_sync;
+use crate::functions;
 use crate::{Authority, Desired, Shape};
 
 /// Why slots are not moved from one primary to another.
@@ -91,14 +92,20 @@ pub enum NoMove {
         /// How many there should be.
         want: u16,
     },
-    /// The target has no slots yet, and fewer libraries of functions than the others: clients would call what is not there.
+    /// The target has no slots yet, and lacks libraries of functions that all owners of slots have with the same code:
+    /// clients would call what is not there.
     FunctionsLack {
         /// The target.
         node: NodeId,
-        /// How many it has.
-        have: u64,
-        /// How many others have.
-        want: u64,
+        /// The names of the libraries.
+        libraries: BTreeSet<String>,
+    },
+    /// The target has no slots yet, and fewer libraries of functions than others, and which ones could not be read.
+    FunctionsUnknown {
+        /// Whose libraries could not be read.
+        node: NodeId,
+        /// Why not.
+        why: Why,
     },
     /// The target's version can't read the keys that the source's version sends.
     CannotRead {
@@ -157,7 +164,11 @@ impl NoMove {
             | Self::RoomUnknown { .. }
             | Self::SizeUnknown { .. }
             | Self::DuplicateId { .. }
-            | Self::CannotRead { .. } => true,
+            | Self::CannotRead { .. }
+            | Self::FunctionsUnknown {
+                why: Why::Denied(_),
+                ..
+            } => true,
             Self::NotItsTurn
             | Self::SlotsUnserved
             | Self::Contested { .. }
@@ -172,6 +183,7 @@ impl NoMove {
             | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
             | Self::FunctionsLack { .. }
+            | Self::FunctionsUnknown { .. }
             | Self::StrayKeys { .. }
             | Self::Leaving { .. } => false,
         }
@@ -208,9 +220,15 @@ impl fmt::Display for NoMove {
                 have,
                 want,
             } => write!(f, "{have} of {want} replicas of {primary:?} are in sync"),
-            Self::FunctionsLack { node, have, want } => {
-                write!(f, "{node:?} has {have} of {want} libraries of functions")
-            }
+            Self::FunctionsLack { node, libraries } => write!(
+                f,
+                "{node:?} lacks libraries of functions: {}",
+                functions::names(libraries)
+            ),
+            Self::FunctionsUnknown { node, why } => write!(
+                f,
+                "which libraries of functions {node:?} has could not be read: {why}"
+            ),
             Self::CannotRead {
                 to: (to, reads, by),
                 from: (from, sends, as_),
@@ -358,7 +376,7 @@ pub(crate) fn why_not_between(
         why.push(NoMove::NotAPrimary { node: to });
     } else {
         why.extend(why_replicas_lack(d, o, to));
-        why.extend(why_functions_lack(o, to).map(|(_, why)| why));
+        why.extend(why_functions_lack(o, to));
     }
     why
 }
@@ -390,17 +408,16 @@ pub(crate) fn may_be_passed(o: &Observed, primary: NodeId) -> Option<NodeId> {
         .map(|a| a.node)
 }
 
-/// Whether a primary that has no slots yet lacks libraries of functions, and who has them: of those with slots the one
-/// that has most. A server that does not tell how many it has is left alone.
-pub(crate) fn why_functions_lack(o: &Observed, to: NodeId) -> Option<(NodeId, NoMove)> {
-    let libraries = |id| o.view_of(id).and_then(|v| v.server.libraries);
-    o.member(to).filter(|m| m.slots.is_empty())?;
-    let have = libraries(to)?;
-    let owners = o.voters().filter(|m| m.id != to);
-    let most = owners.filter_map(|m| Some((libraries(m.id)?, Reverse(m.id))));
-    let (want, Reverse(from)) = most.max().filter(|(want, _)| *want > have)?;
-    let node = to;
-    Some((from, NoMove::FunctionsLack { node, have, want }))
+/// Whether a primary that has no slots yet lacks libraries of functions that all owners of slots have.
+fn why_functions_lack(o: &Observed, to: NodeId) -> Option<NoMove> {
+    match functions::missing(o, to) {
+        Ok(None) => None,
+        Ok(Some(missing)) => Some(NoMove::FunctionsLack {
+            node: to,
+            libraries: missing.libraries.into_keys().collect(),
+        }),
+        Err(unknown) => Some(unknown),
+    }
 }
 
 /// The target takes an epoch of its own choice: it must know those of all primaries, or its claim may be less than

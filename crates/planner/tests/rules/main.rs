@@ -9,6 +9,7 @@ mod duplicates;
 mod electable;
 mod forget;
 mod forming;
+mod functions;
 mod leaving;
 mod loads;
 mod meeting;

@@ -452,37 +452,6 @@ fn a_move_names_why() {
 }
 
 #[test]
-fn a_new_shard_gets_the_functions_of_the_others_before_its_slots() {
-    let mut w = with_two_more();
-    let d = Desired::managed(4, 1);
-    w.node("e").primary = Some(id("d"));
-    for name in ["a", "b", "c", "a1", "b1", "c1"] {
-        w.node(name).libraries = Some(2);
-    }
-    w.node("c").libraries = Some(3);
-    assert_eq!(
-        w.reasons(&d),
-        ["copy the functions of c to d: clients of the slots that it gets may call them"]
-    );
-    let waits = w.waits(&d);
-    assert!(
-        says(&waits, "d has 0 of 3 libraries of functions"),
-        "{waits:?}"
-    );
-    // It has them; what others do with theirs is theirs.
-    w.node("d").libraries = Some(3);
-    assert!(says(&w.steps(&d), "from a to d"), "{:?}", w.steps(&d));
-    // One that has slots already is left alone, and so is one that does not tell.
-    w.node("d").libraries = None;
-    assert!(says(&w.steps(&d), "from a to d"));
-    let mut w = World::formed(3, 1);
-    w.node("a").libraries = Some(2);
-    w.node("a").slots = slots(0, 8_000);
-    w.node("b").slots = slots(8_001, 10_922);
-    assert!(says(&w.steps(&three()), "from a to b"));
-}
-
-#[test]
 fn slots_do_not_go_to_a_version_that_cannot_read_them() {
     let version = |major, minor| Version {
         major,

@@ -8,9 +8,10 @@ use shardwright_planner::{
 };
 use shardwright_topology::{
     Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
-    Disk, EngineKind, Flags, Formed, Health, NoWrites, NodeId, NodeView, Observed, OpenSlot, Place,
-    Process, ReplicaLink, Replication, Role, Row, Rows, Seen, Server, ServerInfo, ServerName, Slot,
-    SlotRange, SlotSet, SlotSize, Starter, Starts, Stream, Timestamp, Version, Why,
+    Disk, EngineKind, Flags, Formed, FunctionLibraries, Health, NoWrites, NodeId, NodeView,
+    Observed, OpenSlot, Place, Process, ReplicaLink, Replication, Role, Row, Rows, Seen, Server,
+    ServerInfo, ServerName, Slot, SlotRange, SlotSet, SlotSize, Starter, Starts, Stream, Timestamp,
+    Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -73,6 +74,8 @@ pub(crate) struct Node {
     pub(crate) memory: Option<(u64, u64)>,
     /// How many libraries of functions it has, if it tells.
     pub(crate) libraries: Option<u64>,
+    /// Which ones.
+    pub(crate) functions: Seen<FunctionLibraries>,
     pub(crate) keys_in_slot: BTreeMap<Slot, u64>,
     pub(crate) stray_keys: Seen<BTreeMap<Slot, u64>>,
     pub(crate) offset: u64,
@@ -224,6 +227,7 @@ impl World {
             keys: 0,
             memory: None,
             libraries: Some(0),
+            functions: Seen::Known(FunctionLibraries::new()),
             keys_in_slot: BTreeMap::new(),
             stray_keys: Seen::Known(BTreeMap::new()),
             offset: 0,
@@ -438,6 +442,7 @@ impl World {
             server: self.info(node),
             keys_in_slot: node.keys_in_slot.clone(),
             stray_keys: node.stray_keys.clone(),
+            functions: node.functions.clone(),
         }
     }
 

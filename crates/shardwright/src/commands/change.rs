@@ -1,6 +1,6 @@
 //! What the changing verbs share: show the plan, or carry it out and tell how it ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -106,7 +106,9 @@ async fn settle<R: Runtime>(
     let limit = Duration::from_secs(timeout_s);
     let consent = keeper.desired().consent;
     let (mut before, mut after) = (None, BTreeMap::new());
+    let mut not_given = BTreeSet::new();
     let tell = |r: &Report| {
+        not_given.extend(report::functions_not_given(&r.plan, &r.observed));
         after = evicted(&r.observed);
         before.get_or_insert_with(|| after.clone());
         report::tell(&mut progress, r);
@@ -120,6 +122,9 @@ async fn settle<R: Runtime>(
         if consent.force_memory {
             progress.keep(&line);
         }
+    }
+    if let Some(note) = report::functions_note(&not_given) {
+        progress.keep(&note);
     }
     progress.done();
     Ok(end?)

@@ -9,6 +9,7 @@ mod deaths;
 mod elsewhere;
 mod first_copy;
 mod fix;
+mod functions;
 mod json;
 mod kills;
 mod local;

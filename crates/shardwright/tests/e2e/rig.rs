@@ -434,6 +434,18 @@ pub(crate) fn cli(engine: &Engine) -> Option<PathBuf> {
     beside(engine).or_else(|| engines().usable.iter().find_map(beside))
 }
 
+/// Runs a printed command that begins with `redis-cli`, by the one of this engine or another of this machine.
+#[track_caller]
+pub(crate) fn paste(home: &Home, engine: &Engine, command: &str) {
+    let program = cli(engine).expect("a redis-cli on this machine");
+    let link = home.path("redis-cli");
+    if !link.exists() {
+        std::os::unix::fs::symlink(&program, &link).expect("a link");
+    }
+    let dir = home.path("");
+    shell(&format!("PATH={}:$PATH; {command}", dir.display()));
+}
+
 /// `redis-cli --cluster check` at this address, with these further arguments: what it said, if it is content.
 pub(crate) fn cli_check(engine: &Engine, address: &str, more: &[&str]) -> Result<String, String> {
     let Some(program) = cli(engine) else {

@@ -2,9 +2,10 @@
 
 use shardwright_planner::evidence::{LiveAt, Unburdened};
 use shardwright_planner::{Action, Desired, ViolationKind};
-use shardwright_topology::{AttemptKind, OpenSlot, Seen, SlotSet, Why};
+use shardwright_topology::{AttemptKind, CodeDigest, OpenSlot, Seen, SlotSet, Why};
 
 use super::{finds, found, healthy, passes};
+use crate::functions::load;
 use crate::world::{World, id, slot, slots, three};
 
 fn moving(w: &World, from: &str, to: &str, slots: SlotSet) -> Action {
@@ -152,6 +153,41 @@ fn resets_a_replica_that_its_shard_needs() {
     finds(free(&w), &Desired::managed(3, 2), &w, unasked());
     w.node("a1").syncing = true;
     finds(free(&w), &d, &w, unasked());
+}
+
+#[test]
+fn copies_or_leaves_out_functions_against_what_the_owners_have() {
+    let mut w = World::formed(4, 0);
+    w.add("e").island = Some(0);
+    for (node, rank) in w.nodes.iter_mut().zip(0..) {
+        node.place.leave_rank = rank;
+    }
+    let d = Desired::managed(5, 0);
+    for name in ["a", "b", "c", "d"] {
+        load(w.node(name), &[("one", 1), ("two", 2)]);
+    }
+    load(w.node("b"), &[("one", 1), ("two", 3)]);
+    let copy = |name: &str, code: u8| {
+        let digest = CodeDigest::from_bytes([code; 32]);
+        vec![Action::CopyFunctions {
+            from: id("a"),
+            to: id("e"),
+            libraries: [(name.to_owned(), digest)].into(),
+        }]
+    };
+    passes(copy("one", 1), &d, &w);
+    let differ = |library: &str| {
+        let library = library.to_owned();
+        ViolationKind::FunctionsDiffer { library }
+    };
+    finds(copy("two", 2), &d, &w, differ("two"));
+    finds(copy("one", 9), &d, &w, differ("one"));
+    let first = |w: &World| vec![moving(w, "a", "e", slots(0, 99))];
+    let (node, library) = (id("e"), "one".to_owned());
+    let lacks = ViolationKind::FunctionsLack { node, library };
+    finds(first(&w), &d, &w, lacks);
+    load(w.node("e"), &[("one", 1)]);
+    passes(first(&w), &d, &w);
 }
 
 #[test]
