@@ -20,6 +20,8 @@ use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
 use crate::{Desired, Severity, Unspread};
 pub use there::Taken;
+pub(crate) use writes::no_writes;
+pub use writes::take_writes_again;
 
 /// One problem.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

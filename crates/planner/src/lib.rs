@@ -40,7 +40,7 @@ mod waiting;
 pub use action::{Action, Precondition, Reason, Step};
 pub use check::{Severity, Violation, ViolationKind, check};
 pub use desired::{Authority, Consent, Desired, FailoverPolicy, Manner, Request, Shape};
-pub use diagnose::{Problem, ProblemKind, Taken, diagnose};
+pub use diagnose::{Problem, ProblemKind, Taken, diagnose, take_writes_again};
 pub use functions::{left_out, not_given};
 pub use layout::layout;
 pub use limits::Limits;

@@ -1,9 +1,11 @@
 //! What a person may do about a wait that only a person ends.
 
+use std::borrow::Cow;
+
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
-use shardwright_planner::{Consent, Foreign, NoDeath, Waiting};
-use shardwright_topology::Why;
+use shardwright_planner::{Consent, Foreign, NoDeath, Waiting, take_writes_again};
+use shardwright_topology::{Observed, Why};
 
 /// How a server is made empty, where that is said to be right.
 macro_rules! emptied {
@@ -14,7 +16,32 @@ macro_rules! emptied {
 
 /// What may be done, as the end of a sentence; nothing where the wait says it itself. What was consented to already is
 /// not offered again.
-pub(crate) fn hint(wait: &Waiting, consent: Consent) -> &'static str {
+pub(crate) fn hint(wait: &Waiting, consent: Consent, o: &Observed) -> Cow<'static, str> {
+    match let_write(wait, o) {
+        Some(command) => command.into(),
+        None => hint_alone(wait, consent).into(),
+    }
+}
+
+/// What lets an end of a move take writes again.
+fn let_write(wait: &Waiting, o: &Observed) -> Option<String> {
+    let (Waiting::Moves { why, .. }
+    | Waiting::OpenSlotHeld { why, .. }
+    | Waiting::StrayKeys { why, .. }) = wait
+    else {
+        return None;
+    };
+    let refuses = |why: &NoMove| match why {
+        NoMove::RefusesWrites { node, why, .. } => Some((*node, *why)),
+        _ => None,
+    };
+    let (node, why) = why.iter().find_map(refuses)?;
+    let address = o.server_of(node)?.address.known()?;
+    Some(format!("; {}", take_writes_again(address, why)))
+}
+
+/// The part of it that needs no address.
+fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
     let or = |without, with| if consent.lose_data { without } else { with };
     match wait {
         Waiting::DataLost
@@ -149,6 +176,7 @@ fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
         | NoMove::MayBePassed { .. }
         | NoMove::NotAPrimary { .. }
         | NoMove::NotServing { .. }
+        | NoMove::RefusesWrites { .. }
         | NoMove::ReplicasLack { .. }
         | NoMove::FunctionsLack { .. }
         | NoMove::FunctionsUnknown { .. }

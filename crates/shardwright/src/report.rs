@@ -70,7 +70,8 @@ pub(crate) fn print_plan(
     if out.is_json() {
         out.record.plan(plan, o, consent);
         out.record.put("moves", &moves)?;
-        out.record.put("functions_not_given", &functions_not_given(plan, o))?;
+        out.record
+            .put("functions_not_given", &functions_not_given(plan, o))?;
         return out.record.put("moves_sum", &sum);
     }
     if plan.is_settled() {
@@ -220,15 +221,16 @@ fn stuck(report: &Report, consent: Consent) -> NotDone {
     let manual = report.plan.waiting.iter().filter(|w| w.needs_a_person());
     let line = |wait: &Waiting| {
         let text = named(&wait.to_string(), &report.observed);
-        format!("\n  {text}{}", hint(wait, consent))
+        format!("\n  {text}{}", hint(wait, consent, &report.observed))
     };
     let lines: String = manual.clone().map(line).collect();
     let text = format!("not done; a person has to decide:{lines}");
+    let hint = |wait| hint(wait, consent, &report.observed);
     let remedy = manual
-        .map(|wait| hint(wait, consent).trim_start_matches("; "))
+        .map(|wait| hint(wait).trim_start_matches("; ").to_owned())
         .find(|hint| !hint.is_empty());
     NotDone {
-        remedy: remedy.map(str::to_owned),
+        remedy,
         ..NotDone::new(WhyNotDone::ManualDecision, text)
     }
 }

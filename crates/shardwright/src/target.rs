@@ -205,7 +205,12 @@ impl Called {
                 };
                 return format!("make room on its disk (its log says more): {then}");
             }
-            Some(NoWrites::Log | NoWrites::Replicas { .. }) | None => {}
+            Some(NoWrites::Replicas { .. }) => {
+                return "bring its replicas back (see what else is said of them), or ask for fewer in its manifest: \
+                        min-replicas-to-write in spec.config"
+                    .to_owned();
+            }
+            Some(NoWrites::Log) | None => {}
         }
         if declared && let ProblemKind::FunctionsDiffer { library, .. } = kind {
             let load = "FUNCTION LOAD REPLACE";

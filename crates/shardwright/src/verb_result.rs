@@ -192,7 +192,8 @@ pub(crate) struct Wait {
 impl Wait {
     /// A wait as it is told, for one who has consented to so much.
     pub(crate) fn of(wait: &Waiting, o: &Observed, consent: Consent) -> Self {
-        let remedy = hint(wait, consent).trim_start_matches("; ");
+        let hint = hint(wait, consent, o);
+        let remedy = hint.trim_start_matches("; ");
         Self {
             code: codes::of_wait(wait),
             message: identified(&wait.to_string(), o),

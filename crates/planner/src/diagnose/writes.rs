@@ -61,35 +61,40 @@ pub(super) fn mend(
     why: NoWrites,
     replica: Option<NodeId>,
 ) -> String {
-    let cli = format!("redis-cli -h {} -p {}", address.host, address.port);
     let meanwhile = replica.map_or_else(String::new, |replica| {
         format!(
             "; meanwhile: shardwright failover {target} {}",
             replica.short()
         )
     });
+    let again = take_writes_again(address, why);
     match why {
-        NoWrites::Log => {
-            format!(
-                "make room on its disk (its log says more): it then takes writes again by itself{meanwhile}"
-            )
-        }
+        NoWrites::Log => format!("{again}: it then takes writes again by itself{meanwhile}"),
+        NoWrites::Snapshot => format!("{again}{meanwhile}"),
+        NoWrites::Replicas { .. } => format!("{again}; see what else is said of its replicas"),
+        NoWrites::Memory => format!(
+            "{again}, delete keys, or move slots away (shardwright rebalance {target} --by memory)"
+        ),
+    }
+}
+
+/// What lets a server at this address take writes again.
+pub fn take_writes_again(address: &Address, why: NoWrites) -> String {
+    let cli = format!("redis-cli -h {} -p {}", address.host, address.port);
+    match why {
+        NoWrites::Log => "make room on its disk (its log says more)".to_owned(),
         NoWrites::Snapshot => {
-            format!("make room on its disk (its log says more), then: {cli} BGSAVE{meanwhile}")
+            format!("make room on its disk (its log says more), then: {cli} BGSAVE")
         }
-        NoWrites::Replicas { .. } => {
-            "bring its replicas back; see what else is said of them".to_owned()
-        }
-        NoWrites::Memory => {
-            format!(
-                "raise its limit ({cli} CONFIG SET maxmemory BYTES), delete keys, or move slots away (shardwright rebalance {target} --by memory)"
-            )
-        }
+        NoWrites::Replicas { .. } => format!(
+            "bring its replicas back, or let it take writes without them ({cli} CONFIG SET min-replicas-to-write 0)"
+        ),
+        NoWrites::Memory => format!("raise its limit ({cli} CONFIG SET maxmemory BYTES)"),
     }
 }
 
 /// Why a server refuses writes.
-fn no_writes(why: NoWrites) -> &'static str {
+pub(crate) fn no_writes(why: NoWrites) -> &'static str {
     match why {
         NoWrites::Log => "its append-only file can't be written (MISCONF): is its disk full?",
         NoWrites::Snapshot => "its last snapshot failed (MISCONF): is its disk full?",

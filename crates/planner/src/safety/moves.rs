@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use shardwright_topology::{
-    AtLimit, Dissent, EngineKind, NodeId, NodeView, Observed, Role, Seen, ServerName, Slot,
-    SlotSet, Source, Version, Why,
+    AtLimit, Dissent, EngineKind, NoWrites, NodeId, NodeView, Observed, Role, Seen, ServerName,
+    Slot, SlotSet, Source, Version, Why,
 };
 
 use super::room::why_no_room;
+use crate::diagnose::no_writes;
 use crate::evidence::in_sync;
 use crate::functions;
 use crate::{Authority, Desired, Shape};
@@ -82,6 +83,16 @@ pub enum NoMove {
     NotServing {
         /// The target.
         node: NodeId,
+    },
+    /// An end of the move refuses writes: keys can be moved neither to it nor away from it, and clients could not write what
+    /// has moved there.
+    RefusesWrites {
+        /// Which.
+        node: NodeId,
+        /// Why it refuses them.
+        why: NoWrites,
+        /// Whether that may end by itself: a replica is being brought back, or takes its copy.
+        ends_by_itself: bool,
     },
     /// The target's shard has too few replicas in sync: what moves there would be less safe than it was.
     ReplicasLack {
@@ -165,6 +176,10 @@ impl NoMove {
             | Self::SizeUnknown { .. }
             | Self::DuplicateId { .. }
             | Self::CannotRead { .. }
+            | Self::RefusesWrites {
+                ends_by_itself: false,
+                ..
+            }
             | Self::FunctionsUnknown {
                 why: Why::Denied(_),
                 ..
@@ -182,6 +197,7 @@ impl NoMove {
             | Self::NotAPrimary { .. }
             | Self::NotServing { .. }
             | Self::ReplicasLack { .. }
+            | Self::RefusesWrites { .. }
             | Self::FunctionsLack { .. }
             | Self::FunctionsUnknown { .. }
             | Self::StrayKeys { .. }
@@ -215,6 +231,9 @@ impl fmt::Display for NoMove {
             ),
             Self::NotAPrimary { node } => write!(f, "{node:?} is not a primary"),
             Self::NotServing { node } => write!(f, "{node:?} does not serve yet"),
+            Self::RefusesWrites { node, why, .. } => {
+                write!(f, "{node:?} refuses writes: {}", no_writes(*why))
+            }
             Self::ReplicasLack {
                 primary,
                 have,
@@ -356,6 +375,7 @@ pub(crate) fn why_not_between(
                 why.extend(holds_stray_keys(view));
             }
         }
+        why.extend(refuses_writes(d, o, node, node == to));
         if let Some(server) = o.server_of(node).filter(|s| s.leaving) {
             let server = server.name.clone();
             why.push(NoMove::Leaving { server });
@@ -406,6 +426,28 @@ pub(crate) fn may_be_passed(o: &Observed, primary: NodeId) -> Option<NodeId> {
     let mut open = o.attempts.iter().filter(|a| !a.ended);
     open.find(|a| o.replicas_of(primary).any(|m| m.id == a.node))
         .map(|a| a.node)
+}
+
+/// Whether keys can't be moved to a node, or away from it, as it refuses writes. What is said of its memory is a matter of
+/// its limit ([`why_no_room`]). Valkey 9 and later take keys away from a source by themselves, whatever it refuses to
+/// clients.
+fn refuses_writes(d: &Desired, o: &Observed, node: NodeId, is_target: bool) -> Option<NoMove> {
+    let server = &o.view_of(node)?.server;
+    let why = server.no_writes?;
+    let moves_natively = server.engine == EngineKind::Valkey && server.version.major >= 9;
+    if why == NoWrites::Memory || (!is_target && moves_natively) {
+        return None;
+    }
+    // Ours are brought back; of others', one that answers is still taking its copy, or may be counted soon.
+    let comes = |id| o.view_of(id).is_some_and(|v| !in_sync(o, v));
+    let brought_back = d.authority == Authority::Managed;
+    let ends_by_itself = matches!(why, NoWrites::Replicas { .. })
+        && (brought_back || o.replicas_of(node).any(|m| comes(m.id)));
+    Some(NoMove::RefusesWrites {
+        node,
+        why,
+        ends_by_itself,
+    })
 }
 
 /// Whether a primary that has no slots yet lacks libraries of functions that all owners of slots have.

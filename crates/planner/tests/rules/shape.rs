@@ -2,7 +2,7 @@
 //! story ends where nothing is left to do.
 
 use shardwright_planner::{Action, Desired, Reason, Request, Step};
-use shardwright_topology::{EngineKind, OpenSlot, SlotSet, Version};
+use shardwright_topology::{EngineKind, NoWrites, OpenSlot, SlotSet, Version};
 
 use crate::world::{World, id, says, slot, slots, three};
 
@@ -487,4 +487,42 @@ fn slots_do_not_go_to_a_version_that_cannot_read_them() {
             "slots left to move: 1, which wait: b runs Redis 7.0.1, which can't read the keys of Redis 7.4.1, as a would send them"
         ]
     );
+}
+
+#[test]
+fn slots_wait_while_an_end_of_their_move_refuses_writes() {
+    let guest = Desired::guest().with(assign(&[("b", slots(0, 0))]));
+    let with = |node: &str, why: NoWrites| {
+        let mut w = World::formed(3, 1);
+        w.node(node).no_writes = Some(why);
+        w
+    };
+    let few = NoWrites::Replicas { good: 0 };
+    // A replica that is silent is brought back by a person; one that answers is on its way.
+    let mut w = with("b", few);
+    w.hush("b1");
+    assert!(says(
+        &w.waits(&guest),
+        "b refuses writes: fewer replicas keep up than min-replicas-to-write asks for (NOREPLICAS)"
+    ));
+    assert_eq!(w.steps(&guest), [""; 0]);
+    assert!(w.plan(&guest).is_stuck());
+    let mut w = with("b", few);
+    w.node("b1").syncing = true;
+    assert!(w.steps(&guest).is_empty() && !w.plan(&guest).is_stuck());
+    // Keys can't be moved away from such a source either, except by Valkey 9 itself.
+    let mut w = with("a", NoWrites::Snapshot);
+    assert!(says(
+        &w.waits(&guest),
+        "a refuses writes: its last snapshot failed"
+    ));
+    for node in &mut w.nodes {
+        (node.engine, node.version.major) = (EngineKind::Valkey, 9);
+    }
+    assert!(says(&w.steps(&guest), "from a to b"));
+    // A full memory is judged by what would come.
+    assert!(says(
+        &with("b", NoWrites::Memory).steps(&guest),
+        "from a to b"
+    ));
 }

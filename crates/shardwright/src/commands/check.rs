@@ -46,7 +46,7 @@ pub(super) async fn run(
     let told = if out.is_json() { &[] } else { &kept_out[..] };
     for wait in told {
         out.text(&format!("[ERR]  {}", named(&wait.to_string(), &observed)))?;
-        let mend = hint(wait, Consent::default());
+        let mend = hint(wait, Consent::default(), &observed);
         out.text(&format!("       {}", mend.trim_start_matches("; ")))?;
     }
     let fatal = fatal(&problems).count() + kept_out.len();

@@ -1,12 +1,12 @@
 //! A server that answers everything but what clients write is not healthy, and it is said why.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shardwright_testkit::slots::tag_for;
 use shardwright_testkit::wait::until_blocking;
 use shardwright_testkit::{Cluster, each_engine, until};
 
-use crate::rig::Home;
+use crate::rig::{Home, paste};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -107,6 +107,37 @@ each_engine! {
         until("the snapshot fails", LIMIT, failed).await?;
         home.run(&["failover", &target, &replica[..8]]).must(0, &["is the primary"]);
         cluster[3].ask::<()>(&["SET", &key, "2"]).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn slots_that_are_to_move_where_writes_are_refused_wait_and_it_is_said_at_once(engine) {
+        let home = Home::new()?;
+        let mut cluster = Cluster::formed(&engine, 3, 1, |builder| builder).await?;
+        let [from, to] = [cluster[0].address(), cluster[1].address()];
+        let key = format!("{{{}}}", tag_for(0));
+        cluster[0].ask::<()>(&["SET", &key, "1"]).await?;
+        cluster[1].ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await?;
+        cluster[4].kill9()?;
+        let theirs = tag_for(cluster.slots(1).0);
+        until("it refuses writes", LIMIT, || async {
+            match cluster[1].ask::<()>(&["SET", &theirs, "1"]).await {
+                Ok(()) => Err("it takes writes".to_owned()),
+                Err(_) => Ok(()),
+            }
+        }).await?;
+        let words = ["reshard", &from, "--from", &from, "--to", &to, "--slots", "0-0", "--yes"];
+        let begun = Instant::now();
+        let command = format!("redis-cli -h {} -p {} CONFIG SET min-replicas-to-write 0", cluster[1].host(), cluster[1].port());
+        home.run(&words).must(3, &["slots left to move: 1", "refuses writes: fewer replicas keep up", &command]);
+        assert!(begun.elapsed() < LIMIT, "it does not go on until --timeout");
+        let nodes: String = cluster[0].ask(&["CLUSTER", "NODES"]).await?;
+        assert!(!nodes.contains("->-"), "nothing was begun: {nodes}");
+        // The command that was printed.
+        paste(&home, &engine, &command);
+        home.run(&words).must(0, &["moved 1 slots"]);
         Ok(())
     }
 }
