@@ -57,6 +57,7 @@ impl Client {
         let counts = self.count_keys_of(&open).await?;
         view.keys_in_slot = open.into_iter().zip(counts).collect();
         self.judge_writes(&mut view).await?;
+        self.read_buffer_limit(&mut view).await?;
         Ok(view)
     }
 
@@ -71,6 +72,20 @@ impl Client {
         if !refuses {
             view.server.no_writes = None;
         }
+        Ok(())
+    }
+
+    /// Asks a primary that has begun several full copies for the limit of its replicas' output buffers, which may have ended
+    /// them. Where none was closed for that, nothing is asked.
+    pub async fn read_buffer_limit(&self, view: &mut NodeView) -> Result<(), Error> {
+        let Some(copies) = &mut view.server.full_copies else {
+            return Ok(());
+        };
+        if copies.begun < 2 || copies.closed == Some(0) {
+            return Ok(());
+        }
+        let limits = self.setting("client-output-buffer-limit").await?;
+        copies.buffer_limit_bytes = limits.as_deref().and_then(replica_buffer_limit);
         Ok(())
     }
 
@@ -218,6 +233,15 @@ pub struct DatabaseSizes {
     pub changes: Option<u64>,
 }
 
+/// The lower of the two limits of `class hard soft seconds` for replicas, in bytes; 0 is none.
+fn replica_buffer_limit(setting: &str) -> Option<u64> {
+    let words: Vec<&str> = setting.split_whitespace().collect();
+    let mut classes = words.chunks_exact(4);
+    let replicas = classes.find(|class| ["slave", "replica"].contains(&class[0]))?;
+    let limits = replicas[1..3].iter().filter_map(|n| n.parse().ok());
+    limits.filter(|bytes: &u64| *bytes > 0).min()
+}
+
 /// Replication as `ROLE` tells it, where it goes on as it was: the same primary or the same replicas, all in sync.
 /// `ROLE` tells less of what is not. A replica whose offset fell copies another stream.
 fn going_on(before: &Replication, role: &RoleReply) -> Option<Replication> {
@@ -267,5 +291,19 @@ fn name(command: Command) -> &'static str {
         Command::ClusterShards => "CLUSTER SHARDS",
         Command::Info => "INFO",
         Command::Role => "ROLE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_limit_of_replicas_is_the_lower_one() {
+        let limit = |of: &str| replica_buffer_limit(&format!("normal 1 2 3 {of} pubsub 4 5 6"));
+        assert_eq!(limit("slave 268435456 67108864 60"), Some(67_108_864));
+        assert_eq!(limit("replica 1024 0 0"), Some(1_024));
+        assert_eq!(limit("slave 0 0 0"), None);
+        assert_eq!(replica_buffer_limit("normal 1 2 3"), None);
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::RestartGrace { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::RepeatedCopy(_)
         | Waiting::CannotCopy { .. }
         | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }
@@ -97,6 +98,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::Views { .. } | Waiting::Forgotten { .. } => "ViewsDiffer",
         Waiting::StateNotOk { .. } => "StateNotOk",
         Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
+        Waiting::RepeatedCopy(_) => "ReplicaBufferTooSmall",
         Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
         Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
@@ -168,6 +170,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::ReplicaCatchUp {
             lag_bytes: None, ..
         }
+        | Waiting::RepeatedCopy(_)
         | Waiting::CannotCopy { .. }
         | Waiting::CopiesElsewhere { .. }
         | Waiting::ReplicaMissing { .. }

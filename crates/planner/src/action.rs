@@ -223,6 +223,26 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whose libraries of functions go to whom, and which ones. Nothing for any other action.
+    fn fmt_copied_functions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::CopyFunctions {
+            from,
+            to,
+            libraries,
+        } = self
+        else {
+            return Ok(());
+        };
+        let (from, to) = (from.short(), to.short());
+        let libraries = names(libraries.keys());
+        write!(
+            f,
+            "copy the functions of {from} to {to} (libraries {libraries})"
+        )
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -287,17 +307,7 @@ impl fmt::Display for Action {
                 let what = format_args!("up to {keys_max} keys of slot {slot}");
                 moves(f, what, *from, to)
             }
-            Self::CopyFunctions {
-                from,
-                to,
-                libraries,
-            } => write!(
-                f,
-                "copy the functions of {} to {} (libraries {})",
-                from.short(),
-                to.short(),
-                names(libraries.keys())
-            ),
+            Self::CopyFunctions { .. } => self.fmt_copied_functions(f),
             Self::MoveSlots { from, to, slots } => {
                 moves(f, format_args!("slots {}", slots.counted()), *from, to)
             }

@@ -18,7 +18,8 @@ use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
-use crate::{Desired, Severity, Unspread};
+use crate::{Desired, RepeatedCopy, Severity, Unspread};
+pub use functions::FunctionsDiffer;
 pub use there::Taken;
 pub(crate) use writes::no_writes;
 pub use writes::take_writes_again;
@@ -168,18 +169,7 @@ pub enum ProblemKind {
         why: Why,
     },
     /// The primaries with slots differ in a library of functions.
-    FunctionsDiffer {
-        /// The library.
-        library: String,
-        /// The primaries that have it, those with the same code together: the code that most have comes first.
-        codes: Vec<BTreeSet<NodeId>>,
-        /// The primaries that do not have it.
-        without: BTreeSet<NodeId>,
-        /// One that has the code that most have, and where it answers.
-        from: (NodeId, Address),
-        /// The primaries that do not have that code, and where they answer.
-        others: Vec<(NodeId, Address)>,
-    },
+    FunctionsDiffer(FunctionsDiffer),
     /// A primary has libraries of functions that could not be read.
     FunctionsUnknown {
         /// Which.
@@ -196,6 +186,8 @@ pub enum ProblemKind {
         /// Which.
         node: NodeId,
     },
+    /// A replica whose full copy begins again and again.
+    RepeatedCopy(RepeatedCopy),
     /// A replica whose version can't read what its primary's writes.
     CannotCopy {
         /// The replica, and its version.
@@ -493,11 +485,11 @@ fn replica(
         add(found, Severity::Fatal, kind);
     }
     if !found_older && o.view_of(m.id).is_some_and(|v| !in_sync(o, v)) {
-        add(
-            found,
-            Severity::Fatal,
-            ProblemKind::ReplicaLinkDown { node: m.id },
-        );
+        let kind = match RepeatedCopy::of(o, m.id) {
+            Some(again) => ProblemKind::RepeatedCopy(again),
+            None => ProblemKind::ReplicaLinkDown { node: m.id },
+        };
+        add(found, Severity::Fatal, kind);
     }
     if o.view_of(m.id)
         .is_some_and(|v| never_elects(v) && in_sync(o, v))

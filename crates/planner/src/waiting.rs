@@ -9,7 +9,7 @@ use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotS
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{NoDeath, Shared};
+use crate::{NoDeath, RepeatedCopy, Shared};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -320,6 +320,8 @@ pub enum Waiting {
         /// How far it is behind, in bytes, if known.
         lag_bytes: Option<u64>,
     },
+    /// A replica's full copy begins again and again.
+    RepeatedCopy(RepeatedCopy),
     /// A node's version can't read all that its primary's writes.
     CannotCopy {
         /// The node.
@@ -459,6 +461,7 @@ impl Waiting {
             | Self::Forgotten { .. }
             | Self::StateNotOk { .. }
             | Self::ReplicaCatchUp { .. }
+            | Self::RepeatedCopy(_)
             | Self::Lend { .. }
             | Self::Spread { .. }
             | Self::OpenSlot { .. }
@@ -523,6 +526,7 @@ impl fmt::Display for Waiting {
             Self::ReplicaCatchUp { node, lag_bytes } => {
                 write!(f, "replica {node:?} {}", text::behind(*lag_bytes))
             }
+            Self::RepeatedCopy(again) => write!(f, "{again}; raise it: {}", again.remedy()),
             Self::CannotCopy { node, primary } => f.write_str(&text::cannot_copy(*node, *primary)),
             Self::CopiesElsewhere {
                 node,

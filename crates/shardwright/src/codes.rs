@@ -171,6 +171,7 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::StateNotOk { .. } => "cluster-state-fail",
         Waiting::ReplicaCatchUp { .. } => "replica-lag",
         Waiting::CannotCopy { .. } => "version-too-old",
+        Waiting::RepeatedCopy(_) => "copy-begins-again",
         Waiting::CopiesElsewhere { .. } => "copies-elsewhere",
         Waiting::ReplicaMissing { .. } => "replica-missing",
         Waiting::Lend { .. } => "replica-reassigned",

@@ -14,6 +14,9 @@ macro_rules! emptied {
     };
 }
 
+/// Of two processes with one node id.
+const STOP_THE_COPY: &str = "; stop the copy, and remove its nodes.conf before it starts again";
+
 /// What may be done, as the end of a sentence; nothing where the wait says it itself. What was consented to already is
 /// not offered again.
 pub(crate) fn hint(wait: &Waiting, consent: Consent, o: &Observed) -> Cow<'static, str> {
@@ -91,9 +94,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
-        Waiting::DuplicateId(_) => {
-            "; stop the copy, and remove its nodes.conf before it starts again"
-        }
+        Waiting::DuplicateId(_) => STOP_THE_COPY,
         Waiting::CopiesElsewhere { drops: None, .. }
         | Waiting::Contested { .. }
         | Waiting::KeysUncounted { .. }
@@ -112,6 +113,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::Forgotten { .. }
         | Waiting::StateNotOk { .. }
         | Waiting::ReplicaCatchUp { .. }
+        | Waiting::RepeatedCopy(_)
         | Waiting::ReplicaMissing { .. }
         | Waiting::Lend { .. }
         | Waiting::Spread { .. }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use shardwright_engine::Endpoint;
-use shardwright_planner::ProblemKind;
+use shardwright_planner::{FunctionsDiffer, ProblemKind};
 use shardwright_runtime_kubernetes::ObjectKey;
 use shardwright_runtime_local as local;
 use shardwright_topology::NoWrites;
@@ -212,7 +212,7 @@ impl Called {
             }
             Some(NoWrites::Log) | None => {}
         }
-        if declared && let ProblemKind::FunctionsDiffer { library, .. } = kind {
+        if declared && let ProblemKind::FunctionsDiffer(FunctionsDiffer { library, .. }) = kind {
             let load = "FUNCTION LOAD REPLACE";
             return match self.kept_by {
                 KeptBy::Operator => {

@@ -183,6 +183,7 @@ impl Model {
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
             availability_zone: None,
             no_writes: None,
+            full_copies: None,
         }
     }
 

@@ -41,6 +41,6 @@ pub use server::{
 pub use slot::{InvalidSlot, SLOT_COUNT, ShownSlots, Slot, SlotRange, SlotSet};
 pub use unowned::unowned;
 pub use view::{
-    ClusterInfo, EngineKind, Flags, Health, NoWrites, NodeView, OpenSlot, ReplicaLink, Replication,
-    Role, Row, Rows, ServerInfo, Stream, Version, reads,
+    ClusterInfo, EngineKind, Flags, FullCopies, Health, NoWrites, NodeView, OpenSlot, ReplicaLink,
+    Replication, Role, Row, Rows, ServerInfo, Stream, Version, reads,
 };

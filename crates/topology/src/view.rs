@@ -346,6 +346,21 @@ pub struct ServerInfo {
     pub availability_zone: Option<String>,
     /// Why it refuses what clients write, if it does.
     pub no_writes: Option<NoWrites>,
+    /// The full copies that it has begun to send to replicas, if it tells.
+    pub full_copies: Option<FullCopies>,
+}
+
+/// The full copies that a server has begun to send since its process began, and what may end one before it is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FullCopies {
+    /// How many it has begun (`sync_full`).
+    pub begun: u64,
+    /// How many clients of any kind it has closed as their output buffers exceeded their limit
+    /// (`client_output_buffer_limit_disconnections`). `None` where the engine does not count them (Redis before 7.4).
+    pub closed: Option<u64>,
+    /// At how many bytes of output a replica is closed, at once or after some seconds (`client-output-buffer-limit`): the
+    /// lower of the two. `None` where there is no limit, or where it was not asked for.
+    pub buffer_limit_bytes: Option<u64>,
 }
 
 /// Why a server refuses what clients write, though it answers all else.

@@ -109,6 +109,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             uptime_s: None,
             availability_zone: None,
             no_writes: None,
+            full_copies: None,
         },
         keys_in_slot: BTreeMap::new(),
         stray_keys: Seen::Known(BTreeMap::new()),

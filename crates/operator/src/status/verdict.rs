@@ -134,7 +134,7 @@ pub(super) fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
 pub(crate) fn beyond_us(problem: &ProblemKind) -> Option<&'static str> {
     match problem {
         ProblemKind::RefusesWrites { .. } => Some(WRITES_REFUSED),
-        ProblemKind::FunctionsDiffer { .. } => Some(FUNCTIONS_DIFFER),
+        ProblemKind::FunctionsDiffer(_) => Some(FUNCTIONS_DIFFER),
         _ => None,
     }
 }

@@ -275,22 +275,9 @@ impl fmt::Display for Violation {
             Kind::MovesUnowned { from, slots } => f.write_str(&unowned(*from, slots)),
             Kind::MovesPaused => f.write_str("moves slots though that is paused"),
             Kind::MovesInDisorder => f.write_str("moves slots while not all is at rest"),
-            Kind::FunctionsToUnfit { node } => {
-                write!(f, "it copies functions to {}, which serves", node.short())
-            }
-            Kind::FunctionsDiffer { library } => {
-                write!(
-                    f,
-                    "it copies library {library}, in which the primaries differ"
-                )
-            }
-            Kind::FunctionsLack { node, library } => {
-                write!(
-                    f,
-                    "gives slots to {}, which lacks library {library}",
-                    node.short()
-                )
-            }
+            Kind::FunctionsToUnfit { node } => f.write_str(&functions_to_unfit(*node)),
+            Kind::FunctionsDiffer { library } => f.write_str(&functions_differ(library)),
+            Kind::FunctionsLack { node, library } => f.write_str(&functions_lack(*node, library)),
             Kind::MovesUnmeasured { node, slots } => f.write_str(&unmeasured(*node, slots)),
             Kind::MovesWithoutRoom { node, comes, left } => {
                 f.write_str(&without_room(*node, *comes, *left))
@@ -379,4 +366,17 @@ fn unasked(slots: &SlotSet) -> String {
 
 fn unowned(from: NodeId, slots: &SlotSet) -> String {
     format!("moves slots {slots} from {from:?}, which may not own them")
+}
+
+fn functions_to_unfit(node: NodeId) -> String {
+    format!("it copies functions to {}, which serves", node.short())
+}
+
+fn functions_differ(library: &str) -> String {
+    format!("it copies library {library}, in which the primaries differ")
+}
+
+fn functions_lack(node: NodeId, library: &str) -> String {
+    let node = node.short();
+    format!("gives slots to {node}, which lacks library {library}")
 }

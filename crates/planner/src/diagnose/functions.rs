@@ -1,6 +1,7 @@
 //! Libraries of functions in which the primaries differ: what a client calls at one shard is not what it calls at another.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use shardwright_topology::{Address, NodeId, Observed, Why};
 
@@ -9,8 +10,20 @@ use crate::Severity;
 use crate::diagnose::text::list;
 use crate::functions::compare;
 
-/// A primary and where it answers.
-pub(super) type Place = (NodeId, Address);
+/// A library of functions that is not the same at all primaries with slots.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FunctionsDiffer {
+    /// Its name.
+    pub library: String,
+    /// The primaries that have it, those with the same code together: the code that most have comes first.
+    pub codes: Vec<BTreeSet<NodeId>>,
+    /// The primaries that do not have it.
+    pub without: BTreeSet<NodeId>,
+    /// One that has the code that most have, and where it answers.
+    pub from: (NodeId, Address),
+    /// The primaries that do not have that code, and where they answer.
+    pub others: Vec<(NodeId, Address)>,
+}
 
 /// Compares the libraries of all owners of slots. Of those that could not be read it is noted that nothing is known.
 pub(super) fn of(o: &Observed, found: &mut Found) {
@@ -33,62 +46,59 @@ pub(super) fn of(o: &Observed, found: &mut Found) {
         let others = compared.nodes.difference(most);
         let others = others.filter_map(|node| place(o, *node)).collect();
         if let Some(from) = from {
-            let kind = ProblemKind::FunctionsDiffer {
+            let kind = ProblemKind::FunctionsDiffer(FunctionsDiffer {
                 library,
                 codes,
                 without,
                 from,
                 others,
-            };
+            });
             add(found, Severity::Fatal, kind);
         }
     }
 }
 
-fn place(o: &Observed, node: NodeId) -> Option<Place> {
+fn place(o: &Observed, node: NodeId) -> Option<(NodeId, Address)> {
     let address = o.server_of(node)?.address.known()?;
     Some((node, address.clone()))
 }
 
-pub(super) fn differ(
-    library: &str,
-    codes: &[BTreeSet<NodeId>],
-    without: &BTreeSet<NodeId>,
-) -> String {
-    let mut parts: Vec<String> = codes
-        .iter()
-        .enumerate()
-        .map(|(i, nodes)| {
-            let code = if i == 0 { "one code" } else { "another code" };
-            format!("{code} at {}", list(nodes))
-        })
-        .collect();
-    if !without.is_empty() {
-        parts.push(format!("missing at {}", list(without)));
+impl fmt::Display for FunctionsDiffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let library = &self.library;
+        write!(
+            f,
+            "library {library} of functions is not the same at all primaries: "
+        )?;
+        for (i, nodes) in self.codes.iter().enumerate() {
+            let code = if i == 0 { "one" } else { ", another" };
+            write!(f, "{code} code at {}", list(nodes))?;
+        }
+        if self.without.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", missing at {}", list(&self.without))
     }
-    format!(
-        "library {library} of functions is not the same at all primaries: {}",
-        parts.join(", ")
-    )
 }
 
-/// The command that gives the libraries of one primary to the others. `head` takes off the line end that `redis-cli` adds.
-pub(super) fn remedy(from: &Place, others: &[Place]) -> String {
-    let (node, at) = from;
-    let copies: Vec<String> = others
-        .iter()
-        .map(|(_, to)| {
+impl FunctionsDiffer {
+    /// The command that gives the libraries of one primary to the others. `head` takes off the line end that `redis-cli`
+    /// adds.
+    pub(super) fn remedy(&self) -> String {
+        let (node, at) = &self.from;
+        let copies = self.others.iter().map(|(_, to)| {
             format!(
                 "redis-cli -h {} -p {} --raw FUNCTION DUMP | head -c -1 | redis-cli -h {} -p {} -X dump FUNCTION RESTORE dump REPLACE",
                 at.host, at.port, to.host, to.port
             )
-        })
-        .collect();
-    format!(
-        "load the same code at all primaries; to give all libraries of {} to the others (replaces those of the same names, deletes none): {}",
-        node.short(),
-        copies.join("; ")
-    )
+        });
+        let copies: Vec<String> = copies.collect();
+        format!(
+            "load the same code at all primaries; to give all libraries of {} to the others (replaces those of the same names, deletes none): {}",
+            node.short(),
+            copies.join("; ")
+        )
+    }
 }
 
 pub(super) fn unknown(node: NodeId, why: &Why) -> String {

@@ -59,13 +59,14 @@ impl ProblemKind {
             Self::ReplicaLinkDown { .. } => {
                 "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
             }
+            Self::RepeatedCopy(again) => again.remedy(),
             Self::CannotCopy { replica: (node, ..), .. } => format!(
                 "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
             ),
             Self::StrayKeysUnknown { .. } => {
                 "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
             }
-            Self::FunctionsDiffer { from, others, .. } => functions::remedy(from, others),
+            Self::FunctionsDiffer(differ) => differ.remedy(),
             Self::FunctionsUnknown { address, why, .. } => functions::allow_list(address, why),
             Self::NoReplica { .. } => format!("shardwright add-node {target} HOST:PORT"),
             Self::UnevenReplicas { spare: (node, address), .. } => format!(

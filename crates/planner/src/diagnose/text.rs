@@ -62,18 +62,14 @@ impl fmt::Display for ProblemKind {
                 owners,
             } => f.write_str(&stray_keys(*node, *keys, slots, owners)),
             Self::StrayKeysUnknown { node, why } => f.write_str(&stray_keys_unknown(*node, why)),
-            Self::FunctionsDiffer {
-                library,
-                codes,
-                without,
-                ..
-            } => f.write_str(&functions::differ(library, codes, without)),
+            Self::FunctionsDiffer(differ) => write!(f, "{differ}"),
             Self::FunctionsUnknown { node, why, .. } => {
                 f.write_str(&functions::unknown(*node, why))
             }
             Self::StateFail(nodes) => write!(f, "cluster_state is fail at {}", list(nodes)),
             Self::CopiesElsewhere { node, from } => f.write_str(&elsewhere(*node, from)),
             Self::ReplicaLinkDown { node } => f.write_str(&no_link(*node)),
+            Self::RepeatedCopy(again) => write!(f, "{again}"),
             Self::CannotCopy { replica, primary } => f.write_str(&too_old(*replica, *primary)),
             Self::ReplicaAstray { node } => f.write_str(&astray(*node)),
             Self::NoReplica { primary } => {

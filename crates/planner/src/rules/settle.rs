@@ -5,7 +5,7 @@ use shardwright_topology::{Health, NodeId, NodeView, Replication, Role, Server};
 use crate::draft::Draft;
 use crate::evidence::{copies_elsewhere, in_sync};
 use crate::surplus::surplus;
-use crate::{Action, Authority, Request, Shape, Standing, Waiting, safety};
+use crate::{Action, Authority, RepeatedCopy, Request, Shape, Standing, Waiting, safety};
 
 impl Draft<'_> {
     /// Whether a step that restores coverage is among the steps: then redundancy waits for the next pass.
@@ -159,6 +159,9 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
     }
     if in_sync(p.o, view) {
         return;
+    }
+    if let Some(again) = RepeatedCopy::of(p.o, view.id) {
+        return p.wait(Waiting::RepeatedCopy(again));
     }
     let end =
         own.primary

@@ -206,6 +206,31 @@ impl NoMove {
     }
 }
 
+impl NoMove {
+    /// What a target uses, what would come, and its limit. Nothing for any other reason.
+    fn fmt_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Memory {
+            node,
+            used,
+            moves,
+            limit,
+            at_limit,
+        } = self
+        else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
+        )?;
+        match at_limit {
+            Some(AtLimit::Evicts) => f.write_str(", at which it deletes keys"),
+            Some(AtLimit::Refuses) => f.write_str(", at which it refuses writes"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for NoMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -267,23 +292,7 @@ impl fmt::Display for NoMove {
                 f,
                 "it is not known whether {node:?} holds keys of slots that it does not own"
             ),
-            Self::Memory {
-                node,
-                used,
-                moves,
-                limit,
-                at_limit,
-            } => {
-                write!(
-                    f,
-                    "{node:?} uses {used} bytes of memory, about {moves} would come, and its limit is {limit}"
-                )?;
-                match at_limit {
-                    Some(AtLimit::Evicts) => f.write_str(", at which it deletes keys"),
-                    Some(AtLimit::Refuses) => f.write_str(", at which it refuses writes"),
-                    None => Ok(()),
-                }
-            }
+            Self::Memory { .. } => self.fmt_memory(f),
             Self::RoomUnknown { node } => write!(
                 f,
                 "{node:?} has a memory limit, and does not say how much it uses"

@@ -6,7 +6,7 @@ use shardwright_planner::{
     Action, Limits, Manner, Plan, ProblemKind, Request, Step, ViolationKind, Waiting, check,
     diagnose,
 };
-use shardwright_topology::{Address, Seen, Stream, Timestamp, Why};
+use shardwright_topology::{Address, FullCopies, Seen, Stream, Timestamp, Why};
 
 use crate::world::{NOW, World, id, says, slot, stream, three};
 
@@ -332,4 +332,36 @@ fn what_only_the_primary_believes_of_its_address_is_no_proof() {
     let back = old.clone();
     w.believes("b", "a", move |row| row.address = back.clone());
     assert_eq!(copies_elsewhere(&w.observe(), id("a1")), None);
+}
+
+#[test]
+fn a_copy_that_begins_again_and_again_is_named_with_its_likely_cause() {
+    let copies = |begun, closed, limit| {
+        let mut w = World::formed(3, 1);
+        w.node("a1").syncing = true;
+        w.node("a").full_copies = Some(FullCopies {
+            begun,
+            closed,
+            buffer_limit_bytes: limit,
+        });
+        let problems = diagnose(&w.observe());
+        let named = problems.iter().find_map(|p| match &p.kind {
+            ProblemKind::RepeatedCopy(_) => Some(p.kind.mend("T")),
+            _ => None,
+        });
+        let waits = says(&w.waits(&three()), "of replica a1 begins again and again");
+        assert_eq!(named.is_some(), waits);
+        named
+    };
+    let named = copies(3, Some(2), Some(1_024)).expect("two were closed");
+    assert!(
+        named.ends_with("CONFIG SET client-output-buffer-limit \"replica 1073741824 0 0\""),
+        "{named}"
+    );
+    assert_eq!(copies(1, Some(1), Some(1_024)), None, "its first copy");
+    assert_eq!(copies(5, Some(0), Some(1_024)), None, "nobody was closed");
+    assert_eq!(copies(5, Some(4), None), None, "there is no limit");
+    // An engine that does not count them: one copy each, and two more.
+    assert_eq!(copies(2, None, Some(1_024)), None);
+    assert!(copies(3, None, Some(1_024)).is_some());
 }

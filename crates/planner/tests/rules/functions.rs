@@ -128,7 +128,7 @@ fn told(w: &World) -> Vec<(Severity, String, String)> {
     let about = |p: &Problem| {
         matches!(
             p.kind,
-            ProblemKind::FunctionsDiffer { .. } | ProblemKind::FunctionsUnknown { .. }
+            ProblemKind::FunctionsDiffer(_) | ProblemKind::FunctionsUnknown { .. }
         )
     };
     diagnose(&w.observe())

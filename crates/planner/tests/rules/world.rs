@@ -8,10 +8,10 @@ use shardwright_planner::{
 };
 use shardwright_topology::{
     Address, AtLimit, Attempt, AttemptKind, Claim, ClusterInfo, ConfigEpoch, Death, DeathProof,
-    Disk, EngineKind, Flags, Formed, FunctionLibraries, Health, NoWrites, NodeId, NodeView,
-    Observed, OpenSlot, Place, Process, ReplicaLink, Replication, Role, Row, Rows, Seen, Server,
-    ServerInfo, ServerName, Slot, SlotRange, SlotSet, SlotSize, Starter, Starts, Stream, Timestamp,
-    Version, Why,
+    Disk, EngineKind, Flags, Formed, FullCopies, FunctionLibraries, Health, NoWrites, NodeId,
+    NodeView, Observed, OpenSlot, Place, Process, ReplicaLink, Replication, Role, Row, Rows, Seen,
+    Server, ServerInfo, ServerName, Slot, SlotRange, SlotSet, SlotSize, Starter, Starts, Stream,
+    Timestamp, Version, Why,
 };
 
 /// When all observations are made. Long after the cluster's birth, so that ages can be subtracted.
@@ -90,6 +90,7 @@ pub(crate) struct Node {
     pub(crate) uptime_s: Option<u64>,
     pub(crate) state_ok: bool,
     pub(crate) no_writes: Option<NoWrites>,
+    pub(crate) full_copies: Option<FullCopies>,
     pub(crate) engine: EngineKind,
     pub(crate) version: Version,
     /// Which group of nodes that know one another it is in; none for a lone one.
@@ -239,6 +240,7 @@ impl World {
             uptime_s: Some(600),
             state_ok: true,
             no_writes: None,
+            full_copies: None,
             engine: EngineKind::Redis,
             version: Version {
                 major: 7,
@@ -499,6 +501,7 @@ impl World {
             uptime_s: node.uptime_s,
             availability_zone: None,
             no_writes: node.no_writes,
+            full_copies: node.full_copies,
         }
     }
 
@@ -613,11 +616,8 @@ impl World {
 
     /// Names instead of short ids.
     pub(crate) fn name_all(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for node in &self.nodes {
-            text = text.replace(&node.id.short(), &node.name);
-        }
-        text
+        let named = |text: String, node: &Node| text.replace(&node.id.short(), &node.name);
+        self.nodes.iter().fold(text.to_owned(), named)
     }
 }
 
@@ -637,8 +637,7 @@ pub(crate) fn guest_shape(shards: u16, replicas_per_shard: u16) -> Desired {
     }
 }
 
-pub(crate) fn consenting(d: Desired) -> Desired {
-    let mut d = d;
+pub(crate) fn consenting(mut d: Desired) -> Desired {
     d.consent.lose_data = true;
     d
 }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod bad_input;
+mod buffers;
 mod by_load;
 mod clones;
 mod create;

@@ -6,8 +6,8 @@ use super::error::{Command, Fault, WireError};
 use super::text::{host, lines, number, offset, port, split_once};
 use super::words;
 use crate::{
-    Address, AtLimit, EngineKind, NoWrites, ReplicaLink, Replication, Role, ServerInfo, Stream,
-    Version,
+    Address, AtLimit, EngineKind, FullCopies, NoWrites, ReplicaLink, Replication, Role, ServerInfo,
+    Stream, Version,
 };
 
 /// Reads the reply to `INFO` with at least the sections `server`, `replication`, `persistence` and `keyspace`
@@ -42,6 +42,7 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
         availability_zone: found.availability_zone.and_then(|(_, v)| zone(v)),
         no_writes: found.no_writes(),
+        full_copies: found.full_copies(),
     })
 }
 
@@ -100,6 +101,8 @@ struct Found<'a> {
     log_status: Option<At<'a>>,
     snapshot_status: Option<At<'a>>,
     good_replicas: Option<At<'a>>,
+    full_copies: Option<At<'a>>,
+    closed_for_output: Option<At<'a>>,
     not_counted: Option<At<'a>>,
     keyspace: bool,
     /// Each database's number and line.
@@ -160,6 +163,8 @@ impl<'a> Found<'a> {
             "aof_last_write_status" => &mut self.log_status,
             "rdb_last_bgsave_status" => &mut self.snapshot_status,
             words::GOOD_REPLICAS => &mut self.good_replicas,
+            "sync_full" => &mut self.full_copies,
+            "client_output_buffer_limit_disconnections" => &mut self.closed_for_output,
             "mem_not_counted_for_evict" => &mut self.not_counted,
             _ => return None,
         })
@@ -273,6 +278,15 @@ impl<'a> Found<'a> {
             let good = value(self.good_replicas).filter(|_| primary)?;
             Some(NoWrites::Replicas { good })
         }
+    }
+
+    /// What limits them is a setting, which is not told here.
+    fn full_copies(&self) -> Option<FullCopies> {
+        Some(FullCopies {
+            begun: self.full_copies.and_then(|(_, v)| number(v))?,
+            closed: self.closed_for_output.and_then(|(_, v)| number(v)),
+            buffer_limit_bytes: None,
+        })
     }
 
     fn databases(&self) -> Result<BTreeMap<u32, u64>, WireError> {
