@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+mod eviction;
 mod held;
 mod moves;
 mod remove;
 mod room;
 mod versions;
 
+pub use eviction::{NoEviction, why_no_eviction};
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
 pub(crate) use moves::{holds_stray_keys, why_no_moves, why_not_between, why_replicas_lack};

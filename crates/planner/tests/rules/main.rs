@@ -7,6 +7,7 @@ mod deaths;
 mod diagnose;
 mod duplicates;
 mod electable;
+mod evicting;
 mod forget;
 mod forming;
 mod functions;
