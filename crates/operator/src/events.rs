@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use shardwright_manifest::{Problems, Warning};
+use shardwright_planner::safety::NoEviction;
 use shardwright_planner::{Action, Step, Waiting};
 use shardwright_runtime::Report;
 use shardwright_topology::{Observed, ServerName};
@@ -75,6 +76,25 @@ pub fn of_apply(changed: &[String]) -> Option<Note> {
         text: short(changed.join(", ")),
         pod: None,
     })
+}
+
+/// Why the disruption budget lets no pod go, the first reason and how many more there are.
+pub fn of_evictions_refused(why: &[NoEviction], o: &Observed) -> Note {
+    let first = why.first().map(|why| format!(": {why}"));
+    let more = match why.len() {
+        0 | 1 => String::new(),
+        all => format!(" (+{} more)", all - 1),
+    };
+    let text = format!(
+        "no pod may be evicted until every shard has a replica that can take over{}{more}",
+        first.as_deref().unwrap_or("")
+    );
+    Note {
+        warning: false,
+        reason: "EvictionsRefused",
+        text: short(reason::named(&text, o)),
+        pod: None,
+    }
 }
 
 /// A manifest that can't be used.

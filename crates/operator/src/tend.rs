@@ -32,6 +32,10 @@ use crate::status::{
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
 
+mod evictions;
+
+use evictions::EvictionGate;
+
 /// Written on the object, it is the same as `spec.paused: true`.
 const PAUSED_ANNOTATION: &str = "shardwright.dev/paused";
 /// For how long nothing more must happen by itself before a person is told by an event.
@@ -105,6 +109,8 @@ struct One<'a> {
     not_before: Option<Instant>,
     trouble: Option<(&'static str, String)>,
     share: Share<'a>,
+    /// Whether pods may be evicted.
+    evictions: EvictionGate,
     stuck: Option<(Instant, Vec<Waiting>)>,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
@@ -140,6 +146,7 @@ impl<'a> One<'a> {
             not_before: None,
             trouble: None,
             share: Share::new(&shared.metrics),
+            evictions: EvictionGate::default(),
             stuck: None,
             asking: None,
             moving: Moving::new(Total::default()),
@@ -194,9 +201,20 @@ impl<'a> One<'a> {
             return rest;
         }
         match self.pass(object, None).await {
-            Ok(report) => rest.min(self.pace_after(report.as_ref())),
+            Ok(report) => {
+                let rest = rest.min(self.pace_after(report.as_ref()));
+                match &report {
+                    Some(report) => rest.min(self.follow_budget(object, report, false).await),
+                    None => rest,
+                }
+            }
             Err(error) => self.failed(object, &error),
         }
+    }
+
+    /// Whether what failed may be tried again.
+    fn is_due(&self) -> bool {
+        self.not_before.is_none_or(|at| Instant::now() >= at)
     }
 
     async fn keep(&mut self, object: &ClusterObject, accepted: Accepted) -> Duration {
@@ -211,10 +229,10 @@ impl<'a> One<'a> {
             self.tell(object, note.map(|text| events::of_error(UNREADABLE, text)));
             self.moves_warned = unreadable;
         }
-        let due = self.not_before.is_none_or(|at| Instant::now() >= at);
-        if due {
+        let mut applied = false;
+        if self.is_due() {
             match Box::pin(self.apply(object, &cluster)).await {
-                Ok(()) => self.trouble = None,
+                Ok(()) => applied = true,
                 Err(error) => {
                     let wait = self.failed(object, &error);
                     self.not_before = Some(Instant::now() + wait);
@@ -233,6 +251,7 @@ impl<'a> One<'a> {
             let left = self.left();
             return self.say_trouble(object, left).await;
         };
+        let again = self.follow_budget(object, &report, applied).await;
         if self.trouble.is_none() {
             self.backoff.succeeded();
             self.not_before = None;
@@ -258,7 +277,7 @@ impl<'a> One<'a> {
             };
             of_pass(about, &report.plan, &report.observed)
         };
-        let rest = self.pace_after(Some(&report)).min(self.left());
+        let rest = self.pace_after(Some(&report)).min(self.left()).min(again);
         let rest = self.say(object, status, rest).await;
         self.asking = asking;
         match answer {

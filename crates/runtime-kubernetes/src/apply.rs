@@ -201,10 +201,11 @@ impl Applier {
                     fields.remove("data");
                 }
             }
-            if built.resource.kind == "StatefulSet" {
-                self.apply_set(&objects, built, run).await?;
-            } else {
-                self.apply_one(&built, run).await?;
+            match built.resource.kind.as_str() {
+                "StatefulSet" => self.apply_set(&objects, built, run).await?,
+                // How many pods may go is known once the servers were asked: see `limit_evictions`.
+                "PodDisruptionBudget" => {}
+                _ => self.apply_one(&built, run).await?,
             }
         }
         self.remove_superseded(&objects, run).await?;
@@ -375,7 +376,7 @@ impl Applier {
 }
 
 /// The `RedisCluster` object as the owner of what is made from it.
-fn owner(object: &ClusterObject) -> OwnerReference {
+pub(crate) fn owner(object: &ClusterObject) -> OwnerReference {
     OwnerReference {
         api_version: API_VERSION.to_owned(),
         kind: KIND.to_owned(),

@@ -3,6 +3,7 @@
 
 mod apply;
 mod claims;
+mod evictions;
 mod facts;
 mod forward;
 mod gate;

@@ -29,7 +29,7 @@ use shardwright_manifest::{
 };
 
 pub use self::claims::{ClaimChange, claim_change, keep_live_claims};
-pub use self::network::{BudgetApi, budget_resource};
+pub use self::network::{BudgetApi, Evictions, budget_resource};
 pub use self::standalone::{CREATE_JOB_IMAGE, StandaloneError, standalone};
 use crate::names::{self, Names};
 
@@ -227,7 +227,7 @@ pub fn build(cluster: &Cluster, given: &Given<'_>) -> Result<Objects, BuildError
         headless: network::headless(&make),
         clients: network::clients(&make),
         network: network::policy(&make, &pod),
-        budget: network::budget(&make, given.budget)?,
+        budget: network::budget(&make, given.budget, Evictions::default())?,
         stateful_set: StatefulSet {
             metadata: make.metadata(names.stateful_set()),
             spec: StatefulSetSpec {
@@ -249,6 +249,28 @@ pub fn build(cluster: &Cluster, given: &Given<'_>) -> Result<Objects, BuildError
             },
             status: None,
         },
+    })
+}
+
+/// Builds the disruption budget alone, which lets so many pods go.
+///
+/// # Errors
+/// [`BuildError::Json`], which is not to be met.
+pub fn build_budget(
+    cluster: &Cluster,
+    owner: &OwnerReference,
+    api: BudgetApi,
+    evictions: Evictions,
+) -> Result<Built, BuildError> {
+    let names = Names::of(cluster);
+    let make = Maker {
+        cluster,
+        names: &names,
+        owner: Some(owner),
+    };
+    Ok(Built {
+        resource: budget_resource(api),
+        object: network::budget(&make, api, evictions)?,
     })
 }
 

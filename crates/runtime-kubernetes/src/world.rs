@@ -233,15 +233,35 @@ pub(crate) enum Marked {
 
 /// The kind of the set of pods.
 const SET: &str = "StatefulSet";
-/// Which disruption budgets there are.
+/// Which disruption budgets there are. What a version knows can be switched off, so the list of what is served counts
+/// as well.
 async fn budgets_served(client: &Client) -> Result<BudgetApi, kube::Error> {
     let kind = budget_resource(BudgetApi::V1);
     match client.list_api_group_resources(&kind.api_version).await {
-        Ok(list) if list.resources.iter().any(|r| r.kind == kind.kind) => Ok(BudgetApi::V1),
-        Ok(_) => Ok(BudgetApi::V1Beta1),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(BudgetApi::V1Beta1),
-        Err(error) => Err(error),
+        Ok(list) if list.resources.iter().any(|r| r.kind == kind.kind) => {}
+        Ok(_) => return Ok(BudgetApi::V1Beta1),
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(BudgetApi::V1Beta1),
+        Err(error) => return Err(error),
     }
+    let version = match client.apiserver_version().await {
+        Ok(told) => version_of(&told.major, &told.minor),
+        Err(kube::Error::Api(status)) if status.code == 403 => None,
+        Err(error) => return Err(error),
+    };
+    // Of an unknown version, only what every one with `policy/v1` knows is asked for.
+    Ok(match version.map(BudgetApi::of_version) {
+        Some(api @ BudgetApi::V1Unhealthy) => api,
+        Some(BudgetApi::V1 | BudgetApi::V1Beta1) | None => BudgetApi::V1,
+    })
+}
+
+/// The version that an API server tells: some write `27+` for the minor part.
+fn version_of(major: &str, minor: &str) -> Option<(u32, u32)> {
+    let digits = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        text.get(..end.unwrap_or(text.len()))?.parse::<u32>().ok()
+    };
+    Some((digits(major)?, digits(minor)?))
 }
 
 /// Starts the watches of one world.
@@ -403,4 +423,17 @@ impl Once {
 
 fn is_forbidden(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_of;
+
+    #[test]
+    fn versions_of_providers_are_read() {
+        assert_eq!(version_of("1", "20"), Some((1, 20)));
+        assert_eq!(version_of("1", "27+"), Some((1, 27)));
+        assert_eq!(version_of("1", ""), None);
+        assert_eq!(version_of("", "27"), None);
+    }
 }

@@ -497,7 +497,8 @@ pub(crate) struct Render {
     /// The image of the Job that forms the cluster. Without: the one of this version
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
-    /// The version of Kubernetes it is for: before 1.21 some objects have other versions
+    /// The version of Kubernetes it is for: before 1.21 some objects have other versions; from 1.27 on the disruption
+    /// budget lets pods go that are not ready
     #[arg(long, value_name = "VERSION")]
     pub(crate) kubernetes: Option<String>,
 }

@@ -21,14 +21,54 @@ pub enum BudgetApi {
     /// `policy/v1`: Kubernetes 1.21 and later.
     #[default]
     V1,
+    /// `policy/v1` that can let pods go that are not ready: Kubernetes 1.27 and later.
+    V1Unhealthy,
     /// `policy/v1beta1`: Kubernetes before 1.25.
     V1Beta1,
+}
+
+impl BudgetApi {
+    /// The first Kubernetes with disruption budgets in `policy/v1`.
+    const POLICY_V1: (u32, u32) = (1, 21);
+    /// The first Kubernetes that knows `unhealthyPodEvictionPolicy` unless it is told not to. In 1.26 it was alpha, and
+    /// an API server refuses what it does not know.
+    const UNHEALTHY: (u32, u32) = (1, 27);
+
+    /// What an API server of this version (major, minor) knows.
+    pub fn of_version(version: (u32, u32)) -> Self {
+        if version < Self::POLICY_V1 {
+            Self::V1Beta1
+        } else if version < Self::UNHEALTHY {
+            Self::V1
+        } else {
+            Self::V1Unhealthy
+        }
+    }
+}
+
+/// How many pods of a cluster whoever asks first, such as a drain, may stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Evictions {
+    /// One at a time: each shard has a replica that can take over.
+    #[default]
+    OneAtATime,
+    /// None: a shard would be away.
+    Refused,
+}
+
+impl Evictions {
+    fn max_unavailable(self) -> u8 {
+        match self {
+            Self::OneAtATime => 1,
+            Self::Refused => 0,
+        }
+    }
 }
 
 /// How the API server calls disruption budgets.
 pub fn budget_resource(api: BudgetApi) -> ApiResource {
     let version = match api {
-        BudgetApi::V1 => "v1",
+        BudgetApi::V1 | BudgetApi::V1Unhealthy => "v1",
         BudgetApi::V1Beta1 => "v1beta1",
     };
     ApiResource {
@@ -154,18 +194,26 @@ pub(super) fn policy(make: &Maker<'_>, pod: &PodTemplateSpec) -> NetworkPolicy {
     }
 }
 
-/// One budget for all pods: with two that match a pod, no eviction is possible at all.
-pub(super) fn budget(make: &Maker<'_>, api: BudgetApi) -> Result<DynamicObject, BuildError> {
+/// One budget for all pods: with two that match a pod, no eviction is possible at all. A pod that is not ready may go
+/// whatever the budget says, where Kubernetes can be told so: it serves nobody, and would block a drain for ever.
+pub(super) fn budget(
+    make: &Maker<'_>,
+    api: BudgetApi,
+    evictions: Evictions,
+) -> Result<DynamicObject, BuildError> {
     let resource = budget_resource(api);
     let name = make.names.disruption_budget();
-    let object = json!({
+    let mut object = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": make.metadata(name),
         "spec": {
-            "maxUnavailable": 1,
+            "maxUnavailable": evictions.max_unavailable(),
             "selector": { "matchLabels": make.names.selector() },
         },
     });
+    if api == BudgetApi::V1Unhealthy {
+        object["spec"]["unhealthyPodEvictionPolicy"] = json!("AlwaysAllow");
+    }
     dynamic(&resource, Some(name), &object)
 }

@@ -356,9 +356,10 @@ fn passwords_are_made_read_or_not_needed() {
 
 #[test]
 fn one_budget_in_the_version_that_is_served() -> Outcome {
-    for (api, version) in [
-        (BudgetApi::V1, "policy/v1"),
-        (BudgetApi::V1Beta1, "policy/v1beta1"),
+    for (api, version, unhealthy) in [
+        (BudgetApi::V1, "policy/v1", json!(null)),
+        (BudgetApi::V1Unhealthy, "policy/v1", json!("AlwaysAllow")),
+        (BudgetApi::V1Beta1, "policy/v1beta1", json!(null)),
     ] {
         let objects = built_with(&with(""), None, api)?;
         let list = objects.list()?;
@@ -371,8 +372,36 @@ fn one_budget_in_the_version_that_is_served() -> Outcome {
         let value = serde_json::to_value(&budgets[0].object)?;
         assert_eq!(value["apiVersion"], version);
         assert_eq!(value["spec"]["maxUnavailable"], 1);
+        assert_eq!(value["spec"]["unhealthyPodEvictionPolicy"], unhealthy);
     }
     Ok(())
+}
+
+#[test]
+fn the_budget_alone_is_the_same_object_with_another_bound() -> Outcome {
+    let cluster = with("");
+    let objects = built_with(&cluster, Some(&owner()), BudgetApi::V1Unhealthy)?;
+    for (evictions, bound) in [(Evictions::OneAtATime, 1), (Evictions::Refused, 0)] {
+        let alone = build_budget(&cluster, &owner(), BudgetApi::V1Unhealthy, evictions)?;
+        let mut wanted = serde_json::to_value(&objects.budget)?;
+        wanted["spec"]["maxUnavailable"] = json!(bound);
+        assert_eq!(serde_json::to_value(&alone.object)?, wanted);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_an_api_server_knows_of_budgets_follows_from_its_version() {
+    for (version, api) in [
+        ((1, 20), BudgetApi::V1Beta1),
+        ((1, 21), BudgetApi::V1),
+        ((1, 26), BudgetApi::V1),
+        ((1, 27), BudgetApi::V1Unhealthy),
+        ((1, 37), BudgetApi::V1Unhealthy),
+        ((2, 0), BudgetApi::V1Unhealthy),
+    ] {
+        assert_eq!(BudgetApi::of_version(version), api, "{version:?}");
+    }
 }
 
 #[test]

@@ -19,9 +19,6 @@ use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::yaml;
 
-/// The first Kubernetes with disruption budgets in `policy/v1`.
-const POLICY_V1: (u32, u32) = (1, 21);
-
 pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let budget = budget(args.kubernetes.as_deref())?;
     let Accepted { cluster, warnings } = Cluster::from_text(&read_manifest(&args.file)?)?;
@@ -68,8 +65,7 @@ fn budget(kubernetes: Option<&str>) -> Result<BudgetApi, UsageError> {
             Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
         });
     match version {
-        Some(version) if version < POLICY_V1 => Ok(BudgetApi::V1Beta1),
-        Some(_) => Ok(BudgetApi::V1),
+        Some(version) => Ok(BudgetApi::of_version(version)),
         None => Err(UsageError(format!(
             "--kubernetes {text}: write a version such as 1.20"
         ))),
@@ -157,7 +153,8 @@ mod tests {
             (Some("1.20"), BudgetApi::V1Beta1),
             (Some("v1.20.2"), BudgetApi::V1Beta1),
             (Some("1.21"), BudgetApi::V1),
-            (Some("2.0"), BudgetApi::V1),
+            (Some("1.27"), BudgetApi::V1Unhealthy),
+            (Some("2.0"), BudgetApi::V1Unhealthy),
         ] {
             assert_eq!(budget(text)?, api, "{text:?}");
         }
