@@ -3,6 +3,8 @@
 //! Pure: a report in, a status out. It holds no number that changes while a cluster is well (lag, keys, ages), so
 //! that a healthy idle cluster costs no write.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use shardwright_manifest::{
     Condition, ConditionStatus, MovesStatus, NodeStatus, Problem as ManifestProblem,
@@ -58,10 +60,25 @@ pub struct About<'a> {
 pub struct PodNote {
     /// Its name.
     pub pod: String,
-    /// Whether it can be put on no Kubernetes node.
-    pub unplaced: bool,
-    /// In the words of the scheduler or the kubelet.
+    /// What kind of trouble it is.
+    pub trouble: PodTrouble,
+    /// In the words of the scheduler or the kubelet: its reason first.
     pub text: String,
+    /// What a person can do, if anything.
+    pub remedy: Option<String>,
+}
+
+/// Why a pod does not serve, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodTrouble {
+    /// It can be put on no Kubernetes node.
+    Unplaced,
+    /// Its image can't be had.
+    Image,
+    /// A container can't be made, or ended.
+    Failing,
+    /// It is being started: no trouble yet.
+    Starting,
 }
 
 /// How it stands with what a person asked for, once.
@@ -113,14 +130,12 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         (DEGRADED, degraded),
     ];
     for (kind, verdict) in &mut verdicts {
-        verdict.message = named(&verdict.message, o);
+        for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
+            *text = named(text, o);
+        }
         tell_of_pods(kind, verdict, about.pods);
         if let (PROGRESSING, Some((label, text))) = (*kind, about.trouble) {
-            *verdict = Verdict {
-                holds: false,
-                reason: label,
-                message: text.to_owned(),
-            };
+            *verdict = Verdict::new(false, label, text);
         }
     }
     RedisClusterStatus {
@@ -154,11 +169,7 @@ pub fn of_invalid(about: About<'_>, problems: &[ManifestProblem]) -> RedisCluste
 pub fn of_paused(about: About<'_>) -> RedisClusterStatus {
     let message = "spec.paused is true: nothing is done until it is taken away";
     let mut status = kept(about, Some(StateWord::Paused));
-    let verdict = |holds, reason: &'static str| Verdict {
-        holds,
-        reason,
-        message: message.to_owned(),
-    };
+    let verdict = |holds, reason: &'static str| Verdict::new(holds, reason, message);
     // Whether it serves is not looked at: what was last known stands, with the word that it is old.
     let ready = about.before.is_some_and(|b| holds(b, READY));
     let degraded = about.before.is_some_and(|b| holds(b, DEGRADED));
@@ -184,11 +195,7 @@ fn standing_still(
     message: &str,
 ) -> RedisClusterStatus {
     let mut status = kept(about, state);
-    let verdict = |holds| Verdict {
-        holds,
-        reason,
-        message: message.to_owned(),
-    };
+    let verdict = |holds| Verdict::new(holds, reason, message);
     let verdicts = [
         (READY, verdict(false)),
         (PROGRESSING, verdict(false)),
@@ -220,26 +227,70 @@ pub fn holds(status: &RedisClusterStatus, kind: &str) -> bool {
         .any(|c| c.kind == kind && c.status == ConditionStatus::True)
 }
 
-/// Whether `new` says something that a person should see at once: another status or reason of a condition, another
-/// state. Texts and lists may wait a moment.
-pub fn is_news(new: &RedisClusterStatus, old: &RedisClusterStatus) -> bool {
-    let words = |s: &RedisClusterStatus| -> Vec<(String, ConditionStatus, String)> {
+/// How much a status differs from the one before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Change {
+    /// Not at all.
+    Same,
+    /// Only the wording of conditions: their reasons are the same, and the nodes that they name.
+    Wording,
+    /// A condition has another reason or names other nodes, or a list or a figure is another one. While views converge
+    /// that is so several times a second.
+    Details,
+    /// Another state, another status of a condition, or another answer to a request: a person should see it at once.
+    News,
+}
+
+/// How much `new` differs from `old`.
+pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
+    if new == old {
+        return Change::Same;
+    }
+    let states = |s: &RedisClusterStatus| -> Vec<(String, ConditionStatus, Option<String>)> {
         let all = s.conditions.iter();
-        all.map(|c| (c.kind.clone(), c.status, c.reason.clone()))
+        // Whoever asked for something waits for just this text.
+        let answer = |c: &Condition| (c.kind == ANSWER).then(|| c.message.clone());
+        all.map(|c| (c.kind.clone(), c.status, answer(c))).collect()
+    };
+    if new.state != old.state
+        || new.observed_generation != old.observed_generation
+        || states(new) != states(old)
+    {
+        return Change::News;
+    }
+    let about = |s: &RedisClusterStatus| -> Vec<(String, BTreeSet<String>)> {
+        let all = s.conditions.iter();
+        all.map(|c| (c.reason.clone(), nodes_in(&c.message)))
             .collect()
     };
-    new.state != old.state
-        || new.observed_generation != old.observed_generation
-        || words(new) != words(old)
+    let others = RedisClusterStatus {
+        conditions: old.conditions.clone(),
+        ..new.clone()
+    };
+    if about(new) == about(old) && others == *old {
+        Change::Wording
+    } else {
+        Change::Details
+    }
+}
+
+/// The nodes that a message names: pods and Kubernetes nodes (`redis-3`), and nodes without a pod by their short ids.
+fn nodes_in(message: &str) -> BTreeSet<String> {
+    const SHORT_ID: usize = 8;
+    let words = message.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let is_node = |word: &&str| {
+        let number = word.rsplit_once('-').map(|(_, number)| number);
+        let numbered = number.is_some_and(|n| n.parse::<u32>().is_ok());
+        let is_id = word.len() == SHORT_ID && word.chars().all(|c| c.is_ascii_hexdigit());
+        is_id || (numbered && word.starts_with(|c: char| c.is_ascii_alphabetic()))
+    };
+    words.filter(is_node).map(str::to_owned).collect()
 }
 
 fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition> {
     let answer = about.answer.map(|answer| {
-        let verdict = Verdict {
-            holds: answer.state == AnswerState::Done,
-            reason: answer.reason,
-            message: answer.text.clone(),
-        };
+        let done = answer.state == AnswerState::Done;
+        let verdict = Verdict::new(done, answer.reason, answer.text.clone());
         (ANSWER, verdict)
     });
     // What was answered last is told until something else is asked for.
@@ -267,7 +318,7 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
                 kind: kind.to_owned(),
                 status,
                 reason: verdict.reason.to_owned(),
-                message: cut(verdict.message, MESSAGE_MAX),
+                message: cut(verdict.text(), MESSAGE_MAX),
                 last_transition_time: since,
                 observed_generation: Some(about.generation),
             }

@@ -10,12 +10,13 @@ use shardwright_runtime_kubernetes::{ClusterObject, World, cluster_resource};
 use tokio::time::timeout;
 
 use crate::error::PassError;
-use crate::status::is_news;
+use crate::status::{Change, change};
 
-/// Texts and lists that change are written at most so often; conditions that change, at once.
-const TEXT_EVERY: Duration = Duration::from_secs(1);
-/// The same while slots move: then texts, figures and lists change all the time.
-const MOVES_EVERY: Duration = Duration::from_secs(5);
+/// Reasons, the nodes that conditions name, and lists are written at most so often; a status that changes, at once.
+const DETAILS_EVERY: Duration = Duration::from_secs(1);
+/// The same of what differs in its wording alone; and of all of it while slots move: then figures and lists change all
+/// the time.
+const WORDING_EVERY: Duration = Duration::from_secs(5);
 /// The time of one write.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The field manager of the status.
@@ -65,17 +66,17 @@ impl Told {
         let Some(old) = old else {
             return Telling::Written;
         };
-        if new == old {
-            return Telling::Same;
-        }
-        let since = self.last.as_ref().map(|w| w.at.elapsed());
-        let every = if new.moves.is_some() && old.moves.is_some() {
-            MOVES_EVERY
-        } else {
-            TEXT_EVERY
+        let moves = new.moves.is_some() && old.moves.is_some();
+        let every = match change(new, old) {
+            Change::Same => return Telling::Same,
+            Change::News => return Telling::Written,
+            Change::Details if !moves => DETAILS_EVERY,
+            Change::Details | Change::Wording => WORDING_EVERY,
         };
-        match since.filter(|since| *since < every) {
-            Some(since) if !is_news(new, old) => Telling::Later(every.saturating_sub(since)),
+        // What was written before this process began was written long enough ago.
+        let since = self.last.as_ref().map(|w| w.at.elapsed());
+        match since.and_then(|since| every.checked_sub(since)) {
+            Some(left) if !left.is_zero() => Telling::Later(left),
             Some(_) | None => Telling::Written,
         }
     }
@@ -144,7 +145,8 @@ fn patch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardwright_manifest::{MovesStatus, StateWord};
+    use crate::status::PROGRESSING;
+    use shardwright_manifest::{Condition, ConditionStatus, MovesStatus, StateWord};
 
     fn status(ready: Option<&str>, state: StateWord) -> RedisClusterStatus {
         RedisClusterStatus {
@@ -163,6 +165,46 @@ mod tests {
                 at,
             }),
         }
+    }
+
+    fn ago(span: Duration) -> Instant {
+        let then = Instant::now().checked_sub(span);
+        then.expect("this machine is up for longer")
+    }
+
+    /// Healthy, with this said of `Progressing`.
+    fn progressing(reason: &str, message: &str) -> RedisClusterStatus {
+        RedisClusterStatus {
+            conditions: vec![Condition {
+                kind: PROGRESSING.to_owned(),
+                status: ConditionStatus::True,
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                last_transition_time: String::new(),
+                observed_generation: None,
+            }],
+            ..status(None, StateWord::Progressing)
+        }
+    }
+
+    #[test]
+    fn while_views_converge_a_condition_is_written_once_a_second_at_most() {
+        let old = progressing("ViewsDiffer", "waiting: redis-1 does not know redis-4");
+        // The reason, or whom it is about.
+        let reason = progressing("Meet", "introduce redis-1 to redis-4");
+        let nodes = progressing("ViewsDiffer", "waiting: redis-1 does not know redis-5");
+        for new in [&reason, &nodes] {
+            let soon = told(Instant::now()).when(new, Some(&old));
+            assert!(matches!(soon, Telling::Later(left) if left <= DETAILS_EVERY));
+            let then = told(ago(DETAILS_EVERY)).when(new, Some(&old));
+            assert_eq!(then, Telling::Written);
+        }
+        // The same of the same nodes, in other words.
+        let words = progressing("ViewsDiffer", "waiting: redis-4 is a replica for redis-1");
+        let soon = told(ago(DETAILS_EVERY)).when(&words, Some(&old));
+        assert!(matches!(soon, Telling::Later(_)));
+        let then = told(ago(WORDING_EVERY)).when(&words, Some(&old));
+        assert_eq!(then, Telling::Written);
     }
 
     #[test]
@@ -197,8 +239,7 @@ mod tests {
             ..status(None, StateWord::Progressing)
         };
         let (old, new) = (moving(4_096), moving(4_000));
-        let before = Instant::now().checked_sub(TEXT_EVERY);
-        let told = told(before.expect("this machine is up for longer"));
+        let told = told(ago(DETAILS_EVERY));
         assert!(matches!(told.when(&new, Some(&old)), Telling::Later(_)));
         let over = status(None, StateWord::Progressing);
         assert_eq!(told.when(&over, Some(&new)), Telling::Written);

@@ -27,7 +27,7 @@ use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
 use crate::reason::reason;
 use crate::status::{
-    About, Answer, AnswerState, is_news, of_error, of_invalid, of_pass, of_paused,
+    About, Answer, AnswerState, Change, change, of_error, of_invalid, of_pass, of_paused,
 };
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
@@ -190,7 +190,7 @@ impl<'a> One<'a> {
         let rest = self.say(object, status, LEFT_ALONE).await;
         let now = self.told.now(object);
         let news = match (&now, &before) {
-            (Some(now), Some(before)) => is_news(now, before),
+            (Some(now), Some(before)) => change(now, before) == Change::News,
             (Some(_), None) => true,
             (None, _) => false,
         };

@@ -9,8 +9,8 @@ use shardwright_manifest::{
     Cluster, Condition, ConditionStatus, RedisClusterStatus, ShapeStatus, StateWord,
 };
 use shardwright_operator::status::{
-    About, CREDENTIALS_REJECTED, DEGRADED, PROGRESSING, PodNote, READY, is_news, of_error,
-    of_invalid, of_pass, of_paused,
+    About, CREDENTIALS_REJECTED, Change, DEGRADED, PROGRESSING, PodNote, PodTrouble, READY, change,
+    of_error, of_invalid, of_pass, of_paused,
 };
 use shardwright_planner::Desired;
 use shardwright_runtime::MoveProgress;
@@ -213,8 +213,9 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
     let plan = World::blank(4).plan(&Desired::managed(3, 1));
     let pods = [PodNote {
         pod: "redis-4".to_owned(),
-        unplaced: true,
+        trouble: PodTrouble::Unplaced,
         text: "0/3 nodes are available: 3 Insufficient memory.".to_owned(),
+        remedy: None,
     }];
     let about = About {
         pods: &pods,
@@ -332,13 +333,84 @@ fn the_worst_three_are_named_and_of_the_rest_how_many_there_are() {
 }
 
 #[test]
-fn only_words_are_news() {
+fn the_cause_comes_first_then_what_comes_of_it_then_what_to_do() {
+    let mut w = World::formed(3, 1);
+    for name in ["b1", "c1"] {
+        w.hush(name);
+    }
+    let note = |pod: &str, trouble, text: &str, remedy: Option<&str>| PodNote {
+        pod: pod.to_owned(),
+        trouble,
+        text: text.to_owned(),
+        remedy: remedy.map(str::to_owned),
+    };
+    let image = "ImagePullBackOff: image redis:9.9 can't be pulled";
+    let told = |pods: &[PodNote]| {
+        let about = About {
+            pods,
+            ..at(FIRST, None)
+        };
+        let status = of_pass(about, &w.plan(&world::three()), &w.observe());
+        condition(&status, DEGRADED).message.clone()
+    };
+    let pods = [
+        note("a1", PodTrouble::Starting, "ContainerCreating", None),
+        note("b1", PodTrouble::Image, image, Some("correct the image")),
+        note("c1", PodTrouble::Image, image, Some("correct the image")),
+    ];
+    let text = told(&pods);
+    assert!(
+        text.starts_with(&format!("b1, c1: {image}; a1: ContainerCreating; b1 ")),
+        "{text}"
+    );
+    assert!(text.ends_with(" (+1 more); correct the image"), "{text}");
+    // Three problems are named, and how many more there are.
+    let many: Vec<PodNote> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .map(|name| note(name, PodTrouble::Failing, &format!("Error ({name})"), None))
+        .collect();
+    let text = told(&many);
+    assert!(
+        text.starts_with("a: Error (a); b: Error (b); c: Error (c) (+2 more); "),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_makes_the_cluster_weaker_is_named_before_what_is_only_outstanding() {
+    let mut w = World::formed(3, 1);
+    w.hush("b1");
+    w.believes("a", "c1", |row| row.primary = None);
+    let text = condition(&status(&w, FIRST, None), DEGRADED)
+        .message
+        .clone();
+    assert!(text.starts_with("b1 "), "{text}");
+}
+
+#[test]
+fn another_status_is_news_and_another_reason_or_node_is_a_detail() {
     let healthy = status(&World::formed(3, 1), FIRST, None);
-    let mut other = healthy.clone();
-    other.conditions[1].message.push_str(" and more");
-    assert!(!is_news(&other, &healthy));
-    other.conditions[1].reason = "Meet".to_owned();
-    assert!(is_news(&other, &healthy));
+    assert_eq!(change(&healthy, &healthy), Change::Same);
+    let with = |edit: fn(&mut Condition)| {
+        let mut other = healthy.clone();
+        edit(&mut other.conditions[1]);
+        change(&other, &healthy)
+    };
+    assert_eq!(with(|c| c.message.push_str(" and more")), Change::Wording);
+    for of_a_node in [" of redis-3", " of 0a1b2c3d"] {
+        let mut other = healthy.clone();
+        other.conditions[1].message.push_str(of_a_node);
+        assert_eq!(change(&other, &healthy), Change::Details);
+    }
+    // Slots are no nodes.
+    assert_eq!(with(|c| c.message.push_str(" of 0-5460")), Change::Wording);
+    assert_eq!(with(|c| c.reason = "Meet".to_owned()), Change::Details);
+    assert_eq!(with(|c| c.status = ConditionStatus::True), Change::News);
+    let mut fewer = healthy.clone();
+    fewer.ready = Some("5/6".to_owned());
+    assert_eq!(change(&fewer, &healthy), Change::Details);
+    fewer.state = Some(StateWord::Degraded);
+    assert_eq!(change(&fewer, &healthy), Change::News);
 }
 
 #[test]
@@ -434,5 +506,6 @@ fn slots_that_move_are_told_with_how_far_they_are() {
         slots_moved: 2_000,
         ..far
     };
-    assert!(!is_news(&told(&further, false, Some(&moving)), &moving));
+    let further = told(&further, false, Some(&moving));
+    assert_eq!(change(&further, &moving), Change::Details);
 }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Node, PersistentVolume,
-    PersistentVolumeClaim, Pod,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Node,
+    PersistentVolume, PersistentVolumeClaim, Pod, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
@@ -131,7 +131,13 @@ impl PodFact {
             ),
             ready: condition("Ready").is_some_and(|c| c.status == "True"),
             revision: pod.labels().get("controller-revision-hash").cloned(),
-            container: server.map_or(Container::NotYet(None), container),
+            container: match server.map_or(Container::NotYet(None), container) {
+                // It waits for those that run before it.
+                Container::NotYet(_) if let Some(why) = status.and_then(init_waits) => {
+                    Container::NotYet(Some(why))
+                }
+                seen => seen,
+            },
             unschedulable: condition("PodScheduled")
                 .filter(|c| c.status == "False")
                 .and_then(|c| c.message.clone()),
@@ -168,14 +174,52 @@ fn container(status: &ContainerStatus) -> Container {
         Some(ContainerState {
             waiting: Some(wait),
             ..
-        }) => {
-            let reason = wait.reason.as_ref();
-            last.and_then(|end| ended(end, reason))
-                .or_else(|| Some(Container::NotYet(reason.cloned())))
-        }
+        }) => last
+            .and_then(|end| ended(end, wait.reason.as_ref()))
+            .or_else(|| Some(Container::NotYet(waits(wait, &status.image)))),
         Some(_) | None => None,
     };
     seen.unwrap_or(Container::NotYet(None))
+}
+
+/// Why a container is not started: the kubelet's reason first, then what it is about. Always the same text for the same
+/// cause: the kubelet says `ErrImagePull` and `ImagePullBackOff` in turn, and counts its tries in its messages.
+fn waits(wait: &ContainerStateWaiting, image: &str) -> Option<String> {
+    let reason = wait.reason.as_deref()?;
+    Some(match reason {
+        "ErrImagePull" | "ImagePullBackOff" => {
+            format!("ImagePullBackOff: image {image} can't be pulled")
+        }
+        "ErrImageNeverPull" => format!("{reason}: image {image} is not on its Kubernetes node"),
+        "InvalidImageName" => format!("{reason}: {image} is no name of an image"),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            let said = wait.message.as_deref().and_then(|said| said.lines().next());
+            said.map_or_else(|| reason.to_owned(), |said| format!("{reason}: {said}"))
+        }
+        _ => reason.to_owned(),
+    })
+}
+
+/// Why the containers that run before the server do not get on, if the kubelet says so.
+fn init_waits(status: &PodStatus) -> Option<String> {
+    let all = status.init_container_statuses.iter().flatten();
+    let waits = all.filter_map(|one| {
+        let state = one.state.as_ref()?;
+        let why = match (&state.waiting, &state.terminated) {
+            (Some(wait), _) => waits(wait, &one.image)?,
+            (None, Some(end)) if end.exit_code != 0 => {
+                let reason = end.reason.as_deref().unwrap_or("ended");
+                format!("{reason} ({})", end.exit_code)
+            }
+            (None, _) => return None,
+        };
+        // What has not begun says nothing.
+        (why != "PodInitializing").then(|| match why.split_once(": ") {
+            Some((reason, about)) => format!("{reason}: init container {}: {about}", one.name),
+            None => format!("{why}: init container {}", one.name),
+        })
+    });
+    waits.into_iter().next()
 }
 
 /// A claim of a pod's volume, with the record of whose data it holds.
@@ -443,3 +487,7 @@ pub(crate) fn state_of(meta: &ObjectMeta) -> u64 {
 fn millis(time: &Time) -> Timestamp {
     Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
+
+#[cfg(test)]
+#[path = "facts_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use shardwright_planner::{Plan, ProblemKind, Severity, Step, Waiting, diagnose};
 use shardwright_runtime::MoveProgress;
 use shardwright_topology::{Observed, SLOT_COUNT, Seen, Why};
 
-use super::{DEGRADED, PodNote, READY, moves_text};
+use super::{DEGRADED, PodNote, PodTrouble, READY, moves_text};
 use crate::reason::{Effect, MOVES_PAUSED, SLOTS_MOVE, effect, reason, stable_text, stable_why};
 
 /// Replicas are attached and have their first, empty copy within seconds after the slots were given; pods may be late.
@@ -29,7 +29,61 @@ pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
 pub(super) struct Verdict {
     pub(super) holds: bool,
     pub(super) reason: &'static str,
+    /// What is so, in a sentence.
     pub(super) message: String,
+    /// What is wrong or waited for, the worst first: one clause for each problem.
+    pub(super) clauses: Vec<String>,
+    /// What the scheduler and the kubelet say of pods: it explains the rest, and is said first.
+    causes: Vec<String>,
+    /// What a person can do.
+    remedy: Option<String>,
+}
+
+impl Verdict {
+    pub(super) fn new(holds: bool, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            holds,
+            reason,
+            message: message.into(),
+            clauses: Vec::new(),
+            causes: Vec::new(),
+            remedy: None,
+        }
+    }
+
+    fn because(self, clauses: Vec<String>) -> Self {
+        Self { clauses, ..self }
+    }
+
+    /// The whole text: the causes first, then what comes of them, then what to do.
+    pub(super) fn text(&self) -> String {
+        // Beside causes one clause is enough: the others come of the same.
+        let clauses_max = if self.causes.is_empty() {
+            CLAUSES_MAX
+        } else {
+            1
+        };
+        let clauses = listed(&self.clauses, clauses_max);
+        let so = match (self.message.is_empty(), clauses.is_empty()) {
+            (false, false) => format!("{}: {clauses}", self.message),
+            (false, true) => self.message.clone(),
+            (true, _) => clauses,
+        };
+        let causes = listed(&self.causes, CLAUSES_MAX);
+        let parts = [causes, so].into_iter().chain(self.remedy.clone());
+        let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+        parts.join("; ")
+    }
+}
+
+/// The first of these, and how many more there are.
+fn listed(clauses: &[String], max: usize) -> String {
+    let first: Vec<&str> = clauses.iter().take(max).map(String::as_str).collect();
+    let more = match clauses.len().saturating_sub(max) {
+        0 => String::new(),
+        more => format!(" (+{more} more)"),
+    };
+    first.join("; ") + &more
 }
 
 /// Ready is said first when the cluster is complete, and from then on whenever every slot is served: a replica that
@@ -38,33 +92,18 @@ pub(super) fn ready(plan: &Plan, o: &Observed, served: u32, was_ready: bool) -> 
     let complete = plan.is_settled();
     let all_served = served == u32::from(SLOT_COUNT) && all_say_ok(o);
     if complete || (all_served && (was_ready || !is_young(o))) {
-        return Verdict {
-            holds: true,
-            reason: "AllSlotsServed",
-            message: "every slot is served by a primary".to_owned(),
-        };
+        let message = "every slot is served by a primary";
+        return Verdict::new(true, "AllSlotsServed", message);
     }
     let worst = plan.waiting.first();
-    if !all_served {
-        let message = format!(
-            "{served} of {SLOT_COUNT} slots are served by a heard primary{}",
-            because(plan)
-        );
-        let reason = worst.map_or("SlotsNotServed", reason);
-        return Verdict {
-            holds: false,
-            reason,
-            message,
-        };
-    }
-    Verdict {
-        holds: false,
-        reason: worst.map_or("Forming", reason),
-        message: format!(
-            "every slot is served, and it is not complete yet{}",
-            because(plan)
-        ),
-    }
+    let (reason, message) = if all_served {
+        let message = "every slot is served, and it is not complete yet".to_owned();
+        (worst.map_or("Forming", reason), message)
+    } else {
+        let message = format!("{served} of {SLOT_COUNT} slots are served by a heard primary");
+        (worst.map_or("SlotsNotServed", reason), message)
+    };
+    Verdict::new(false, reason, message).because(texts(plan))
 }
 
 /// What is said while slots move: one reason for all of it, whatever is done between two batches.
@@ -79,15 +118,13 @@ fn moving(plan: &Plan, far: &MoveProgress) -> Option<Verdict> {
     }
     let why: Vec<String> = why.iter().map(stable_why).collect();
     let text = moves_text(far);
-    Some(Verdict {
-        holds: !paused,
-        reason: if paused { MOVES_PAUSED } else { SLOTS_MOVE },
-        message: match why.as_slice() {
-            [] => text,
-            _ if paused => text,
-            why => format!("{text}; some wait: {}", why.join("; ")),
-        },
-    })
+    let reason = if paused { MOVES_PAUSED } else { SLOTS_MOVE };
+    let message = match why.as_slice() {
+        [] => text,
+        _ if paused => text,
+        why => format!("{text}; some wait: {}", why.join("; ")),
+    };
+    Some(Verdict::new(!paused, reason, message))
 }
 
 pub(super) fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
@@ -103,31 +140,16 @@ pub(super) fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
         } else {
             step.to_string()
         };
-        return Verdict {
-            holds: true,
-            reason: crate::reason::of_action(&step.action),
-            message,
-        };
+        return Verdict::new(true, crate::reason::of_action(&step.action), message);
     }
     if let Some(w) = plan.waiting.iter().find(|w| w.needs_a_person()) {
-        return Verdict {
-            holds: false,
-            reason: reason(w),
-            message: format!("nothing more happens by itself: {}", stable_text(w)),
-        };
+        let message = "nothing more happens by itself";
+        return Verdict::new(false, reason(w), message).because(vec![stable_text(w)]);
     }
     if let Some(w) = plan.waiting.first() {
-        return Verdict {
-            holds: true,
-            reason: reason(w),
-            message: format!("waiting: {}", stable_text(w)),
-        };
+        return Verdict::new(true, reason(w), "waiting").because(vec![stable_text(w)]);
     }
-    Verdict {
-        holds: false,
-        reason: "AtRest",
-        message: "there is nothing to do".to_owned(),
-    }
+    Verdict::new(false, "AtRest", "there is nothing to do")
 }
 
 /// The reason of a problem that nothing of ours ends: a full disk or memory, or which code of a library is right.
@@ -142,19 +164,12 @@ pub(crate) fn beyond_us(problem: &ProblemKind) -> Option<&'static str> {
 pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
     let worst = plan.waiting.iter().find(|w| effect(w) == Effect::Weaker);
     if let Some(w) = worst {
-        return Verdict {
-            holds: true,
-            reason: reason(w),
-            message: all_texts(plan),
-        };
+        return Verdict::new(true, reason(w), "").because(texts(plan));
     }
     let problems = diagnose(o);
     if let Some(p) = problems.iter().find(|p| p.severity == Severity::Fatal) {
-        return Verdict {
-            holds: true,
-            reason: beyond_us(&p.kind).unwrap_or("Unsettled"),
-            message: p.kind.to_string(),
-        };
+        let reason = beyond_us(&p.kind).unwrap_or("Unsettled");
+        return Verdict::new(true, reason, p.kind.to_string());
     }
     // Not less than declared, as spreading is a wish; but a person should know what one host would take along.
     let shared: Vec<String> = problems
@@ -163,17 +178,13 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
         .map(|p| p.kind.to_string())
         .collect();
     if !shared.is_empty() {
-        return Verdict {
-            holds: false,
-            reason: "SameHost",
-            message: format!("every shard has its replicas, but {}", shared.join("; ")),
-        };
+        let message = format!(
+            "every shard has its replicas, but {}",
+            listed(&shared, CLAUSES_MAX)
+        );
+        return Verdict::new(false, "SameHost", message);
     }
-    Verdict {
-        holds: false,
-        reason: "AsDeclared",
-        message: "every shard has its replicas".to_owned(),
-    }
+    Verdict::new(false, "AsDeclared", "every shard has its replicas")
 }
 
 pub(super) fn state(
@@ -230,37 +241,25 @@ pub(super) fn locked_out(o: &Observed) -> Option<[Verdict; 3]> {
         }
     }
     let (server, said) = denied?;
-    let verdict = || Verdict {
-        holds: false,
-        reason: CREDENTIALS_REJECTED,
-        message: format!(
-            "{server} does not let the operator in ({said}), and no other server does; whether clients are served is not \
-             known: give the Secret of the user shardwright the password back that the servers have, and that user its rights"
-        ),
-    };
+    let message = format!(
+        "{server} does not let the operator in ({said}), and no other server does; whether clients are served is not \
+         known: give the Secret of the user shardwright the password back that the servers have, and that user its rights"
+    );
+    let verdict = || Verdict::new(false, CREDENTIALS_REJECTED, message.as_str());
     Some([verdict(), verdict(), verdict()])
 }
 
-fn because(plan: &Plan) -> String {
-    let texts = all_texts(plan);
-    if texts.is_empty() {
-        texts
-    } else {
-        format!(": {texts}")
+/// What is waited for, one clause for each problem: first what makes the cluster weaker, each in the plan's order.
+fn texts(plan: &Plan) -> Vec<String> {
+    let of = |wanted: Effect| plan.waiting.iter().filter(move |w| effect(w) == wanted);
+    let mut texts: Vec<String> = Vec::new();
+    for waiting in of(Effect::Weaker).chain(of(Effect::Outstanding)) {
+        let text = stable_text(waiting);
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
     }
-}
-
-/// What is waited for, the worst first: the first of it, and of the rest how much there is.
-fn all_texts(plan: &Plan) -> String {
-    let all = plan.waiting.len();
-    let texts = plan.waiting.iter().take(CLAUSES_MAX).map(stable_text);
-    let texts: Vec<String> = texts.collect();
-    let more = if all > CLAUSES_MAX {
-        format!(" (+{} more)", all - CLAUSES_MAX)
-    } else {
-        String::new()
-    };
-    texts.join("; ") + &more
+    texts
 }
 
 /// Where something is amiss, what the scheduler and the kubelet say of pods explains it.
@@ -270,15 +269,23 @@ pub(super) fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) 
         return;
     }
     let kept = [reason(&Waiting::DataLost), CREDENTIALS_REJECTED];
-    if !kept.contains(&verdict.reason) && pods.iter().any(|p| p.unplaced) {
+    let unplaced = |p: &PodNote| p.trouble == PodTrouble::Unplaced;
+    if !kept.contains(&verdict.reason) && pods.iter().any(unplaced) {
         verdict.reason = PLACEMENT_IMPOSSIBLE;
     }
-    let texts: Vec<String> = pods
-        .iter()
-        .map(|p| format!("{}: {}", p.pod, p.text))
-        .collect();
-    // The cause first, then what comes of it.
-    verdict.message = format!("{}; {}", texts.join("; "), verdict.message);
+    let mut pods: Vec<&PodNote> = pods.iter().collect();
+    pods.sort_by_key(|p| p.trouble);
+    // Pods with the same trouble are one problem.
+    let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
+    for note in &pods {
+        match causes.iter_mut().find(|(text, _)| *text == note.text) {
+            Some((_, names)) => names.push(&note.pod),
+            None => causes.push((&note.text, vec![&note.pod])),
+        }
+    }
+    let clause = |(text, names): &(&str, Vec<&str>)| format!("{}: {text}", names.join(", "));
+    verdict.causes = causes.iter().map(clause).collect();
+    verdict.remedy = pods.first().and_then(|worst| worst.remedy.clone());
 }
 
 /// Whether its forming may still be going on: it was recorded as formed, once every slot was given, a moment ago.

@@ -1,0 +1,72 @@
+//! What the kubelet says of containers that do not run, as it is kept.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Why the server's container of a pod is not started.
+fn why(server: &Value, init: &Value) -> Option<String> {
+    let status = |name: &str, state: &Value| {
+        json!({"name": name, "image": format!("{name}:9.9"), "imageID": "", "ready": false, "restartCount": 0,
+            "state": state})
+    };
+    let pod = json!({
+        "metadata": {"name": "redis-5", "namespace": "cache", "uid": "u",
+            "labels": {"app.kubernetes.io/name": "redis-cluster", "app.kubernetes.io/instance": "redis"}},
+        "status": {
+            "containerStatuses": [status("redis", server)],
+            "initContainerStatuses": [status("install", init)],
+        },
+    });
+    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+    match PodFact::of(&pod).expect("one of ours").container {
+        Container::NotYet(why) => why,
+        other => panic!("not started: {other:?}"),
+    }
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": message}})
+}
+
+#[test]
+fn the_reason_comes_first_and_is_the_same_for_the_same_cause() {
+    let done = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    let image = Some("ImagePullBackOff: image redis:9.9 can't be pulled".to_owned());
+    let pulls = "rpc error: code = NotFound";
+    assert_eq!(why(&waiting("ErrImagePull", pulls), &done), image);
+    let backs_off = "Back-off pulling image";
+    assert_eq!(why(&waiting("ImagePullBackOff", backs_off), &done), image);
+    let config = waiting(
+        "CreateContainerConfigError",
+        "secret \"x\" not found\nand more",
+    );
+    assert_eq!(
+        why(&config, &done).as_deref(),
+        Some("CreateContainerConfigError: secret \"x\" not found")
+    );
+    // Its messages count tries.
+    let crashes = waiting(
+        "CrashLoopBackOff",
+        "back-off 10s restarting failed container",
+    );
+    assert_eq!(why(&crashes, &done).as_deref(), Some("CrashLoopBackOff"));
+    assert_eq!(why(&json!({}), &done), None);
+}
+
+#[test]
+fn what_runs_before_the_server_is_why_it_waits() {
+    let waits = waiting("PodInitializing", "");
+    let image = waiting("ImagePullBackOff", "");
+    assert_eq!(
+        why(&waits, &image).as_deref(),
+        Some("ImagePullBackOff: init container install: image install:9.9 can't be pulled")
+    );
+    let fails = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    assert_eq!(
+        why(&waits, &fails).as_deref(),
+        Some("Error (1): init container install")
+    );
+    let runs = json!({"running": {}});
+    assert_eq!(why(&waits, &runs).as_deref(), Some("PodInitializing"));
+}
