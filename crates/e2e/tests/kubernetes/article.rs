@@ -7,9 +7,11 @@ use serde_json::Value;
 use shardwright_e2e::error::ensure;
 use shardwright_e2e::kube_api::{Ran, name, text};
 use shardwright_e2e::servers::{CONTAINER, Cluster, Shard, ask_as};
-use shardwright_e2e::wait::stays;
+use shardwright_e2e::wait::{stays, until};
 use shardwright_e2e::world::{READY_LIMIT, document};
 use shardwright_e2e::{Error, Kind, Result, World};
+
+use crate::evictions::{all_are, budget, budget_is, set_has_counted};
 
 const COUNT: usize = 6;
 const EXAMPLE: &str = include_str!("../../../../examples/article.yaml");
@@ -23,6 +25,7 @@ pub(crate) async fn article(world: World) -> Result<()> {
     world.took("apply → Ready", ready, "≤ 15 s");
     let (shards, _) = cluster.until_agreed(COUNT, Duration::from_secs(5)).await?;
     layout(&shards)?;
+    until_counted(&world).await?;
     objects(&world, &cluster).await?;
     let writer = world.writer(&cluster, "worker").await?;
     users(&world, &cluster, &shards).await?;
@@ -82,17 +85,6 @@ async fn objects(world: &World, cluster: &Cluster) -> Result<()> {
     )
 }
 
-/// What stands at these pointers of an object.
-fn all_are(object: &Value, wanted: &[(&str, Value)]) -> Result<()> {
-    for (pointer, wanted) in wanted {
-        let found = object.pointer(pointer).unwrap_or(&Value::Null);
-        ensure(found == wanted, || {
-            format!("{} {pointer} is {found}, not {wanted}", name(object))
-        })?;
-    }
-    Ok(())
-}
-
 fn pods_as_specified(set: &Value) -> Result<()> {
     all_are(
         set,
@@ -145,13 +137,18 @@ async fn network(world: &World) -> Result<()> {
     ensure(all != Some(&true.into()), || {
         "Service redis-client shows pods that are not ready".to_owned()
     })?;
-    let budgets = kube.list(kube.budgets(), namespace, "").await?;
-    ensure(budgets.len() == 1, || {
-        format!("{} disruption budgets", budgets.len())
-    })?;
-    for budget in &budgets {
-        all_are(budget, &[("/spec/maxUnavailable", 1.into())])?;
-    }
+    let unhealthy = match kube.version {
+        version if version >= (1, 27) => "AlwaysAllow".into(),
+        _ => Value::Null,
+    };
+    let budget = budget(kube, namespace).await?;
+    all_are(
+        &budget,
+        &[
+            ("/spec/maxUnavailable", 1.into()),
+            ("/spec/unhealthyPodEvictionPolicy", unhealthy),
+        ],
+    )?;
     kube.must(Kind::NETWORK_POLICY, namespace, "redis").await?;
     Ok(())
 }
@@ -344,17 +341,33 @@ fn same(
     }
 }
 
+/// Waits until Kubernetes' own controllers have counted every pod: the status of the `StatefulSet` and of the disruption
+/// budget follow the readiness of pods some hundred ms later, and each of these is a write.
+async fn until_counted(world: &World) -> Result<()> {
+    until("every pod is counted", READY_LIMIT, || async {
+        let (kube, namespace) = (&world.kube, world.namespace.as_str());
+        let set = kube.must(Kind::STATEFUL_SET, namespace, "redis").await?;
+        let budget = budget(kube, namespace).await?;
+        let counted = set_has_counted(&set, COUNT).and_then(|()| budget_is(&budget, 1, COUNT));
+        Ok(counted.map_err(|error| error.to_string()))
+    })
+    .await?;
+    Ok(())
+}
+
 /// The same document once more: nothing changes, nothing restarts.
 async fn again(world: &World, cluster: &Cluster, manifest: &Value) -> Result<()> {
     let before = versions(world, cluster).await?;
     world.kube.apply(manifest).await?;
     world.until_ready(&cluster.name, READY_LIMIT).await?;
+    until_counted(world).await?;
     let after = versions(world, cluster).await?;
     same(&before, &after).or_else(|why| Error::wrong(format!("applied again: {why}")))
 }
 
 /// A healthy cluster at rest costs no writes to the API.
 async fn idle(world: &World, cluster: &Cluster) -> Result<()> {
+    until_counted(world).await?;
     let before = versions(world, cluster).await?;
     stays("nothing is written while nothing happens", IDLE, || async {
         Ok(same(&before, &versions(world, cluster).await?))

@@ -15,6 +15,7 @@ mod article;
 mod deletion;
 mod disturbed;
 mod edits;
+mod evictions;
 mod failures;
 mod outside;
 mod shape;
@@ -49,6 +50,7 @@ const CASES: &[Case] = &[
     case!(BesideOnTheMachine failures::killed_primaries as "killed-primaries"),
     case!(Beside failures::deleted_pods as "deleted-pods"),
     case!(Beside failures::drained as "drained"),
+    case!(Beside evictions::while_copying as "evicted-while-copying"),
     case!(Beside failures::all_pods as "all-pods"),
     case!(Beside failures::one_late as "one-late"),
     case!(Beside failures::volume_gone as "volume-gone"),
