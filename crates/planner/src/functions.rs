@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{CodeDigest, FunctionLibraries, NodeId, Observed, Seen, Why};
+use shardwright_topology::{CodeDigest, FunctionLibraries, NodeId, NodeView, Observed, Seen, Why};
 
 use crate::safety::NoMove;
 
@@ -28,7 +28,7 @@ pub(crate) fn compare(o: &Observed) -> Compared {
     let mut out = Compared::default();
     let mut by_name: BTreeMap<String, BTreeMap<CodeDigest, BTreeSet<NodeId>>> = BTreeMap::new();
     for m in o.voters() {
-        match o.view_of(m.id).and_then(|view| view.functions()) {
+        match o.view_of(m.id).and_then(NodeView::functions) {
             Some(Seen::Known(libraries)) => {
                 out.nodes.insert(m.id);
                 for (name, digest) in libraries {

@@ -474,12 +474,8 @@ impl fmt::Display for Waiting {
     /// Nodes are written short (`{:?}`): the whole id is in the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DataLost => {
-                f.write_str("it was formed, and every node is empty: its data is lost")
-            }
-            Self::ShardLost { primary: id, slots } => {
-                write!(f, "the last copy of slots {slots} is gone with node {id:?}")
-            }
+            Self::DataLost => f.write_str(text::DATA_LOST),
+            Self::ShardLost { primary, slots } => f.write_str(&text::shard_lost(*primary, slots)),
             Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
             Self::KeysUncounted { node, slots } => f.write_str(&text::uncounted(*node, slots)),
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
@@ -513,13 +509,7 @@ impl fmt::Display for Waiting {
                 left_ms,
                 has,
             } => f.write_str(&text::restart_grace(server, *left_ms, *has)),
-            Self::Drains { node, for_ms } => {
-                write!(
-                    f,
-                    "{node:?} leaves soon: {}",
-                    crate::safety::drains(*for_ms)
-                )
-            }
+            Self::Drains { node, for_ms } => f.write_str(&text::drains(*node, *for_ms)),
             Self::Forgotten { node } => f.write_str(&text::forgotten(*node)),
             Self::Views { speaker, about } => write!(f, "{speaker:?} has no news of {about:?} yet"),
             Self::StateNotOk { node } => write!(f, "{node:?} does not serve yet"),

@@ -319,11 +319,9 @@ fn failed(mut report: Report) -> anyhow::Result<ExitStatus> {
         return Err(NotDone::new(WhyNotDone::StepFailed, "a step failed").into());
     };
     let what = named(&outcome.step.action.to_string(), &report.observed);
-    match outcome.result {
-        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot {what}"))),
-        Ok(()) => {
-            let text = format!("a step failed: {what}");
-            Err(NotDone::new(WhyNotDone::StepFailed, text).into())
-        }
+    if let Err(error) = outcome.result {
+        return Err(anyhow::Error::new(error).context(format!("cannot {what}")));
     }
+    let text = format!("a step failed: {what}");
+    Err(NotDone::new(WhyNotDone::StepFailed, text).into())
 }

@@ -170,7 +170,9 @@ impl ClusterStatus {
             .any(|row| row[HOST] != "-" && !row[ADDRESS].starts_with(&row[HOST]));
         if !wide && !placed {
             head.remove(HOST);
-            rows.iter_mut().for_each(|row| drop(row.remove(HOST)));
+            for row in &mut rows {
+                row.remove(HOST);
+            }
         }
         table(&head, &rows, head.len() - NUMBERS, room)
     }

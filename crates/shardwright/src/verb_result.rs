@@ -291,15 +291,13 @@ impl Record {
             }
             let step = StepResult::ended(outcome, &report.observed);
             let key = format!("{:?}", outcome.step.action);
-            match self.taken.get(&key).and_then(|at| self.steps.get_mut(*at)) {
-                Some(before) => {
-                    let times = before.times + 1;
-                    *before = StepResult { times, ..step };
-                }
-                None => {
-                    self.taken.insert(key, self.steps.len());
-                    self.steps.push(step);
-                }
+            let before = self.taken.get(&key);
+            if let Some(before) = before.and_then(|at| self.steps.get_mut(*at)) {
+                let times = before.times + 1;
+                *before = StepResult { times, ..step };
+            } else {
+                self.taken.insert(key, self.steps.len());
+                self.steps.push(step);
             }
         }
         self.waiting = Wait::all(&report.plan, &report.observed, consent);

@@ -69,8 +69,8 @@ impl Verdict {
             (false, true) => self.message.clone(),
             (true, _) => clauses,
         };
-        let causes = listed(&self.causes, CLAUSES_MAX);
-        let parts = [causes, so].into_iter().chain(self.remedy.clone());
+        let because = listed(&self.causes, CLAUSES_MAX);
+        let parts = [because, so].into_iter().chain(self.remedy.clone());
         let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         parts.join("; ")
     }

@@ -8,7 +8,7 @@ use shardwright_runtime_kubernetes::ClusterObject;
 use shardwright_runtime_kubernetes::objects::Evictions;
 use shardwright_topology::Observed;
 
-use super::{LEFT_ALONE, One, limits};
+use super::{LEFT_ALONE, One};
 use crate::error::PassError;
 use crate::events::{self, Note};
 
@@ -96,7 +96,7 @@ impl One<'_> {
             return Ok(LEFT_ALONE);
         };
         let (cluster, o) = (&kept.cluster, &report.observed);
-        let why = why_no_eviction(&cluster.desired(), o, &limits(cluster), o.at);
+        let why = why_no_eviction(&cluster.desired(), o, &cluster.limits(), o.at);
         let decision = self.evictions.decide(why.is_empty(), Instant::now());
         let applier = &mut self.applier;
         let written = applier.limit_evictions(object, cluster, decision.evictions);

@@ -132,11 +132,11 @@ fn is_linked_past(o: &Observed, l: &Limits, replica: NodeId, primary: NodeId) ->
     let Some(view) = o.view_of(replica) else {
         return false;
     };
-    let lost = view.server.link_lost_s.zip(clock(view));
-    let last = view.rows.get(primary).map(|row| row.pong_received_ms);
-    lost.zip(last).is_some_and(|((ago_s, now), last)| {
+    let link = view.server.link_lost_s.zip(clock(view));
+    let pong = view.rows.get(primary).map(|row| row.pong_received_ms);
+    link.zip(pong).is_some_and(|((ago_s, now), pong)| {
         let lost = now.saturating_sub(ago_s.saturating_mul(1_000));
-        last > 0 && lost > last.saturating_add(l.node_timeout_ms / 2 + LOST_BEFORE_MS)
+        pong > 0 && lost > pong.saturating_add(l.node_timeout_ms / 2 + LOST_BEFORE_MS)
     })
 }
 

@@ -9,6 +9,16 @@ use crate::NoDeath;
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
 
+pub(super) const DATA_LOST: &str = "it was formed, and every node is empty: its data is lost";
+
+pub(super) fn shard_lost(primary: NodeId, slots: &SlotSet) -> String {
+    format!("the last copy of slots {slots} is gone with node {primary:?}")
+}
+
+pub(super) fn drains(node: NodeId, for_ms: u64) -> String {
+    format!("{node:?} leaves soon: {}", crate::safety::drains(for_ms))
+}
+
 pub(super) fn start_held(server: &ServerName) -> String {
     format!("{server} is held: it may come back as a primary without its newest data")
 }

@@ -54,5 +54,5 @@ pub(super) async fn run(
         no_wait: false,
         run: args.run,
     };
-    scale::run(back, login, out).await
+    Box::pin(scale::run(back, login, out)).await
 }

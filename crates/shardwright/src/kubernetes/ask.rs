@@ -90,22 +90,18 @@ pub(crate) async fn carry_out(
         let text = format!("stopped; the request was taken back, what was begun goes on: {asked}");
         return Err(Interrupted(text).into());
     }
-    match latest {
-        Some(latest) => {
-            let text = format!(
-                "not done in time (--timeout); the request was taken back, what was begun goes on: {latest}"
-            );
-            Err(NotDone::new(WhyNotDone::TimedOut, text).into())
-        }
-        None => {
-            let text = format!(
-                "no operator has taken up the request, and it was taken back; does one run, and keep the namespace {}? \
-                 see: kubectl get pods -A -l app.kubernetes.io/name=shardwright",
-                key.namespace
-            );
-            Err(NotDone::new(WhyNotDone::NoOperator, text).into())
-        }
+    if let Some(latest) = latest {
+        let text = format!(
+            "not done in time (--timeout); the request was taken back, what was begun goes on: {latest}"
+        );
+        return Err(NotDone::new(WhyNotDone::TimedOut, text).into());
     }
+    let text = format!(
+        "no operator has taken up the request, and it was taken back; does one run, and keep the namespace {}? \
+         see: kubectl get pods -A -l app.kubernetes.io/name=shardwright",
+        key.namespace
+    );
+    Err(NotDone::new(WhyNotDone::NoOperator, text).into())
 }
 
 /// Where nobody would answer, nothing is asked.

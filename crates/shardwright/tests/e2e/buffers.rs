@@ -53,7 +53,7 @@ each_engine! {
             let ran = home.run(&["check", &target]);
             let named = ran.out.contains("begins again and again");
             let line = ran.out.lines().find(|l| l.contains("CONFIG SET client-output-buffer-limit"));
-            remedy = line.unwrap_or_default().trim().to_owned();
+            line.unwrap_or_default().trim().clone_into(&mut remedy);
             if named && ran.code == Some(1) { Ok(()) } else { Err(ran.out + &ran.err) }
         })?;
         paste(&home, &engine, &remedy);
