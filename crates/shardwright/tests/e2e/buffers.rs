@@ -1,7 +1,7 @@
 //! A replica whose first copy never ends, as its primary closes it for its output, is named with what lets it end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use shardwright_testkit::slots::tag_for;
@@ -33,8 +33,9 @@ each_engine! {
             primary.ask::<()>(&["CONFIG", "SET", key, value]).await?;
         }
         // About 2 MB a second, all the time.
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (mut connection, ended) = (primary.connection().await?, Arc::clone(&stop));
+        let count = Arc::clone(&written);
         let key = format!("{{{tag}}}large");
         let writer = tokio::spawn(async move {
             let value = "x".repeat(20_000);
@@ -43,11 +44,21 @@ each_engine! {
                 let mut set = redis::cmd("SET");
                 set.arg(&key).arg(&value);
                 set.exec_async(&mut connection).await?;
+                count.fetch_add(1, Ordering::Relaxed);
                 pace.tick().await;
             }
             Ok::<(), redis::RedisError>(())
         });
+        // It comes back when what it lacks is in no backlog any more: it has to take a full copy.
+        let replica = &cluster[3];
+        replica.freeze()?;
         primary.ask::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        let before = written.load(Ordering::Relaxed);
+        until_blocking("50 values of 20 kB are written", LIMIT, || {
+            let more = written.load(Ordering::Relaxed) - before;
+            if more > 50 { Ok(()) } else { Err(format!("{more}")) }
+        })?;
+        replica.thaw()?;
         let mut remedy = String::new();
         until_blocking("check names it", LIMIT, || {
             let ran = home.run(&["check", &target]);
