@@ -191,6 +191,7 @@ fn a_library_that_one_shard_alone_has_does_not_go_with_its_last_slot() {
     // All of them go.
     w.node("c").slots = slots(10_923, 12_287);
     w.node("d").slots = slots(12_288, 16_383);
+    w.node("d").epoch = 9;
     for (stays, goes) in [("d", "c"), ("e", "c1")] {
         let (early, late) = (w.get(goes).place.leave_rank, w.get(stays).place.leave_rank);
         w.node(stays).place.leave_rank = early;
