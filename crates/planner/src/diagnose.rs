@@ -10,6 +10,7 @@ use shardwright_topology::{
 mod functions;
 mod keys;
 mod mend;
+mod primaries;
 mod text;
 mod there;
 mod writes;
@@ -18,7 +19,7 @@ use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
-use crate::{Desired, RepeatedCopy, Severity, Unspread};
+use crate::{Desired, PrimariesAt, RepeatedCopy, Severity, Unspread};
 pub use functions::FunctionsDiffer;
 pub use there::Taken;
 pub(crate) use writes::no_writes;
@@ -226,6 +227,13 @@ pub enum ProblemKind {
         /// Which.
         node: NodeId,
     },
+    /// A host or a zone, of several, that holds so many of the primaries that the others are no majority without it.
+    Majority {
+        /// Which, and how many.
+        at: PrimariesAt,
+        /// A replica that could take its primary's place now, so that primaries are spread better.
+        replica: Option<NodeId>,
+    },
     /// A replica on its primary's host though they have several hosts.
     SameHost(Unspread),
     /// Nodes hold each other to be failing.
@@ -271,6 +279,7 @@ pub fn diagnose(o: &Observed) -> Vec<Problem> {
     writes::of(o, &mut found);
     functions::of(o, &mut found);
     views(o, &mut found);
+    primaries::of(o, &mut found);
     shards(o, &mut found);
     let mut out: Vec<Problem> = found.into_iter().collect();
     out.sort_by(|a, b| {
