@@ -15,6 +15,7 @@ mod engines;
 mod files;
 mod local;
 mod machine;
+mod ports;
 mod process;
 mod reshape;
 mod seats;
@@ -25,6 +26,7 @@ mod stop;
 pub use engines::{Engine, EngineChoice, EngineError, find_engine};
 pub use local::{Local, LocalError, Opened, Options};
 pub use machine::MachineError;
+pub use ports::Listener;
 pub use process::{Identity, ProcessError};
 pub use secrets::SecretError;
 pub use state::{
