@@ -12,6 +12,7 @@
 
 mod disk;
 mod engines;
+mod failed_start;
 mod files;
 mod local;
 mod machine;
