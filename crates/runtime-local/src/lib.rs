@@ -23,6 +23,7 @@ mod seats;
 mod secrets;
 mod state;
 mod stop;
+mod trial;
 
 pub use engines::{Engine, EngineChoice, EngineError, find_engine};
 pub use local::{Local, LocalError, Opened, Options};
@@ -35,3 +36,4 @@ pub use state::{
     root,
 };
 pub use stop::{StopError, Stopped};
+pub use trial::{TrialError, is_to_be_tried, try_configuration};

@@ -8,6 +8,7 @@ mod clones;
 mod create;
 mod deaths;
 mod elsewhere;
+mod failed_starts;
 mod first_copy;
 mod fix;
 mod functions;
