@@ -9,7 +9,7 @@ use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotS
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{NoDeath, RepeatedCopy, Shared};
+use crate::{ForeignNodesMet, NoDeath, RepeatedCopy, Shared};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -174,6 +174,8 @@ pub enum Waiting {
         /// Why.
         what: Foreign,
     },
+    /// Nodes of another cluster are in the tables of ours, since somebody let the two meet.
+    ForeignNodesMet(Box<ForeignNodesMet>),
     /// Two processes give one node id as theirs: a disk was copied.
     DuplicateId(Box<DuplicateId>),
     /// There are fewer servers than the shape needs.
@@ -427,6 +429,7 @@ impl Waiting {
             | Self::Uncovered { .. }
             | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
+            | Self::ForeignNodesMet(_)
             | Self::DuplicateId(_)
             | Self::StartHeld { .. }
             | Self::DirectoryUnread { .. }
@@ -481,6 +484,7 @@ impl fmt::Display for Waiting {
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
+            Self::ForeignNodesMet(met) => write!(f, "{met}"),
             Self::DuplicateId(duplicate) => f.write_str(&text::doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::AnnouncedUnheard { server, node, why } => {

@@ -31,7 +31,7 @@ const LINK_LOST_BEFORE_MS: u64 = 15_000;
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
     let silent: Vec<&Member> =
         p.o.voters()
-            .filter(|m| m.source == Source::Others)
+            .filter(|m| m.source == Source::Others && !p.foreign.contains(&m.id))
             .collect();
     for primary in silent {
         if is_returned(p, primary.id) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
+use shardwright_planner::{ForeignNodesMet, Waiting};
 use shardwright_runtime::{Keeper, Links, Report};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
@@ -258,16 +259,34 @@ fn how_to_connect(local: &Local) -> String {
 async fn watch(keeper: &mut Keeper<Local>, out: &mut Printer) -> anyhow::Result<ExitStatus> {
     let stop = stop()?;
     out.say("watching; Ctrl-C ends the watch, the servers run on");
-    let mut last = Vec::new();
+    let (mut last, mut met) = (Vec::new(), None);
     let mut done = |report: &Report| {
         if report.outcomes.iter().any(|o| o.result.is_ok()) {
             out.record.changed(true);
         }
+        tell_of_met(report, &mut met);
         tell(report, &mut last);
     };
     keeper.watch(stop, &mut done).await?;
     out.say("the watch has ended; the servers run on");
     Ok(ExitStatus::Success)
+}
+
+/// Tells of nodes of another cluster as soon as they are seen, and again when more of them are, or more is lost: the next
+/// pass may see nothing of them any more.
+fn tell_of_met(report: &Report, told: &mut Option<ForeignNodesMet>) {
+    if report.plan.is_settled() {
+        *told = None;
+    }
+    let met = report.plan.waiting.iter().find_map(|wait| match wait {
+        Waiting::ForeignNodesMet(met) => Some(met.as_ref()),
+        _ => None,
+    });
+    let Some(met) = met.filter(|met| !told.as_ref().is_some_and(|told| told.is_like(met))) else {
+        return;
+    };
+    chatter(&named(&met.to_string(), &report.observed));
+    *told = Some(met.clone());
 }
 
 /// Tells what changes: promotions and starts as they are done, and when all is well again.
