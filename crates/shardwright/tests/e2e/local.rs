@@ -114,7 +114,7 @@ impl Local {
         Ok(until_blocking("the servers are gone", LIMIT, gone)?)
     }
 
-    fn password(&self, user: &str) -> Outcome<String> {
+    pub(crate) fn password(&self, user: &str) -> Outcome<String> {
         Ok(fs::read_to_string(self.dir().join("secrets").join(user))?)
     }
 
@@ -135,7 +135,7 @@ impl Local {
         Ok(Load::start(&self.ports.addresses(), options))
     }
 
-    async fn administrator(&self, index: usize) -> Outcome<redis::aio::MultiplexedConnection> {
+    pub(crate) async fn administrator(&self, index: usize) -> Outcome<redis::aio::MultiplexedConnection> {
         let mut connection = connect(&self.ports.addresses()[index]).await?;
         let password = self.password("default")?;
         let mut login = redis::cmd("AUTH");
