@@ -13,7 +13,7 @@ use shardwright_manifest::{
 use shardwright_planner::Plan;
 use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_runtime::MoveProgress;
-use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES};
+use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
 use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
 
 use crate::reason::{cut, named};
@@ -249,7 +249,8 @@ pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
     let states = |s: &RedisClusterStatus| -> Vec<(String, ConditionStatus, Option<String>)> {
         let all = s.conditions.iter();
         // Whoever asked for something waits for just this text.
-        let answer = |c: &Condition| (c.kind == ANSWER).then(|| c.message.clone());
+        let answered = |c: &Condition| c.kind == ANSWER && c.reason != UNDER_WAY;
+        let answer = |c: &Condition| answered(c).then(|| c.message.clone());
         all.map(|c| (c.kind.clone(), c.status, answer(c))).collect()
     };
     if new.state != old.state

@@ -111,6 +111,8 @@ struct One<'a> {
     share: Share<'a>,
     /// Whether pods may be evicted.
     evictions: EvictionGate,
+    /// When the disruption budget may be tried again that could not be written, whatever becomes of the other objects.
+    budget_not_before: Option<Instant>,
     stuck: Option<(Instant, Vec<Waiting>)>,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
@@ -147,6 +149,7 @@ impl<'a> One<'a> {
             trouble: None,
             share: Share::new(&shared.metrics),
             evictions: EvictionGate::default(),
+            budget_not_before: None,
             stuck: None,
             asking: None,
             moving: Moving::new(Total::default()),
@@ -357,6 +360,7 @@ impl<'a> One<'a> {
                 if kept.cluster != *cluster {
                     kept.keeper.runtime_mut().set_cluster(cluster.clone());
                     kept.keeper.set_desired(cluster.desired());
+                    kept.keeper.set_limits(cluster.limits());
                     kept.cluster = cluster.clone();
                 }
             }

@@ -56,6 +56,32 @@ pub(crate) fn compare(o: &Observed) -> Compared {
     out
 }
 
+/// The libraries that no other owner of slots has with the same code: a primary that gives its last slot away becomes a
+/// replica, and takes another's libraries in their place.
+///
+/// # Errors
+/// [`NoMove::FunctionsUnknown`] where it has libraries, and its own or those of another could not be read.
+pub(crate) fn only_at(o: &Observed, node: NodeId) -> Result<BTreeSet<String>, NoMove> {
+    let some = |v: &NodeView| v.server.libraries.is_some_and(|n| n > 0);
+    if !o.view_of(node).is_some_and(some) {
+        return Ok(BTreeSet::new());
+    }
+    let compared = compare(o);
+    if let Some((node, why)) = compared.unread.into_iter().next() {
+        return Err(NoMove::FunctionsUnknown { node, why });
+    }
+    let alone = |codes: &BTreeMap<CodeDigest, BTreeSet<NodeId>>| {
+        codes
+            .values()
+            .any(|nodes| nodes.len() == 1 && nodes.contains(&node))
+    };
+    let only = compared
+        .differ
+        .into_iter()
+        .filter(|(_, codes)| alone(codes));
+    Ok(only.map(|(name, _)| name).collect())
+}
+
 /// What a primary without slots is to be given before its first slots.
 #[derive(Debug)]
 pub(crate) struct Missing {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, NodeId, NodeView, Observed,
-    Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Source, Starter, Starts,
-    Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, NodeId, NodeView,
+    Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Source, Starter,
+    Starts, Timestamp, Why,
 };
 
 use crate::Action;
@@ -291,7 +291,9 @@ impl Memory {
             if !kept {
                 self.linked.remove(&view.id);
             }
-            let bus = |id| view.rows.get(id).is_some_and(|row| row.link_up);
+            // A link that is dialled in vain is shown as up, until the node is suspected.
+            let fine = |row: &Row| row.link_up && row.health == Health::Fine;
+            let bus = |id| view.rows.get(id).is_some_and(fine);
             let is_there = |id: &NodeId| o.view_of(*id).is_some() || bus(*id);
             if let Some(primary) = primary.filter(is_there).filter(|_| in_sync(o, view)) {
                 let link = (view.server.run_id.clone(), primary);

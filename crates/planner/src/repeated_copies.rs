@@ -25,18 +25,16 @@ const PROPOSED_MIN: u64 = 1 << 30;
 impl RepeatedCopy {
     /// The copy of this replica, if the likely reason why it is not done is that its primary closes it for its output.
     ///
-    /// That is so where the primary has such a limit, has closed clients for their output, and has begun a second copy.
-    /// Where the engine does not count whom it has closed, one copy for each of its replicas and two more are needed.
+    /// That is so where the primary has such a limit, has begun one copy for each of its replicas and two more and, where
+    /// the engine counts that, has closed clients for their output. All counts are of the run of its process.
     pub(crate) fn of(o: &Observed, node: NodeId) -> Option<Self> {
         let view = o.view_of(node).filter(|view| !in_sync(o, view))?;
         let primary = view.own()?.primary?;
         let copies = o.view_of(primary)?.server.full_copies?;
         let limit_bytes = copies.buffer_limit_bytes?;
         let replicas = u64::try_from(o.replicas_of(primary).count()).ok()?;
-        let again = match copies.closed {
-            Some(closed) => closed > 0 && copies.begun >= 2,
-            None => copies.begun >= replicas.saturating_add(2),
-        };
+        let closed = copies.closed.is_none_or(|closed| closed > 0);
+        let again = closed && copies.begun >= replicas.saturating_add(2);
         let address = o.server_of(primary)?.address.known().filter(|_| again)?;
         Some(Self {
             node,

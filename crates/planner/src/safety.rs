@@ -12,7 +12,9 @@ mod versions;
 pub use eviction::{NoEviction, why_no_eviction};
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
-pub(crate) use moves::{holds_stray_keys, why_no_moves, why_not_between, why_replicas_lack};
+pub(crate) use moves::{
+    holds_stray_keys, why_functions_go, why_no_moves, why_not_between, why_replicas_lack,
+};
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 pub(crate) use remove::{drains, drains_for};
 pub(crate) use room::why_no_room;

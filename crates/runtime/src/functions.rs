@@ -100,6 +100,9 @@ pub(crate) async fn copy(
     };
     for (name, digest) in wanted {
         let Some(code) = code(name, digest) else {
+            if let Some(server) = o.server_of(from) {
+                links.forget_libraries(&server.name);
+            }
             let from = from.short();
             let text = format!("{from} has another code of library {name} by now, or none");
             return Err(StepError::Moved(text));

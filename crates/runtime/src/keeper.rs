@@ -96,6 +96,11 @@ impl<R: Runtime> Keeper<R> {
         self.desired = desired;
     }
 
+    /// Keeps other bounds and times from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Its connections.
     pub fn links(&self) -> &Links {
         &self.links

@@ -35,7 +35,11 @@ fn let_write(wait: &Waiting, o: &Observed) -> Option<String> {
         return None;
     };
     let refuses = |why: &NoMove| match why {
-        NoMove::RefusesWrites { node, why, .. } => Some((*node, *why)),
+        NoMove::RefusesWrites {
+            node,
+            why,
+            ends_by_itself: false,
+        } => Some((*node, *why)),
         _ => None,
     };
     let (node, why) = why.iter().find_map(refuses)?;
@@ -159,11 +163,14 @@ fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
         NoMove::CannotRead { .. } => {
             Some("; run the receiver with its source's engine and version, or a newer one")
         }
+        NoMove::FunctionsOnlyHere { .. } => Some(
+            "; load them at the others (shardwright check names the commands), or delete them: FUNCTION DELETE NAME",
+        ),
         NoMove::FunctionsUnknown {
             why: Why::Denied(_),
             ..
         } => Some(
-            "; let the user that shardwright logs in as read them: ACL SETUSER USER +function|list",
+            "; let the user that shardwright logs in as read and load them: ACL SETUSER USER '+function|list' '+function|load'",
         ),
         NoMove::DuplicateId { .. }
         | NoMove::NotItsTurn

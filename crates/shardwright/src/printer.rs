@@ -1,6 +1,7 @@
 //! The one place that prints: data to standard output, chatter to standard error.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub(crate) struct Printer {
     document: Option<String>,
     /// Whether results are lines: there are several.
     lines: bool,
+    /// Whether the reader of the data has gone.
+    unread: AtomicBool,
 }
 
 impl Printer {
@@ -41,6 +44,7 @@ impl Printer {
             record: Record::default(),
             document: None,
             lines: false,
+            unread: AtomicBool::new(false),
         }
     }
 
@@ -91,9 +95,17 @@ impl Printer {
         Ok(())
     }
 
+    /// Whether the reader of the data has gone: what is only told again and again ends then.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     fn write(&self, text: &str) -> anyhow::Result<()> {
         match writeln!(self.data.lock(), "{text}") {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.unread.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             written => written.context("cannot write to standard output"),
         }
     }

@@ -128,7 +128,7 @@ pub(crate) fn functions_note(libraries: &BTreeSet<String>) -> Option<String> {
 struct ProblemJson {
     fatal: bool,
     problem: String,
-    mend: String,
+    remedy: String,
     /// All slots that it is about.
     slots: Option<String>,
 }
@@ -146,7 +146,7 @@ pub(crate) fn print_problems(
             .map(|p| ProblemJson {
                 fatal: p.severity == Severity::Fatal,
                 problem: identified(&p.kind.to_string(), o),
-                mend: called.mend(&p.kind),
+                remedy: called.mend(&p.kind),
                 slots: p.kind.slots().map(SlotSet::listed),
             })
             .collect();

@@ -200,7 +200,7 @@ impl Called {
                 let then = match self.kept_by {
                     KeptBy::Operator => "a snapshot that succeeds ends it".to_owned(),
                     KeptBy::Manifest | KeptBy::People => {
-                        format!("then: {} BGSAVE --primaries", self.command("call"))
+                        format!("then: {} BGSAVE", self.command("call --primaries"))
                     }
                 };
                 return format!("make room on its disk (its log says more): {then}");

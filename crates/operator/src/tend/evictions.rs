@@ -69,11 +69,16 @@ impl One<'_> {
         report: &Report,
         applied: bool,
     ) -> Duration {
-        if !self.is_due() {
-            return self.left();
+        let now = Instant::now();
+        let rest = self
+            .budget_not_before
+            .map(|at| at.saturating_duration_since(now));
+        if let Some(left) = rest.filter(|left| !left.is_zero()) {
+            return left;
         }
         match Box::pin(self.limit_evictions(object, report)).await {
             Ok(again) => {
+                self.budget_not_before = None;
                 if applied {
                     self.trouble = None;
                 }
@@ -81,7 +86,7 @@ impl One<'_> {
             }
             Err(error) => {
                 let wait = self.failed(object, &error);
-                self.not_before = Some(Instant::now() + wait);
+                self.budget_not_before = Some(Instant::now() + wait);
                 wait
             }
         }

@@ -82,19 +82,19 @@ impl fmt::Display for FunctionsDiffer {
 }
 
 impl FunctionsDiffer {
-    /// The command that gives the libraries of one primary to the others. `head` takes off the line end that `redis-cli`
-    /// adds.
+    /// The command that gives this library of one primary to the others, and no other: of that another may have the code that
+    /// most have. `sed` leaves the code, which is told last, and `head` takes off the line end that `redis-cli` adds.
     pub(super) fn remedy(&self) -> String {
         let (node, at) = &self.from;
         let copies = self.others.iter().map(|(_, to)| {
             format!(
-                "redis-cli -h {} -p {} --raw FUNCTION DUMP | head -c -1 | redis-cli -h {} -p {} -X dump FUNCTION RESTORE dump REPLACE",
-                at.host, at.port, to.host, to.port
+                "redis-cli -h {} -p {} --raw FUNCTION LIST LIBRARYNAME {} WITHCODE | sed '1,/^library_code$/d' | head -c -1 | redis-cli -h {} -p {} -x FUNCTION LOAD REPLACE",
+                at.host, at.port, self.library, to.host, to.port
             )
         });
         let copies: Vec<String> = copies.collect();
         format!(
-            "load the same code at all primaries; to give all libraries of {} to the others (replaces those of the same names, deletes none): {}",
+            "load the same code at all primaries; to give the others what {} has: {}",
             node.short(),
             copies.join("; ")
         )
@@ -112,7 +112,7 @@ pub(super) fn unknown(node: NodeId, why: &Why) -> String {
 pub(super) fn allow_list(address: &Address, why: &Why) -> String {
     match why {
         Why::Denied(_) => format!(
-            "let the user that shardwright logs in as read them: redis-cli -h {} -p {} ACL SETUSER USER +function|list",
+            "let the user that shardwright logs in as read them: redis-cli -h {} -p {} ACL SETUSER USER '+function|list' '+function|load'",
             address.host, address.port
         ),
         Why::NotAsked

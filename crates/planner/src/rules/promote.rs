@@ -27,6 +27,9 @@ const TOOK_IN_LATELY_MS: u64 = 5_000;
 /// that is gone is told of seconds late.
 const LINK_LOST_BEFORE_MS: u64 = 15_000;
 
+/// How often a container that is held must have been let start, without a word from it, to count as one that can't.
+const STARTS_OF_A_CONTAINER: u32 = 3;
+
 /// Promotes a replica of every primary that is proved dead and owns slots.
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
     let silent: Vec<&Member> =
@@ -370,12 +373,17 @@ fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let disk = server.and_then(|s| s.disk.known());
     let comes = disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused));
     // It was started, and ended before it said a word: a file is broken, or a setting. A container that waits to be
-    // started has not ended for that.
-    let ended = |s: &Server| {
-        let death = s.process.death();
-        death.is_some_and(|death| death.proof == DeathProof::ChildReaped)
-    };
-    let in_vain = server.is_some_and(|s| ended(s) && o.starts.contains_key(&s.name));
+    // started has not ended for that, but one that waits once more after it was let start again and again has.
+    let in_vain = server.is_some_and(|s| {
+        let least = s.process.death().map(|death| match death.proof {
+            DeathProof::ChildReaped => 1,
+            _ => STARTS_OF_A_CONTAINER,
+        });
+        let times = o.starts.get(&s.name).map(|starts| starts.times);
+        least
+            .zip(times)
+            .is_some_and(|(least, times)| times >= least)
+    });
     d.consent.lose_data && (!comes || in_vain || server.is_some_and(Server::has_other_table))
 }
 

@@ -12,7 +12,9 @@ use crate::draft::Draft;
 use crate::evidence::{LiveAt, Unburdened};
 use crate::functions::missing;
 use crate::rules::leave::before_reset;
-use crate::safety::{NoMove, why_no_moves, why_no_room, why_not_between, why_replicas_lack};
+use crate::safety::{
+    NoMove, why_functions_go, why_no_moves, why_no_room, why_not_between, why_replicas_lack,
+};
 use crate::shape::ours_to_reshape;
 use crate::{Action, Precondition, Reason, Waiting};
 
@@ -151,10 +153,16 @@ fn take(
         .iter()
         .map(|(to, coming)| (*to, why_no_room(p.d, p.o, *to, coming)))
         .collect();
+    let emptied = given_away(p, transfers);
+    let keeps: BTreeMap<NodeId, NoMove> = emptied
+        .into_iter()
+        .filter_map(|from| Some((from, why_functions_go(p.o, from)?)))
+        .collect();
     let mut moving: Vec<&Transfer> = Vec::new();
     for t in transfers {
         let mut against = why_not_between(p.d, p.o, t.from, t.to, &t.slots);
         against.extend(full.get(&t.to).into_iter().flatten().cloned());
+        against.extend(keeps.get(&t.from).cloned());
         // Whoever takes slots raises its epoch: it gives none away before that is known to all.
         let turns = |m: &&Transfer| m.from == t.to || m.to == t.from;
         if against.is_empty() && !blocked && !moving.iter().any(turns) {
@@ -172,6 +180,19 @@ fn take(
         slots_left: left,
         why: why.into_iter().collect(),
     });
+}
+
+/// Who would own no slot any more once all of these are done.
+fn given_away(p: &Draft<'_>, transfers: &[Transfer]) -> BTreeSet<NodeId> {
+    let mut left = owned(p);
+    for t in transfers {
+        if let Some(slots) = left.get_mut(&t.from) {
+            *slots = slots.difference(&t.slots);
+        }
+    }
+    let takes = |id: &NodeId| transfers.iter().any(|t| t.to == *id);
+    let empty = left.into_iter().filter(|(_, slots)| slots.is_empty());
+    empty.map(|(id, _)| id).filter(|id| !takes(id)).collect()
 }
 
 /// Whoever gets its first slots has the functions first that all owners of slots have with the same code.

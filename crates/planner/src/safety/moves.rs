@@ -111,6 +111,14 @@ pub enum NoMove {
         /// The names of the libraries.
         libraries: BTreeSet<String>,
     },
+    /// The source would give its last slot away, and alone has these libraries of functions, or this code of them: it then
+    /// takes another's in their place.
+    FunctionsOnlyHere {
+        /// The source.
+        node: NodeId,
+        /// The names of the libraries.
+        libraries: BTreeSet<String>,
+    },
     /// The target has no slots yet, and fewer libraries of functions than others, and which ones could not be read.
     FunctionsUnknown {
         /// Whose libraries could not be read.
@@ -180,6 +188,7 @@ impl NoMove {
                 ends_by_itself: false,
                 ..
             }
+            | Self::FunctionsOnlyHere { .. }
             | Self::FunctionsUnknown {
                 why: Why::Denied(_),
                 ..
@@ -267,6 +276,11 @@ impl fmt::Display for NoMove {
             Self::FunctionsLack { node, libraries } => write!(
                 f,
                 "{node:?} lacks libraries of functions: {}",
+                functions::names(libraries)
+            ),
+            Self::FunctionsOnlyHere { node, libraries } => write!(
+                f,
+                "{node:?} alone has libraries of functions, or this code of them, which go with its last slot: {}",
                 functions::names(libraries)
             ),
             Self::FunctionsUnknown { node, why } => write!(
@@ -466,6 +480,18 @@ fn why_functions_lack(o: &Observed, to: NodeId) -> Option<NoMove> {
         Ok(Some(missing)) => Some(NoMove::FunctionsLack {
             node: to,
             libraries: missing.libraries.into_keys().collect(),
+        }),
+        Err(unknown) => Some(unknown),
+    }
+}
+
+/// What goes with the last slots of a node that gives all of them away.
+pub(crate) fn why_functions_go(o: &Observed, from: NodeId) -> Option<NoMove> {
+    match functions::only_at(o, from) {
+        Ok(libraries) if libraries.is_empty() => None,
+        Ok(libraries) => Some(NoMove::FunctionsOnlyHere {
+            node: from,
+            libraries,
         }),
         Err(unknown) => Some(unknown),
     }

@@ -1,7 +1,9 @@
 //! A dead primary with a live replica: proof, votes, then no votes, and only the one best replica.
 
 use shardwright_planner::{Action, Desired, FailoverPolicy, Limits};
-use shardwright_topology::{AttemptKind, Disk, OpenSlot, Role, Seen, Starter, Timestamp, Why};
+use shardwright_topology::{
+    AttemptKind, Death, DeathProof, Disk, OpenSlot, Process, Role, Seen, Starter, Timestamp, Why,
+};
 
 use crate::world::{NOW, World, claims, consenting, id, says, slot, three};
 
@@ -374,6 +376,24 @@ fn a_replica_whose_link_leads_to_a_foreign_server_is_no_copy() {
     w.node("a").silent = Some(Why::Strange("another cluster's".to_owned()));
     let steps = w.steps(&three());
     assert!(!says(&steps, "a1"), "{steps:?}");
+}
+
+#[test]
+fn by_consent_a_container_that_was_let_start_in_vain_counts_as_one_that_cant() {
+    let mut w = World::formed(3, 1);
+    let replica = w.node("a1");
+    (replica.link_up, replica.never_linked, replica.offset) = (false, true, 1);
+    w.kill("a", 0).last_heard = None;
+    w.node("a").process = Process::Dead(Death {
+        proof: DeathProof::NotStarted,
+        since: Timestamp(NOW),
+    });
+    let passes = |w: &World| says(&w.steps(&consenting(three())), "fail over from dead a");
+    assert!(!passes(&w), "it only waits to be started");
+    w.starts = vec![("a", 2, 60_000)];
+    assert!(!passes(&w));
+    w.starts = vec![("a", 3, 60_000)];
+    assert!(passes(&w), "{:?}", w.waits(&consenting(three())));
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub(super) async fn run(
             () = &mut stop => break,
             looked = next => looked?,
         }
+        if out.is_unread() {
+            return Ok(ExitStatus::Success);
+        }
         first = false;
     }
     Ok(signal_that_came().map_or(ExitStatus::Failure, ExitStatus::Interrupted))

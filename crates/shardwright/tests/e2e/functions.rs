@@ -19,9 +19,9 @@ async fn load(server: &Server, name: &str, number: u8) -> Result<(), Error> {
 
 /// Runs the command that ends this remedy.
 fn paste_copy(home: &Home, engine: &Engine, out: &str) {
-    let line = out.lines().find(|l| l.contains("FUNCTION DUMP"));
+    let line = out.lines().find(|l| l.contains("FUNCTION LIST"));
     let (_, command) = line
-        .and_then(|line| line.split_once("deletes none): "))
+        .and_then(|line| line.split_once(" has: "))
         .expect("a remedy ends in a command");
     paste(home, engine, command);
 }
