@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Dissent, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed, OpenSlot,
-    Process, Role, Seen, ServerName, Slot, SlotSet, Source, Version, Why,
+    Address, Dissent, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed, Process, Role,
+    Seen, ServerName, SlotSet, Source, Version, Why,
 };
 
 mod functions;
 mod keys;
 mod mend;
+mod open_slots;
 mod text;
 mod there;
 mod writes;
@@ -20,6 +21,7 @@ use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
 use crate::{Desired, RepeatedCopy, Severity, Unspread};
 pub use functions::FunctionsDiffer;
+pub use open_slots::{slots_are_moving, while_slots_move};
 pub use there::Taken;
 pub(crate) use writes::no_writes;
 pub use writes::take_writes_again;
@@ -143,12 +145,18 @@ pub enum ProblemKind {
         /// About whom.
         about: BTreeSet<NodeId>,
     },
-    /// A slot that is half moved.
-    OpenSlot {
+    /// Slots that are half moved.
+    OpenSlots {
         /// Which.
-        slot: Slot,
-        /// Who shows it open.
-        node: NodeId,
+        slots: SlotSet,
+        /// From where.
+        from: NodeId,
+        /// To where.
+        to: NodeId,
+        /// Who shows them open: one of the two, or both.
+        open_at: BTreeSet<NodeId>,
+        /// Whether they were seen to change: then somebody is moving them.
+        under_way: bool,
     },
     /// A primary holds keys of slots that it does not own: nobody reaches them there.
     StrayKeys {
@@ -272,6 +280,10 @@ pub fn diagnose(o: &Observed) -> Vec<Problem> {
     functions::of(o, &mut found);
     views(o, &mut found);
     shards(o, &mut found);
+    worst_first(found)
+}
+
+fn worst_first(found: impl IntoIterator<Item = Problem>) -> Vec<Problem> {
     let mut out: Vec<Problem> = found.into_iter().collect();
     out.sort_by(|a, b| {
         b.severity
@@ -296,19 +308,7 @@ fn slots(o: &Observed, found: &mut Found) {
             ProblemKind::Contested(o.contested().clone()),
         );
     }
-    for (_, view) in o.views() {
-        for end in view.open_slots() {
-            let (OpenSlot::Migrating { slot, .. } | OpenSlot::Importing { slot, .. }) = *end;
-            add(
-                found,
-                Severity::Fatal,
-                ProblemKind::OpenSlot {
-                    slot,
-                    node: view.id,
-                },
-            );
-        }
-    }
+    open_slots::open_slots(o, found);
     keys::stray_keys(o, found);
     let down: BTreeSet<NodeId> = o
         .views()

@@ -22,11 +22,12 @@ impl ProblemKind {
             ),
             Self::Unowned { clear: true, .. }
             | Self::PrimaryDown { proved: true, replica: true, .. }
-            | Self::OpenSlot { .. }
+            | Self::OpenSlots { under_way: false, .. }
             | Self::StrayKeys { .. }
             | Self::ReplicaAstray { .. }
             | Self::CopiesElsewhere { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
+            Self::OpenSlots { .. } => format!("wait: how far it is, shardwright status {target} shows"),
             Self::PrimaryDown { lives: true, .. } => {
                 "leave it running: mend what keeps it from being heard".to_owned()
             }

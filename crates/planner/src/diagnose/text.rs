@@ -6,7 +6,7 @@ use std::fmt;
 use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Version};
 
 use super::there::{self, Taken};
-use super::{ProblemKind, functions, keys, writes};
+use super::{ProblemKind, functions, keys, open_slots, writes};
 use crate::Unspread;
 
 impl fmt::Display for ProblemKind {
@@ -54,7 +54,7 @@ impl fmt::Display for ProblemKind {
                 let what = believed(*dissent);
                 write!(f, "{} {what} {}", list(speakers), list(about))
             }
-            Self::OpenSlot { slot, node } => write!(f, "slot {slot} is open at {}", node.short()),
+            Self::OpenSlots { .. } => f.write_str(&open_slots::text(self)),
             Self::StrayKeys {
                 node,
                 keys,

@@ -1,6 +1,8 @@
 //! What people are told.
 
-use shardwright_planner::{Severity, diagnose};
+use shardwright_planner::{
+    Problem, ProblemKind, Severity, diagnose, slots_are_moving, while_slots_move,
+};
 use shardwright_topology::{NoWrites, OpenSlot, SlotSet, Version};
 
 use crate::world::{World, id, says, slot, slots};
@@ -114,8 +116,62 @@ fn uncovered_and_open_slots() {
     assert!(says(&told, "fatal: cluster_state is fail at a"));
     assert!(says(
         &told,
-        "fatal: slot 7 is open at b | shardwright fix local"
+        "fatal: slot 7 is half moved from a to b (open at b) | shardwright fix local"
     ));
+}
+
+#[test]
+fn half_moved_slots_are_one_problem_and_none_while_they_move() {
+    // Slots 5 to 60 are on their way from a to b, of which b does not know of the last yet.
+    let half_moved = |first: u64| {
+        let mut w = World::formed(3, 1);
+        let from_a = (first..=60).map(|n| OpenSlot::Migrating {
+            slot: slot(n),
+            to: id("b"),
+        });
+        w.node("a").open = from_a.collect();
+        let to_b = (first..60).map(|n| OpenSlot::Importing {
+            slot: slot(n),
+            from: id("a"),
+        });
+        w.node("b").open = to_b.collect();
+        w
+    };
+    let w = half_moved(5);
+    let found = diagnose(&w.observe());
+    let open = |p: &&Problem| matches!(p.kind, ProblemKind::OpenSlots { .. });
+    assert_eq!(found.iter().filter(open).count(), 2);
+    let lines = told(&w);
+    for line in [
+        "fatal: slots 5-59 are half moved from a to b (open at a, b) | shardwright fix local",
+        "fatal: slot 60 is half moved from a to b (open at a) | shardwright fix local",
+    ] {
+        assert!(says(&lines, line), "{lines:?}");
+    }
+    // A second look shows whether somebody moves them.
+    let (before, later) = (w.observe(), half_moved(6).observe());
+    assert!(slots_are_moving(&before, &later));
+    assert!(!slots_are_moving(&before, &before), "nobody does");
+    assert!(!slots_are_moving(&later, &before), "a move began since");
+    let mut silent = half_moved(5);
+    silent.hush("a");
+    silent.hush("b");
+    assert!(
+        !slots_are_moving(&before, &silent.observe()),
+        "nobody was heard"
+    );
+    let moving = while_slots_move(found);
+    assert!(
+        moving
+            .iter()
+            .filter(open)
+            .all(|p| p.severity == Severity::Note)
+    );
+    let texts: Vec<String> = moving.iter().map(|p| p.kind.to_string()).collect();
+    assert!(
+        texts.iter().any(|t| t.starts_with("slots 5-59 move from")),
+        "{texts:?}"
+    );
 }
 
 #[test]

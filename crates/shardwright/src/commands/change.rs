@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
-use shardwright_planner::{Consent, Desired, Problem, ProblemKind, Severity, diagnose};
+use shardwright_planner::{
+    Consent, Desired, Problem, ProblemKind, Severity, diagnose, slots_are_moving, while_slots_move,
+};
 use shardwright_runtime::{End, Keeper, Report, Runtime};
 use shardwright_topology::{Dissent, NodeId, NodeView, Observed};
 
@@ -152,6 +154,9 @@ fn deleted(before: &BTreeMap<NodeId, u64>, after: &BTreeMap<NodeId, u64>) -> Vec
 /// takes the engine a tenth of a second or two.
 const LINKS_MAY_REST: Duration = Duration::from_secs(2);
 
+/// How long half-moved slots are looked at to see whether somebody moves them.
+const A_MOVE_SHOWS: Duration = Duration::from_secs(2);
+
 /// What is wrong with the cluster, once passing disturbances have passed.
 pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, Vec<Problem>)> {
     let calm = |o: &Observed| {
@@ -159,8 +164,21 @@ pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, 
         fatal(&problems).next().is_none() || !fatal(&problems).all(passes)
     };
     let mut observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
+    let open = |p: &Problem| matches!(p.kind, ProblemKind::OpenSlots { .. });
+    let mut moving = false;
+    if diagnose(&observed).iter().any(open) {
+        let first = observed;
+        let goes_on = |o: &Observed| slots_are_moving(&first, o);
+        observed = keeper.observe_until(goes_on, A_MOVE_SHOWS).await?;
+        moving = slots_are_moving(&first, &observed);
+    }
     keeper.confirm_identities(&mut observed).await;
     let problems = diagnose(&observed);
+    let problems = if moving {
+        while_slots_move(problems)
+    } else {
+        problems
+    };
     Ok((observed, problems))
 }
 
