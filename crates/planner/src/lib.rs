@@ -57,4 +57,5 @@ pub use plan::{Plan, plan};
 pub use refused::{NoDeath, Witnesses};
 pub use repeated_copies::RepeatedCopy;
 pub use returned::unserved;
+pub use surplus::too_many;
 pub use waiting::{Foreign, OnlyOnDisk, Rest, Spread, SpreadBy, Waiting};

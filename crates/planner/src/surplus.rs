@@ -1,6 +1,6 @@
 //! Servers beyond those that the declared shape needs.
 
-use shardwright_topology::{Observed, Server};
+use shardwright_topology::{Observed, Server, ServerName};
 
 use crate::{Authority, Desired, Shape};
 
@@ -15,6 +15,12 @@ pub(crate) fn wanted(d: &Desired, o: &Observed) -> Option<usize> {
     };
     let ours = d.authority == Authority::Managed && o.formed.is_some();
     ours.then(|| usize::from(shards) * (1 + usize::from(replicas_per_shard)))
+}
+
+/// The names of the servers that are too many by the declared shape, the first to go first.
+pub fn too_many(d: &Desired, o: &Observed) -> Vec<ServerName> {
+    let servers = surplus(d, o).into_iter();
+    servers.map(|server| server.name.clone()).collect()
 }
 
 /// The servers that are too many: those whose rank is beyond the wanted number. The first is the first to go.

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 use shardwright_manifest::{Cluster, RedisCluster};
-use shardwright_planner::Budget;
 use shardwright_planner::balance::{Owned, even};
+use shardwright_planner::{Budget, too_many};
 use shardwright_runtime::{Keeper, Links};
 use shardwright_runtime_local::Local;
-use shardwright_topology::{Address, NodeId, Observed};
+use shardwright_topology::{Address, NodeId, Observed, ServerName};
 
 use super::change;
 use crate::cli::Pace;
@@ -95,13 +95,30 @@ pub(super) async fn preview(
     let budget = keeper.links().budget();
     if added.is_empty() {
         let consent = keeper.desired().consent;
+        let leaving = too_many(keeper.desired(), &report.observed);
         print_plan(&report.plan, &report.observed, &budget, consent, out)?;
+        print_leaving(&leaving, out)?;
     } else {
         let at = |(name, address): (String, Address)| (name, Some(address));
         let added: Vec<_> = added.into_iter().map(at).collect();
         print_growth(cluster, &report.observed, &added, &budget, out)?;
     }
     Ok(ExitStatus::Success)
+}
+
+/// Names all servers that go in the end: the plan has only what is done first.
+fn print_leaving(servers: &[ServerName], out: &mut Printer) -> anyhow::Result<()> {
+    let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    if out.is_json() {
+        return out.record.put("servers_removed", &names);
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    out.text(&format!(
+        "In the end these servers and their directories are gone: {}; each goes once others have what it holds",
+        names.join(", ")
+    ))
 }
 
 /// Prints what it takes to come to this shape with these servers more, by name and address.

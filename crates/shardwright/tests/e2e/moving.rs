@@ -41,6 +41,8 @@ each_engine! {
         local.run(&["plan", "local", "--shards", "4"])
             .must(0, &["start the new server c-6 at", "c-7", "to a new shard", "In all 4096 slots move"]);
         assert!(!local.dir().join("nodes/c-6").exists(), "a plan changes nothing");
+        local.run(&["scale", "--replicas", "0", "--dry-run"])
+            .must(0, &["these servers and their directories are gone: c-5, c-4, c-3"]);
 
         local.run(&["scale", "--shards", "4"]).must(0, &["moved 4096 slots", "[OK] c has 4 shards with 1 replica(s) each"]);
         assert_eq!(counts(&local.status()?), [4096; 4]);
