@@ -17,6 +17,7 @@ mod functions;
 mod id;
 mod memory;
 mod observed;
+mod owners;
 mod place;
 mod seen;
 mod server;

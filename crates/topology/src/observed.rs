@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
     Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Host, Instance, NodeId, NodeView,
-    Process, Role, Row, SLOT_COUNT, Server, ServerName, Slot, SlotRange, SlotSet, SlotSize, Starts,
-    Timestamp,
+    Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts, Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -115,8 +115,7 @@ pub struct Observed {
     pub forgotten: BTreeMap<NodeId, Timestamp>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
-    owners: Vec<Option<NodeId>>,
-    contested: SlotSet,
+    owners: Owners,
     duplicates: Vec<DuplicateId>,
     disagreements: Vec<Disagreement>,
 }
@@ -132,8 +131,8 @@ impl Observed {
         let mut duplicates = Vec::new();
         let speakers = speakers(&servers, &mut duplicates);
         let mut members = members(&servers, &speakers);
-        let (owners, contested) = weigh_claims(&servers, &speakers);
-        for (id, slots) in slots_by_owner(&owners) {
+        let owners = Owners::weigh(&servers, &speakers);
+        for (id, slots) in owners.by_node() {
             if let Some(member) = members.get_mut(&id) {
                 member.slots = slots;
             }
@@ -159,7 +158,6 @@ impl Observed {
             servers,
             members,
             owners,
-            contested,
             duplicates,
             disagreements,
         }
@@ -204,20 +202,17 @@ impl Observed {
     /// Who owns this slot: of all claims the one with the greatest config epoch. A claim made for a node that
     /// itself speaks, and does not make it, is void.
     pub fn owner(&self, slot: Slot) -> Option<NodeId> {
-        self.owners
-            .get(usize::from(slot.number()))
-            .copied()
-            .flatten()
+        self.owners.of(slot)
     }
 
     /// The slots that nobody claims.
     pub fn uncovered(&self) -> SlotSet {
-        Slot::all().filter(|s| self.owner(*s).is_none()).collect()
+        self.owners.uncovered()
     }
 
     /// The slots that two nodes claim with one epoch.
     pub fn contested(&self) -> &SlotSet {
-        &self.contested
+        self.owners.contested()
     }
 
     /// The node ids that two processes give as their own: a copied disk.
@@ -439,66 +434,6 @@ fn newer_word(row: &Row, member: &Member) -> bool {
     let took = member.role == Role::Replica && row.role == Role::Primary && !row.slots.is_empty();
     let located = member.address.port == 0 && row.address.port != 0;
     row.epoch > member.epoch || (row.epoch == member.epoch && (took || located))
-}
-
-/// A claim on a slot: by epoch, then the node's own word before others', then the smaller id.
-type Claim = (ConfigEpoch, bool, std::cmp::Reverse<NodeId>);
-
-fn weigh_claims(
-    servers: &BTreeMap<ServerName, Server>,
-    speakers: &BTreeMap<NodeId, ServerName>,
-) -> (Vec<Option<NodeId>>, SlotSet) {
-    let mut best: Vec<Option<Claim>> = vec![None; usize::from(SLOT_COUNT)];
-    let mut tied = vec![false; usize::from(SLOT_COUNT)];
-    for (name, server) in servers {
-        let Some(view) = server.view.known() else {
-            continue;
-        };
-        let mut speaking = speakers.iter().peekable();
-        for row in &view.rows {
-            if row.slots.is_empty() || row.role != Role::Primary || !row.is_member() {
-                continue;
-            }
-            while speaking.next_if(|(id, _)| **id < row.id).is_some() {}
-            let speaker = speaking.peek().filter(|(id, _)| **id == row.id);
-            let own = row.id == view.id;
-            // Void: said for a node that speaks for itself. And a node does not speak twice.
-            if speaker.is_some_and(|(_, at)| !own || *at != name) {
-                continue;
-            }
-            let claim = (row.epoch, own, std::cmp::Reverse(row.id));
-            for slot in row.slots.slots() {
-                let i = usize::from(slot.number());
-                let (held, tied) = (&mut best[i], &mut tied[i]);
-                *tied = match held {
-                    Some(other) if other.0 == claim.0 => *tied || other.2 != claim.2,
-                    Some(other) => *tied && other.0 > claim.0,
-                    None => false,
-                };
-                *held = (*held).max(Some(claim));
-            }
-        }
-    }
-    let contested = Slot::all()
-        .filter(|s| tied[usize::from(s.number())])
-        .collect();
-    (
-        best.into_iter().map(|claim| claim.map(|c| c.2.0)).collect(),
-        contested,
-    )
-}
-
-fn slots_by_owner(owners: &[Option<NodeId>]) -> BTreeMap<NodeId, SlotSet> {
-    let mut by_owner: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-    for slot in Slot::all() {
-        if let Some(owner) = owners[usize::from(slot.number())] {
-            by_owner
-                .entry(owner)
-                .or_default()
-                .insert(SlotRange::from(slot));
-        }
-    }
-    by_owner
 }
 
 fn disagreements(

@@ -266,7 +266,15 @@ impl FromIterator<SlotRange> for SlotSet {
 
 impl FromIterator<Slot> for SlotSet {
     fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
-        slots.into_iter().map(SlotRange::from).collect()
+        let mut ranges: Vec<SlotRange> = Vec::new();
+        for slot in slots {
+            // In rising order they join the range before.
+            match ranges.last_mut() {
+                Some(tail) if tail.last.checked_add(1) == Some(slot.0) => tail.last = slot.0,
+                _ => ranges.push(slot.into()),
+            }
+        }
+        ranges.into_iter().collect()
     }
 }
 
