@@ -6,15 +6,18 @@
 //! cluster.json     the servers, their ports and nodes, and that the cluster was formed
 //! manifest.yaml    what it was made from
 //! lock             held by whoever changes it
+//! control.sock     at which that run takes requests of others
 //! secrets/USER     a password each, readable by the owner only
 //! nodes/NAME/      redis.conf, users.acl, auth.conf, process.json, server.log, data/
 //! ```
 
+mod control;
 mod disk;
 mod engines;
 mod files;
 mod local;
 mod machine;
+mod ownership;
 mod process;
 mod reshape;
 mod seats;
@@ -22,9 +25,11 @@ mod secrets;
 mod state;
 mod stop;
 
+pub use control::{ControlSocket, connect_to_holder};
 pub use engines::{Engine, EngineChoice, EngineError, find_engine};
 pub use local::{Local, LocalError, Opened, Options};
 pub use machine::MachineError;
+pub use ownership::state_dir_of;
 pub use process::{Identity, ProcessError};
 pub use secrets::SecretError;
 pub use state::{

@@ -128,7 +128,7 @@ pub struct Local {
     /// The servers whose last process failed right after its start, as it would again: that is told before another try.
     pub(crate) failed: Arc<Mutex<BTreeSet<String>>>,
     /// Held while we may change the cluster.
-    pub(crate) lock: Option<StateLock>,
+    pub(crate) lock: Option<Arc<StateLock>>,
 }
 
 /// A cluster that was opened, with what there is to warn of.
@@ -153,35 +153,61 @@ impl Local {
         engine: &Engine,
         options: &Options,
     ) -> Result<Opened, LocalError> {
-        let found = State::read(dir)?;
-        if let Some(other) = found.as_ref().filter(|s| s.name != cluster.name()) {
-            let (found, wanted) = (other.name.clone(), cluster.name().to_owned());
-            return Err(StateError::Another {
-                dir: dir.to_owned(),
-                found,
-                wanted,
-            }
-            .into());
-        }
-        if let Some(found) = &found {
-            must_read_the_data(dir, found, engine)?;
-        }
-        let lock = StateLock::take(dir)?;
+        let found = readable(dir, &cluster, engine)?;
+        let kept = Kept {
+            lock: Arc::new(StateLock::take(dir)?),
+            wake: Arc::new(Notify::new()),
+            failed: Arc::default(),
+        };
+        Self::made(dir, manifest, cluster, (engine, options), found, kept)
+    }
+
+    /// The same cluster, declared anew by who holds its lock already. This value is to be replaced by what is returned.
+    ///
+    /// # Errors
+    /// As [`Local::make`], and when the cluster was opened to be looked at only. Then nothing was changed.
+    pub fn declare(
+        &self,
+        manifest: &str,
+        cluster: Cluster,
+        engine: &Engine,
+        options: &Options,
+    ) -> Result<Opened, LocalError> {
+        let found = readable(&self.dir, &cluster, engine)?;
+        let Some(lock) = self.lock.clone() else {
+            let source = io::Error::other("it was opened to be looked at, not to be changed");
+            return Err(file(&self.dir)(source));
+        };
+        let kept = Kept {
+            lock,
+            wake: Arc::clone(&self.wake),
+            failed: Arc::clone(&self.failed),
+        };
+        Self::made(&self.dir, manifest, cluster, (engine, options), found, kept)
+    }
+
+    fn made(
+        dir: &Path,
+        manifest: &str,
+        cluster: Cluster,
+        (engine, options): (&Engine, &Options),
+        found: Option<State>,
+        kept: Kept,
+    ) -> Result<Opened, LocalError> {
         let nodes = usize::try_from(cluster.nodes()).unwrap_or(usize::MAX);
         let mut state = match found {
             Some(state) => state,
             None => first_state(&cluster, engine, options, nodes)?,
         };
         state.engine.clone_from(&engine.path);
-        let wake = Arc::new(Notify::new());
         let mut local = Self {
             dir: dir.to_owned(),
             state,
             cluster,
             passwords: BTreeMap::new(),
-            wake,
-            failed: Arc::default(),
-            lock: Some(lock),
+            wake: kept.wake,
+            failed: kept.failed,
+            lock: Some(kept.lock),
         };
         local.move_ports(options)?;
         local.note_former()?;
@@ -214,10 +240,10 @@ impl Local {
             }
             .into());
         }
-        Self::open_with(dir, Some(StateLock::take(dir)?))
+        Self::open_with(dir, Some(Arc::new(StateLock::take(dir)?)))
     }
 
-    fn open_with(dir: &Path, lock: Option<StateLock>) -> Result<Self, LocalError> {
+    fn open_with(dir: &Path, lock: Option<Arc<StateLock>>) -> Result<Self, LocalError> {
         let state = State::read(dir)?.ok_or_else(|| StateError::NoCluster {
             dir: dir.to_owned(),
         })?;
@@ -520,6 +546,30 @@ pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
         path: path.to_owned(),
         source,
     }
+}
+
+/// What outlives a declaration.
+struct Kept {
+    lock: Arc<StateLock>,
+    wake: Arc<Notify>,
+    failed: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What is stored of this cluster, if anything is; an error where it is another's, or not to be read by this engine.
+fn readable(dir: &Path, cluster: &Cluster, engine: &Engine) -> Result<Option<State>, LocalError> {
+    let found = State::read(dir)?;
+    if let Some(other) = found.as_ref().filter(|s| s.name != cluster.name()) {
+        return Err(StateError::Another {
+            dir: dir.to_owned(),
+            found: other.name.clone(),
+            wanted: cluster.name().to_owned(),
+        }
+        .into());
+    }
+    if let Some(found) = &found {
+        must_read_the_data(dir, found, engine)?;
+    }
+    Ok(found)
 }
 
 /// Refuses a program that may not read what is there. Where the earlier program is gone nobody knows what wrote the

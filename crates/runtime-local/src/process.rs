@@ -116,7 +116,7 @@ impl Identity {
         }
     }
 
-    fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         Some(Self {
             pid,
             start_ticks: start_ticks(pid)?,

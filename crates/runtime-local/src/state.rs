@@ -1,6 +1,7 @@
 //! The state directory: what is stored of a local cluster, and who may change it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use shardwright_topology::{Formed, InvalidNodeId, NodeId, Timestamp};
 
-use crate::files;
+use crate::{control, files};
 
 /// `cluster.json`: the servers, and the one fact that steers (that the cluster was formed). No roles: they are observed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -90,7 +91,9 @@ impl State {
             Ok(text) => Self::parse(&text, path).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let foreign = match fs::read_dir(dir) {
-                    Ok(mut entries) => entries.any(|e| e.map_or(true, |e| e.file_name() != LOCK)),
+                    Ok(mut entries) => {
+                        entries.any(|e| e.map_or(true, |e| !is_passing(&e.file_name())))
+                    }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => false,
                     Err(e) => return Err(file(dir)(e)),
                 };
@@ -300,14 +303,19 @@ pub(crate) fn write(dir: &Path, state: &State) -> Result<(), StateError> {
 
 const LOCK: &str = "lock";
 
-/// The one pen of a local cluster, held while this value lives. The kernel takes it away from a dead process.
+/// Whether a file in the state directory is there for a run, and nothing of a cluster.
+fn is_passing(name: &OsStr) -> bool {
+    name == LOCK || name == control::SOCKET
+}
+
+/// The one lock of a local cluster, held while this value lives. The kernel takes it away from a dead process.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
 }
 
 impl StateLock {
-    /// Takes the pen, or says who has it.
+    /// Takes the lock, or says who has it.
     pub fn take(dir: &Path) -> Result<Self, StateError> {
         files::private_dir(dir).map_err(file(dir))?;
         let path = dir.join(LOCK);

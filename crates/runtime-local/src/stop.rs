@@ -158,7 +158,7 @@ impl Local {
     }
 
     /// Kills every server without saving, and removes the cluster's directory with all its data.
-    pub async fn purge(self) -> Result<usize, StopError> {
+    pub async fn purge(&self) -> Result<usize, StopError> {
         let mut count = 0;
         for name in self.state().servers.keys() {
             let Some(process) = self.process_of(name)? else {
