@@ -1,5 +1,6 @@
 //! The keeper: observe, plan, check, one bounded batch, report; again until there is nothing to do.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -70,6 +71,8 @@ pub struct Keeper<R> {
     search: Search,
     /// Whether nothing was to be done or waited for at the last look: then the next one is a glance.
     rests: bool,
+    /// What is held while it may change the cluster.
+    locks: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl<R: Runtime> Keeper<R> {
@@ -83,6 +86,7 @@ impl<R: Runtime> Keeper<R> {
             memory: Memory::default(),
             search: Search::default(),
             rests: false,
+            locks: Vec::new(),
         }
     }
 
@@ -99,6 +103,11 @@ impl<R: Runtime> Keeper<R> {
     /// Keeps other bounds and times from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Holds a lock, by which others are kept from the same cluster, for as long as this value lives.
+    pub fn hold(&mut self, lock: impl Any + Send + Sync) {
+        self.locks.push(Box::new(lock));
     }
 
     /// Its connections.

@@ -25,7 +25,7 @@ pub use keeper::{End, Keeper, Report};
 pub use links::Links;
 pub use loads::{Held, SlotLoads, slot_loads};
 pub use moving::Total;
-pub use pen::{PenError, new_pen, refuse_second_pen};
+pub use pen::{PenError, name_of_local_run, new_pen, refuse_second_pen};
 pub use progress::{MoveProgress, Moving};
 pub use runtime::{Runtime, RuntimeError, Seat};
 pub use slot_keys::KeyAt;
