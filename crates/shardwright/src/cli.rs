@@ -213,7 +213,9 @@ pub(crate) struct TargetArgs {
     shardwright up --watch                          bring it back, and keep it healed until Ctrl-C\n  \
     shardwright up --engine valkey --port 7100      with Valkey, on ports from 7100\n  \
     shardwright up --shards 5                       as `scale --shards 5`: more servers, and slots move\n\n\
-    A cluster that was started before comes back with its data. Without -f it is the stored manifest that counts.")]
+    A cluster that was started before comes back with its data. Without -f it is the stored manifest that counts.\n\
+    While `up --watch` runs, the other verbs are carried out by it: scale, cancel, failover, fix, rebalance, pause, resume, and \
+    down, which ends it.")]
 pub(crate) struct Up {
     /// The manifest (`RedisCluster`); - is standard input
     #[arg(short, long, value_name = "FILE")]

@@ -8,8 +8,9 @@ use shardwright_runtime::{GuestError, PenError, RuntimeError, StepError};
 use shardwright_runtime_kubernetes::outside::AskError;
 use shardwright_runtime_local::{LocalError, StateError};
 
-use crate::exit::{NotDone, Refusal, UsageError};
+use crate::exit::{NotDone, Refusal, UsageError, WhyNotDone};
 use crate::hint;
+use crate::requests::Overtaken;
 use crate::stop::Interrupted;
 
 /// The word for an error: that of the first cause, from the outside in, that has one.
@@ -32,6 +33,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     }
     if let Some(not_done) = cause.downcast_ref::<NotDone>() {
         return Some(not_done.why.code());
+    }
+    if cause.is::<Overtaken>() {
+        return Some(WhyNotDone::Overruled.code());
     }
     if let Some(error) = cause.downcast_ref::<Error>() {
         return Some(of_server(error));

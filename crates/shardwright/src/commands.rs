@@ -26,6 +26,7 @@ mod render;
 pub(crate) mod reshape;
 mod reshard;
 mod scale;
+mod serve;
 mod set_timeout;
 mod status;
 mod up;

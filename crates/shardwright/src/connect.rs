@@ -1,22 +1,26 @@
 //! From a target to a keeper.
 
+use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use shardwright_engine::{Access, Credentials, Endpoint, Secret, Timeouts, Tls, TlsOptions};
 use shardwright_manifest::DEFAULT_USER;
 use shardwright_planner::{Desired, Limits};
-use shardwright_runtime::{Guest, Keeper, Links, Runtime, new_pen, refuse_second_pen};
-use shardwright_runtime_local::Local;
+use shardwright_runtime::{
+    Guest, Keeper, Links, PenError, Runtime, name_of_local_run, new_pen, refuse_second_pen,
+};
+use shardwright_runtime_local::{Local, StateError, StateLock, state_dir_of};
 use shardwright_topology::{FindError, NodeId, Observed, SLOT_COUNT};
 
 use crate::cli::Login;
 use crate::exit::{Refusal, UsageError};
 use crate::kubernetes;
 use crate::printer::Printer;
-use crate::target::{Target, local_dir};
+use crate::target::{Target, local_dir, quoted};
 
 /// A keeper of any cluster.
 pub(crate) type AnyKeeper = Keeper<Box<dyn Runtime>>;
@@ -165,7 +169,11 @@ pub(crate) async fn open(
                 Purpose::Read => Local::open(&dir)?,
                 Purpose::Change => Local::open_to_change(&dir)?,
             };
-            let links = Links::new(local.access(), None);
+            let name = match purpose {
+                Purpose::Read => None,
+                Purpose::Change => Some(name_of_local_run(unique()?)),
+            };
+            let links = Links::new(local.access(), name);
             let (desired, limits) = (local.cluster().desired(), local.cluster().limits());
             let limits = purpose.limits(limits);
             let runtime: Box<dyn Runtime> = Box::new(local);
@@ -204,7 +212,76 @@ pub(crate) fn guest_keeper(
     ))
 }
 
-fn unique() -> anyhow::Result<u128> {
+/// Makes sure that no other run changes the cluster that others run, now and while this keeper lives.
+///
+/// # Errors
+/// As [`refuse_second_pen`], and when a run for a local cluster of this machine works on these servers.
+pub(crate) async fn be_alone(keeper: &mut AnyKeeper, observed: &Observed) -> anyhow::Result<()> {
+    lock_local_owner(keeper, observed).await?;
+    Ok(refuse_second_pen(keeper.links(), observed).await?)
+}
+
+/// Refuses where a run by HOST:PORT, which may be one of another machine, works on the servers of a local cluster whose
+/// lock is ours.
+pub(crate) async fn be_alone_with_lock(links: &Links, observed: &Observed) -> Result<(), PenError> {
+    match refuse_second_pen(links, observed).await {
+        // What does not answer now is what is to be brought back.
+        Ok(()) | Err(PenError::Unknown(_)) => Ok(()),
+        Err(taken @ PenError::Taken { .. }) => Err(taken),
+    }
+}
+
+/// Takes the lock of each local cluster of this machine to which these servers belong, so that no run for it changes them
+/// meanwhile, whichever way they are named.
+///
+/// # Errors
+/// [`Refusal`] when such a run works on them now, and where a server does not say which process it is.
+async fn lock_local_owner(keeper: &mut AnyKeeper, observed: &Observed) -> anyhow::Result<()> {
+    let links = keeper.links();
+    let servers = observed.views().map(|(server, _)| async move {
+        let Some(address) = server.address.known() else {
+            return Ok(None);
+        };
+        let client = links.client(&server.name, address).await?;
+        let info = client.info(Some("server")).await?;
+        Ok::<_, shardwright_engine::Error>(state_dir(&info))
+    });
+    let mut dirs = BTreeMap::new();
+    for ((server, _), dir) in observed.views().zip(join_all(servers).await) {
+        if let Some(dir) = dir? {
+            dirs.entry(dir).or_insert_with(|| server.name.clone());
+        }
+    }
+    for (dir, server) in dirs {
+        match StateLock::take(&dir) {
+            Ok(lock) => keeper.hold(lock),
+            Err(StateError::Locked { pid, .. }) => {
+                let text = format!(
+                    "{server} is a server of the local cluster in {0}, on which another shardwright (process {pid}) works; \
+                     it is asked where the cluster is named so: local --dir {0}",
+                    quoted(&dir)
+                );
+                return Err(Refusal(text).into());
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The state directory of the local cluster to which the server belongs that says this of itself (`INFO server`).
+fn state_dir(info: &[u8]) -> Option<PathBuf> {
+    let text = String::from_utf8_lossy(info);
+    let field = |name: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let pid = field("process_id")?.parse().ok()?;
+    state_dir_of(Path::new(field("config_file")?), pid)
+}
+
+/// A number that no other run has.
+pub(crate) fn unique() -> anyhow::Result<u128> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
     Ok(u128::from_be_bytes(bytes))
@@ -219,8 +296,14 @@ async fn first_look(
     let observed = keeper.observe().await?;
     if let Target::Member(endpoint) = target {
         must_be_a_cluster(keeper, &observed, endpoint).await?;
-        if purpose == Purpose::Change {
-            refuse_second_pen(keeper.links(), &observed).await?;
+    }
+    match (purpose, target) {
+        (Purpose::Read, _) => {}
+        (Purpose::Change, Target::Local(_)) => {
+            be_alone_with_lock(keeper.links(), &observed).await?;
+        }
+        (Purpose::Change, Target::Member(_) | Target::Kubernetes(_)) => {
+            be_alone(keeper, &observed).await?;
         }
     }
     Ok(observed)

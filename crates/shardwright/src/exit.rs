@@ -34,6 +34,16 @@ impl ExitStatus {
             Self::Interrupted(signal) => 128_u8.saturating_add(signal),
         }
     }
+
+    /// What another run ended with. A signal that ended that one is a failure of this one.
+    pub(crate) fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Success,
+            2 => Self::Usage,
+            3 => Self::Refused,
+            _ => Self::Failure,
+        }
+    }
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -93,6 +103,10 @@ pub(crate) enum WhyNotDone {
     StepFailed,
     /// Somebody else asked for something else, or took away what was asked for.
     Overruled,
+    /// The run that has the lock, which it was handed over to, does not answer.
+    NoAnswer,
+    /// The run that carried it out did not say how it ended.
+    RunLost,
 }
 
 impl WhyNotDone {
@@ -108,12 +122,14 @@ impl WhyNotDone {
             Self::PlanUnsafe => "plan-unsafe",
             Self::StepFailed => "step-failed",
             Self::Overruled => "overruled",
+            Self::NoAnswer => "no-answer",
+            Self::RunLost => "run-lost",
         }
     }
 
     /// Whether only time lacked.
     pub(crate) fn is_late(self) -> bool {
-        matches!(self, Self::TimedOut | Self::NoOperator)
+        matches!(self, Self::TimedOut | Self::NoOperator | Self::NoAnswer)
     }
 
     fn status(self) -> ExitStatus {
@@ -125,7 +141,9 @@ impl WhyNotDone {
             | Self::NotSo
             | Self::PlanUnsafe
             | Self::StepFailed
-            | Self::Overruled => ExitStatus::Failure,
+            | Self::Overruled
+            | Self::NoAnswer
+            | Self::RunLost => ExitStatus::Failure,
         }
     }
 }

@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde::Serialize;
+use shardwright_runtime::Total;
 
 use crate::exit::ExitStatus;
+use crate::handover::Answer;
+use crate::progress::Progress;
+use crate::requests::Answers;
 use crate::table::{Room, USUAL_WIDTH};
 use crate::verb_result::{Asked, Ending, Record};
 
@@ -33,6 +37,8 @@ pub(crate) struct Printer {
     lines: bool,
     /// Whether the reader of the data has gone.
     unread: AtomicBool,
+    /// Where everything goes instead, when another run asked for what is done.
+    elsewhere: Option<Answers>,
 }
 
 impl Printer {
@@ -45,6 +51,23 @@ impl Printer {
             document: None,
             lines: false,
             unread: AtomicBool::new(false),
+            elsewhere: None,
+        }
+    }
+
+    /// Prints where another run asked.
+    pub(crate) fn elsewhere(output: Output, answers: Answers) -> Self {
+        Self {
+            elsewhere: Some(answers),
+            ..Self::new(output)
+        }
+    }
+
+    /// Progress of long work, told where this prints. So much has moved already.
+    pub(crate) fn progress(&self, moved: Total) -> Progress {
+        match &self.elsewhere {
+            None => Progress::new(moved),
+            Some(answers) => Progress::elsewhere(moved, answers.clone()),
         }
     }
 
@@ -64,7 +87,7 @@ impl Printer {
 
     /// Where tables are read.
     pub(crate) fn room(&self) -> Room {
-        if !self.data.is_terminal() {
+        if self.elsewhere.is_some() || !self.data.is_terminal() {
             return Room::Unbounded;
         }
         let width = rustix::termios::tcgetwinsize(&self.data).map_or(0, |size| size.ws_col);
@@ -101,6 +124,12 @@ impl Printer {
     }
 
     fn write(&self, text: &str) -> anyhow::Result<()> {
+        if let Some(answers) = &self.elsewhere {
+            let line = text.to_owned();
+            // A reader that is gone is no failure of ours.
+            drop(answers.send(Answer::Text { line }));
+            return Ok(());
+        }
         match writeln!(self.data.lock(), "{text}") {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 self.unread.store(true, Ordering::Relaxed);
@@ -139,7 +168,14 @@ impl Printer {
 
     /// Chatter.
     pub(crate) fn say(&mut self, text: &str) {
-        tell(&self.chatter, text);
+        match &self.elsewhere {
+            None => tell(&self.chatter, text),
+            Some(answers) => {
+                let line = text.to_owned();
+                // A reader that is gone is no failure of ours.
+                drop(answers.send(Answer::Say { line }));
+            }
+        }
     }
 
     /// What is so now, at the end of a verb.
@@ -184,8 +220,12 @@ impl Printer {
         self.say(&text);
     }
 
-    /// Asks for "yes" on the terminal, as redis-cli does. End of input is no.
+    /// Asks for "yes" on the terminal, as redis-cli does. End of input is no, and so is another run's terminal: that run
+    /// asks before it hands anything over.
     pub(crate) fn confirm(&mut self, question: &str) -> io::Result<bool> {
+        if self.elsewhere.is_some() {
+            return Ok(false);
+        }
         write!(self.chatter.lock(), "{question} (type 'yes' to accept): ")?;
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;

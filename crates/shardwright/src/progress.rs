@@ -8,12 +8,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shardwright_runtime::{MoveProgress, Moving, Report, Total};
 use shardwright_topology::Observed;
 
+use crate::handover::Answer;
 use crate::moves::seconds;
 use crate::report::named;
+use crate::requests::Answers;
 use crate::status::bytes;
 
 /// How often slots that move are told of, where lines stay.
 const LINE_EVERY: Duration = Duration::from_secs(2);
+/// How often slots that move are told of to another run, which shows them as it likes.
+const SENT_EVERY: Duration = Duration::from_millis(100);
 /// How often what is still waited for is said again, where lines stay.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
@@ -21,6 +25,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    /// Where it is told instead, when another run asked for what is done.
+    elsewhere: Option<Answers>,
     last: String,
     moving: Moving,
     /// When slots that move were told of last.
@@ -40,8 +46,18 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
+        Self::told_by(bar, None, moved)
+    }
+
+    /// The same, told where another run asked.
+    pub(crate) fn elsewhere(moved: Total, answers: Answers) -> Self {
+        Self::told_by(None, Some(answers), moved)
+    }
+
+    fn told_by(bar: Option<ProgressBar>, elsewhere: Option<Answers>, moved: Total) -> Self {
         Self {
             bar,
+            elsewhere,
             last: String::new(),
             moving: Moving::new(moved),
             told: None,
@@ -85,6 +101,14 @@ impl Progress {
 
     /// Tells how far slots have moved: of a keeper here, or of an operator.
     pub(crate) fn moves(&mut self, far: &MoveProgress) {
+        if self.elsewhere.is_some() {
+            let every = self.told.is_none_or(|at| at.elapsed() >= SENT_EVERY);
+            if every || far.slots_left == 0 || far.paused {
+                self.told = Some(Instant::now());
+                self.send(Answer::Moves((*far).into()));
+            }
+            return;
+        }
         let line = line(far);
         let (done, of) = (far.slots_moved, far.slots_moved + far.slots_left);
         let Some(bar) = &self.bar else {
@@ -112,32 +136,45 @@ impl Progress {
             return;
         }
         text.clone_into(&mut self.last);
+        let line = text.to_owned();
         match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
+            Some(bar) => bar.set_message(line),
+            None if self.elsewhere.is_some() => self.send(Answer::Now { line }),
             None => crate::printer::chatter(text),
+        }
+    }
+
+    fn send(&self, answer: Answer) {
+        if let Some(answers) = &self.elsewhere {
+            // A reader that is gone is no failure of ours.
+            drop(answers.send(answer));
         }
     }
 
     /// Tells something that stays.
     pub(crate) fn keep(&mut self, text: &str) {
+        let line = text.to_owned();
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(line),
+            None if self.elsewhere.is_some() => self.send(Answer::Keep { line }),
             None => crate::printer::chatter(text),
         }
     }
 
     /// Takes the line away; what moved is told, and stays.
     pub(crate) fn done(self) {
-        if let Some(bar) = self.bar {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
         if self.moving.has_begun() {
             let Total { slots, keys, .. } = self.moving.moved();
             let took = self.moving.took();
             let (s, rate) = (took.as_secs_f64(), rate(per_s(keys, took)));
-            crate::printer::chatter(&format!(
-                "moved {slots} slots, {keys} keys in {s:.1} s ({rate})"
-            ));
+            let line = format!("moved {slots} slots, {keys} keys in {s:.1} s ({rate})");
+            match &self.elsewhere {
+                None => crate::printer::chatter(&line),
+                Some(_) => self.send(Answer::Say { line }),
+            }
         }
     }
 }

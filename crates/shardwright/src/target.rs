@@ -166,6 +166,22 @@ impl Called {
         }
     }
 
+    /// A cluster of this machine, as another run was called for it.
+    pub(crate) fn local(text: &str, dir: Option<&Path>) -> Self {
+        let name = text
+            .strip_prefix("local:")
+            .or((text != "local").then_some(text));
+        let dir = dir.map(|dir| format!(" --dir {}", quoted(dir)));
+        let options = [name.map(|name| format!(" --name {name}")), dir.clone()];
+        let options = options.into_iter().flatten().collect::<String>();
+        Self {
+            program: "shardwright",
+            target: [Some(text.to_owned()), dir].into_iter().flatten().collect(),
+            kept_by: KeptBy::Manifest,
+            up: Some(format!("shardwright up{options}")),
+        }
+    }
+
     /// The command that starts a cluster of this machine.
     pub(crate) fn up(&self) -> Option<String> {
         self.up.clone()
@@ -240,7 +256,7 @@ impl Called {
 }
 
 /// A path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
     if text.chars().all(plain) {

@@ -1,9 +1,10 @@
 //! What a run did, as `-o json` tells it: one object at the end of standard output, of one type for every verb.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shardwright_planner::{Action, Consent, Plan, Step, Waiting};
 use shardwright_runtime::{Outcome, Report, StepError};
@@ -15,7 +16,7 @@ use crate::hint::hint;
 use crate::report::{causes, identified};
 
 /// How a run ended, in a word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Ending {
     /// What was asked for is so, or was told.
@@ -41,7 +42,8 @@ pub(crate) enum Ending {
 }
 
 /// Whether a run changed anything.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Changed {
     #[default]
     No,
@@ -75,10 +77,10 @@ pub(crate) struct VerbResult<'a> {
 }
 
 /// Why a run did not do what was asked for.
-#[derive(Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct ErrorResult {
     /// One of `codes`: stable.
-    code: &'static str,
+    code: Cow<'static, str>,
     /// For people.
     message: String,
     /// What to do about it, where that is known.
@@ -86,7 +88,7 @@ struct ErrorResult {
 }
 
 /// A node, named the same way wherever one is named.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct NodeRef {
     /// The whole id.
     pub(crate) id: String,
@@ -110,7 +112,7 @@ impl NodeRef {
 }
 
 /// How it stands with a step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum StepState {
     Planned,
@@ -122,7 +124,7 @@ enum StepState {
 }
 
 /// A step of a plan.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct StepResult {
     /// For people.
     action: String,
@@ -175,10 +177,10 @@ fn slots_of(action: &Action) -> Option<String> {
 }
 
 /// Something that is waited for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Wait {
     /// One of `codes`: stable.
-    code: &'static str,
+    code: Cow<'static, str>,
     /// For people.
     message: String,
     /// Whether it ends only by what a person does.
@@ -195,7 +197,7 @@ impl Wait {
         let hint = hint(wait, consent, o);
         let remedy = hint.trim_start_matches("; ");
         Self {
-            code: codes::of_wait(wait),
+            code: codes::of_wait(wait).into(),
             message: identified(&wait.to_string(), o),
             manual: wait.needs_a_person(),
             remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
@@ -221,6 +223,21 @@ pub(crate) struct Record {
     /// Where each step stands in `steps`.
     taken: BTreeMap<String, usize>,
     waiting: Vec<Wait>,
+    /// Why another run, which was asked to, did not do it.
+    error: Option<ErrorResult>,
+    data: Map<String, Value>,
+}
+
+/// What is known of a run that did what another one asked for. That one tells it as its own.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    outcome: Ending,
+    changed: Changed,
+    message: Option<String>,
+    warnings: Vec<String>,
+    steps: Vec<StepResult>,
+    waiting: Vec<Wait>,
+    error: Option<ErrorResult>,
     data: Map<String, Value>,
 }
 
@@ -248,6 +265,11 @@ impl Record {
             (Changed::Yes, _) | (_, true) => Changed::Yes,
             (_, false) => Changed::No,
         };
+    }
+
+    /// Whether it is known that something was changed.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed == Changed::Yes
     }
 
     pub(crate) fn message(&mut self, text: &str) {
@@ -319,6 +341,41 @@ impl Record {
         Ok(())
     }
 
+    /// What is known of it, once it has ended, for the run that asked for it.
+    pub(crate) fn told(&self, ended: &anyhow::Result<ExitStatus>) -> Told {
+        let outcome = match self.outcome(false, ended) {
+            // The signal came here, and not to the run that asked.
+            Ending::Interrupted => Ending::Failed,
+            other => other,
+        };
+        Told {
+            outcome,
+            changed: self.changed,
+            message: self.message.clone(),
+            warnings: self.warnings.clone(),
+            steps: self.steps.clone(),
+            waiting: self.waiting.clone(),
+            error: self.error(ended),
+            data: self.data.clone(),
+        }
+    }
+
+    /// Takes for its own what another run did that was asked for it.
+    pub(crate) fn take_over(&mut self, told: Told) {
+        self.ending = Some(told.outcome);
+        if !self.has_changed() {
+            self.changed = told.changed;
+        }
+        if told.message.is_some() {
+            self.message = told.message;
+        }
+        self.warnings.extend(told.warnings);
+        self.steps.extend(told.steps);
+        self.waiting = told.waiting;
+        self.error = told.error;
+        self.data.extend(told.data);
+    }
+
     /// The whole, once it has ended.
     pub(crate) fn text(
         &self,
@@ -326,15 +383,11 @@ impl Record {
         ended: &anyhow::Result<ExitStatus>,
         in_a_line: bool,
     ) -> anyhow::Result<String> {
-        let status = match ended {
-            Ok(status) => *status,
-            Err(error) => ExitStatus::of(error),
-        };
         let result = VerbResult {
             verb: asked.verb.as_deref(),
             cluster: self.cluster.as_deref().or(asked.cluster.as_deref()),
-            outcome: self.outcome(asked, ended, status),
-            exit_code: status.code(),
+            outcome: self.outcome(asked.dry_run, ended),
+            exit_code: status_of(ended).code(),
             dry_run: asked.dry_run,
             changed: match self.changed {
                 Changed::No => Some(false),
@@ -345,7 +398,7 @@ impl Record {
             warnings: &self.warnings,
             steps: &self.steps,
             waiting: &self.waiting,
-            error: ended.as_ref().err().map(ErrorResult::of),
+            error: self.error(ended),
             data: &self.data,
         };
         let text = if in_a_line {
@@ -356,19 +409,20 @@ impl Record {
         text.context("cannot write the result as JSON")
     }
 
-    fn outcome(
-        &self,
-        asked: &Asked,
-        ended: &anyhow::Result<ExitStatus>,
-        status: ExitStatus,
-    ) -> Ending {
+    fn error(&self, ended: &anyhow::Result<ExitStatus>) -> Option<ErrorResult> {
+        let own = ended.as_ref().err().map(ErrorResult::of);
+        own.or_else(|| self.error.clone())
+    }
+
+    fn outcome(&self, dry_run: bool, ended: &anyhow::Result<ExitStatus>) -> Ending {
+        let status = status_of(ended);
         if let Err(error) = ended {
             return of_error(error, status);
         }
         match (self.ending, status) {
             (_, ExitStatus::Interrupted(_)) => Ending::Interrupted,
             (Some(ending), _) => ending,
-            (None, ExitStatus::Success) if asked.dry_run => Ending::Planned,
+            (None, ExitStatus::Success) if dry_run => Ending::Planned,
             (None, status) => of_status(status, Ending::Incomplete),
         }
     }
@@ -380,6 +434,13 @@ pub(crate) struct Asked {
     pub(crate) verb: Option<String>,
     pub(crate) cluster: Option<String>,
     pub(crate) dry_run: bool,
+}
+
+fn status_of(ended: &anyhow::Result<ExitStatus>) -> ExitStatus {
+    match ended {
+        Ok(status) => *status,
+        Err(error) => ExitStatus::of(error),
+    }
 }
 
 fn of_status(status: ExitStatus, failure: Ending) -> Ending {
@@ -407,9 +468,71 @@ impl ErrorResult {
     fn of(error: &anyhow::Error) -> Self {
         let message = causes(error.as_ref());
         Self {
-            code: codes::of_error(error),
+            code: codes::of_error(error).into(),
             remedy: codes::remedy(error),
             message,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{Refusal, WhyNotDone};
+
+    fn as_json(record: &Record, ended: &anyhow::Result<ExitStatus>) -> Value {
+        let text = record.text(&Asked::default(), ended, true);
+        serde_json::from_str(&text.expect("it is written")).expect("it is read")
+    }
+
+    /// As it arrives at the run that asked, at which `record` was known before.
+    fn handed(mut record: Record, told: &Told, status: ExitStatus) -> Value {
+        let line = serde_json::to_string(told).expect("it is written");
+        record.take_over(serde_json::from_str(&line).expect("it is read"));
+        as_json(&record, &Ok(ExitStatus::of_code(status.code())))
+    }
+
+    #[test]
+    fn what_another_run_did_is_told_as_if_it_was_done_here() {
+        let mut there = Record::default();
+        there.begin();
+        there.changed(true);
+        there.would("promote c-3");
+        there.message("[OK] c-3 is the primary");
+        there.warning("the cluster is not healthy yet");
+        there.put("answers", &[1]).expect("it is data");
+        for ended in [
+            Ok(ExitStatus::Success),
+            Ok(ExitStatus::Failure),
+            Err(Refusal("not done; do this".to_owned()).into()),
+            Err(NotDone::new(WhyNotDone::TimedOut, "late").into()),
+        ] {
+            let told = there.told(&ended);
+            let here = handed(Record::default(), &told, status_of(&ended));
+            assert_eq!(here, as_json(&there, &ended), "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_before_stays() {
+        let mut here = Record::default();
+        here.begin();
+        here.warning("the document is old");
+        let told = Record::default().told(&Ok(ExitStatus::Success));
+        let result = handed(here, &told, ExitStatus::Success);
+        assert_eq!(result["changed"], false, "the other run knows it");
+        assert_eq!(
+            result["warnings"],
+            serde_json::json!(["the document is old"])
+        );
+        assert_eq!(result["outcome"], "done");
+    }
+
+    #[test]
+    fn a_signal_that_ended_another_run_is_none_of_ours() {
+        let told = Record::default().told(&Ok(ExitStatus::Interrupted(15)));
+        let result = handed(Record::default(), &told, ExitStatus::Interrupted(15));
+        assert_eq!(result["outcome"], "failed");
+        assert_eq!(result["exit_code"], 1);
     }
 }

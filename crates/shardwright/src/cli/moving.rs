@@ -96,7 +96,7 @@ pub(crate) struct Pause {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    shardwright cancel                     a local change of shape that was broken off\n  \
+    shardwright cancel                     a local change of shape that is under way, or was broken off\n  \
     shardwright cancel k8s:cache/redis     the object is changed back, and its operator watched\n\n\
     What it goes back to is the shape that the cluster had when all was last as declared. A pause ends with it.\n\
     Where others run a cluster, no change of shape is declared: Ctrl-C ends what moves.")]

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use shardwright_engine::Endpoint;
 use shardwright_planner::{Foreign, Request, Standing, safety, standings, unserved};
-use shardwright_runtime::{Guest, refuse_second_pen};
+use shardwright_runtime::Guest;
 use shardwright_topology::{
     ConfigEpoch, Flags, Member, NodeId, NodeView, Observed, Role, Seen, ServerName,
 };
 
 use super::change;
 use crate::cli::{AddNode, Login};
-use crate::connect::{Purpose, find_node, guest_keeper};
+use crate::connect::{Purpose, be_alone, find_node, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
 use crate::report::named;
@@ -83,7 +83,7 @@ pub(super) async fn run(
     if args.run.dry_run {
         return change::dry_run(&mut keeper, out).await;
     }
-    refuse_second_pen(keeper.links(), &observed).await?;
+    be_alone(&mut keeper, &observed).await?;
     let primary = args.primary;
     let is_so = |o: &Observed| {
         let own = o.servers().get(&server).and_then(|s| s.view.known()?.own());
@@ -96,7 +96,7 @@ pub(super) async fn run(
         })
     };
     let done = format!("[OK] {joiner} has joined");
-    change::carry_out_until(&mut keeper, args.run.timeout, &done, is_so, out).await
+    change::carry_out_alone_until(&mut keeper, args.run.timeout, &done, is_so, out).await
 }
 
 /// The member that a target names, where nodes may be added by hand.

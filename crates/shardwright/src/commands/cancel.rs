@@ -5,6 +5,7 @@ use shardwright_runtime_local::{ShapeNote, State, StateError, StateLock, resume_
 use super::scale;
 use crate::cli::{Cancel, Login, Scale};
 use crate::exit::{ExitStatus, UsageError};
+use crate::handover::is_held;
 use crate::kubernetes::{self, Wait};
 use crate::printer::Printer;
 use crate::target::{Target, local_dir};
@@ -40,8 +41,10 @@ pub(super) async fn run(
         replicas_per_shard,
     } = former;
     if !args.run.dry_run {
-        // Whoever works on it ends first; its pen is taken again below.
-        drop(StateLock::take(&dir)?);
+        // Whoever works on it takes requests, or ends first; its lock is taken again below.
+        if !is_held(&dir).await? {
+            drop(StateLock::take(&dir)?);
+        }
         resume_moves(&dir)?;
     }
     out.say(&format!(
@@ -54,5 +57,5 @@ pub(super) async fn run(
         no_wait: false,
         run: args.run,
     };
-    Box::pin(scale::run(back, login, out)).await
+    Box::pin(scale::change_shape(back, "cancel", login, out)).await
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context;
 use shardwright_planner::{
     Consent, Desired, Problem, ProblemKind, Severity, diagnose, slots_are_moving, while_slots_move,
 };
@@ -11,13 +10,11 @@ use shardwright_runtime::{End, Keeper, Report, Runtime};
 use shardwright_topology::{Dissent, NodeId, NodeView, Observed};
 
 use crate::cli::Pace;
-use crate::connect::AnyKeeper;
 use crate::exit::{ExitStatus, NotDone, WhyNotDone};
 use crate::moves::Move;
 use crate::printer::Printer;
-use crate::progress::Progress;
 use crate::report;
-use crate::stop::stop;
+use crate::requests::Control;
 
 /// The same wish, with the consent of a person.
 pub(super) fn consenting(desired: &Desired, lose_data: bool) -> Desired {
@@ -39,7 +36,7 @@ pub(super) fn keep_pace<R: Runtime>(keeper: &mut Keeper<R>, pace: &Pace) {
 }
 
 /// Refuses what the planner would refuse, before anything is done.
-pub(super) async fn must_be_possible(keeper: &mut AnyKeeper) -> anyhow::Result<()> {
+pub(super) async fn must_be_possible<R: Runtime>(keeper: &mut Keeper<R>) -> anyhow::Result<()> {
     match report::refused(&keeper.look().await?) {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
@@ -47,8 +44,8 @@ pub(super) async fn must_be_possible(keeper: &mut AnyKeeper) -> anyhow::Result<(
 }
 
 /// Shows what would be done now.
-pub(super) async fn dry_run(
-    keeper: &mut AnyKeeper,
+pub(super) async fn dry_run<R: Runtime>(
+    keeper: &mut Keeper<R>,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let mut report = keeper.look().await?;
@@ -65,22 +62,59 @@ pub(super) async fn carry_out<R: Runtime>(
     keeper: &mut Keeper<R>,
     timeout_s: u64,
     settled: &str,
+    control: &mut Control<'_>,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let end = settle(keeper, timeout_s, out).await?;
+    let end = settle(keeper, timeout_s, control, out).await?;
+    if let (End::Stopped(_), Some(overtaken)) = (&end, control.overtaken()) {
+        return Err(overtaken.into());
+    }
     report::end(end, keeper.desired().consent, settled, out)
 }
 
 /// The same for one thing that was asked for. `so` tells whether it is so: then what else the cluster lacks, and no
 /// pass can mend, is no failure of this.
-pub(super) async fn carry_out_until(
-    keeper: &mut AnyKeeper,
+pub(super) async fn carry_out_until<R: Runtime>(
+    keeper: &mut Keeper<R>,
+    timeout_s: u64,
+    settled: &str,
+    so: impl Fn(&Observed) -> bool,
+    control: &mut Control<'_>,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    match (
+        settle(keeper, timeout_s, control, out).await?,
+        control.overtaken(),
+    ) {
+        (End::Stopped(report), Some(_)) if so(&report.observed) => {
+            out.done(settled);
+            Ok(ExitStatus::Success)
+        }
+        (End::Stopped(_), Some(overtaken)) => Err(overtaken.into()),
+        (end, _) => ended_until(keeper, end, settled, so, out),
+    }
+}
+
+/// The same where nobody but a person ends it.
+pub(super) async fn carry_out_alone_until<R: Runtime>(
+    keeper: &mut Keeper<R>,
     timeout_s: u64,
     settled: &str,
     so: impl Fn(&Observed) -> bool,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    match settle(keeper, timeout_s, out).await? {
+    let mut signals = Control::signals();
+    carry_out_until(keeper, timeout_s, settled, so, &mut signals, out).await
+}
+
+fn ended_until<R: Runtime>(
+    keeper: &Keeper<R>,
+    end: End,
+    settled: &str,
+    so: impl Fn(&Observed) -> bool,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    match end {
         End::Stuck(report) | End::TimedOut(report) if so(&report.observed) => {
             out.done(settled);
             out.warn(&format!(
@@ -97,14 +131,15 @@ pub(super) async fn carry_out_until(
     }
 }
 
-/// Lets the keeper work until it is done or a person stops it, and tells of each pass.
+/// Lets the keeper work until it is done or something stops it, and tells of each pass.
 async fn settle<R: Runtime>(
     keeper: &mut Keeper<R>,
     timeout_s: u64,
+    control: &mut Control<'_>,
     out: &mut Printer,
 ) -> anyhow::Result<End> {
-    let stop = stop().context("cannot listen to signals")?;
-    let mut progress = Progress::new(keeper.moved());
+    let (stop, mut told) = control.parts()?;
+    let mut progress = out.progress(keeper.moved());
     let limit = Duration::from_secs(timeout_s);
     let consent = keeper.desired().consent;
     let (mut before, mut after) = (None, BTreeMap::new());
@@ -113,6 +148,7 @@ async fn settle<R: Runtime>(
         not_given.extend(report::functions_not_given(&r.plan, &r.observed));
         after = evicted(&r.observed);
         before.get_or_insert_with(|| after.clone());
+        told(r);
         report::tell(&mut progress, r);
         if out.is_json() {
             out.record.pass(r, consent);
@@ -158,7 +194,9 @@ const LINKS_MAY_REST: Duration = Duration::from_secs(2);
 const A_MOVE_SHOWS: Duration = Duration::from_secs(2);
 
 /// What is wrong with the cluster, once passing disturbances have passed.
-pub(super) async fn steady(keeper: &mut AnyKeeper) -> anyhow::Result<(Observed, Vec<Problem>)> {
+pub(super) async fn steady<R: Runtime>(
+    keeper: &mut Keeper<R>,
+) -> anyhow::Result<(Observed, Vec<Problem>)> {
     let calm = |o: &Observed| {
         let problems = diagnose(o);
         fatal(&problems).next().is_none() || !fatal(&problems).all(passes)

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use shardwright_engine::{Client, Endpoint, Error};
 use shardwright_planner::{Action, Desired, Pairing, Request, Shape, Standing, pair, standings};
-use shardwright_runtime::{Guest, Report, refuse_second_pen};
+use shardwright_runtime::{Guest, Report};
 use shardwright_topology::{
     Address, EngineKind, Member, NodeId, NodeView, Observed, Place, Role, ServerName, SlotSet,
     Version,
@@ -14,9 +14,10 @@ use shardwright_topology::{
 
 use super::change;
 use crate::cli::{Create, Login};
-use crate::connect::{AnyKeeper, Purpose, guest_keeper};
+use crate::connect::{AnyKeeper, Purpose, be_alone, guest_keeper};
 use crate::exit::{ExitStatus, Refusal, UsageError};
 use crate::printer::Printer;
+use crate::requests::Control;
 use crate::stop::{Interrupted, stop};
 
 pub(super) async fn run(
@@ -65,7 +66,7 @@ pub(super) async fn run(
         must_be_empty(&report.observed, &args.nodes)?;
     }
     if args.unless_formed && acquainted(&report.observed, &order) {
-        return reunite(&mut keeper, &args, out).await;
+        return reunite(&mut keeper, &report.observed, &args, out).await;
     }
     all_usable(&keeper, &report.observed, &order, &endpoints).await?;
     if args.replicas > 0 {
@@ -75,14 +76,15 @@ pub(super) async fn run(
     if let Some(end) = show(&report, &order, &args, is_formed, out)? {
         return Ok(end);
     }
-    refuse_second_pen(keeper.links(), &report.observed).await?;
+    be_alone(&mut keeper, &report.observed).await?;
     let stop = stop()?;
     let before = hurry(&keeper, &report.observed, out).await;
     let nodes = endpoints.len();
     let done = format!("[OK] {nodes} nodes agree; every slot is covered; every link is up");
+    let mut signals = Control::signals();
     let end = tokio::select! {
         biased;
-        end = change::carry_out(&mut keeper, args.run.timeout, &done, out) => Some(end),
+        end = change::carry_out(&mut keeper, args.run.timeout, &done, &mut signals, out) => Some(end),
         () = stop => None,
     };
     restore(&keeper, &before, out).await;
@@ -185,6 +187,7 @@ fn acquainted(o: &Observed, order: &[ServerName]) -> bool {
 /// Brings nodes that were one cluster together again, as after all of them got new addresses at once.
 async fn reunite(
     keeper: &mut AnyKeeper,
+    observed: &Observed,
     args: &Create,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
@@ -192,9 +195,10 @@ async fn reunite(
     if args.run.dry_run {
         return change::dry_run(keeper, out).await;
     }
+    be_alone(keeper, observed).await?;
     out.say("These nodes are one cluster already, and not all see each other.");
     let done = "[OK] all is done that can be done";
-    change::carry_out(keeper, args.run.timeout, done, out).await
+    change::carry_out(keeper, args.run.timeout, done, &mut Control::signals(), out).await
 }
 
 /// Every node answers, is in cluster mode, is empty, and is there once.

@@ -4,6 +4,7 @@ use shardwright_runtime_local::{Local, Stopped};
 
 use crate::cli::Down;
 use crate::exit::{ExitStatus, UsageError};
+use crate::handover::{Request, hand_over, is_held};
 use crate::printer::Printer;
 use crate::target::{Target, local_dir, not_on_kubernetes};
 
@@ -20,17 +21,46 @@ pub(super) async fn run(args: Down, out: &mut Printer) -> anyhow::Result<ExitSta
     if args.dry_run {
         return dry_run(&Local::open(&dir)?, args.purge, out);
     }
-    let local = Local::open_to_change(&dir)?;
-    let name = local.state().name.clone();
-    if args.purge {
-        let question = format!(
-            "Remove {name} with all its data, logs and passwords ({})?",
-            dir.display()
-        );
-        if !args.yes && !out.confirm(&question)? {
-            out.declined("Nothing was changed. Without a terminal: --yes");
+    let mut yes = args.yes;
+    if is_held(&dir).await? {
+        if args.purge && !agreed(&Local::open(&dir)?, yes, out)? {
             return Ok(ExitStatus::Failure);
         }
+        yes = true;
+        let request = Request::Down { purge: args.purge };
+        if let Some(status) = hand_over(&dir, request, out).await? {
+            return Ok(status);
+        }
+    }
+    let local = Local::open_to_change(&dir)?;
+    if args.purge && !agreed(&local, yes, out)? {
+        return Ok(ExitStatus::Failure);
+    }
+    stop(&local, args.purge, out).await
+}
+
+/// Whether a person agrees that all data goes.
+fn agreed(local: &Local, yes: bool, out: &mut Printer) -> anyhow::Result<bool> {
+    let question = format!(
+        "Remove {} with all its data, logs and passwords ({})?",
+        local.state().name,
+        local.dir().display()
+    );
+    if yes || out.confirm(&question)? {
+        return Ok(true);
+    }
+    out.declined("Nothing was changed. Without a terminal: --yes");
+    Ok(false)
+}
+
+/// Stops all servers, and removes the cluster where a person agreed to that.
+pub(super) async fn stop(
+    local: &Local,
+    purge: bool,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let (name, dir) = (local.state().name.clone(), local.dir().to_owned());
+    if purge {
         out.record.begin();
         let count = local.purge().await?;
         out.record.changed(true);

@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::balance::{ByLoad, Outside, Owned, Transfer, by_load, even, quotas};
 use shardwright_planner::{Request, Shape};
-use shardwright_runtime::{Held, slot_loads};
+use shardwright_runtime::{Held, Keeper, Runtime, slot_loads};
 use shardwright_topology::{NodeId, Observed, Role, SlotSet, Source};
 
 use super::change;
 use crate::cli::{By, Login, MoveRun, Rebalance};
 use crate::connect::{AnyKeeper, Purpose, find_node, open};
 use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::handover::{self, hand_over_at};
 use crate::printer::Printer;
 use crate::report::place;
+use crate::requests::Control;
 use crate::status::bytes;
 use crate::target::Target;
 
 /// A cluster needs a majority of its primaries: with fewer than three, the loss of one is the loss of all.
 pub(super) const SHARDS_MIN: usize = 3;
+/// Why nothing is to be done in a declared cluster.
+const KEPT_EVEN: &str = "[OK] nothing to do: a declared cluster is kept even by itself";
 /// What a weight of 1 is here: weights have up to three decimals.
 const ONE: u32 = 1_000;
 
@@ -38,6 +42,16 @@ pub(super) async fn run(
             return Err(UsageError(declared.to_owned()).into());
         }
         Target::Local(_) | Target::Member(_) => {}
+    }
+    let dir = args.target.dir.as_deref();
+    let request = handover::Request::Rebalance {
+        timeout_s: args.run.timeout,
+        pace: args.run.pace.into(),
+    };
+    if !args.run.dry_run
+        && let Some(status) = hand_over_at(&target, dir, request, out).await?
+    {
+        return Ok(status);
     }
     let purpose = purpose(&args.run);
     let (mut keeper, observed) =
@@ -187,31 +201,51 @@ pub(super) async fn assign(
             to.is_some() && slots.slots().all(|slot| o.owner(slot) == to)
         })
     };
-    change::carry_out_until(keeper, run.timeout, done, owns, out).await
+    change::carry_out_alone_until(keeper, run.timeout, done, owns, out).await
 }
 
-/// A declared cluster: what there is to do is done anyway.
-async fn even_declared(
-    keeper: &mut AnyKeeper,
-    o: &Observed,
-    run: &MoveRun,
-    out: &mut Printer,
-) -> anyhow::Result<ExitStatus> {
+/// Whether a declared cluster has all its shards, and as many slots in each.
+fn is_even_as_declared<R: Runtime>(keeper: &Keeper<R>, o: &Observed) -> anyhow::Result<bool> {
     let owned: Owned = o.voters().map(|m| (m.id, m.slots.clone())).collect();
     let stay: BTreeSet<NodeId> = owned.keys().copied().collect();
     let Shape::Declared { shards, .. } = keeper.desired().shape else {
         return Err(anyhow::anyhow!("a declared cluster has no shape"));
     };
     let complete = o.uncovered().is_empty() && stay.len() == usize::from(shards);
-    if complete && even(&owned, &stay, &BTreeMap::new()).is_empty() {
-        out.done("[OK] nothing to do: a declared cluster is kept even by itself");
+    Ok(complete && even(&owned, &stay, &BTreeMap::new()).is_empty())
+}
+
+/// What a declared cluster lacks is done, or shown.
+async fn even_declared(
+    keeper: &mut AnyKeeper,
+    o: &Observed,
+    run: &MoveRun,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    if !run.dry_run {
+        return even_out(keeper, run.timeout, &mut Control::signals(), out).await;
+    }
+    if is_even_as_declared(keeper, o)? {
+        out.done(KEPT_EVEN);
         return Ok(ExitStatus::Success);
     }
-    if run.dry_run {
-        return change::dry_run(keeper, out).await;
+    change::dry_run(keeper, out).await
+}
+
+/// A declared cluster is kept even by whoever works on it: what lacks is done.
+pub(super) async fn even_out<R: Runtime>(
+    keeper: &mut Keeper<R>,
+    timeout_s: u64,
+    control: &mut Control<'_>,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let observed = keeper.observe().await?;
+    if is_even_as_declared(keeper, &observed)? {
+        out.done(KEPT_EVEN);
+        return Ok(ExitStatus::Success);
     }
     let done = "[OK] all shards have as many slots, as in any declared cluster";
-    change::carry_out(keeper, run.timeout, done, out).await
+    change::carry_out(keeper, timeout_s, done, control, out).await
 }
 
 /// Slots without an owner that was heard can't be moved, and would spoil every division.

@@ -65,10 +65,12 @@ pub(super) async fn run(
     let left = |o: &Observed| o.member(node).is_none();
     if !silent {
         let done = format!("[OK] {name} has left");
-        return change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await;
+        let timeout_s = args.run.timeout;
+        return change::carry_out_alone_until(&mut keeper, timeout_s, &done, left, out).await;
     }
     let done = format!("{name} is forgotten by every other node");
-    let ended = change::carry_out_until(&mut keeper, args.run.timeout, &done, left, out).await?;
+    let timeout_s = args.run.timeout;
+    let ended = change::carry_out_alone_until(&mut keeper, timeout_s, &done, left, out).await?;
     out.warn(&format!(
         "it did not answer, so it was not reset: if its process runs, or is started again, it comes back; \
          stop it, and remove its nodes.conf before it starts again, or run this again: shardwright remove-node {} {}",

@@ -15,6 +15,16 @@ pub(super) async fn run(
     login: &Login,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
+    change_shape(args, "scale", login, out).await
+}
+
+/// The same, for the verb that was typed.
+pub(super) async fn change_shape(
+    args: Scale,
+    typed: &str,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
     let reshape = Reshape {
         shards: args.shards,
         replicas: args.replicas,
@@ -60,7 +70,7 @@ pub(super) async fn run(
         dry_run: false,
         pace: args.run.pace,
     };
-    up::bring(up, Some(done), out).await
+    up::bring(up, (typed, Some(done)), out).await
 }
 
 /// The operator moves slots at its own pace.

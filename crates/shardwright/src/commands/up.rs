@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
-use shardwright_runtime::{Keeper, Links, Report};
+use shardwright_runtime::{Keeper, Links, Report, name_of_local_run};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
 };
@@ -13,25 +13,29 @@ use shardwright_runtime_local::{
 use super::change;
 use super::connect::application_user;
 use super::reshape::{self, Reshape};
+use super::serve::{self, After, Incoming, Work};
 use crate::cli::{Pace, Up};
+use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
+use crate::handover::{Declaration, Request, hand_over};
 use crate::printer::{Printer, chatter};
 use crate::progress::promotions;
 use crate::report::named;
-use crate::stop::{signal_that_came, stop};
+use crate::requests::{Control, Requests};
+use crate::stop::signal_that_came;
 use crate::target::only_local;
 
 /// The name of a cluster that was given none.
 const DEFAULT_NAME: &str = "redis";
 
 pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    bring(args, None, out).await
+    bring(args, ("up", None), out).await
 }
 
-/// The same, with other words for its end than how to connect.
+/// The same for the verb that was typed, with other words for its end than how to connect.
 pub(super) async fn bring(
     args: Up,
-    done: Option<String>,
+    (typed, done): (&str, Option<String>),
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let source = Source::read(&args)?;
@@ -57,29 +61,66 @@ pub(super) async fn bring(
     }
     let options = Options {
         port: args.port,
-        secrets: args.secrets.clone(),
+        secrets: args
+            .secrets
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?,
     };
     let text = source.to_store(&args, &cluster)?;
+    if !args.watch {
+        let declaration = Declaration {
+            typed: typed.to_owned(),
+            manifest: text.clone(),
+            engine: engine.path.clone(),
+            port: options.port,
+            secrets: options.secrets.clone(),
+            timeout_s: args.timeout,
+            accept_data_loss: args.accept_data_loss,
+            pace: args.pace.into(),
+            done: done.clone(),
+        };
+        if let Some(status) = hand_over(&dir, Request::Up(declaration), out).await? {
+            return Ok(status);
+        }
+    }
     let before = declared(&dir);
     out.record.begin();
-    let Opened { local, warnings } = Local::make(&dir, &text, cluster, &engine, &options)?;
-    out.record.changed(before.as_ref() != Some(local.cluster()));
-    for warning in warnings {
-        out.warn(&warning);
-    }
-    out.say(&format!(
-        "{} {} from {}",
-        engine.kind,
-        engine.version,
-        engine.path.display()
-    ));
-    let desired = change::consenting(&local.cluster().desired(), args.accept_data_loss);
-    let links = Links::new(local.access(), None);
+    let opened = Local::make(&dir, &text, cluster, &engine, &options)?;
+    let changed = before.as_ref() != Some(opened.local.cluster());
+    out.record.changed(changed);
+    let local = welcome(opened, &engine, out);
     let done = done.unwrap_or_else(|| how_to_connect(&local));
+    let desired = change::consenting(&local.cluster().desired(), args.accept_data_loss);
+    let links = Links::new(local.access(), Some(name_of_local_run(unique()?)));
     let limits = local.cluster().limits();
+    let mut requests = Requests::listen(&local, out);
     let mut keeper = Keeper::new(local, links, desired, limits);
-    change::keep_pace(&mut keeper, &args.pace);
-    let brought_back = change::carry_out(&mut keeper, args.timeout, &done, out).await;
+    let ended = work(&mut keeper, &mut requests, &args, &done, out).await;
+    serve::yield_to_next(keeper, requests).await;
+    ended
+}
+
+/// Brings the cluster back, and watches it from then on where that was asked for.
+async fn work(
+    keeper: &mut Keeper<Local>,
+    requests: &mut Requests,
+    args: &Up,
+    done: &str,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    change::keep_pace(keeper, &args.pace);
+    let observed = keeper.observe().await?;
+    be_alone_with_lock(keeper.links(), &observed).await?;
+    let goal = Work::Goal {
+        timeout_s: args.timeout,
+        done,
+    };
+    let mut incoming = Incoming {
+        requests: &mut *requests,
+        tell: &mut |_| {},
+    };
+    let brought_back = serve::work(keeper, goal, None, &mut incoming, out).await;
     if !args.watch || signal_that_came().is_some() {
         return brought_back;
     }
@@ -92,8 +133,22 @@ pub(super) async fn bring(
     // Consent was given for bringing it back, not for whatever may come.
     let desired = change::consenting(keeper.desired(), false);
     keeper.set_desired(desired);
-    change::keep_pace(&mut keeper, &args.pace);
-    watch(&mut keeper, out).await
+    change::keep_pace(keeper, &args.pace);
+    watch(keeper, requests, out).await
+}
+
+/// Says what there is to say of a cluster that was opened.
+pub(super) fn welcome(opened: Opened, engine: &Engine, out: &mut Printer) -> Local {
+    for warning in opened.warnings {
+        out.warn(&warning);
+    }
+    out.say(&format!(
+        "{} {} from {}",
+        engine.kind,
+        engine.version,
+        engine.path.display()
+    ));
+    opened.local
 }
 
 /// Where the manifest comes from.
@@ -240,7 +295,7 @@ fn declared(dir: &Path) -> Option<Cluster> {
 }
 
 /// A command that works when it is pasted, for the first user that is for applications, else the administrator.
-fn how_to_connect(local: &Local) -> String {
+pub(super) fn how_to_connect(local: &Local) -> String {
     let user = application_user(local);
     let Some(note) = local.state().servers.values().min_by_key(|s| s.index) else {
         return "[OK]".to_owned();
@@ -255,19 +310,53 @@ fn how_to_connect(local: &Local) -> String {
     )
 }
 
-async fn watch(keeper: &mut Keeper<Local>, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    let stop = stop()?;
+async fn watch(
+    keeper: &mut Keeper<Local>,
+    requests: &mut Requests,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
     out.say("watching; Ctrl-C ends the watch, the servers run on");
     let mut last = Vec::new();
-    let mut done = |report: &Report| {
-        if report.outcomes.iter().any(|o| o.result.is_ok()) {
+    while signal_that_came().is_none() {
+        let mut tell = |report: &Report| note(report, &mut last, out);
+        let mut control = Control::requests(requests);
+        let (stop, _) = control.parts()?;
+        keeper.watch(stop, &mut tell).await?;
+        if signal_that_came().is_some() {
+            break;
+        }
+        let Some(asked) = requests.take() else {
+            continue;
+        };
+        let what = asked.what();
+        chatter(&format!("asked for {what}"));
+        let mut incoming = Incoming {
+            requests: &mut *requests,
+            tell: &mut tell,
+        };
+        let answered = serve::answer(keeper, asked, &mut incoming).await;
+        chatter(&format!(
+            "{what} ended with status {}",
+            answered.status.code()
+        ));
+        if answered.changed {
             out.record.changed(true);
         }
-        tell(report, &mut last);
-    };
-    keeper.watch(stop, &mut done).await?;
+        if answered.after == After::Stopped {
+            out.say("the servers were stopped, so the watch has ended");
+            return Ok(ExitStatus::Success);
+        }
+    }
     out.say("the watch has ended; the servers run on");
     Ok(ExitStatus::Success)
+}
+
+/// What there is to tell of a pass.
+fn note(report: &Report, last: &mut Vec<String>, out: &mut Printer) {
+    if report.outcomes.iter().any(|o| o.result.is_ok()) {
+        out.record.changed(true);
+    }
+    tell(report, last);
 }
 
 /// Tells what changes: promotions and starts as they are done, and when all is well again.

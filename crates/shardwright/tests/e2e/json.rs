@@ -433,3 +433,47 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn what_a_running_watch_carries_out_ends_in_one_object_too(engine) {
+        let local = Local::with_ports(&engine, "", 8)?;
+        let watch = local.watch();
+        let (yes, no) = (json!(true), json!(false));
+        let mut seen = BTreeSet::new();
+        let run = |words: &[&str]| local.run(words);
+        let four = ["scale", "--shards", "4"];
+        all(run, &[(&four, 0, "done", yes.clone()), (&four, 0, "done", no.clone())], &mut seen);
+        let replica = local.status()?["shards"][1]["nodes"][1]["server"].as_str().ok_or("a replica")?.to_owned();
+        let promote = ["failover", "local", &replica];
+        let promoted = told(&run(&[&promote[..], &["-o", "json"]].concat()).must(0, &[]), Some("failover"));
+        assert_eq!((&promoted["outcome"], &promoted["changed"]), (&json!("done"), &yes), "{promoted}");
+        let steps = promoted["steps"].as_array().ok_or("steps")?;
+        assert!(steps.iter().any(|s| s["state"] == "done" && s["nodes"][0]["server"] == *replica), "{promoted}");
+        assert!(promoted["message"].as_str().is_some_and(|m| m.contains("is the primary")), "{promoted}");
+        all(
+            run,
+            &[
+                (&promote, 0, "done", no.clone()),
+                (&["rebalance"], 0, "done", no.clone()),
+                (&["fix"], 0, "done", no.clone()),
+                (&["scale", "--shards", "2"], 2, "usage-error", no),
+                (&["pause"], 0, "done", yes.clone()),
+            ],
+            &mut seen,
+        );
+
+        let late = told(&run(&["scale", "--shards", "3", "--timeout", "2", "-o", "json"]).must(1, &[]), Some("scale"));
+        assert_eq!((&late["outcome"], &late["error"]["code"]), (&json!("timed-out"), &json!("timed-out")), "{late}");
+        assert!(late["error"]["remedy"].is_string(), "{late}");
+        assert!(late["waiting"].as_array().is_some_and(|w| !w.is_empty()), "{late}");
+        let mut waits = local.home.start(local.home.command(&["scale", "--shards", "3", "-o", "json"]));
+        waits.until_said("paused until a person resumes them", std::time::Duration::from_secs(60));
+        all(run, &[(&["cancel"], 0, "done", yes.clone())], &mut seen);
+        let overruled = told(&waits.end().must(1, &[]), Some("scale"));
+        assert_eq!((&overruled["outcome"], &overruled["error"]["code"]), (&json!("failed"), &json!("overruled")), "{overruled}");
+        all(run, &[(&["down"], 0, "done", yes)], &mut seen);
+        watch.end().must(0, &["the watch has ended"]);
+        Ok(())
+    }
+}

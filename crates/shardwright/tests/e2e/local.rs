@@ -135,7 +135,10 @@ impl Local {
         Ok(Load::start(&self.ports.addresses(), options))
     }
 
-    async fn administrator(&self, index: usize) -> Outcome<redis::aio::MultiplexedConnection> {
+    pub(crate) async fn administrator(
+        &self,
+        index: usize,
+    ) -> Outcome<redis::aio::MultiplexedConnection> {
         let mut connection = connect(&self.ports.addresses()[index]).await?;
         let password = self.password("default")?;
         let mut login = redis::cmd("AUTH");
@@ -182,7 +185,7 @@ impl Local {
     }
 
     /// The number of a server that is a primary now, by `status`.
-    fn a_primary(&self) -> Outcome<usize> {
+    pub(crate) fn a_primary(&self) -> Outcome<usize> {
         let status = self.status()?;
         let server = status["shards"][1]["nodes"][0]["server"]
             .as_str()

@@ -284,9 +284,9 @@ each_engine! {
         let mut watch = home.start(watch);
         watch.until_said("watching", Duration::from_secs(40));
         let pid = watch.pid().to_string();
-        for verb in [&["up"][..], &["down"], &["down", "--purge"], &["fix"]] {
-            home.run(verb).must(3, &["in use by another shardwright", &pid, "stop it"]);
-        }
+        home.run(&["up", "--watch"]).must(3, &["in use by another shardwright", &pid, "stop it"]);
+        // Nobody agreed: nothing is asked of the one that watches.
+        home.run(&["down", "--purge"]).must(1, &["Nothing was changed", "--yes"]);
         // Looking is free.
         home.run(&["check"]).must(0, &["[OK] 6 nodes agree"]);
         home.run(&["plan"]).must(0, &["Nothing to do."]);

@@ -11,6 +11,7 @@ mod elsewhere;
 mod first_copy;
 mod fix;
 mod functions;
+mod handover;
 mod json;
 mod kills;
 mod local;
