@@ -244,6 +244,9 @@ pub(crate) struct Up {
     /// Stay, and heal whatever breaks, until SIGINT or SIGTERM; the servers run on
     #[arg(long)]
     pub(crate) watch: bool,
+    /// How what is watched is written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, requires = "watch")]
+    pub(crate) log_format: LogFormat,
     /// How long the cluster may take to become healthy, in seconds
     #[arg(long, value_name = "S", default_value_t = 60)]
     pub(crate) timeout: u64,

@@ -19,6 +19,7 @@ mod stop;
 mod table;
 mod target;
 mod verb_result;
+mod watch;
 mod yaml;
 
 use std::ffi::OsString;

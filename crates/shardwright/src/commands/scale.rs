@@ -4,7 +4,7 @@ use shardwright_runtime_local::{State, StateError};
 
 use super::reshape::{self, Reshape};
 use super::up;
-use crate::cli::{Login, Pace, Scale, Up};
+use crate::cli::{LogFormat, Login, Pace, Scale, Up};
 use crate::exit::{ExitStatus, UsageError};
 use crate::kubernetes::{self, Wait};
 use crate::printer::Printer;
@@ -65,6 +65,7 @@ pub(super) async fn change_shape(
         port: None,
         secrets: None,
         watch: false,
+        log_format: LogFormat::Text,
         timeout: args.run.timeout,
         accept_data_loss: false,
         dry_run: false,

@@ -9,21 +9,21 @@ use shardwright_runtime::{Keeper, Links, Report, name_of_local_run};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
 };
+use shardwright_topology::Timestamp;
 
 use super::change;
 use super::connect::application_user;
 use super::reshape::{self, Reshape};
 use super::serve::{self, After, Incoming, Work};
-use crate::cli::{Pace, Up};
+use crate::cli::{LogFormat, Pace, Up};
 use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
 use crate::handover::{Declaration, Request, hand_over};
 use crate::printer::{Printer, chatter};
-use crate::progress::promotions;
-use crate::report::named;
 use crate::requests::{Control, Requests};
 use crate::stop::signal_that_came;
 use crate::target::only_local;
+use crate::watch::{Event, EventTracker, Severity};
 
 /// The name of a cluster that was given none.
 const DEFAULT_NAME: &str = "redis";
@@ -134,7 +134,7 @@ async fn work(
     let desired = change::consenting(keeper.desired(), false);
     keeper.set_desired(desired);
     change::keep_pace(keeper, &args.pace);
-    watch(keeper, requests, out).await
+    watch(keeper, requests, args.log_format, out).await
 }
 
 /// Says what there is to say of a cluster that was opened.
@@ -313,15 +313,18 @@ pub(super) fn how_to_connect(local: &Local) -> String {
 async fn watch(
     keeper: &mut Keeper<Local>,
     requests: &mut Requests,
+    format: LogFormat,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    out.say("watching; Ctrl-C ends the watch, the servers run on");
-    let mut last = Vec::new();
+    let mut log = Log {
+        tracker: EventTracker::default(),
+        format,
+    };
+    log.say("watching; Ctrl-C ends the watch, the servers run on");
     while signal_that_came().is_none() {
-        let mut tell = |report: &Report| note(report, &mut last, out);
         let mut control = Control::requests(requests);
         let (stop, _) = control.parts()?;
-        keeper.watch(stop, &mut tell).await?;
+        keeper.watch(stop, |report| log.pass(report, out)).await?;
         if signal_that_came().is_some() {
             break;
         }
@@ -329,13 +332,14 @@ async fn watch(
             continue;
         };
         let what = asked.what();
-        chatter(&format!("asked for {what}"));
+        log.say(&format!("asked for {what}"));
+        let mut tell = |report: &Report| log.pass(report, out);
         let mut incoming = Incoming {
             requests: &mut *requests,
             tell: &mut tell,
         };
         let answered = serve::answer(keeper, asked, &mut incoming).await;
-        chatter(&format!(
+        log.say(&format!(
             "{what} ended with status {}",
             answered.status.code()
         ));
@@ -343,58 +347,42 @@ async fn watch(
             out.record.changed(true);
         }
         if answered.after == After::Stopped {
-            out.say("the servers were stopped, so the watch has ended");
+            log.say("the servers were stopped, so the watch has ended");
             return Ok(ExitStatus::Success);
         }
     }
-    out.say("the watch has ended; the servers run on");
+    log.say("the watch has ended; the servers run on");
     Ok(ExitStatus::Success)
 }
 
-/// What there is to tell of a pass.
-fn note(report: &Report, last: &mut Vec<String>, out: &mut Printer) {
-    if report.outcomes.iter().any(|o| o.result.is_ok()) {
-        out.record.changed(true);
-    }
-    tell(report, last);
+/// Writes what is watched to standard error.
+struct Log {
+    tracker: EventTracker,
+    format: LogFormat,
 }
 
-/// Tells what changes: promotions and starts as they are done, and when all is well again.
-fn tell(report: &Report, last: &mut Vec<String>) {
-    let mut lines = promotions(report, &report.observed);
-    for outcome in &report.outcomes {
-        if matches!(
-            outcome.step.action,
-            shardwright_planner::Action::StartServer { .. }
-                | shardwright_planner::Action::StartAfresh { .. }
-        ) {
-            lines.push(match &outcome.result {
-                Ok(()) => outcome.step.to_string(),
-                Err(error) => format!("{}: not done: {error}", outcome.step),
-            });
+impl Log {
+    /// What there is to tell of a pass.
+    fn pass(&mut self, report: &Report, out: &mut Printer) {
+        if report.outcomes.iter().any(|o| o.result.is_ok()) {
+            out.record.changed(true);
+        }
+        for event in self.tracker.pass(report) {
+            self.write(&event);
         }
     }
-    let state = if report.plan.is_settled() {
-        vec!["healthy".to_owned()]
-    } else if !report.plan.is_stuck() {
-        // On its way: what is missing now may be there in a moment.
-        Vec::new()
-    } else {
-        let waits = report.plan.waiting.iter().filter(|w| w.needs_a_person());
-        waits
-            .map(|w| format!("waiting: {}", named(&w.to_string(), &report.observed)))
-            .collect()
-    };
-    for line in &lines {
-        chatter(line);
+
+    fn say(&self, text: &str) {
+        // A clock before 1970 is a machine without a clock.
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond());
+        let now = now.map_or(Timestamp(0), Timestamp);
+        self.write(&Event::new(now, Severity::Info, text));
     }
-    let news = !lines.is_empty() || (*last != state && !state.is_empty());
-    if news && !state.is_empty() {
-        for line in &state {
-            chatter(line);
+
+    fn write(&self, event: &Event) {
+        match self.format {
+            LogFormat::Text => chatter(&event.line()),
+            LogFormat::Json => chatter(&event.json().to_string()),
         }
-    }
-    if !lines.is_empty() || !state.is_empty() {
-        *last = if state.is_empty() { lines } else { state };
     }
 }

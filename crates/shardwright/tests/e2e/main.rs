@@ -8,6 +8,7 @@ mod clones;
 mod create;
 mod deaths;
 mod elsewhere;
+mod events;
 mod first_copy;
 mod fix;
 mod functions;
