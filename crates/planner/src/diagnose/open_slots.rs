@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{NodeId, Observed, OpenSlot, Slot, SlotSet};
+use shardwright_topology::{NodeId, Observed, OpenSlot, Slot};
 
 use super::{Found, Problem, ProblemKind, Severity, add};
 
