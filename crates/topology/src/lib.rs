@@ -22,6 +22,7 @@ mod place;
 mod seen;
 mod server;
 mod slot;
+mod start_failure;
 mod unowned;
 mod view;
 pub mod wire;
@@ -40,6 +41,7 @@ pub use server::{
     Starter, Starts, Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, ShownSlots, Slot, SlotRange, SlotSet};
+pub use start_failure::{ConfigLine, StartFailure, WhyNotStarted};
 pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, FullCopies, Health, NoWrites, NodeView, OpenSlot, ReplicaLink,

@@ -11,6 +11,7 @@
 //! | `INFO keyspace` | [`parse_keyspace`] | keys by database |
 //! | `CLUSTER SHARDS` | [`parse_shards`] | [`ShardRow`]s |
 //! | `ROLE` | [`parse_role`] | [`RoleReply`] |
+//! | a server's log | [`why_not_started`] | [`WhyNotStarted`](crate::WhyNotStarted) |
 //!
 //! What a later engine may add (flags, fields, keys) is passed over; what is there and makes no sense is an error.
 
@@ -21,6 +22,7 @@ mod nodes;
 mod reply;
 mod role;
 mod shards;
+mod start_log;
 mod text;
 mod words;
 
@@ -31,3 +33,4 @@ pub use nodes::parse_nodes;
 pub use reply::Reply;
 pub use role::{RoleLink, RoleReplica, RoleReply, parse_role};
 pub use shards::{ShardHealth, ShardNode, ShardRow, parse_shards};
+pub use start_log::why_not_started;
