@@ -18,6 +18,7 @@ mod files;
 mod local;
 mod machine;
 mod ownership;
+mod ports;
 mod process;
 mod reshape;
 mod seats;
@@ -30,6 +31,7 @@ pub use engines::{Engine, EngineChoice, EngineError, find_engine};
 pub use local::{Local, LocalError, Opened, Options};
 pub use machine::MachineError;
 pub use ownership::state_dir_of;
+pub use ports::Listener;
 pub use process::{Identity, ProcessError};
 pub use secrets::SecretError;
 pub use state::{

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use shardwright_manifest::Cluster;
 use shardwright_topology::Address;
 
+use crate::ports::{Listener, listener};
+
 /// This machine can't hold the cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// A port is taken.
     #[error(
-        "port {port} ({what} of {server}) is in use on {ip}; choose other ports with --port, or stop what listens there"
+        "port {port} ({what} of {server}) is in use on {ip}{by}; choose other ports with --port, or stop what listens there"
     )]
     PortInUse {
         /// Which.
@@ -23,6 +25,8 @@ pub enum MachineError {
         server: String,
         /// At which address.
         ip: IpAddr,
+        /// By whom.
+        by: Listener,
     },
     /// A port can't be used.
     #[error("cannot listen on {ip} port {port}; see the spec.local.bind of the manifest")]
@@ -120,6 +124,7 @@ pub(crate) fn port_free(ip: IpAddr, address: &Address, server: &str) -> Result<(
                     what,
                     server: server.to_owned(),
                     ip,
+                    by: listener(ip, port),
                 });
             }
             Err(source) => return Err(MachineError::Port { port, ip, source }),

@@ -116,7 +116,8 @@ each_engine! {
 
         for (taken, what) in [(ports.first() + 2, "client port"), (ports.first() + 10_003, "bus port")] {
             let listener = TcpListener::bind(("127.0.0.1", taken))?;
-            up(&[]).must(1, &[&taken.to_string(), what, "in use", "--port", "stop what listens there"]);
+            let by = format!("by process {} (", std::process::id());
+            up(&[]).must(1, &[&taken.to_string(), what, "in use", &by, "--port", "stop what listens there"]);
             drop(listener);
         }
         home.run(&["up", "--engine", &program, "--port", "60000"]).must(1, &["bus ports", "65535", "smaller --port"]);
