@@ -36,6 +36,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::StartHeld { .. }
         | Waiting::DirectoryUnread { .. }
         | Waiting::TableRefused { .. }
+        | Waiting::DataRefused { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::IdLost { .. }
@@ -85,6 +86,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::StartHeld { .. } => "StartHeld",
         Waiting::DirectoryUnread { .. } => "DirectoryUnread",
         Waiting::TableRefused { .. } => "TableRefused",
+        Waiting::DataRefused { .. } => "DataRefused",
         Waiting::PlaceFollowed { .. } => "PlaceFollowed",
         Waiting::PrimarySilent { .. } => "PrimarySilent",
         Waiting::IdLost { .. } => "NodeIdLost",
@@ -155,6 +157,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::StartHeld { .. }
         | Waiting::DirectoryUnread { .. }
         | Waiting::TableRefused { .. }
+        | Waiting::DataRefused { .. }
         | Waiting::PlaceFollowed { .. }
         | Waiting::PrimarySilent { .. }
         | Waiting::IdLost { .. }

@@ -163,6 +163,7 @@ fn server(matter: Matter, ids: &[NodeId], i: usize, text: &str) -> Result<Server
         },
         disk: Seen::Known(Disk::Log),
         disk_row: None,
+        start_failure: None,
         recorded_id: Some(ids[i]),
     })
 }

@@ -463,6 +463,8 @@ pub enum Reason {
     StrayKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
+    /// The server refuses the data on its disk, and nothing in its directory is needed: others serve every slot.
+    DataRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
     /// is needed.
     ClaimsBetter,
@@ -491,6 +493,9 @@ pub enum Reason {
     /// A person asked for it.
     Asked,
 }
+
+const DATA_REFUSED: &str =
+    "it can't load the data on its disk, others serve every slot, and its directory is kept aside";
 
 fn tail(bytes_max: Option<u64>) -> String {
     match bytes_max {
@@ -564,6 +569,7 @@ impl fmt::Display for Reason {
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
             }
+            Self::DataRefused => DATA_REFUSED,
             Self::ClaimsBetter => {
                 "it became a primary unheard, and would empty those who serve its slots now; its directory is kept aside"
             }

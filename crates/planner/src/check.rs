@@ -209,7 +209,9 @@ impl Lint<'_> {
             Some(Seen::Known(
                 Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { .. },
             )) => false,
-            Some(Seen::Known(Disk::TableRefused) | Seen::Unknown(_)) | None => true,
+            Some(Seen::Known(Disk::TableRefused | Disk::DataRefused) | Seen::Unknown(_)) | None => {
+                true
+            }
         };
         if held {
             let server = name.clone();
@@ -232,7 +234,7 @@ impl Lint<'_> {
         self.takes_place(i, name);
         let useless = self.o.servers().get(name).is_some_and(|s| {
             let harms = match s.disk.known() {
-                Some(Disk::TableRefused) => true,
+                Some(Disk::TableRefused | Disk::DataRefused) => true,
                 Some(Disk::Stale { claim }) => self.is_better(claim),
                 Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) | None => false,
             };

@@ -46,6 +46,8 @@ pub enum NoStart {
     DiskUnknown,
     /// It would end again at once.
     TableRefused,
+    /// The same, for the data.
+    DataRefused,
     /// It has no data, and who follows its address would copy that.
     PlaceFollowed {
         /// Who may.
@@ -81,6 +83,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
+        Some(Disk::DataRefused) => Some(NoStart::DataRefused),
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
         Some(Disk::Stale { claim }) => {
             let owns_slots = *claim != Claim::Nothing;

@@ -5,7 +5,9 @@ mod text;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{
+    Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, StartFailure, Why,
+};
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
@@ -49,12 +51,14 @@ pub enum Foreign {
 }
 
 /// A pause between two starts of a server that is not heard.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Rest {
     /// How often it was told to start.
     pub times: u32,
     /// For how long it rests yet, in milliseconds.
     pub left_ms: u64,
+    /// Why it ended the last time, where that is known.
+    pub failure: Option<Box<StartFailure>>,
 }
 
 impl fmt::Display for Foreign {
@@ -231,6 +235,13 @@ pub enum Waiting {
     TableRefused {
         /// Which.
         server: ServerName,
+    },
+    /// A server can't load the data on its disk, which may be the last copy of its slots.
+    DataRefused {
+        /// Which.
+        server: ServerName,
+        /// What it can't load and what may repair that, where it is known.
+        failure: Option<Box<StartFailure>>,
     },
     /// A server without data is not started at its address: who follows that address would be emptied.
     PlaceFollowed {
@@ -431,6 +442,7 @@ impl Waiting {
             | Self::StartHeld { .. }
             | Self::DirectoryUnread { .. }
             | Self::TableRefused { .. }
+            | Self::DataRefused { .. }
             | Self::CannotCopy { .. }
             | Self::ReplicaMissing { .. }
             | Self::ServersMissing { .. }
@@ -490,7 +502,10 @@ impl fmt::Display for Waiting {
             Self::Stranded { server, host, why } => f.write_str(&text::stranded(server, host, why)),
             Self::StartHeld { server } => f.write_str(&text::start_held(server)),
             Self::DirectoryUnread { server, why } => write!(f, "{server} is not started: {why}"),
-            Self::StartsAgain { server, rest } => f.write_str(&text::starts_again(server, *rest)),
+            Self::StartsAgain { server, rest } => f.write_str(&text::starts_again(server, rest)),
+            Self::DataRefused { server, failure } => {
+                f.write_str(&text::data_refused(server, failure.as_deref()))
+            }
             Self::TableRefused { server } => write!(f, "{server} refuses its own table of nodes"),
             Self::PlaceFollowed { server, by } => f.write_str(&text::place_followed(server, by)),
             Self::PrimarySilent { node } => f.write_str(&text::primary_silent(*node)),

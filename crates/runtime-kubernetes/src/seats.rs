@@ -107,6 +107,7 @@ fn seat(sight: &Sight<'_>, ordinal: u32) -> Seat {
             Some(GateReport::NotHeld) | None => Seen::Unknown(Why::NotAsked),
         },
         disk_row: None,
+        start_failure: None,
         recorded_id,
         name: ServerName(name),
     }

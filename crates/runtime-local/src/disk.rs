@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use shardwright_topology::wire::parse_nodes;
-use shardwright_topology::{Claim, Disk, NodeId, Row, Rows, Seen, Why};
+use shardwright_topology::wire::{parse_nodes, why_not_started};
+use shardwright_topology::{Claim, Disk, NodeId, Row, Rows, Seen, Why, WhyNotStarted};
 
 /// The name of the file in which a node keeps its table.
 pub(crate) const NODES_FILE: &str = "nodes.conf";
+/// The directory of the append-only file, and its manifest there: the manifest of a cluster may name no others.
+pub(crate) const LOG_DIR: &str = "appendonlydir";
+pub(crate) const LOG_MANIFEST: &str = "appendonly.aof.manifest";
+/// The RDB file, of which the same is so.
+pub(crate) const SNAPSHOT: &str = "dump.rdb";
 /// Written after a stop that saved everything, removed before each start.
 pub(crate) const CLEAN_MARK: &str = "stopped-clean";
 
@@ -90,15 +95,9 @@ fn inspect(data: &Path, aof: bool, recorded: bool) -> io::Result<Disk> {
 
 /// Whether there is an append-only file: since version 7 a directory with a manifest.
 fn has_log(data: &Path) -> io::Result<bool> {
-    let entries = match fs::read_dir(data.join("appendonlydir")) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().ends_with(".manifest") && entry.metadata()?.len() > 0
-        {
+    for path in entries(&data.join(LOG_DIR))? {
+        let is_manifest = path.extension().is_some_and(|ext| ext == "manifest");
+        if is_manifest && fs::metadata(&path)?.len() > 0 {
             return Ok(true);
         }
     }
@@ -107,53 +106,94 @@ fn has_log(data: &Path) -> io::Result<bool> {
 
 /// Whether there is a snapshot, by whatever name.
 fn has_snapshot(data: &Path) -> io::Result<bool> {
-    let entries = match fs::read_dir(data) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        if Path::new(&name).extension().is_some_and(|ext| ext == "rdb")
-            && entry.metadata()?.len() > 0
-        {
-            return Ok(true);
+    Ok(!snapshots(data)?.is_empty())
+}
+
+/// All snapshots that are not empty, by whatever name.
+fn snapshots(data: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in entries(data)? {
+        if path.extension().is_some_and(|ext| ext == "rdb") && fs::metadata(&path)?.len() > 0 {
+            found.push(path);
         }
     }
-    Ok(false)
+    Ok(found)
+}
+
+/// What is in a directory; nothing where there is none.
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|e| e.path())).collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
 }
 
 /// How much of the end of a log is read: what a server says from its start to such an end is less.
 const LOG_TAIL: u64 = 16 * 1024;
 
-/// Whether the process of this number said in its log that it can't load its table of nodes, and that table was not
-/// touched since.
+/// Why the process of this number ended before it served, by its own word in its server's log. `None` where that says
+/// nothing of it, or where what it could not load was touched since.
 ///
 /// Redis 7.0 and Valkey up to 8.1 refuse a table in which a replica has another shard id than its primary, and write
 /// such tables themselves when a node ends before everyone has heard of a new shard id.
-pub(crate) fn refused_table(data: &Path, log: &Path, pid: i32) -> io::Result<bool> {
+pub(crate) fn start_failure(
+    data: &Path,
+    log: &Path,
+    pid: i32,
+) -> io::Result<Option<WhyNotStarted>> {
     let mut file = match fs::File::open(log) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
     let said = file.metadata()?;
-    let length = said.len();
-    match fs::metadata(data.join(NODES_FILE)) {
-        // Its change time, for a file that was put back keeps its old time of writing.
-        Ok(table) if (table.ctime(), table.ctime_nsec()) <= (said.mtime(), said.mtime_nsec()) => {}
-        Ok(_) => return Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    }
-    file.seek(io::SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+    file.seek(io::SeekFrom::Start(said.len().saturating_sub(LOG_TAIL)))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
-    let speaker = format!("{pid}:");
-    Ok(String::from_utf8_lossy(&tail)
-        .lines()
-        .any(|line| line.starts_with(&speaker) && line.contains("corrupted cluster config file")))
+    let Some(why) = why_not_started(&String::from_utf8_lossy(&tail), pid) else {
+        return Ok(None);
+    };
+    let loaded = match &why {
+        WhyNotStarted::TableRefused => vec![data.join(NODES_FILE)],
+        WhyNotStarted::CorruptAof { .. } => log_files(data)?,
+        WhyNotStarted::CorruptRdb { .. } => snapshots(data)?,
+        // One of its own, or the base of its log.
+        WhyNotStarted::RdbTooNew { .. } if has_log(data)? => {
+            [snapshots(data)?, log_files(data)?].concat()
+        }
+        WhyNotStarted::RdbTooNew { .. } => snapshots(data)?,
+        WhyNotStarted::BadConfig { .. }
+        | WhyNotStarted::BadUsers { .. }
+        | WhyNotStarted::NoSpace { .. }
+        | WhyNotStarted::PortInUse { .. }
+        | WhyNotStarted::NotPermitted { .. } => return Ok(Some(why)),
+    };
+    let mut is_there = !loaded.is_empty();
+    for path in loaded {
+        is_there &= is_older(&path, &said)?;
+    }
+    Ok(is_there.then_some(why))
+}
+
+/// Whether a file is there and was not touched since another was written.
+fn is_older(path: &Path, written: &fs::Metadata) -> io::Result<bool> {
+    match fs::metadata(path) {
+        // Its change time, for a file that was put back keeps its old time of writing.
+        Ok(file) => {
+            Ok((file.ctime(), file.ctime_nsec()) <= (written.mtime(), written.mtime_nsec()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The directory of the append-only file, and all that is in it.
+fn log_files(data: &Path) -> io::Result<Vec<PathBuf>> {
+    let dir = data.join(LOG_DIR);
+    let mut files = entries(&dir)?;
+    files.push(dir);
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -183,6 +223,46 @@ mod tests {
         fs::write(data.join("appendonlydir/appendonly.aof.manifest"), "file")?;
         assert_eq!(found(true, true), Seen::Known(Disk::Log));
         assert_eq!(found(false, true), stale, "the log is not loaded");
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_start_is_told_until_what_was_not_loaded_is_touched() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (data, log) = (dir.path(), dir.path().join("server.log"));
+        let told = || start_failure(data, &log, 7);
+        assert_eq!(told()?, None, "there is no log");
+        let files = data.join(LOG_DIR);
+        fs::create_dir(&files)?;
+        fs::write(files.join(LOG_MANIFEST), "file")?;
+        fs::write(files.join("appendonly.aof.1.incr.aof"), "!!!")?;
+        let said = "Bad file format reading the append only file appendonly.aof.1.incr.aof: make a";
+        fs::write(&log, format!("7:M 30 Nov 2026 11:48:50.123 # {said}\n"))?;
+        let file = Some("appendonly.aof.1.incr.aof".to_owned());
+        let said = "Bad file format".to_owned();
+        let why = WhyNotStarted::CorruptAof { file, said };
+        assert_eq!(told()?, Some(why));
+        assert_eq!(start_failure(data, &log, 8)?, None, "another process");
+        // Later than the log by more than a clock's tick, whatever the file system counts.
+        let before = fs::File::options().append(true).open(&log)?;
+        before.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60))?;
+        fs::write(files.join("appendonly.aof.1.incr.aof"), "repaired")?;
+        assert_eq!(told()?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_snapshot_of_a_newer_engine_is_told_while_it_is_there() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (data, log) = (dir.path(), dir.path().join("server.log"));
+        fs::write(data.join(SNAPSHOT), "REDIS9999")?;
+        let said = "Can't handle RDB format version 9999";
+        fs::write(&log, format!("7:M 30 Nov 2026 11:48:50.123 # {said}\n"))?;
+        let format = 9999;
+        let why = WhyNotStarted::RdbTooNew { format };
+        assert_eq!(start_failure(data, &log, 7)?, Some(why));
+        fs::remove_file(data.join(SNAPSHOT))?;
+        assert_eq!(start_failure(data, &log, 7)?, None);
         Ok(())
     }
 }

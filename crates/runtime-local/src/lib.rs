@@ -14,6 +14,7 @@
 mod control;
 mod disk;
 mod engines;
+mod failed_start;
 mod files;
 mod local;
 mod machine;

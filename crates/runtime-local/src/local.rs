@@ -416,29 +416,41 @@ impl Local {
         }
     }
 
-    fn render(&self, name: &str, note: &ServerNote) -> Result<PathBuf, LocalError> {
+    /// What differs from server to server in their configurations.
+    fn settings(&self, name: &str, note: &ServerNote) -> NodeSettings {
         let dir = self.node_dir(name);
-        let data = self.data_dir(name);
-        files::private_dir(&data).map_err(file(&data))?;
-        let settings = NodeSettings {
+        NodeSettings {
             port: note.port,
             bus_port: None,
             bind: self.binds(),
-            dir: data,
+            dir: self.data_dir(name),
             nodes_file: NODES_FILE.to_owned(),
             acl_file: dir.join("users.acl"),
             auth_file: dir.join("auth.conf"),
             pid_file: None,
-            log_file: Some(dir.join("server.log")),
+            log_file: Some(self.log_file(name)),
             announce_ip: Some(self.dial_ip()),
             announce_hostname: None,
-        };
+        }
+    }
+
+    /// Whether a server would start with the configuration that it was started with last.
+    pub(crate) fn is_configured_alike(&self, name: &str) -> bool {
+        let note = self.state.servers.get(name);
+        let now = note.and_then(|n| redis_conf(&self.cluster, &self.settings(name, n)).ok());
+        let before = fs::read_to_string(self.node_dir(name).join(CONF)).ok();
+        now.is_some() && now == before
+    }
+
+    fn render(&self, name: &str, note: &ServerNote) -> Result<PathBuf, LocalError> {
+        let settings = self.settings(name, note);
+        files::private_dir(&settings.dir).map_err(file(&settings.dir))?;
         let empty = Secret::new("");
         let replication = self
             .passwords
             .get(shardwright_manifest::REPLICATION_USER)
             .unwrap_or(&empty);
-        let conf = dir.join("redis.conf");
+        let conf = self.node_dir(name).join(CONF);
         // What the program is now: it may have been replaced since the last start.
         let engine = find_engine(&EngineChoice::Path(self.state.engine.clone()))?;
         let valkey = engine.kind == EngineKind::Valkey;
@@ -499,7 +511,9 @@ impl Local {
             Err(e) => return Err(file(&mark)(e)),
         }
         if self.take_failed(name) {
-            return Err(ProcessError::gone(&self.log_file(name)).into());
+            let noted = Identity::read(&dir.join(PROCESS))?;
+            let failure = noted.and_then(|last| self.start_failure(name, &last));
+            return Err(ProcessError::gone(&self.log_file(name), failure).into());
         }
         let begun = Instant::now();
         let mut child = process::start(
@@ -540,6 +554,7 @@ fn held(names: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
 
 pub(crate) const MANIFEST: &str = "manifest.yaml";
 pub(crate) const PROCESS: &str = "process.json";
+const CONF: &str = "redis.conf";
 
 pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
     |source| LocalError::File {

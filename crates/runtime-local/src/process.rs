@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use shardwright_topology::StartFailure;
 use tokio::process::{Child, Command};
 
 use crate::files;
@@ -23,6 +24,9 @@ pub struct Identity {
     pub start_ticks: u64,
     /// Which boot that was.
     pub boot_id: String,
+    /// Its program; `None` in what earlier versions noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
 }
 
 /// A process could not be started, found or told.
@@ -53,8 +57,10 @@ pub enum ProcessError {
         source: io::Error,
     },
     /// It went away while it was looked at, or has no number yet.
-    #[error("the process ended at once; the end of its log, {}:\n{said}", log.display())]
+    #[error("the process ended at once{}the end of its log, {}:\n{said}", because(failure.as_deref()), log.display())]
     Gone {
+        /// Why, and what may be done about it, where that is known.
+        failure: Option<Box<StartFailure>>,
         /// Its log.
         log: PathBuf,
         /// The last lines of it.
@@ -63,12 +69,25 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
-    /// It ended at once: what its log says last.
-    pub(crate) fn gone(log: &Path) -> Self {
+    /// It ended at once: why, and what its log says last.
+    pub(crate) fn gone(log: &Path, failure: Option<Box<StartFailure>>) -> Self {
         Self::Gone {
+            failure,
             log: log.to_owned(),
             said: last_lines(log),
         }
+    }
+}
+
+/// Why it ended, and what may be done about it, before its log.
+fn because(failure: Option<&StartFailure>) -> String {
+    match failure {
+        None => "; ".to_owned(),
+        Some(StartFailure { why, remedy: None }) => format!(": {why}; "),
+        Some(StartFailure {
+            why,
+            remedy: Some(remedy),
+        }) => format!(": {why}; {remedy}\n"),
     }
 }
 
@@ -78,7 +97,7 @@ const LINES: usize = 6;
 const TAIL: u64 = 4 * 1024;
 
 /// The last lines of a log; why there are none, where it can't be read.
-fn last_lines(log: &Path) -> String {
+pub(crate) fn last_lines(log: &Path) -> String {
     let read = || {
         let mut file = fs::File::open(log)?;
         let from = file.metadata()?.len().saturating_sub(TAIL);
@@ -121,6 +140,7 @@ impl Identity {
             pid,
             start_ticks: start_ticks(pid)?,
             boot_id: boot_id()?,
+            program: None,
         })
     }
 
@@ -182,14 +202,13 @@ impl Identity {
 /// The first descriptor that a caller may have left open beside the three standard streams.
 const FIRST_INHERITED: i32 = 3;
 
-/// Starts a server in its directory, in a process group of its own, so that it outlives us and our terminal.
-pub(crate) fn start(
+/// A server's command: it runs in its directory, and what it writes goes to the end of its log.
+pub(crate) fn command(
     program: &Path,
     conf: &Path,
     dir: &Path,
     log: &Path,
-    note: &Path,
-) -> Result<Child, ProcessError> {
+) -> Result<Command, ProcessError> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let file = |source| ProcessError::File {
         path: log.to_owned(),
@@ -198,14 +217,27 @@ pub(crate) fn start(
     let (out, err) = (open().map_err(file)?, open().map_err(file)?);
     // What our caller left open, a lock for example, would else be held for as long as the server runs.
     close_fds::set_fds_cloexec_threadsafe(FIRST_INHERITED, &[]);
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg(conf)
         .current_dir(dir)
         // A locale that is not installed ends Redis 7.4 and Valkey 8 at once. Nothing of ours depends on one.
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(out)
-        .stderr(err)
+        .stderr(err);
+    Ok(command)
+}
+
+/// Starts a server in its directory, in a process group of its own, so that it outlives us and our terminal.
+pub(crate) fn start(
+    program: &Path,
+    conf: &Path,
+    dir: &Path,
+    log: &Path,
+    note: &Path,
+) -> Result<Child, ProcessError> {
+    let child = command(program, conf, dir, log)?
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
@@ -213,12 +245,15 @@ pub(crate) fn start(
             program: program.to_owned(),
             source,
         })?;
-    let gone = || ProcessError::gone(log);
+    let gone = || ProcessError::gone(log, None);
     let pid = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .ok_or_else(gone)?;
-    let identity = Identity::of(pid).ok_or_else(gone)?;
+    let identity = Identity {
+        program: Some(program.to_owned()),
+        ..Identity::of(pid).ok_or_else(gone)?
+    };
     let text = serde_json::to_string(&identity).map_err(io::Error::other);
     let noted = text.and_then(|text| files::write(note, &text, files::PUBLIC));
     noted.map_err(|source| ProcessError::File {

@@ -7,13 +7,36 @@ use async_trait::async_trait;
 use shardwright_runtime::{Runtime, RuntimeError, Seat};
 use shardwright_topology::{
     Death, DeathProof, Disk, Formed, NodeId, NodeView, Place, Process, Row, Seen, ServerName,
-    Starter, Timestamp, Why,
+    StartFailure, Starter, Timestamp, Why, WhyNotStarted,
 };
 
 use crate::disk;
 use crate::local::{Local, PROCESS};
 use crate::process::{Identity, ProcessError};
 use crate::state::{self, FormedNote, ServerNote};
+
+/// What a start of a server would find in its directory.
+struct Found {
+    disk: Seen<Disk>,
+    /// Its node's own row of the table there.
+    row: Option<Box<Row>>,
+    /// Why it would end at once, as it did the last time.
+    failure: Option<Box<StartFailure>>,
+}
+
+impl Found {
+    fn unread(why: String) -> Self {
+        Self::nothing(Why::Unreachable(why))
+    }
+
+    fn nothing(why: Why) -> Self {
+        Self {
+            disk: Seen::Unknown(why),
+            row: None,
+            failure: None,
+        }
+    }
+}
 
 impl Local {
     fn seat(&self, name: &str, note: &ServerNote, now: Timestamp) -> Result<Seat, ProcessError> {
@@ -41,9 +64,9 @@ impl Local {
             leave_rank: note.index,
         };
         // Only what is down is looked at: a running server's files change under our eyes.
-        let (disk, disk_row) = match process {
+        let found = match process {
             Process::Dead(_) => self.look(name, noted.as_ref()),
-            Process::Running | Process::Unknown => (Seen::Unknown(Why::NotAsked), None),
+            Process::Running | Process::Unknown => Found::nothing(Why::NotAsked),
         };
         Ok(Seat {
             name: ServerName(name.to_owned()),
@@ -52,53 +75,43 @@ impl Local {
             process,
             starter: Starter::Step,
             leaving: false,
-            disk,
-            disk_row,
+            disk: found.disk,
+            disk_row: found.row,
+            start_failure: found.failure,
             recorded_id: self.state.node_of(name),
         })
     }
 
-    /// What a start of a server would find in its directory, and its node's own row of the table there. `last`: its last run.
-    fn look(&self, name: &str, last: Option<&Identity>) -> (Seen<Disk>, Option<Box<Row>>) {
+    /// `last`: the server's last run.
+    fn look(&self, name: &str, last: Option<&Identity>) -> Found {
         let data = self.data_dir(name);
-        let unread = |e: &dyn Error| Seen::Unknown(Why::Unreachable(e.to_string()));
+        let unread = |e: &dyn Error| Found::unread(e.to_string());
         let row = match (self.stranger_at(name), disk::own_row(&data)) {
             (Ok(None), Ok(row)) => row,
             (Ok(Some(stranger)), _) => {
-                let whose = format!(
+                return Found::unread(format!(
                     "{} holds the data of node {}, which does not belong here",
                     data.display(),
                     stranger.short()
-                );
-                return (Seen::Unknown(Why::Unreachable(whose)), None);
+                ));
             }
-            (Err(e), _) => return (unread(&e), None),
-            (Ok(None), Err(e)) => return (unread(&e), None),
+            (Err(e), _) => return unread(&e),
+            (Ok(None), Err(e)) => return unread(&e),
         };
-        let found = if self.refused(name, last) {
-            Seen::Known(Disk::TableRefused)
-        } else {
-            disk::look(
+        let failure = last.and_then(|last| self.start_failure(name, last));
+        let disk = match failure.as_ref().map(|failure| &failure.why) {
+            Some(WhyNotStarted::TableRefused) => Seen::Known(Disk::TableRefused),
+            Some(why) if why.is_of_the_data() => Seen::Known(Disk::DataRefused),
+            Some(_) | None => disk::look(
                 &data,
                 self.cluster.persistence().aof,
                 self.state.node_of(name).is_some(),
-            )
+            ),
         };
-        (found, row.map(Box::new))
-    }
-
-    /// Whether the last run of a server ended for the table of nodes on its disk, by its own word in its log. A log
-    /// that can't be read says nothing.
-    fn refused(&self, name: &str, last: Option<&Identity>) -> bool {
-        let log = self.log_file(name);
-        let said = last.map(|last| disk::refused_table(&self.data_dir(name), &log, last.pid));
-        match said {
-            Some(Ok(refused)) => refused,
-            Some(Err(error)) => {
-                tracing::warn!(log = %log.display(), %error, "the log is not read");
-                false
-            }
-            None => false,
+        Found {
+            disk,
+            row: row.map(Box::new),
+            failure,
         }
     }
 

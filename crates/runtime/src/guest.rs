@@ -237,6 +237,7 @@ impl Runtime for Guest {
             leaving: false,
             disk: Seen::Unknown(Why::NotAsked),
             disk_row: None,
+            start_failure: None,
             recorded_id: known.id,
         };
         Ok(self.seats.iter().map(seat).collect())

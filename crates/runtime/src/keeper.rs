@@ -252,6 +252,7 @@ impl<R: Runtime> Keeper<R> {
                 last_heard,
                 disk: seat.disk.clone(),
                 disk_row: seat.disk_row.clone(),
+                start_failure: seat.start_failure.clone(),
                 recorded_id: seat.recorded_id,
             });
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use shardwright_topology::{
-    Address, Disk, Formed, NodeId, NodeView, Place, Process, Row, Seen, ServerName, Starter,
-    Timestamp,
+    Address, Disk, Formed, NodeId, NodeView, Place, Process, Row, Seen, ServerName, StartFailure,
+    Starter, Timestamp,
 };
 
 /// One server as its runtime knows it, before anyone has asked the server itself.
@@ -27,6 +27,8 @@ pub struct Seat {
     pub disk: Seen<Disk>,
     /// What the table of nodes there says of its own node, where that was read.
     pub disk_row: Option<Box<Row>>,
+    /// Why its last process ended before it served, where that is known and nothing has changed since.
+    pub start_failure: Option<Box<StartFailure>>,
     /// The node that lived here last.
     pub recorded_id: Option<NodeId>,
 }

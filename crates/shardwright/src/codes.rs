@@ -6,7 +6,7 @@ use shardwright_planner::Waiting;
 use shardwright_planner::safety::NoMove;
 use shardwright_runtime::{GuestError, PenError, RuntimeError, StepError};
 use shardwright_runtime_kubernetes::outside::AskError;
-use shardwright_runtime_local::{LocalError, StateError};
+use shardwright_runtime_local::{LocalError, ProcessError, StateError};
 
 use crate::exit::{NotDone, Refusal, UsageError, WhyNotDone};
 use crate::hint;
@@ -161,6 +161,7 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::StartsAgain { .. } => "starts-again",
         Waiting::DirectoryUnread { .. } => "directory-unreadable",
         Waiting::TableRefused { .. } => "nodes-conf-refused",
+        Waiting::DataRefused { .. } => "data-refused",
         Waiting::PlaceFollowed { .. } => "address-followed",
         Waiting::PrimarySilent { .. } => "primary-unreachable",
         Waiting::IdLost { .. } => "node-id-lost",
@@ -201,6 +202,18 @@ pub(crate) fn remedy(error: &anyhow::Error) -> Option<String> {
     if let Some(instead) = hint::login(error) {
         return Some(instead.to_owned());
     }
+    if let Some(remedy) = error.chain().find_map(of_failed_start) {
+        return Some(remedy);
+    }
     let after = |text: String| text.split_once("; ").map(|(_, rest)| rest.to_owned());
     error.chain().find_map(|cause| after(cause.to_string()))
+}
+
+/// What to do about a server that ended at once, where that is known: the text of that error ends with its log.
+fn of_failed_start(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let local = cause.downcast_ref::<LocalError>()?;
+    let LocalError::Process(ProcessError::Gone { failure, .. }) = local else {
+        return None;
+    };
+    failure.as_ref()?.remedy.clone()
 }

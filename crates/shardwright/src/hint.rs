@@ -17,13 +17,40 @@ macro_rules! emptied {
 /// Of two processes with one node id.
 const STOP_THE_COPY: &str = "; stop the copy, and remove its nodes.conf before it starts again";
 
+/// Of a server whose directory can't be set aside; where it is not known what repairs it, one of the next.
+const NOT_ALL_SERVED: &str = "; not all slots are served without it: bring the others back first";
+const GO_ON_WITH_A_REPLICA: &str = ", go on with what a replica of it has (--accept-data-loss)";
+const RESTORE_TABLE: &str =
+    "; not all slots are served without it: bring the others back first, or restore its nodes.conf";
+const RESTORE_TABLE_OR_GO_ON: &str = "; not all slots are served without it: bring the others back first, restore its nodes.conf, or go on with what a \
+     replica of it has: --accept-data-loss";
+const RESTORE_DATA: &str =
+    "; not all slots are served without it: bring the others back first, or restore its data";
+const RESTORE_DATA_OR_GO_ON: &str = "; not all slots are served without it: bring the others back first, restore its data, or go on with what a \
+     replica of it has: --accept-data-loss";
+
 /// What may be done, as the end of a sentence; nothing where the wait says it itself. What was consented to already is
 /// not offered again.
 pub(crate) fn hint(wait: &Waiting, consent: Consent, o: &Observed) -> Cow<'static, str> {
-    match let_write(wait, o) {
+    let with_command = let_write(wait, o).or_else(|| repair(wait, consent));
+    match with_command {
         Some(command) => command.into(),
         None => hint_alone(wait, consent).into(),
     }
+}
+
+/// What may be done about a server that can't load its data, where its runtime knows a way.
+fn repair(wait: &Waiting, consent: Consent) -> Option<String> {
+    let Waiting::DataRefused { failure, .. } = wait else {
+        return None;
+    };
+    let remedy = failure.as_ref()?.remedy.as_ref()?;
+    let go_on = if consent.lose_data {
+        ""
+    } else {
+        GO_ON_WITH_A_REPLICA
+    };
+    Some(format!("{NOT_ALL_SERVED}{go_on}, or {remedy}"))
 }
 
 /// What lets an end of a move take writes again.
@@ -81,11 +108,8 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
             "; empty no server: shardwright check names what takes its place, or takes it in"
         }
         Waiting::DirectoryUnread { .. } => "; put its own directory back, or move this one away",
-        Waiting::TableRefused { .. } => or(
-            "; not all slots are served without it: bring the others back first, or restore its nodes.conf",
-            "; not all slots are served without it: bring the others back first, restore its nodes.conf, or go on with what a \
-             replica of it has: --accept-data-loss",
-        ),
+        Waiting::TableRefused { .. } => or(RESTORE_TABLE, RESTORE_TABLE_OR_GO_ON),
+        Waiting::DataRefused { .. } => or(RESTORE_DATA, RESTORE_DATA_OR_GO_ON),
         Waiting::Moves { why, .. } => of_moves(
             why,
             "; raise its maxmemory, move less, or do it regardless: --force",

@@ -320,6 +320,7 @@ impl Operator {
                 last_heard,
                 disk_row: disk.known().and_then(|_| model.disk_row(*seat)),
                 disk,
+                start_failure: None,
                 recorded_id: s.recorded,
             });
         }

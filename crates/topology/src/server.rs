@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::wire::parse_nodes;
-use crate::{Address, ConfigEpoch, NodeId, NodeView, Place, Role, Row, Seen, SlotSet};
+use crate::{
+    Address, ConfigEpoch, NodeId, NodeView, Place, Role, Row, Seen, SlotSet, StartFailure,
+};
 
 /// Unix time in milliseconds. Always an input, never read here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -131,6 +133,9 @@ pub enum Disk {
     CleanSnapshot,
     /// An identity that its server refuses to load: it ended at its last start for the table of nodes on its disk.
     TableRefused,
+    /// An identity, and data that its server refuses to load: it ended at its last start for a damaged append-only or RDB
+    /// file, or one that a newer engine wrote. `Server::start_failure` says which.
+    DataRefused,
     /// Its identity, and at most a snapshot of an earlier time: what came after is gone.
     Stale {
         /// What it would claim.
@@ -173,6 +178,9 @@ pub struct Server {
     /// What the table of nodes there says of its own node, where that was read: another than the recorded one where one
     /// was born since. As that it would start.
     pub disk_row: Option<Box<Row>>,
+    /// Why its last process ended before it served, by its own log, while it is dead; `None` where that is not known, or
+    /// what it was started with has changed since.
+    pub start_failure: Option<Box<StartFailure>>,
     /// The node that lived here last, as the runtime recorded it. The view's id counts more.
     pub recorded_id: Option<NodeId>,
 }

@@ -73,6 +73,7 @@ fn silent(n: u8) -> Server {
         last_heard: None,
         disk: Seen::Unknown(Why::NotAsked),
         disk_row: None,
+        start_failure: None,
         recorded_id: Some(id(n)),
     }
 }

@@ -371,7 +371,8 @@ fn is_lost(o: &Observed, primary: NodeId) -> bool {
 fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let server = o.server_of(primary);
     let disk = server.and_then(|s| s.disk.known());
-    let comes = disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused));
+    let comes =
+        disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused | Disk::DataRefused));
     // It was started, and ended before it said a word: a file is broken, or a setting. A container that waits to be
     // started has not ended for that, but one that waits once more after it was let start again and again has.
     let in_vain = server.is_some_and(|s| {

@@ -7,6 +7,7 @@ use shardwright_topology::{
 
 use crate::draft::Draft;
 use crate::evidence::{EmptyPlace, LiveAt, brings_nothing, is_elsewhere};
+use crate::safety::NoStart;
 use crate::{Action, Authority, Precondition, Reason, Rest, Waiting, safety};
 
 /// Starts every dead server of ours that may be started: none where a node may be that another is promoted past.
@@ -36,47 +37,53 @@ pub(crate) fn dead_servers(p: &mut Draft<'_>) {
             continue;
         }
         match safety::why_not_start(p.d, p.o, server) {
-            None => {
-                let owns = owned(p, server).is_some();
-                let because = if owns {
-                    Reason::OnlyCopyOnDisk
-                } else {
-                    Reason::ServerDown
-                };
-                let action = Action::StartServer {
-                    server: server.name.clone(),
-                };
-                let mut requires = successors_live(p, server);
-                if brings_nothing(p.o, server) {
-                    requires.extend(nobody_follows_since(p, server));
-                }
-                p.act_if(action, because, requires);
-            }
-            Some(safety::NoStart::SuccessorFirst) => {}
-            Some(safety::NoStart::TableRefused) if safety::may_set_aside(p.o, server) => {
-                start_afresh(p, server, Reason::TableRefused);
-            }
-            Some(safety::NoStart::ClaimsBetter) if safety::may_set_aside(p.o, server) => {
-                start_afresh(p, server, Reason::ClaimsBetter);
-            }
-            Some(safety::NoStart::PlaceFollowed { by }) => p.wait(Waiting::PlaceFollowed {
-                server: server.name.clone(),
-                by,
-            }),
-            Some(safety::NoStart::TableRefused) => p.wait(Waiting::TableRefused {
-                server: server.name.clone(),
-            }),
-            Some(safety::NoStart::DiskUnknown) => hold_unread(p, server),
-            Some(safety::NoStart::OldData | safety::NoStart::ClaimsBetter) => {
-                p.wait(Waiting::StartHeld {
-                    server: server.name.clone(),
-                });
-                if let Some(slots) = owned(p, server) {
-                    let Some(primary) = server.recorded_id else {
-                        continue;
-                    };
-                    p.wait(Waiting::ShardLost { primary, slots });
-                }
+            None => start(p, server),
+            Some(why) => hold(p, server, why),
+        }
+    }
+}
+
+fn start(p: &mut Draft<'_>, server: &Server) {
+    let because = if owned(p, server).is_some() {
+        Reason::OnlyCopyOnDisk
+    } else {
+        Reason::ServerDown
+    };
+    let action = Action::StartServer {
+        server: server.name.clone(),
+    };
+    let mut requires = successors_live(p, server);
+    if brings_nothing(p.o, server) {
+        requires.extend(nobody_follows_since(p, server));
+    }
+    p.act_if(action, because, requires);
+}
+
+/// What is done, or waited for, where a server may not be started as it is.
+fn hold(p: &mut Draft<'_>, server: &Server, why: NoStart) {
+    let name = server.name.clone();
+    match why {
+        NoStart::SuccessorFirst => {}
+        NoStart::TableRefused if safety::may_set_aside(p.o, server) => {
+            start_afresh(p, server, Reason::TableRefused);
+        }
+        NoStart::DataRefused if safety::may_set_aside(p.o, server) => {
+            start_afresh(p, server, Reason::DataRefused);
+        }
+        NoStart::ClaimsBetter if safety::may_set_aside(p.o, server) => {
+            start_afresh(p, server, Reason::ClaimsBetter);
+        }
+        NoStart::PlaceFollowed { by } => p.wait(Waiting::PlaceFollowed { server: name, by }),
+        NoStart::TableRefused => p.wait(Waiting::TableRefused { server: name }),
+        NoStart::DataRefused => p.wait(Waiting::DataRefused {
+            server: name,
+            failure: server.start_failure.clone(),
+        }),
+        NoStart::DiskUnknown => hold_unread(p, server),
+        NoStart::OldData | NoStart::ClaimsBetter => {
+            p.wait(Waiting::StartHeld { server: name });
+            if let Some((primary, slots)) = server.recorded_id.zip(owned(p, server)) {
+                p.wait(Waiting::ShardLost { primary, slots });
             }
         }
     }
@@ -131,9 +138,14 @@ pub(crate) fn rests(p: &mut Draft<'_>, server: &Server) -> bool {
     if times < 2 || left_ms == 0 {
         return false;
     }
-    let server = server.name.clone();
-    let rest = Rest { times, left_ms };
-    p.wait(Waiting::StartsAgain { server, rest });
+    p.wait(Waiting::StartsAgain {
+        server: server.name.clone(),
+        rest: Rest {
+            times,
+            left_ms,
+            failure: server.start_failure.clone(),
+        },
+    });
     true
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, Why};
+use shardwright_topology::{
+    Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, StartFailure, Why,
+};
 
 use super::{OnlyOnDisk, Rest};
 use crate::NoDeath;
@@ -23,9 +25,26 @@ pub(super) fn start_held(server: &ServerName) -> String {
     format!("{server} is held: it may come back as a primary without its newest data")
 }
 
-pub(super) fn starts_again(server: &ServerName, Rest { times, left_ms }: Rest) -> String {
-    let left = left_ms.div_ceil(1_000);
-    format!("{server} was started {times} times and never heard: once more in {left} s")
+pub(super) fn starts_again(server: &ServerName, rest: &Rest) -> String {
+    let (times, left) = (rest.times, rest.left_ms.div_ceil(1_000));
+    let Some(StartFailure { why, remedy }) = rest.failure.as_deref() else {
+        return format!(
+            "{server} was started {times} times and never heard: once more in {left} s"
+        );
+    };
+    let text =
+        format!("{server} does not start: {why} (started {times} times, once more in {left} s)");
+    match remedy {
+        Some(remedy) => format!("{text}; {remedy}"),
+        None => text,
+    }
+}
+
+pub(super) fn data_refused(server: &ServerName, failure: Option<&StartFailure>) -> String {
+    match failure {
+        Some(failure) => format!("{server} can't load its data: {}", failure.why),
+        None => format!("{server} can't load its data"),
+    }
 }
 
 pub(super) fn primary_silent(node: NodeId) -> String {

@@ -60,6 +60,7 @@ fn disk(gene: u8) -> Seen<Disk> {
             claim: Claim::Nothing,
         },
         5 => Disk::TableRefused,
+        6 => Disk::DataRefused,
         _ => return Seen::Unknown(Why::NotAsked),
     })
 }

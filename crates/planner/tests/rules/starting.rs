@@ -1,7 +1,9 @@
 //! Dead servers of ours start again, but never as an old or empty primary.
 
-use shardwright_planner::{Desired, layout};
-use shardwright_topology::{Claim, Disk, Seen, SlotSet, Why};
+use shardwright_planner::{Desired, Rest, Waiting, layout};
+use shardwright_topology::{
+    Claim, Disk, Seen, ServerName, SlotSet, StartFailure, Why, WhyNotStarted,
+};
 
 use crate::world::{World, claims, consenting, id, says, three};
 
@@ -38,42 +40,94 @@ fn a_replica_that_refuses_its_table_begins_anew() {
 }
 
 #[test]
-fn a_directory_that_may_be_needed_is_never_set_aside() {
-    // Its own slots.
-    let mut w = World::formed(3, 0);
-    w.kill("a", 0).disk = Seen::Known(Disk::TableRefused);
-    assert!(w.steps(&Desired::managed(3, 0)).is_empty());
-    assert!(says(
-        &w.waits(&Desired::managed(3, 0)),
-        "a refuses its own table"
-    ));
-    // Another primary is silent, and may have lost what only this replica has.
+fn a_replica_that_cannot_load_its_data_begins_anew() {
     let mut w = World::formed(3, 1);
-    w.kill("a1", 0).disk = Seen::Known(Disk::TableRefused);
-    w.hush("a");
-    assert!(w.steps(&three()).is_empty());
-    assert!(says(&w.waits(&three()), "a1 refuses its own table"));
-    // A primary with a successor at hand: that comes first.
-    let mut w = World::formed(3, 1);
-    w.kill("a", 0).disk = Seen::Known(Disk::TableRefused);
+    w.kill("a1", 0).disk = Seen::Known(Disk::DataRefused);
     assert_eq!(
-        w.steps(&three()),
-        ["fail over from dead a to its replica a1"]
+        w.reasons(&three()),
+        [
+            "start a1 as a new node: it can't load the data on its disk, others serve every slot, and its directory is kept aside"
+        ]
     );
 }
 
 #[test]
-fn a_primary_that_refuses_its_table_may_be_given_up_for_what_its_replica_has() {
+fn a_directory_that_may_be_needed_is_never_set_aside() {
+    for (disk, refuses) in [
+        (Disk::TableRefused, "refuses its own table"),
+        (Disk::DataRefused, "can't load its data"),
+    ] {
+        // Its own slots.
+        let mut w = World::formed(3, 0);
+        w.kill("a", 0).disk = Seen::Known(disk.clone());
+        let alone = Desired::managed(3, 0);
+        assert!(w.steps(&alone).is_empty(), "{disk:?}");
+        assert!(says(&w.waits(&alone), &format!("a {refuses}")));
+        assert!(w.plan(&alone).is_stuck(), "a person is needed");
+        // Another primary is silent, and may have lost what only this replica has.
+        let mut w = World::formed(3, 1);
+        w.kill("a1", 0).disk = Seen::Known(disk.clone());
+        w.hush("a");
+        assert!(w.steps(&three()).is_empty(), "{disk:?}");
+        assert!(says(&w.waits(&three()), &format!("a1 {refuses}")));
+        // A primary with a successor at hand: that comes first.
+        let mut w = World::formed(3, 1);
+        w.kill("a", 0).disk = Seen::Known(disk);
+        assert_eq!(
+            w.steps(&three()),
+            ["fail over from dead a to its replica a1"]
+        );
+    }
+}
+
+#[test]
+fn an_old_primary_that_cannot_load_its_data_begins_anew_once_another_serves_its_slots() {
     let mut w = World::formed(3, 1);
-    // Nothing proves that the replica has a copy: it was started again, and nobody remembers the primary.
-    w.held_back.borrow_mut().insert(id("a1"));
-    w.node("a1").link_up = false;
-    let a = w.kill("a", 0);
-    (a.disk, a.last_heard) = (Seen::Known(Disk::TableRefused), None);
-    let fails_over = |d: &Desired| says(&w.steps(d), "fail over from dead a to its replica a1");
-    assert!(!fails_over(&three()));
-    assert!(says(&w.waits(&three()), "a refuses its own table"));
-    assert!(fails_over(&consenting(three())));
+    let range = std::mem::take(&mut w.node("a").slots);
+    w.node("a1").primary = None;
+    w.node("a1").slots = range;
+    w.node("a1").epoch = 9;
+    w.kill("a", 5_000).disk = Seen::Known(Disk::DataRefused);
+    assert_eq!(w.steps(&three()), ["start a as a new node"]);
+}
+
+#[test]
+fn why_a_server_does_not_start_is_said_first_and_what_to_do_last() {
+    let said = "Can't open or create append-only dir appendonlydir: No space left on device";
+    let said = said.to_owned();
+    let failure = Some(Box::new(StartFailure {
+        why: WhyNotStarted::NoSpace { said },
+        remedy: Some("free some: df -h /srv".to_owned()),
+    }));
+    let server = ServerName("a".to_owned());
+    let rest = Rest {
+        times: 3,
+        left_ms: 1_500,
+        failure,
+    };
+    assert_eq!(
+        Waiting::StartsAgain { server, rest }.to_string(),
+        "a does not start: the disk is full: Can't open or create append-only dir appendonlydir: No space left on device (started 3 times, once more in 2 s); free some: df -h /srv"
+    );
+}
+
+#[test]
+fn a_primary_that_refuses_its_table_or_data_may_be_given_up_for_what_its_replica_has() {
+    for (disk, refuses) in [
+        (Disk::TableRefused, "a refuses its own table"),
+        (Disk::DataRefused, "a can't load its data"),
+    ] {
+        let mut w = World::formed(3, 1);
+        // Nothing proves that the replica has a copy: it was started again, and nobody remembers the primary.
+        w.held_back.borrow_mut().insert(id("a1"));
+        w.node("a1").link_up = false;
+        let a = w.kill("a", 0);
+        (a.disk, a.last_heard) = (Seen::Known(disk), None);
+        let fails_over = |d: &Desired| says(&w.steps(d), "fail over from dead a to its replica a1");
+        assert!(!fails_over(&three()), "{refuses}");
+        assert!(says(&w.waits(&three()), refuses));
+        assert!(fails_over(&consenting(three())), "{refuses}");
+    }
 }
 
 #[test]

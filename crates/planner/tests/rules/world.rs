@@ -520,6 +520,7 @@ impl World {
             last_heard: node.last_heard.clone(),
             disk: node.disk.clone(),
             disk_row: node.disk_row.clone(),
+            start_failure: None,
             recorded_id: node.recorded,
         }
     }

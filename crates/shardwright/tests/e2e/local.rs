@@ -1,6 +1,7 @@
 //! A cluster of this machine: brought up, killed, mended, moved and removed.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Local {
         Ok(i32::try_from(pid)?)
     }
 
-    fn pids(&self) -> Outcome<Vec<i32>> {
+    pub(crate) fn pids(&self) -> Outcome<Vec<i32>> {
         (0..6).map(|index| self.pid(index)).collect()
     }
 
@@ -103,6 +104,30 @@ impl Local {
             .collect::<Outcome<_>>()?;
         shell(&format!("kill -KILL {}", pids.join(" ")));
         Ok(())
+    }
+
+    /// Makes a server's log one that no engine loads, by so many sixteenths of its length. Returns where its files are.
+    pub(crate) fn break_log(&self, server: usize, part: Range<usize>) -> Outcome<PathBuf> {
+        let log = self.node(server).join("data/appendonlydir");
+        for entry in fs::read_dir(&log)? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with("incr.aof") {
+                let mut bytes = fs::read(&path)?;
+                let sixteenth = bytes.len() / 16;
+                bytes[part.start * sixteenth..part.end * sixteenth].fill(b'!');
+                fs::write(&path, bytes)?;
+            }
+        }
+        Ok(log)
+    }
+
+    /// The number of a server that is a replica now, by `status`.
+    pub(crate) fn a_replica(&self) -> Outcome<usize> {
+        let status = self.status()?;
+        let server = status["shards"][0]["nodes"][1]["server"]
+            .as_str()
+            .ok_or("no replica")?;
+        Ok(server.trim_start_matches("c-").parse()?)
     }
 
     /// Waits until no server of it lives.
@@ -266,9 +291,7 @@ each_engine! {
         let local = Local::new(&engine, "")?;
         local.up(&[]).must(0, &[OK]);
         let written = local.write("a").await?;
-        let status = local.status()?;
-        let replica = status["shards"][0]["nodes"][1]["server"].as_str().ok_or("no replica")?;
-        let replica: usize = replica.trim_start_matches("c-").parse()?;
+        let replica = local.a_replica()?;
         local.kill9([replica])?;
         fs::write(local.node(replica).join("data/nodes.conf"), "no table\n")?;
         local.up(&[]).must(0, &[OK]);
