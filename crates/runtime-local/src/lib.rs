@@ -26,6 +26,7 @@ mod seats;
 mod secrets;
 mod state;
 mod stop;
+mod trial;
 
 pub use control::{ControlSocket, connect_to_holder};
 pub use engines::{Engine, EngineChoice, EngineError, find_engine};
@@ -40,3 +41,4 @@ pub use state::{
     root,
 };
 pub use stop::{StopError, Stopped};
+pub use trial::{TrialError, is_to_be_tried, try_configuration};

@@ -130,7 +130,8 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Option<Secret>, Secre
     Ok(Some(Secret::new(password)))
 }
 
-fn make() -> Result<Secret, SecretError> {
+/// A new password.
+pub(crate) fn make() -> Result<Secret, SecretError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|e| SecretError::Random { why: e.to_string() })?;
     Ok(Secret::from_random(&bytes))

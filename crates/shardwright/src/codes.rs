@@ -6,7 +6,7 @@ use shardwright_planner::Waiting;
 use shardwright_planner::safety::NoMove;
 use shardwright_runtime::{GuestError, PenError, RuntimeError, StepError};
 use shardwright_runtime_kubernetes::outside::AskError;
-use shardwright_runtime_local::{LocalError, ProcessError, StateError};
+use shardwright_runtime_local::{LocalError, ProcessError, StateError, TrialError};
 
 use crate::exit::{NotDone, Refusal, UsageError, WhyNotDone};
 use crate::hint;
@@ -59,6 +59,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             AskError::Another(_) => "another-request",
             AskError::Busy(_) => "object-busy",
         });
+    }
+    if let Some(error) = cause.downcast_ref::<TrialError>() {
+        return error.is_a_refusal().then_some("configuration-refused");
     }
     if let Some(error) = cause.downcast_ref::<LocalError>() {
         return of_local(error);

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use shardwright_runtime::PenError;
-use shardwright_runtime_local::{LocalError, StateError};
+use shardwright_runtime_local::{LocalError, StateError, TrialError};
 
 use crate::stop::{Interrupted, signal_that_came};
 
@@ -152,7 +152,11 @@ impl ExitStatus {
     /// The status that an error ends with.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<UsageError>() || cause.is::<shardwright_manifest::Problems>() {
+            let trial = cause.downcast_ref::<TrialError>();
+            if cause.is::<UsageError>()
+                || cause.is::<shardwright_manifest::Problems>()
+                || matches!(trial, Some(TrialError::Refused { .. }))
+            {
                 return Self::Usage;
             }
             if cause.is::<Interrupted>() {

@@ -7,7 +7,8 @@ use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
 use shardwright_runtime::{Keeper, Links, Report, name_of_local_run};
 use shardwright_runtime_local::{
-    Engine, EngineChoice, Local, Opened, Options, State, find_engine, root,
+    Engine, EngineChoice, Local, Opened, Options, State, TrialError, find_engine, is_to_be_tried,
+    root, try_configuration,
 };
 use shardwright_topology::Timestamp;
 
@@ -20,8 +21,9 @@ use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
 use crate::handover::{Declaration, Request, hand_over};
 use crate::printer::{Printer, chatter};
+use crate::report::causes;
 use crate::requests::{Control, Requests};
-use crate::stop::signal_that_came;
+use crate::stop::{Interrupted, signal_that_came, stop};
 use crate::target::only_local;
 use crate::watch::{Event, EventTracker, Severity};
 
@@ -56,6 +58,8 @@ pub(super) async fn bring(
     }
     let engine = find_engine(&choice(&args, &cluster, &dir)?)?;
     out.record.cluster(format!("local:{}", cluster.name()));
+    let before = declared(&dir);
+    try_first(before.as_ref(), &dir, &cluster, &engine, out).await?;
     if args.dry_run {
         return dry_run(&dir, &cluster, &engine, &args.pace, out).await;
     }
@@ -84,7 +88,6 @@ pub(super) async fn bring(
             return Ok(status);
         }
     }
-    let before = declared(&dir);
     out.record.begin();
     let opened = Local::make(&dir, &text, cluster, &engine, &options)?;
     let changed = before.as_ref() != Some(opened.local.cluster());
@@ -264,6 +267,33 @@ fn choice(args: &Up, cluster: &Cluster, dir: &Path) -> anyhow::Result<EngineChoi
         Some(EngineKind::Valkey) => EngineChoice::Kind(shardwright_topology::EngineKind::Valkey),
         None => EngineChoice::Any,
     })
+}
+
+/// Refuses a configuration that is new to the engine and that it does not start with, before anything depends on it.
+async fn try_first(
+    before: Option<&Cluster>,
+    dir: &Path,
+    cluster: &Cluster,
+    engine: &Engine,
+    out: &mut Printer,
+) -> anyhow::Result<()> {
+    let found = State::read(dir)?;
+    if !is_to_be_tried(before, found.as_ref(), cluster, engine) {
+        return Ok(());
+    }
+    let stop = stop().context("cannot listen to signals")?;
+    match try_configuration(cluster, engine, stop).await {
+        Ok(()) => Ok(()),
+        Err(error @ TrialError::Stopped) => Err(Interrupted(error.to_string()).into()),
+        Err(error) if error.is_a_refusal() => Err(error.into()),
+        Err(error) => {
+            out.warn(&format!(
+                "the configuration is used without having been tried first: {}",
+                causes(&error)
+            ));
+            Ok(())
+        }
+    }
 }
 
 async fn dry_run(

@@ -146,6 +146,7 @@ each_engine! {
         assert_ne!(ran.code, Some(0), "{ran:?}");
         assert!(ran.err.contains("ended at once"), "{ran:?}");
         assert!(ran.err.to_lowercase().contains("locale"), "{ran:?}");
+        assert!(!local.dir().exists(), "it was tried before anything was changed");
         Ok(())
     }
 }

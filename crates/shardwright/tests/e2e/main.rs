@@ -9,6 +9,7 @@ mod create;
 mod deaths;
 mod elsewhere;
 mod events;
+mod failed_starts;
 mod first_copy;
 mod fix;
 mod functions;
