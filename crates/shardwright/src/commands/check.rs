@@ -1,7 +1,7 @@
 //! `check`: what is wrong, and what mends it.
 
-use shardwright_planner::{Consent, Desired, Standing, Waiting, standings};
-use shardwright_topology::Observed;
+use shardwright_planner::{Consent, Desired, Standing, Waiting, safety, standings};
+use shardwright_topology::{Disk, Observed};
 
 use super::change::{fatal, steady};
 use crate::cli::{Login, TargetArgs};
@@ -66,8 +66,8 @@ pub(super) async fn run(
     Ok(ExitStatus::Success)
 }
 
-/// The servers of a cluster of ours whose nodes have no place in it: that they are not listed by the others is said of
-/// all, but not what they hold.
+/// The servers of a cluster of ours whose nodes have no place in it, and those that can't load data which may be the only
+/// copy: that they are not listed by the others, or do not answer, is said of all, but not what they hold.
 fn kept_out(d: &Desired, o: &Observed) -> Vec<Waiting> {
     let foreign = standings(d, o)
         .into_iter()
@@ -75,7 +75,15 @@ fn kept_out(d: &Desired, o: &Observed) -> Vec<Waiting> {
             Standing::Foreign(what) => Some(Waiting::Foreign { server, what }),
             Standing::Member | Standing::MayJoin | Standing::Leaving | Standing::Unheard => None,
         });
-    foreign.filter(Waiting::needs_a_person).collect()
+    let servers = o.servers().values();
+    let refused = servers
+        .filter(|s| s.disk.known() == Some(&Disk::DataRefused) && !safety::may_set_aside(o, s));
+    let refused = refused.map(|s| Waiting::DataRefused {
+        server: s.name.clone(),
+        failure: s.start_failure.clone(),
+    });
+    let all = foreign.chain(refused);
+    all.filter(Waiting::needs_a_person).collect()
 }
 
 /// Whether every server is known not to run.

@@ -161,7 +161,7 @@ each_engine! {
         let log = local.break_log(0, 4..8)?;
         let whole = fs::read_dir(&log)?.count();
         local.up(&[]).must(3, &["c-0 can't load its data", "appendonly.aof", "--fix", "--accept-data-loss"]);
-        local.run(&["check"]).must(1, &["--accept-data-loss"]);
+        local.run(&["check"]).must(1, &["[ERR]  c-0 can't load its data", "--fix", "--accept-data-loss"]);
         assert_eq!(fs::read_dir(&log)?.count(), whole, "it alone has some keys");
         local.run(&["fix", "--accept-data-loss", "--timeout", "60"]).must(0, &[]);
         local.run(&["status"]).must(0, &["16384 of 16384 slots covered"]);
