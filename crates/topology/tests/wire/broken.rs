@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shardwright_topology::wire::{
     Reply, parse_cluster_info, parse_my_id, parse_nodes, parse_role, parse_server_info,
-    parse_shards,
+    parse_shards, why_not_started,
 };
 
 use super::{ENGINES, resp, sample};
@@ -21,7 +21,9 @@ fn read_all(bytes: &[u8]) -> usize {
         .flatten()
         .map(|e| e.to_string().len())
         .sum::<usize>();
-    texts + resp::read(bytes).iter().map(read_reply).sum::<usize>()
+    let log = String::from_utf8_lossy(bytes);
+    let told = why_not_started(&log, 7).map_or(0, |why| why.to_string().len());
+    texts + told + resp::read(bytes).iter().map(read_reply).sum::<usize>()
 }
 
 fn read_reply(reply: &Reply) -> usize {
@@ -119,6 +121,17 @@ const SAMPLES: [&str; 9] = [
     "shards-resp3",
 ];
 
+/// What an engine may write before it ends, in parts.
+const LOG: &str = "
+*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***
+Reading the configuration file, at line 31
+>>> 'maxmemory-polic noeviction'
+7:M 30 Nov 2026 11:48:50.123 # Bad file format reading the append only file a.incr.aof: make a backup
+7:M 30 Nov 2026 11:48:50.123 # Can't handle RDB format version 11
+7:M 30 Nov 2026 11:48:50.123 # Warning: Could not create server TCP listening socket *:80: bind: Permission denied
+pid=7 role=primary level=warning message=\"Internal error in RDB reading offset 0, function at rdb.c:1 -> OOM\"
+";
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -135,6 +148,12 @@ proptest! {
     #[test]
     fn any_nesting(reply in any_reply()) {
         read_reply(&reply);
+    }
+
+    #[test]
+    fn edited_logs(from in 0..9_usize, edits in edits()) {
+        let lines: Vec<&str> = LOG.lines().skip(from).collect();
+        read_all(&edit(lines.join("\n").into_bytes(), edits));
     }
 
     #[test]
