@@ -58,7 +58,7 @@ fn remedy(why: &WhyNotStarted, data: &Path, program: &Path) -> Option<String> {
         }
         WhyNotStarted::CorruptAof {
             file: Some(file), ..
-        } if !file.contains(".base.") => format!(
+        } if is_cut_off(data, file) => format!(
             "keep a copy of {dir} and cut off what follows the damage: {} --fix {}",
             tool("aof"),
             manifest()
@@ -88,6 +88,17 @@ fn remedy(why: &WhyNotStarted, data: &Path, program: &Path) -> Option<String> {
         // Where others serve every slot its directory is set aside; else the wait says what to do.
         WhyNotStarted::TableRefused => return None,
     })
+}
+
+/// Whether the tool cuts a damaged file off: only the last that the log's manifest lists, and no RDB file.
+fn is_cut_off(data: &Path, file: &str) -> bool {
+    let manifest = fs::read_to_string(data.join(LOG_DIR).join(LOG_MANIFEST));
+    // `file NAME seq N type TYPE`: the base first.
+    let listed = |text: &str| {
+        let line = text.lines().rfind(|line| line.starts_with("file "))?;
+        Some(line.split_whitespace().nth(1)? == file)
+    };
+    !file.contains(".base.") && manifest.ok().and_then(|text| listed(&text)) == Some(true)
 }
 
 /// The command that checks a file of this server's, `aof` or `rdb`. Where the tool is not beside the program, the program
@@ -124,22 +135,29 @@ mod tests {
     -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let program = dir.path().join("valkey-server");
-        let data = Path::new("/srv/my cluster/data");
-        let why = WhyNotStarted::CorruptAof {
-            file: Some("appendonly.aof.2.incr.aof".to_owned()),
+        let data = dir.path().join("my cluster");
+        fs::create_dir_all(data.join(LOG_DIR))?;
+        let manifest = data.join(LOG_DIR).join(LOG_MANIFEST);
+        let listed = "file appendonly.aof.2.base.rdb seq 2 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\nfile appendonly.aof.2.incr.aof seq 2 type i\n";
+        fs::write(&manifest, listed)?;
+        let damaged = |number: u32| WhyNotStarted::CorruptAof {
+            file: Some(format!("appendonly.aof.{number}.incr.aof")),
             said: "Bad file format".to_owned(),
         };
-        let begin = "keep a copy of '/srv/my cluster/data' and cut off what follows the damage: ";
-        let end = " --fix '/srv/my cluster/data/appendonlydir/appendonly.aof.manifest'";
+        let (shown, listed) = (data.display(), manifest.display());
+        let begin = format!("keep a copy of '{shown}' and cut off what follows the damage: ");
         let itself = format!(
-            "{begin}bash -c 'exec -a valkey-check-aof \"$0\" \"$@\"' {}{end}",
+            "{begin}bash -c 'exec -a valkey-check-aof \"$0\" \"$@\"' {} --fix '{listed}'",
             program.display()
         );
-        assert_eq!(remedy(&why, data, &program), Some(itself));
+        assert_eq!(remedy(&damaged(2), &data, &program), Some(itself));
         let tool = dir.path().join("valkey-check-aof");
         fs::write(&tool, "")?;
-        let beside = format!("{begin}{}{end}", tool.display());
-        assert_eq!(remedy(&why, data, &program), Some(beside));
+        let beside = format!("{begin}{} --fix '{listed}'", tool.display());
+        assert_eq!(remedy(&damaged(2), &data, &program), Some(beside));
+        // The tool cuts off nothing but the end of the last.
+        let told = remedy(&damaged(1), &data, &program);
+        assert!(told.is_some_and(|told| told.starts_with("restore ")));
         Ok(())
     }
 
