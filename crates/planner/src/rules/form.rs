@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Role, Server, SlotRange, SlotSet};
+use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Place, Role, Server, SlotRange, SlotSet};
 
 use crate::draft::Draft;
 use crate::evidence::Blank;
@@ -164,7 +164,7 @@ fn in_order<'a>(p: &Draft<'a>) -> Vec<&'a Server> {
     servers
 }
 
-/// Who gets which range: those that already have theirs keep it, the rest are spread over hosts.
+/// Who gets which range: those that already have theirs keep it, the rest are spread over hosts and zones.
 /// `None` when slots were given out in another way: then this is no forming of ours.
 fn choose_owners(
     p: &mut Draft<'_>,
@@ -202,7 +202,11 @@ fn choose_owners(
     if (0..ranges.len()).any(|i| !owner.contains_key(&i) && taken(&ranges[i])) {
         return None;
     }
-    let mut spread = over_hosts(&free).into_iter();
+    let o = p.o;
+    let servers = owner.values().filter_map(|id| o.server_of(*id));
+    let taken: Vec<&Place> = servers.map(|s| &s.place).collect();
+    let wanted = ranges.len().saturating_sub(owner.len());
+    let mut spread = spread_out(free, &taken, wanted).into_iter();
     let mut owners = Vec::new();
     for (i, range) in ranges.iter().enumerate() {
         let id = match owner.get(&i) {
@@ -214,20 +218,30 @@ fn choose_owners(
     Some(owners)
 }
 
-/// The nodes in turn over their hosts: the first of each host, then the second of each.
-/// Servers without a known host count as on one.
-fn over_hosts(servers: &[&Server]) -> Vec<NodeId> {
-    let mut hosts: Vec<(Option<&str>, Vec<NodeId>)> = Vec::new();
-    for server in servers {
-        let host = server.place.host.as_deref();
-        let Some(id) = server.id() else { continue };
-        match hosts.iter_mut().find(|(h, _)| *h == host) {
-            Some((_, ids)) => ids.push(id),
-            None => hosts.push((host, vec![id])),
+/// So many of the nodes, spread over hosts and zones: each time one on a host with the fewest, of these in a zone with the
+/// fewest, and of these the first. At the places `taken` there is one each already.
+/// Servers without a known host count as on one, and so do those without a known zone.
+fn spread_out<'a>(mut free: Vec<&'a Server>, taken: &[&'a Place], wanted: usize) -> Vec<NodeId> {
+    let mut hosts: BTreeMap<Option<&'a str>, usize> = BTreeMap::new();
+    let mut zones: BTreeMap<Option<&'a str>, usize> = BTreeMap::new();
+    let mut chosen = Vec::new();
+    let mut places = taken.to_vec();
+    loop {
+        for place in places.drain(..) {
+            *hosts.entry(place.host.as_deref()).or_insert(0) += 1;
+            *zones.entry(place.zone.as_deref()).or_insert(0) += 1;
         }
+        let held = |place: &'a Place| {
+            let on_host = hosts.get(&place.host.as_deref()).copied();
+            let in_zone = zones.get(&place.zone.as_deref()).copied();
+            (on_host, in_zone)
+        };
+        let first = (0..free.len()).min_by_key(|i| (held(&free[*i].place), *i));
+        let Some(i) = first.filter(|_| chosen.len() < wanted) else {
+            return chosen;
+        };
+        let server = free.remove(i);
+        chosen.extend(server.id());
+        places.push(&server.place);
     }
-    let deepest = hosts.iter().map(|(_, ids)| ids.len()).max().unwrap_or(0);
-    (0..deepest)
-        .flat_map(|k| hosts.iter().filter_map(move |(_, ids)| ids.get(k).copied()))
-        .collect()
 }

@@ -53,6 +53,41 @@ fn primaries_are_spread_over_hosts() {
 }
 
 #[test]
+fn primaries_are_spread_over_zones_where_hosts_leave_a_choice() {
+    let mut w = World::blank(6);
+    let zones = ["east", "east", "west", "west", "south", "south"];
+    for (name, zone) in SIX.into_iter().zip(zones) {
+        w.node(name).place.zone = Some(zone.to_owned());
+    }
+    let steps = w.steps(&three());
+    for owner in ["0-5460 to a", "5461-10922 to c", "10923-16383 to e"] {
+        assert!(says(&steps, owner), "{steps:?}");
+    }
+    // One zone alone has a second host.
+    for (name, host) in SIX.into_iter().zip(["x", "y", "z", "z", "z", "z"]) {
+        w.node(name).place.host = Some(host.to_owned());
+    }
+    let steps = w.steps(&three());
+    for owner in ["0-5460 to a", "5461-10922 to c", "10923-16383 to b"] {
+        assert!(says(&steps, owner), "{steps:?}");
+    }
+}
+
+#[test]
+fn those_that_have_their_slots_count_where_primaries_are_spread() {
+    let mut w = World::blank(6);
+    for (name, host) in SIX.into_iter().zip(["x", "x", "y", "y", "z", "z"]) {
+        w.node(name).place.host = Some(host.to_owned());
+    }
+    w.node("b").slots = slots(5461, 10922);
+    w.node("b").epoch = 2;
+    let steps = w.steps(&three());
+    for owner in ["0-5460 to c", "10923-16383 to e"] {
+        assert!(says(&steps, owner), "{steps:?}");
+    }
+}
+
+#[test]
 fn a_forming_that_was_broken_off_goes_on_where_it_stopped() {
     let mut w = World::blank(6);
     w.node("b").slots = slots(5461, 10922);
