@@ -250,7 +250,7 @@ fn a_replica_beside_its_primary_is_told_of() {
         "{text}"
     );
     // More copies on one host than shards: no other place is better.
-    for name in ["a", "c"] {
+    for name in ["a1", "c1"] {
         w.node(name).place = place.clone();
     }
     let status = status(&w, FIRST, None);

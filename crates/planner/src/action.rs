@@ -7,7 +7,7 @@ use shardwright_topology::{
     Address, ConfigEpoch, FunctionLibraries, NodeId, ServerName, Slot, SlotSet,
 };
 
-use crate::Shared;
+use crate::Crowded;
 use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
 use crate::functions::{given, names};
 
@@ -470,8 +470,9 @@ pub enum Reason {
     ClaimsBetter,
     /// The primary's server was told to end: its role is handed over while it is still in sync.
     PrimaryLeaves,
-    /// A replica shares its host or zone with another copy of its shard, and there is a better place.
-    Crowded(Shared),
+    /// A replica shares its host or zone with another copy of its shard, or a host or zone holds too many primaries, and
+    /// there is a better placement.
+    Crowded(Crowded),
     /// The server's volume is on a host that is away for too long, and what it holds is held by others.
     HostAway {
         /// The host.
@@ -574,7 +575,7 @@ impl fmt::Display for Reason {
                 "it became a primary unheard, and would empty those who serve its slots now; its directory is kept aside"
             }
             Self::PrimaryLeaves => "the primary is being stopped",
-            Self::Crowded(shared) => return write!(f, "{shared}"),
+            Self::Crowded(crowded) => return write!(f, "{crowded}"),
             Self::HostAway { host } => {
                 return write!(
                     f,

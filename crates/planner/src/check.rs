@@ -16,6 +16,7 @@ mod given;
 mod moves;
 mod old_ids;
 mod place;
+mod primaries;
 mod removal;
 mod violation;
 
@@ -59,6 +60,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         }
         lint.one_process_each(i, &step.action);
         lint.action(i, &step.action);
+        lint.keeps_apart(i, step);
     }
     lint.found
 }

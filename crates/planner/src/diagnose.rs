@@ -11,6 +11,7 @@ mod functions;
 mod keys;
 mod mend;
 mod open_slots;
+mod primaries;
 mod text;
 mod there;
 mod writes;
@@ -19,7 +20,7 @@ use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
-use crate::{Desired, RepeatedCopy, Severity, Unspread};
+use crate::{Desired, PrimariesAt, RepeatedCopy, Severity, Unspread};
 pub use functions::FunctionsDiffer;
 pub use open_slots::{slots_are_moving, while_slots_move};
 pub use there::Taken;
@@ -234,6 +235,13 @@ pub enum ProblemKind {
         /// Which.
         node: NodeId,
     },
+    /// A host or a zone, of several, that holds so many of the primaries that the others are no majority without it.
+    Majority {
+        /// Which, and how many.
+        at: PrimariesAt,
+        /// A replica that could take its primary's place now, so that primaries are spread better.
+        replica: Option<NodeId>,
+    },
     /// A replica on its primary's host though they have several hosts.
     SameHost(Unspread),
     /// Nodes hold each other to be failing.
@@ -279,6 +287,7 @@ pub fn diagnose(o: &Observed) -> Vec<Problem> {
     writes::of(o, &mut found);
     functions::of(o, &mut found);
     views(o, &mut found);
+    primaries::of(o, &mut found);
     shards(o, &mut found);
     worst_first(found)
 }

@@ -52,7 +52,7 @@ pub use memory::Memory;
 pub use ours::{Standing, standings, to_record};
 pub use pace::{Batch, Budget, Went, job_keys, next_batch};
 pub use pairing::{Pairing, Unspread, pair};
-pub use placement::{Shared, SharedPlace, SharedWith};
+pub use placement::{Crowded, PrimariesAt, Shared, SharedPlace, SharedWith};
 pub use plan::{Plan, plan};
 pub use refused::{NoDeath, Witnesses};
 pub use repeated_copies::RepeatedCopy;

@@ -1,9 +1,14 @@
-//! How well the copies of a shard are spread over hosts and zones.
+//! How well the copies of a shard are spread over hosts and zones, and the primaries of all shards.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 
 use shardwright_topology::{NodeId, Place};
+
+mod primaries;
+
+pub use primaries::PrimariesAt;
+pub(crate) use primaries::{Leads, PrimarySpread};
 
 /// How badly shards are placed: less is better, and what stands first weighs more than all that follows. The
 /// difference of two costs is one too, so that a change is for the better when it is below zero.
@@ -88,6 +93,24 @@ pub struct Shared {
     pub what: SharedPlace,
     /// With whom.
     pub with: SharedWith,
+}
+
+/// What is wrong with a placement, where another is better.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Crowded {
+    /// A replica shares a place with another copy of its shard.
+    Copies(Shared),
+    /// A place holds more than its share of the primaries, or so many that the others are no majority.
+    Primaries(PrimariesAt),
+}
+
+impl fmt::Display for Crowded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copies(shared) => write!(f, "{shared}"),
+            Self::Primaries(at) => write!(f, "{at}"),
+        }
+    }
 }
 
 /// A host or a zone, by its name.

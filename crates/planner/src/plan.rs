@@ -126,7 +126,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     }
     recreate::stranded(&mut p, stage == form::Stage::Formed);
     settle::the_rest(&mut p);
-    spread::replicas(&mut p);
+    spread::better_places(&mut p);
     Plan {
         steps: p.steps,
         waiting: p.waiting.into_iter().collect(),

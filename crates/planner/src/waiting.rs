@@ -11,7 +11,7 @@ use shardwright_topology::{
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{NoDeath, RepeatedCopy, Shared};
+use crate::{Crowded, NoDeath, RepeatedCopy};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -96,17 +96,17 @@ pub enum SpreadBy {
     Copy,
 }
 
-/// A move for a better place.
+/// A change for a better placement.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Spread {
-    /// The replica that will move: the one that shares its place, or one in whose stead it is enough that roles change.
+    /// The replica that will move: the one that shares its place, or one for which it is enough that roles change.
     pub replica: NodeId,
     /// Its primary, whose role it takes; or the primary that it will copy.
     pub primary: NodeId,
     /// By what.
     pub by: SpreadBy,
-    /// What is shared.
-    pub shared: Shared,
+    /// What for.
+    pub because: Crowded,
 }
 
 impl fmt::Display for Spread {
@@ -115,9 +115,9 @@ impl fmt::Display for Spread {
             SpreadBy::Role => "takes the role of primary",
             SpreadBy::Copy => "moves to primary",
         };
-        let (replica, primary, shared) = (self.replica, self.primary, &self.shared);
+        let (replica, primary, because) = (self.replica, self.primary, &self.because);
         let once = "once all was at rest for a while";
-        write!(f, "replica {replica:?} {how} {primary:?} {once}: {shared}")
+        write!(f, "replica {replica:?} {how} {primary:?} {once}: {because}")
     }
 }
 
@@ -367,7 +367,8 @@ pub enum Waiting {
         /// The primary that lacks one.
         primary: NodeId,
     },
-    /// A replica shares a place with another copy of its shard, and moves once all has been at rest for a while.
+    /// A replica shares a place with another copy of its shard, or a place holds too many primaries: a replica moves, or
+    /// takes its primary's role, once all has been at rest for a while.
     Spread(Spread),
     /// An open slot whose keys could not be counted at both ends, so that its direction is not known.
     OpenSlot {

@@ -221,6 +221,12 @@ pub enum ViolationKind {
         /// The node.
         node: NodeId,
     },
+    /// It changes roles to keep primaries apart where none are too many, where that makes another host the fullest, where
+    /// it places copies worse, or while not all is at rest.
+    CrowdsPrimaries {
+        /// The replica that would become a primary.
+        replica: NodeId,
+    },
 }
 
 /// One finding: where, and what.
@@ -311,6 +317,7 @@ impl fmt::Display for Violation {
             Kind::ResetsUnasked { node } => {
                 write!(f, "resets {node:?}, which nobody asked to leave")
             }
+            Kind::CrowdsPrimaries { replica } => f.write_str(&crowds(*replica)),
         }
     }
 }
@@ -366,6 +373,10 @@ fn unasked(slots: &SlotSet) -> String {
 
 fn unowned(from: NodeId, slots: &SlotSet) -> String {
     format!("moves slots {slots} from {from:?}, which may not own them")
+}
+
+fn crowds(replica: NodeId) -> String {
+    format!("makes {replica:?} a primary for a better place, where it is none")
 }
 
 fn functions_to_unfit(node: NodeId) -> String {

@@ -2,7 +2,7 @@
 
 use shardwright_topology::{Dissent, NodeId, Why};
 
-use super::{ProblemKind, functions, there, writes};
+use super::{ProblemKind, functions, primaries, there, writes};
 
 impl ProblemKind {
     /// What to do about it; `target` is how the cluster is named on the command line.
@@ -76,6 +76,7 @@ impl ProblemKind {
             Self::EmptyPrimary { node } => {
                 format!("give it slots, or make it leave: shardwright remove-node {target} {node}")
             }
+            Self::Majority { at, replica } => primaries::mend(target, at, *replica),
             Self::SameHost(_) => "move one of them to another host".to_owned(),
             Self::HeldBack { address, .. } => there::let_elect(address),
             Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),

@@ -6,7 +6,7 @@ use std::fmt;
 use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Version};
 
 use super::there::{self, Taken};
-use super::{ProblemKind, functions, keys, open_slots, writes};
+use super::{ProblemKind, functions, keys, open_slots, primaries, writes};
 use crate::Unspread;
 
 impl fmt::Display for ProblemKind {
@@ -77,6 +77,7 @@ impl fmt::Display for ProblemKind {
             }
             Self::UnevenReplicas { most, least, .. } => f.write_str(&divided(*most, *least)),
             Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
+            Self::Majority { at, .. } => f.write_str(&primaries::majority(at)),
             Self::SameHost(u) => f.write_str(&same_host(u)),
             Self::HeldBack { node, .. } => f.write_str(&held_back(*node)),
             Self::Failing { about, by } => {

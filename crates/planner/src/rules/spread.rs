@@ -1,5 +1,5 @@
-//! Replicas that share a host or a zone with another copy of their shard are placed better: by where they really run,
-//! one change at a time, and only once everything has been at rest for a while.
+//! Replicas that share a host or a zone with another copy of their shard are placed better, and primaries are kept apart
+//! ([`primaries`]): by where they really run, one change at a time, and only once everything has been at rest for a while.
 //!
 //! A change is made only if it lowers what the placement costs ([`Cost`]), so changes come to an end. A role that
 //! moves costs no copy, so it goes before a replica that moves. Two replicas that change places do so one after the
@@ -9,17 +9,19 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{AttemptKind, NodeId, Place, Role, ServerName};
+use shardwright_topology::{AttemptKind, Member, NodeId, Observed, Place, Role, ServerName};
+
+pub(crate) mod primaries;
 
 use crate::draft::Draft;
 use crate::evidence::Unburdened;
 use crate::placement::{Cost, Shared};
 use crate::rules::electable::hold_back;
 use crate::safety::{self, NoSpread, NoSwitchover};
-use crate::{Action, Precondition, Reason, Shape, SharedPlace, Spread, SpreadBy, Waiting};
+use crate::{Action, Crowded, Precondition, Reason, Shape, SharedPlace, Spread, SpreadBy, Waiting};
 
 /// Takes the change that lowers the cost most, if one does.
-pub(crate) fn replicas(p: &mut Draft<'_>) {
+pub(crate) fn better_places(p: &mut Draft<'_>) {
     // All that is more urgent is a step or a wait already.
     if !p.steps.is_empty() || !p.waiting.is_empty() {
         return;
@@ -94,7 +96,7 @@ struct Change {
     replica: NodeId,
     /// The primary whose role it takes, or that it is to copy.
     primary: NodeId,
-    shared: Shared,
+    because: Crowded,
 }
 
 #[derive(Clone, Copy)]
@@ -109,39 +111,69 @@ enum Kind {
 /// how many primaries the host has already; of equals the first by name.
 type Rank<'a> = (i64, bool, Cost, usize, &'a ServerName, &'a ServerName);
 
+/// Roles that move cost no copy, so they go first: those that leave fewer replicas on their primary's host, then those
+/// that keep primaries apart.
 fn best(p: &Draft<'_>) -> Option<Change> {
-    let shards = shards(p);
+    let shards = shards(p.o);
     let total: Cost = shards.iter().fold(Cost::NOTHING, |sum, s| sum + s.cost);
     if total == Cost::NOTHING {
-        return None;
+        return apart(p);
     }
     let roles = roles(p, &shards);
     let copies = copies(p, &shards);
     let best = roles.into_iter().chain(copies).min_by(|a, b| a.0.cmp(&b.0));
-    best.map(|(_, change)| change)
+    let best = best.map(|(_, change)| change);
+    if best.as_ref().is_some_and(|c| matches!(c.kind, Kind::Role)) {
+        return best;
+    }
+    apart(p).or(best)
+}
+
+/// The switchover that keeps primaries apart.
+fn apart(p: &Draft<'_>) -> Option<Change> {
+    let change = primaries::apart(p.o, p.l, p.now)?;
+    Some(Change {
+        kind: Kind::Role,
+        replica: change.replica,
+        primary: change.primary,
+        because: Crowded::Primaries(change.because),
+    })
+}
+
+/// The primaries with slots, in the order of those.
+fn voters(o: &Observed) -> Vec<&Member> {
+    let mut voters: Vec<_> = o.voters().collect();
+    voters.sort_by_key(|m| m.slots.ranges().first().copied());
+    voters
+}
+
+/// Whether any zone is known.
+fn has_zones(o: &Observed) -> bool {
+    o.servers().values().any(|s| s.place.zone.is_some())
+}
+
+/// A node at its place, if that is known: its host, and its zone where zones are known.
+fn placed(o: &Observed, id: NodeId, has_zones: bool) -> Option<Copy<'_>> {
+    let server = o.server_of(id)?;
+    let (name, place) = (&server.name, &server.place);
+    let known = place.host.is_some() && (place.zone.is_some() || !has_zones);
+    known.then_some(Copy { id, name, place })
 }
 
 /// Every shard of which all copies are at known places, in the order of their slots.
-fn shards<'a>(p: &Draft<'a>) -> Vec<Shard<'a>> {
-    let zones = p.o.servers().values().any(|s| s.place.zone.is_some());
-    let copy = |id: NodeId| {
-        let server = p.o.server_of(id)?;
-        let (name, place) = (&server.name, &server.place);
-        let known = place.host.is_some() && (place.zone.is_some() || !zones);
-        known.then_some(Copy { id, name, place })
-    };
+fn shards(o: &Observed) -> Vec<Shard<'_>> {
+    let zones = has_zones(o);
+    let copy = |id: NodeId| placed(o, id, zones);
     let mut followers: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-    for m in p.o.members().values().filter(|m| m.role == Role::Replica) {
+    for m in o.members().values().filter(|m| m.role == Role::Replica) {
         if let Some(primary) = m.primary {
             followers.entry(primary).or_default().push(m.id);
         }
     }
-    let mut voters: Vec<_> = p.o.voters().collect();
-    voters.sort_by_key(|m| m.slots.ranges().first().copied());
     let shard = |id: NodeId| {
         let primary = copy(id)?;
         let followers = followers.get(&id).into_iter().flatten();
-        let mut replicas: Vec<Copy<'a>> = followers.map(|r| copy(*r)).collect::<Option<_>>()?;
+        let mut replicas: Vec<Copy<'_>> = followers.map(|r| copy(*r)).collect::<Option<_>>()?;
         replicas.sort_by_key(|r| r.name);
         let places: Vec<&Place> = replicas.iter().map(|r| r.place).collect();
         Some(Shard {
@@ -150,7 +182,8 @@ fn shards<'a>(p: &Draft<'a>) -> Vec<Shard<'a>> {
             replicas,
         })
     };
-    voters.iter().filter_map(|m| shard(m.id)).collect()
+    let voters = voters(o).into_iter();
+    voters.filter_map(|m| shard(m.id)).collect()
 }
 
 /// The switchovers that leave fewer replicas on their primary's host, as they may where a shard has several. For zones
@@ -177,7 +210,7 @@ fn roles<'a>(p: &Draft<'_>, shards: &[Shard<'a>]) -> Vec<(Rank<'a>, Change)> {
                 kind: Kind::Role,
                 replica: replica.id,
                 primary: shard.primary.id,
-                shared: shared.clone(),
+                because: Crowded::Copies(shared.clone()),
             };
             out.push((rank, change));
         }
@@ -218,7 +251,7 @@ fn copies<'a>(p: &Draft<'_>, shards: &[Shard<'a>]) -> Vec<(Rank<'a>, Change)> {
                     },
                     replica: replica.id,
                     primary: to.primary.id,
-                    shared: shared.clone(),
+                    because: Crowded::Copies(shared.clone()),
                 };
                 out.push((rank, change));
             }
@@ -277,7 +310,7 @@ fn later(p: &mut Draft<'_>, change: Change) {
             Kind::Role => SpreadBy::Role,
             Kind::Copy { .. } => SpreadBy::Copy,
         },
-        shared: change.shared,
+        because: change.because,
     }));
 }
 
@@ -294,7 +327,7 @@ fn switch_over(p: &mut Draft<'_>, change: Change) {
         primary,
     }];
     let action = Action::Switchover { replica, primary };
-    p.act_if(action, Reason::Crowded(change.shared), requires);
+    p.act_if(action, Reason::Crowded(change.because), requires);
 }
 
 fn go(p: &mut Draft<'_>, change: Change, from: NodeId) {
@@ -315,5 +348,5 @@ fn go(p: &mut Draft<'_>, change: Change, from: NodeId) {
         node,
         primary: change.primary,
     };
-    p.act_if(action, Reason::Crowded(change.shared), requires);
+    p.act_if(action, Reason::Crowded(change.because), requires);
 }

@@ -12,6 +12,7 @@ use shardwright_topology::{
 };
 
 mod moves;
+mod primaries;
 mod replicas;
 
 use crate::world::{NOW, World, claims, consenting, id, slot, slots, three};

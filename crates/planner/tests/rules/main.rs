@@ -17,6 +17,7 @@ mod meeting;
 mod open_slots;
 mod pairing;
 mod places;
+mod primaries;
 mod promoting;
 mod properties;
 mod recording;
