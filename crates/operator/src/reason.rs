@@ -1,7 +1,7 @@
 //! Each wait and each step as one word, for conditions, events and metrics. Exhaustive: a new kind must be given one.
 
 use shardwright_planner::safety::{NoMove, NoRecreate};
-use shardwright_planner::{Action, Waiting};
+use shardwright_planner::{Action, Crowded, Waiting};
 use shardwright_topology::Observed;
 
 /// The reason while slots move.
@@ -105,7 +105,10 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
         Waiting::ReplicaMissing { .. } => "ReplicaMissing",
         Waiting::Lend { .. } => "ReplicaComes",
-        Waiting::Spread { .. } => "ReplicaMoves",
+        Waiting::Spread(spread) => match spread.because {
+            Crowded::Copies(_) => "ReplicaMoves",
+            Crowded::Primaries(_) => "PrimaryMoves",
+        },
         Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "OpenSlot",
         Waiting::StrayKeys { .. } => "StrayKeys",
         Waiting::ShardsDiffer { .. } => "ShardsDiffer",

@@ -263,6 +263,57 @@ fn a_replica_beside_its_primary_is_told_of() {
 }
 
 #[test]
+fn a_host_with_a_majority_of_the_primaries_is_told_of() {
+    let mut w = World::formed(3, 1);
+    let at = |w: &mut World, places: [(&str, &str); 6]| {
+        for (name, host) in places {
+            w.node(name).place.host = Some(host.to_owned());
+        }
+    };
+    let three = [
+        ("a", "h1"),
+        ("a1", "h2"),
+        ("b", "h1"),
+        ("b1", "h3"),
+        ("c", "h2"),
+        ("c1", "h3"),
+    ];
+    at(&mut w, three);
+    w.steady_ms = Some(0);
+    let moves = status(&w, FIRST, None);
+    assert_eq!(
+        words(&moves),
+        "Progressing: AllSlotsServed PrimaryMoves !MajorityOnOneHost"
+    );
+    let text = &condition(&moves, PROGRESSING).message;
+    assert!(text.contains("host h1 holds 2 of 3 primaries"), "{text}");
+    // On two hosts it can't be helped.
+    let two = three.map(|(name, host)| (name, if host == "h3" { "h2" } else { host }));
+    at(&mut w, two);
+    w.node("c1").place.host = Some("h1".to_owned());
+    let status = status(&w, FIRST, None);
+    assert_eq!(
+        words(&status),
+        "Healthy: AllSlotsServed !AtRest !MajorityOnOneHost"
+    );
+    let text = &condition(&status, DEGRADED).message;
+    assert!(
+        text.contains("every shard has its replicas, but host h1 holds 2 of 3 primaries"),
+        "{text}"
+    );
+    // In one zone of two.
+    for node in &mut w.nodes {
+        node.place.host = Some(format!("host-{}", node.name));
+        let east = ["a", "b", "c1"].contains(&node.name.as_str());
+        node.place.zone = Some(if east { "east" } else { "west" }.to_owned());
+    }
+    assert_eq!(
+        words(&self::status(&w, FIRST, None)),
+        "Healthy: AllSlotsServed !AtRest !MajorityInOneZone"
+    );
+}
+
+#[test]
 fn a_pod_that_waits_for_its_kubernetes_node_is_told_of_without_the_time_that_is_left() {
     let mut w = World::formed(3, 1);
     let away_since = Some(topology::Timestamp(world::NOW - 1));

@@ -2,8 +2,8 @@
 
 use shardwright_engine::{Error, Unreachable};
 use shardwright_manifest::Problems;
-use shardwright_planner::Waiting;
 use shardwright_planner::safety::NoMove;
+use shardwright_planner::{Crowded, Waiting};
 use shardwright_runtime::{GuestError, PenError, RuntimeError, StepError};
 use shardwright_runtime_kubernetes::outside::AskError;
 use shardwright_runtime_local::{LocalError, ProcessError, StateError, TrialError};
@@ -183,7 +183,10 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::CopiesElsewhere { .. } => "copies-elsewhere",
         Waiting::ReplicaMissing { .. } => "replica-missing",
         Waiting::Lend { .. } => "replica-reassigned",
-        Waiting::Spread { .. } => "replica-placement",
+        Waiting::Spread(spread) => match spread.because {
+            Crowded::Copies(_) => "replica-placement",
+            Crowded::Primaries(_) => "primary-placement",
+        },
         Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "open-slot",
         Waiting::StrayKeys { .. } => "stray-keys",
         Waiting::ShardsDiffer { .. } => "shards-differ",

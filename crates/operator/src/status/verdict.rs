@@ -2,7 +2,9 @@
 
 use shardwright_manifest::StateWord;
 use shardwright_planner::Action;
-use shardwright_planner::{Plan, ProblemKind, Severity, Step, Waiting, diagnose};
+use shardwright_planner::{
+    Plan, Problem, ProblemKind, Severity, SharedPlace, Step, Waiting, diagnose,
+};
 use shardwright_runtime::MoveProgress;
 use shardwright_topology::{Observed, SLOT_COUNT, Seen, Why};
 
@@ -171,20 +173,31 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
         let reason = beyond_us(&p.kind).unwrap_or("Unsettled");
         return Verdict::new(true, reason, p.kind.to_string());
     }
-    // Not less than declared, as spreading is a wish; but a person should know what one host would take along.
-    let shared: Vec<String> = problems
-        .iter()
-        .filter(|p| matches!(p.kind, ProblemKind::SameHost(_)))
-        .map(|p| p.kind.to_string())
-        .collect();
-    if !shared.is_empty() {
-        let message = format!(
-            "every shard has its replicas, but {}",
-            listed(&shared, CLAUSES_MAX)
-        );
-        return Verdict::new(false, "SameHost", message);
+    if let Some(verdict) = placed(&problems) {
+        return verdict;
     }
     Verdict::new(false, "AsDeclared", "every shard has its replicas")
+}
+
+/// Not less than declared, as spreading is a wish; but a person should know what one host or zone would take along. What
+/// would take all along gives the reason.
+fn placed(problems: &[Problem]) -> Option<Verdict> {
+    let reason = |p: &Problem| match &p.kind {
+        ProblemKind::Majority { at, .. } => Some(match at.place {
+            SharedPlace::Host(_) => "MajorityOnOneHost",
+            SharedPlace::Zone(_) => "MajorityInOneZone",
+        }),
+        ProblemKind::SameHost(_) => Some("SameHost"),
+        _ => None,
+    };
+    let shared = || problems.iter().filter(|p| reason(p).is_some());
+    let reason = shared().find_map(reason)?;
+    let clauses: Vec<String> = shared().map(|p| p.kind.to_string()).collect();
+    let message = format!(
+        "every shard has its replicas, but {}",
+        listed(&clauses, CLAUSES_MAX)
+    );
+    Some(Verdict::new(false, reason, message))
 }
 
 pub(super) fn state(
