@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use shardwright_topology::SlotSet;
 
+mod primaries;
+
 use crate::faults::{open_slots, stray_keys};
 use crate::history::History;
 use crate::model::Persistence;
@@ -92,6 +94,7 @@ impl History {
             wrong.push("a stranger was taken in".to_owned());
         }
         wrong.extend(self.badly_placed());
+        wrong.extend(self.primaries_together());
         wrong.extend(self.not_as_declared());
         wrong.extend(self.lost_without_a_fault());
         for what in wrong {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shardwright_planner::{Action, Precondition, Reason, Step};
+use shardwright_planner::{Action, Crowded, Precondition, Reason, Step};
 use shardwright_topology::{Formed, NodeId, ServerName, Slot, Timestamp};
 
 use crate::commands::Command;
@@ -217,7 +217,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
 }
 
 /// The kinds of actions, for counting.
-pub(crate) const KINDS: [&str; 23] = [
+pub(crate) const KINDS: [&str; 24] = [
     "StartServer",
     "StartAfresh",
     "Recreate",
@@ -241,16 +241,19 @@ pub(crate) const KINDS: [&str; 23] = [
     "MoveSlots",
     "spread by role",
     "spread by copy",
+    "primaries apart",
 ];
 
-/// By what a step places a replica better, if that is what it is for.
+/// By what a step places a replica better or keeps primaries apart, if that is what it is for.
 pub(crate) fn spreads(step: &Step) -> Option<&'static str> {
-    let crowded = matches!(step.because, Reason::Crowded(_));
+    let Reason::Crowded(crowded) = &step.because else {
+        return None;
+    };
     let role = matches!(step.action, Action::Switchover { .. });
-    crowded.then_some(if role {
-        "spread by role"
-    } else {
-        "spread by copy"
+    Some(match crowded {
+        Crowded::Primaries(_) => "primaries apart",
+        Crowded::Copies(_) if role => "spread by role",
+        Crowded::Copies(_) => "spread by copy",
     })
 }
 
