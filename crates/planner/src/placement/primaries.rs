@@ -176,7 +176,10 @@ impl<'a> PrimarySpread<'a> {
         let mut zones: BTreeMap<&str, &str> = BTreeMap::new();
         let mut by_host: BTreeMap<&'a str, Vec<usize>> = BTreeMap::new();
         for (i, shard) in shards.iter().enumerate() {
-            by_host.entry(shard.at.host.as_deref()?).or_default().push(i);
+            by_host
+                .entry(shard.at.host.as_deref()?)
+                .or_default()
+                .push(i);
             for place in shard.or.iter().copied().chain([shard.at]) {
                 if let (Some(host), Some(zone)) = (place.host.as_deref(), place.zone.as_deref()) {
                     zones.insert(host, zone);

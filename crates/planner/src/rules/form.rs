@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Place, Role, Server, SlotRange, SlotSet};
+use shardwright_topology::{
+    ConfigEpoch, NodeId, NodeView, Place, Role, Server, SlotRange, SlotSet,
+};
 
 use crate::draft::Draft;
 use crate::evidence::Blank;

@@ -127,7 +127,10 @@ fn primaries_are_kept_apart_by_zones_too() {
         w.reasons(&three()),
         ["switch over from b to its replica b1: zone east holds 2 of 3 primaries"]
     );
-    assert!(says(&noted(&w), "zone east holds 2 of 3 primaries: if it is cut off"));
+    assert!(says(
+        &noted(&w),
+        "zone east holds 2 of 3 primaries: if it is cut off"
+    ));
     assert!(follow(&mut w, &three()));
     assert!(w.plan(&three()).is_settled());
     assert_eq!(noted(&w), [""; 0]);
@@ -135,7 +138,10 @@ fn primaries_are_kept_apart_by_zones_too() {
     let mut w = World::formed(3, 1);
     zones(&mut w, ["east", "east", "west", "west", "west", "east"]);
     assert!(w.plan(&three()).is_settled());
-    assert!(says(&noted(&w), "spread its servers over more zones, 3 at least"));
+    assert!(says(
+        &noted(&w),
+        "spread its servers over more zones, 3 at least"
+    ));
 }
 
 #[test]
@@ -217,7 +223,10 @@ fn only_a_replica_with_its_primarys_data_takes_its_role() {
     w.attempts.clear();
     w.wins.push((id("b1"), 100));
     assert!(w.steps(&three()).is_empty());
-    assert!(says(&w.waits(&three()), "replica b1 takes the role of primary b"));
+    assert!(says(
+        &w.waits(&three()),
+        "replica b1 takes the role of primary b"
+    ));
 }
 
 #[test]
@@ -276,7 +285,11 @@ fn copies(w: &World) -> Vec<Vec<&Place>> {
     primaries
         .map(|primary| {
             let replicas = w.nodes.iter().filter(|n| n.primary == Some(primary.id));
-            [primary].into_iter().chain(replicas).map(|n| &n.place).collect()
+            [primary]
+                .into_iter()
+                .chain(replicas)
+                .map(|n| &n.place)
+                .collect()
         })
         .collect()
 }
