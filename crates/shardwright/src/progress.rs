@@ -236,6 +236,7 @@ pub(crate) fn promotions(report: &Report, o: &Observed) -> Vec<String> {
                 outcome.step.action,
                 shardwright_planner::Action::Failover { .. }
                     | shardwright_planner::Action::Takeover { .. }
+                    | shardwright_planner::Action::TakeBack { .. }
             )
         })
         .map(|outcome| named(&outcome.step.to_string(), o))
