@@ -132,7 +132,10 @@ fn nodes_of_another_cluster_are_named_once() {
     let o = w.observe();
     let first = of_waiting(&told(1), &[], &o);
     assert_eq!(first.len(), 1);
-    assert_eq!((first[0].reason, first[0].warning), ("ForeignNodesMet", true));
+    assert_eq!(
+        (first[0].reason, first[0].warning),
+        ("ForeignNodesMet", true)
+    );
     assert_eq!(of_waiting(&told(2), &told(1), &o), []);
 }
 

@@ -7,8 +7,8 @@ use shardwright_topology::{
     Address, ConfigEpoch, FunctionLibraries, NodeId, ServerName, Slot, SlotSet,
 };
 
+use crate::Crowded;
 use crate::evidence::{Blank, Dead, Gone, LiveAt, OwnData, RoleSeen, Unburdened};
-use crate::{Crowded, Shared};
 use crate::functions::{given, names};
 
 /// One thing to do, at one node.

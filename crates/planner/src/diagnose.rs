@@ -473,12 +473,7 @@ fn shards(o: &Observed, found: &mut Found) {
     }
 }
 
-fn replica(
-    o: &Observed,
-    m: &Member,
-    hosts: &BTreeSet<&String>,
-    found: &mut Found,
-) {
+fn replica(o: &Observed, m: &Member, hosts: &BTreeSet<&String>, found: &mut Found) {
     let primary = m.primary.and_then(|id| o.member(id));
     // A live primary without slots may be about to get some, with its replicas ready: that is told of the primary.
     let waits = |p: &Member| p.role == Role::Primary && p.source == Source::Itself;

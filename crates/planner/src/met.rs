@@ -142,7 +142,11 @@ impl ForeignNodesMet {
             return met;
         }
         let of = listed(self.taken_from.keys().map(NodeId::short));
-        let of = if of.is_empty() { of } else { format!(" of {of}") };
+        let of = if of.is_empty() {
+            of
+        } else {
+            format!(" of {of}")
+        };
         format!("{met}; they took slots {}{of}", self.slots)
     }
 }

@@ -11,7 +11,7 @@ use shardwright_topology::{
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{Crowded, ForeignNodesMet, NoDeath, RepeatedCopy, Shared};
+use crate::{Crowded, ForeignNodesMet, NoDeath, RepeatedCopy};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -157,12 +157,11 @@ pub(crate) fn start_failure(
     let loaded = match &why {
         WhyNotStarted::TableRefused => vec![data.join(NODES_FILE)],
         WhyNotStarted::CorruptAof { .. } => log_files(data)?,
-        WhyNotStarted::CorruptRdb { .. } => snapshots(data)?,
         // One of its own, or the base of its log.
         WhyNotStarted::RdbTooNew { .. } if has_log(data)? => {
             [snapshots(data)?, log_files(data)?].concat()
         }
-        WhyNotStarted::RdbTooNew { .. } => snapshots(data)?,
+        WhyNotStarted::CorruptRdb { .. } | WhyNotStarted::RdbTooNew { .. } => snapshots(data)?,
         WhyNotStarted::BadConfig { .. }
         | WhyNotStarted::BadUsers { .. }
         | WhyNotStarted::NoSpace { .. }

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
-use shardwright_planner::{
-    Consent, Foreign, ForeignNodesMet, NoDeath, Waiting, take_writes_again,
-};
+use shardwright_planner::{Consent, Foreign, ForeignNodesMet, NoDeath, Waiting, take_writes_again};
 use shardwright_topology::{Observed, Why};
 
 /// How a server is made empty, where that is said to be right.

@@ -95,25 +95,25 @@ impl Event {
 
     /// A line for people: the time (RFC 3339, UTC), the severity, and what happened.
     pub(crate) fn line(&self) -> String {
-        let mut line = format!(
+        let head = format!(
             "{} {:5} {}",
             time(self.at),
             self.severity.as_str(),
             self.what
         );
-        if let Some(slots) = &self.slots {
-            line += &format!("; {} slots: {slots}", slots.count());
-        }
-        if let Some(ms) = self.lasted_ms {
-            line += &format!("; for {}", age(ms));
-        }
-        if let Some(cause) = &self.cause {
-            line += &format!("; cause: {cause}");
-        }
-        if let Some(next) = &self.next {
-            line += &format!("; next: {next}");
-        }
-        line
+        let slots = self.slots.as_ref();
+        let parts = [
+            slots.map(|slots| format!("{} slots: {slots}", slots.count())),
+            self.lasted_ms.map(|ms| format!("for {}", age(ms))),
+            self.cause.as_ref().map(|cause| format!("cause: {cause}")),
+            self.next.as_ref().map(|next| format!("next: {next}")),
+        ];
+        [Some(head)]
+            .into_iter()
+            .chain(parts)
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// An object for programs, laid out as the operator's logs are.
@@ -420,7 +420,7 @@ impl EventTracker {
             match lasting.told {
                 None if lasted >= PASSING_MS => events.push(event()),
                 Some(told) if at.since_ms(told) >= AGAIN_AFTER_MS => {
-                    events.push(event().lasting(lasted))
+                    events.push(event().lasting(lasted));
                 }
                 None | Some(_) => continue,
             }

@@ -38,7 +38,11 @@ fn while_the_copies_are_slow_no_key_is_lost() {
             let steps = world.steps();
             assert_eq!(waits, [], "{profile:?} {ms}: {steps:?}");
             let o = world.observe().expect("it can be looked at");
-            assert!(is_whole(&o), "{profile:?} {ms}: {steps:?} {:?}", o.members());
+            assert!(
+                is_whole(&o),
+                "{profile:?} {ms}: {steps:?} {:?}",
+                o.members()
+            );
             let (written, lost) = world.keys().expect("keys can be counted");
             assert_eq!((written, lost), (60, 0), "{profile:?} {ms}: {steps:?}");
         }
@@ -56,7 +60,11 @@ fn what_was_copied_already_is_healed_or_named() {
             let met = |w: &Waiting| matches!(w, Waiting::ForeignNodesMet(_));
             let named = waits.iter().any(met);
             let healed = waits.is_empty() && is_whole(&o);
-            assert!(healed || named, "{profile:?} {ms}: {waits:?} {:?}", world.steps());
+            assert!(
+                healed || named,
+                "{profile:?} {ms}: {waits:?} {:?}",
+                world.steps()
+            );
         }
     }
 }

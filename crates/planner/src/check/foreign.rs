@@ -40,7 +40,9 @@ impl Lint<'_> {
         }
         let before = self.o.holdings.get(&node);
         let head = before.and_then(|before| self.o.holdings.get(&before.primary?));
-        let shard = head.or(before).map_or_else(SlotSet::empty, |h| h.slots.clone());
+        let shard = head
+            .or(before)
+            .map_or_else(SlotSet::empty, |h| h.slots.clone());
         let row = view.and_then(|v| v.rows.get(from));
         let slots = row.map_or_else(SlotSet::empty, |row| row.slots.difference(&shard));
         if !slots.is_empty() {

@@ -111,8 +111,14 @@ fn slots_are_taken_back_and_the_foreign_nodes_forgotten_in_the_first_pass() {
     }
     assert_eq!(steps.len(), 3 + 15, "{steps:?}");
     let waits = waits(&w, &made);
-    assert!(says(&waits, "nodes of another cluster were met"), "{waits:?}");
-    assert!(says(&waits, "they took slots 0-16383 of a, b, c"), "{waits:?}");
+    assert!(
+        says(&waits, "nodes of another cluster were met"),
+        "{waits:?}"
+    );
+    assert!(
+        says(&waits, "they took slots 0-16383 of a, b, c"),
+        "{waits:?}"
+    );
     for never in ["is silent", "the last copy", "dead"] {
         assert!(!says(&waits, never) && !says(&steps, never), "{waits:?}");
     }
@@ -164,8 +170,12 @@ fn whose_data_was_replaced_follows_ours_again_and_forgets_too() {
     }
     let steps = steps(&w, &planned(&w, &three(), &mut remembered()));
     for node in ["a", "a1"] {
-        let follows = steps.iter().position(|s| *s == format!("make {node} a replica of b"));
-        let forgets = steps.iter().position(|s| *s == format!("make {node} forget x"));
+        let follows = steps
+            .iter()
+            .position(|s| *s == format!("make {node} a replica of b"));
+        let forgets = steps
+            .iter()
+            .position(|s| *s == format!("make {node} forget x"));
         assert!(follows.is_some() && follows < forgets, "{steps:?}");
     }
     // As long as its copy is not done, it may have the last of its shard's data.
@@ -179,7 +189,10 @@ fn a_replica_with_its_copy_takes_back_what_its_primary_can_not() {
     let mut w = taken();
     replace(&mut w, "a", 3);
     let steps = steps(&w, &planned(&w, &three(), &mut remembered()));
-    assert!(says(&steps, "let a1 take its shard's slots back from x"), "{steps:?}");
+    assert!(
+        says(&steps, "let a1 take its shard's slots back from x"),
+        "{steps:?}"
+    );
     assert!(says(&steps, "make a1 forget x"), "{steps:?}");
     assert!(!says(&steps, "make a forget x"), "{steps:?}");
 }
@@ -197,7 +210,10 @@ fn nobody_takes_back_what_was_not_its_shards() {
     assert!(!says(&steps, "take its shard's"), "{steps:?}");
     assert!(!says(&steps, "replica of"), "{steps:?}");
     let waits = waits(&w, &made);
-    assert!(says(&waits, "a follows x, b follows x, c follows x"), "{waits:?}");
+    assert!(
+        says(&waits, "a follows x, b follows x, c follows x"),
+        "{waits:?}"
+    );
 }
 
 #[test]

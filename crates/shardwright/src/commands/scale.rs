@@ -15,7 +15,7 @@ pub(super) async fn run(
     login: &Login,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    change_shape(args, "scale", login, out).await
+    Box::pin(change_shape(args, "scale", login, out)).await
 }
 
 /// The same, for the verb that was typed.
@@ -71,7 +71,7 @@ pub(super) async fn change_shape(
         dry_run: false,
         pace: args.run.pace,
     };
-    up::bring(up, (typed, Some(done)), out).await
+    Box::pin(up::bring(up, (typed, Some(done)), out)).await
 }
 
 /// The operator moves slots at its own pace.

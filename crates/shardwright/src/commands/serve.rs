@@ -100,7 +100,7 @@ pub(super) async fn work(
     loop {
         let mut control = incoming.control(gone.as_deref_mut());
         let ended = work.carry_out(keeper, &mut control, out).await;
-        let overtaken = ended.as_ref().is_err_and(|e| e.is::<Overtaken>());
+        let overtaken = ended.as_ref().is_err_and(anyhow::Error::is::<Overtaken>);
         let stays = |asked: &Asked| !asked.request.changes_goal();
         if !overtaken || !incoming.requests.waiting().is_some_and(stays) {
             return ended;

@@ -32,7 +32,7 @@ use crate::watch::{Event, EventTracker, Severity};
 const DEFAULT_NAME: &str = "redis";
 
 pub(super) async fn run(args: Up, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    bring(args, ("up", None), out).await
+    Box::pin(bring(args, ("up", None), out)).await
 }
 
 /// The same for the verb that was typed, with other words for its end than how to connect.
@@ -422,7 +422,7 @@ impl Log {
             return;
         };
         let text = named(&met.to_string(), &report.observed);
-        self.write(&Event::new(report.observed.now, Severity::Error, text));
+        self.write(&Event::new(report.observed.at, Severity::Error, text));
         self.met = Some(met.clone());
     }
 

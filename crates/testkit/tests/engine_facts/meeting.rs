@@ -28,7 +28,9 @@ async fn meet(from: &Server, to: &Server) -> Result<(), Error> {
 }
 
 async fn replication_id(server: &Server) -> Result<Option<String>, Error> {
-    server.field(&["INFO", "replication"], "master_replid").await
+    server
+        .field(&["INFO", "replication"], "master_replid")
+        .await
 }
 
 each_engine! {

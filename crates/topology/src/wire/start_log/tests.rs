@@ -9,33 +9,33 @@ fn why(log: &str) -> Option<WhyNotStarted> {
     why_not_started(log, PID)
 }
 
-fn corrupt_aof(file: &str, said: &str) -> Option<WhyNotStarted> {
-    Some(WhyNotStarted::CorruptAof {
+fn corrupt_aof(file: &str, said: &str) -> WhyNotStarted {
+    WhyNotStarted::CorruptAof {
         file: Some(file.to_owned()),
         said: said.to_owned(),
-    })
+    }
 }
 
-fn corrupt_rdb(said: &str) -> Option<WhyNotStarted> {
-    Some(WhyNotStarted::CorruptRdb {
+fn corrupt_rdb(said: &str) -> WhyNotStarted {
+    WhyNotStarted::CorruptRdb {
         said: said.to_owned(),
-    })
+    }
 }
 
-fn too_new(format: u32) -> Option<WhyNotStarted> {
-    Some(WhyNotStarted::RdbTooNew { format })
+fn too_new(format: u32) -> WhyNotStarted {
+    WhyNotStarted::RdbTooNew { format }
 }
 
-fn not_permitted(said: &str) -> Option<WhyNotStarted> {
-    Some(WhyNotStarted::NotPermitted {
+fn not_permitted(said: &str) -> WhyNotStarted {
+    WhyNotStarted::NotPermitted {
         said: said.to_owned(),
-    })
+    }
 }
 
-fn no_space(said: &str) -> Option<WhyNotStarted> {
-    Some(WhyNotStarted::NoSpace {
+fn no_space(said: &str) -> WhyNotStarted {
+    WhyNotStarted::NoSpace {
         said: said.to_owned(),
-    })
+    }
 }
 
 /// A run as Redis 7.0 writes it, up to these messages.
@@ -97,7 +97,7 @@ fn a_configuration_may_be_refused_as_a_whole_or_by_the_system() {
     let log = "\n*** FATAL CONFIG FILE ERROR (Version 8.0.6) ***\nReading the configuration file, at line 5\n>>> 'dir /srv/c-0/data'\nPermission denied\n";
     assert_eq!(
         why(log),
-        not_permitted("dir /srv/c-0/data: Permission denied")
+        Some(not_permitted("dir /srv/c-0/data: Permission denied"))
     );
 }
 
@@ -108,19 +108,19 @@ fn a_damaged_append_only_file_is_named() {
         "make a backup of your AOF file, then use ./redis-check-aof --fix <filename.manifest>";
     let bad = format!("Bad file format reading the append only file {incr}: {fix}");
     for log in [redis_7_0(&[&bad]), valkey(&[&bad])] {
-        assert_eq!(why(&log), corrupt_aof(incr, "Bad file format"));
+        assert_eq!(why(&log), Some(corrupt_aof(incr, "Bad file format")));
     }
     let cut = format!(
         "Unexpected end of file reading the append only file {incr}. You can: 1) Make a backup of your AOF file, then use ./valkey-check-aof --fix <filename.manifest>."
     );
     assert_eq!(
         why(&valkey(&[&cut])),
-        corrupt_aof(incr, "Unexpected end of file")
+        Some(corrupt_aof(incr, "Unexpected end of file"))
     );
     let unknown = format!("Unknown command 'HPEXPIREAT' reading the append only file {incr}");
     assert_eq!(
         why(&redis_7_0(&[&unknown])),
-        corrupt_aof(incr, "Unknown command 'HPEXPIREAT'")
+        Some(corrupt_aof(incr, "Unknown command 'HPEXPIREAT'"))
     );
     // An error of reading tells nothing of what is in it.
     let io = format!("Unrecoverable error reading the append only file {incr}: Input/output error");
@@ -137,12 +137,12 @@ fn a_damaged_base_or_manifest_of_the_log_is_told_from_an_rdb_file() {
     ];
     assert_eq!(
         why(&redis_7_0(&messages)),
-        corrupt_aof(base, "Error reading the RDB base file")
+        Some(corrupt_aof(base, "Error reading the RDB base file"))
     );
     let missing = "Fatal error: can't open the append log file appendonly.aof.1.base.rdb for reading: No such file or directory";
     assert_eq!(
         why(&valkey(&[missing])),
-        corrupt_aof(base, "No such file or directory")
+        Some(corrupt_aof(base, "No such file or directory"))
     );
     // The manifest's faults are told in lines of their own, some without a number of a process.
     let log = redis_7_0(&[
@@ -164,14 +164,14 @@ fn a_damaged_rdb_file_is_told() {
         "Internal error in RDB reading offset 0, function at rdb.c:2284 -> Unexpected EOF reading RDB file",
         "Terminating server after rdb file reading failure.",
     ]) + "[offset 0] Checking RDB file dump.rdb\n--- RDB ERROR DETECTED ---\n[offset 9] Unexpected EOF reading RDB file\n";
-    assert_eq!(why(&log), corrupt_rdb(short));
+    assert_eq!(why(&log), Some(corrupt_rdb(short)));
     let log = valkey(&[
         "Internal error in RDB reading offset 112, function at rdb.c:515 -> Unknown RDB string encoding type 32",
         "Terminating server after rdb file reading failure.",
     ]);
     assert_eq!(
         why(&log),
-        corrupt_rdb("Unknown RDB string encoding type 32")
+        Some(corrupt_rdb("Unknown RDB string encoding type 32"))
     );
     let log = valkey(&[
         "Wrong signature trying to load DB from file",
@@ -179,7 +179,7 @@ fn a_damaged_rdb_file_is_told() {
     ]);
     assert_eq!(
         why(&log),
-        corrupt_rdb("Wrong signature trying to load DB from file")
+        Some(corrupt_rdb("Wrong signature trying to load DB from file"))
     );
     // What lacks memory may load at another time.
     let log = valkey(&[
@@ -196,17 +196,17 @@ fn a_file_of_a_newer_engine_is_told_by_its_version() {
         new,
         "Fatal error loading the DB: Invalid argument. Exiting.",
     ];
-    assert_eq!(why(&redis_7_0(&of_7_0)), too_new(11));
+    assert_eq!(why(&redis_7_0(&of_7_0)), Some(too_new(11)));
     let of_8 = [
         "Can't handle RDB format version 80",
         "Fatal error loading the DB, check server logs. Exiting.",
     ];
-    assert_eq!(why(&valkey(&of_8)), too_new(80));
+    assert_eq!(why(&valkey(&of_8)), Some(too_new(80)));
     let as_base = [
         new,
         "Error reading the RDB base file appendonly.aof.1.base.rdb, AOF loading aborted",
     ];
-    assert_eq!(why(&redis_7_0(&as_base)), too_new(11));
+    assert_eq!(why(&redis_7_0(&as_base)), Some(too_new(11)));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_port_that_is_taken_is_told_in_both_libraries_words() {
     let denied =
         "Warning: Could not create server TCP listening socket *:80: bind: Permission denied";
     let log = redis_7_0(&[denied, "Failed listening on port 80 (TCP), aborting."]);
-    assert_eq!(why(&log), not_permitted(denied));
+    assert_eq!(why(&log), Some(not_permitted(denied)));
     // An address that this machine has not is none of these.
     let away = "Warning: Could not create server TCP listening socket 10.9.8.7:7000: bind: Cannot assign requested address";
     assert_eq!(why(&redis_7_0(&[away])), None);
@@ -234,17 +234,17 @@ fn a_port_that_is_taken_is_told_in_both_libraries_words() {
 #[test]
 fn a_full_disk_and_a_closed_directory_are_told() {
     let full = "Can't open or create append-only dir appendonlydir: No space left on device";
-    assert_eq!(why(&valkey(&[full])), no_space(full));
+    assert_eq!(why(&valkey(&[full])), Some(no_space(full)));
     let full =
         "Failed after writing (-1) bytes to tmp cluster config file: No space left on device";
     let log = valkey(&[full, "Fatal: can't update cluster config file."]);
-    assert_eq!(why(&log), no_space(full));
+    assert_eq!(why(&log), Some(no_space(full)));
     let denied = "Can't open nodes.conf in order to acquire a lock: Permission denied";
-    assert_eq!(why(&redis_7_0(&[denied])), not_permitted(denied));
+    assert_eq!(why(&redis_7_0(&[denied])), Some(not_permitted(denied)));
     let denied = "Fatal error loading the DB: Permission denied. Exiting.";
-    assert_eq!(why(&redis_7_0(&[denied])), not_permitted(denied));
+    assert_eq!(why(&redis_7_0(&[denied])), Some(not_permitted(denied)));
     let fixed = "Can't open or create append-only dir appendonlydir: Read-only file system";
-    assert_eq!(why(&valkey(&[fixed])), not_permitted(fixed));
+    assert_eq!(why(&valkey(&[fixed])), Some(not_permitted(fixed)));
 }
 
 #[test]
@@ -287,6 +287,6 @@ fn only_the_last_words_of_this_process_before_it_serves_count() {
     );
     assert_eq!(
         why(&log),
-        corrupt_aof("appendonly.aof.1.incr.aof", "Bad file format")
+        Some(corrupt_aof("appendonly.aof.1.incr.aof", "Bad file format"))
     );
 }
