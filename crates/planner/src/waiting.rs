@@ -548,10 +548,7 @@ impl fmt::Display for Waiting {
                 primary,
                 have,
                 want,
-            } => {
-                let replicas = format_args!("{have} of {want} replicas");
-                write!(f, "primary {primary:?} has {replicas}, and no node is free")
-            }
+            } => f.write_str(&text::replica_missing(*primary, *have, *want)),
             Self::Lend { replica, primary } => f.write_str(&text::lend(*replica, *primary)),
             Self::Spread(spread) => write!(f, "{spread}"),
             Self::OpenSlot { slot, node } => f.write_str(&text::open_slot(*slot, *node)),

@@ -300,16 +300,6 @@ async fn perform(
             keys_max,
             replace,
         } => {
-            let there = client_of(links, o, to.node()).await?;
-            let ends = Ends {
-                from: (*from, client),
-                to: (to.node(), &there),
-            };
-            if *replace {
-                ends.open(o, *slot).await?;
-            } else {
-                ends.open_leftover(o, *slot).await?;
-            }
             let work = KeysToMove {
                 links,
                 o,
@@ -320,7 +310,7 @@ async fn perform(
                 replace: *replace,
                 keeps_limit: links.moves().keeps_limit(o, to.node()),
             };
-            work.go().await?;
+            move_keys(work, client).await?;
         }
         Action::MoveSlots { from, to, slots } => {
             links.moves().step(links, o, *from, to, slots).await?;
@@ -339,6 +329,21 @@ async fn perform(
         | Action::RecordFormed => {}
     }
     Ok(())
+}
+
+/// Opens a slot at both ends, and moves keys of it; `from` is the server that has them now.
+async fn move_keys(work: KeysToMove<'_>, from: &Client) -> Result<(), StepError> {
+    let there = client_of(work.links, work.o, work.to.node()).await?;
+    let ends = Ends {
+        from: (work.from, from),
+        to: (work.to.node(), &there),
+    };
+    if work.replace {
+        ends.open(work.o, work.slot).await?;
+    } else {
+        ends.open_leftover(work.o, work.slot).await?;
+    }
+    work.go().await
 }
 
 /// The two ends of a slot whose keys are to move. A server takes and gives keys only where the slot is open.

@@ -37,7 +37,6 @@ impl ProblemKind {
                 "wait: its clients are paused (CLIENT PAUSE), or a long command runs; do not start it again".to_owned()
             }
             Self::Busy { address, .. } => there::end_script(address),
-            Self::Unheard { why: Why::Loading, .. } => "wait while it loads its data".to_owned(),
             Self::PrimaryDown { replica: false, .. } => format!(
                 "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
@@ -45,11 +44,7 @@ impl ProblemKind {
                 "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
             }
             Self::IdLost { replica, silent, .. } => id_lost(target, *replica, *silent),
-            Self::Unheard { why: Why::Denied(_), .. } => "give other credentials: --user, --askpass".to_owned(),
-            Self::Unheard { replaced: true, .. } => {
-                "start it: it then follows whoever has its slots by now, and drops what that one does not have; where that may be too little, keep a copy of its files first".to_owned()
-            }
-            Self::Unheard { .. } => "start it, or see why it does not answer".to_owned(),
+            Self::Unheard { why, replaced, .. } => unheard(why, *replaced).to_owned(),
             Self::Lost { node, taken: Some(taken) } => there::let_announce(taken, target, *node),
             Self::Lost { node, taken: None } => format!("start it again, or take it out: shardwright remove-node {target} {node}"),
             Self::Disagree { dissent: Dissent::NotListed | Dissent::Address | Dissent::Role | Dissent::Slots, .. } => {
@@ -87,6 +82,18 @@ impl ProblemKind {
             }
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }
+    }
+}
+
+/// What lets a server be heard again.
+fn unheard(why: &Why, replaced: bool) -> &'static str {
+    match why {
+        Why::Loading => "wait while it loads its data",
+        Why::Denied(_) => "give other credentials: --user, --askpass",
+        _ if replaced => {
+            "start it: it then follows whoever has its slots by now, and drops what that one does not have; where that may be too little, keep a copy of its files first"
+        }
+        _ => "start it, or see why it does not answer",
     }
 }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use shardwright_topology::{
-    Flags, Health, Holding, NodeId, NodeView, Observed, Replication, Role, Row, Server, SlotSet,
-    Source,
+    Flags, Health, Holding, Member, NodeId, NodeView, Observed, Replication, Role, Row, Server,
+    SlotSet, Source,
 };
 
 use super::is_nowhere;
@@ -52,8 +52,18 @@ pub(crate) fn is_unknown(o: &Observed, node: NodeId) -> bool {
     let silent = o.member(node).is_some_and(|m| m.source == Source::Others);
     let mut others = o.beliefs(node).filter(|(speaker, _)| *speaker != node);
     let once = o.former.contains_key(&node) || o.holdings.contains_key(&node);
+    // One of ours may announce a wrong address, where another of ours answers; who was met was met where it answers itself.
+    let elsewhere = |m: &Member| {
+        let mut servers = o.servers().values();
+        !servers.any(|s| {
+            s.address
+                .known()
+                .is_some_and(|at| at.same_socket(&m.address))
+        })
+    };
     silent
         && !once
+        && o.member(node).is_some_and(elsewhere)
         && others.any(|(_, row)| answers(row))
         && !o.servers().values().any(|s| was_at(s, node))
 }

@@ -193,3 +193,7 @@ pub(super) fn forgotten(node: NodeId) -> String {
         "others had forgotten {node:?}: for a minute after a CLUSTER FORGET they may drop it again"
     )
 }
+
+pub(super) fn replica_missing(primary: NodeId, have: u16, want: u16) -> String {
+    format!("primary {primary:?} has {have} of {want} replicas, and no node is free")
+}
