@@ -161,6 +161,10 @@ fn place(
     Place {
         zone: of_host.or_else(|| volume.and_then(|volume| volume.zone.clone())),
         away_since: host.as_ref().and_then(|name| away_since(sight, name)),
+        cordoned: host
+            .as_ref()
+            .and_then(|name| sight.hosts.get(name))
+            .is_some_and(|host| host.cordoned),
         tied: tied_to.map(|host| Tied {
             away_since: away_since(sight, &host),
             host,

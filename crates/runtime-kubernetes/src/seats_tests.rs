@@ -309,6 +309,21 @@ fn formed_is_told_by_the_set_else_by_any_claim() {
 }
 
 #[test]
+fn a_cordoned_kubernetes_node_is_to_take_nothing_new() {
+    let mut scene = Scene::of(pod("redis-0", running(), json!({})));
+    for cordoned in [true, false] {
+        let node: Node = read(json!({
+            "metadata": {"name": "node-1"},
+            "spec": {"unschedulable": cordoned},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }));
+        let host = Arc::new(HostFact::of(&node).expect("a node"));
+        scene.hosts.insert("node-1".to_owned(), host);
+        assert_eq!(scene.first().place.cordoned, cordoned);
+    }
+}
+
+#[test]
 fn places_come_from_the_kubernetes_node_and_the_volume() {
     let mut scene = Scene::of(pod("redis-0", running(), json!({})));
     let node: Node = read(json!({
@@ -321,6 +336,7 @@ fn places_come_from_the_kubernetes_node_and_the_volume() {
         zone: zone.map(str::to_owned),
         host: host.map(str::to_owned),
         away_since: None,
+        cordoned: false,
         tied: host.filter(|_| tied).map(|host| Tied {
             host: host.to_owned(),
             away_since: None,

@@ -60,6 +60,7 @@ impl Local {
             zone: host.and_then(|h| h.zone.clone()),
             host: host.map(|h| h.host.clone()),
             away_since: None,
+            cordoned: false,
             tied: None,
             leave_rank: note.index,
         };

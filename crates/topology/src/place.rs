@@ -11,6 +11,8 @@ pub struct Place {
     pub host: Option<String>,
     /// Since when that host is known to be away: not well, or gone. `None` while it is not known to be.
     pub away_since: Option<Timestamp>,
+    /// Whether that host is to take nothing new, as it is being emptied or soon will be (a cordoned Kubernetes node).
+    pub cordoned: bool,
     /// The one host on which the server's volume can be used, where it is tied to one.
     pub tied: Option<Tied>,
     /// Servers of a higher rank leave first when the cluster shrinks.

@@ -50,14 +50,18 @@ impl Lint<'_> {
                 *by_zone.entry(zone).or_default() += 1;
             }
         }
-        let places = || self.o.servers().values().map(|s| &s.place);
+        let places = || {
+            let places = self.o.servers().values().map(|s| &s.place);
+            places.filter(|place| !place.cordoned)
+        };
         let hosts: BTreeSet<&String> = places().filter_map(|p| p.host.as_ref()).collect();
         let zones: BTreeSet<&String> = places().filter_map(|p| p.zone.as_ref()).collect();
         let too_many = |held: &Held<'_>, places: usize| {
             let mut loads = held.values();
             places > 1 && loads.any(|n| n * places >= voters + places || n * 2 >= voters)
         };
-        let host = self.place_of(replica).and_then(|p| p.host.as_ref());
+        let at = self.place_of(replica).filter(|place| !place.cordoned);
+        let host = at.and_then(|p| p.host.as_ref());
         let fullest = by_host.values().max();
         let fits = host.is_some_and(|host| {
             let held = by_host.get(host).map_or(0, |n| *n);

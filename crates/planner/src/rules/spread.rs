@@ -20,6 +20,10 @@ use crate::rules::electable::hold_back;
 use crate::safety::{self, NoSpread, NoSwitchover};
 use crate::{Action, Crowded, Precondition, Reason, Shape, SharedPlace, Spread, SpreadBy, Waiting};
 
+/// How long a switchover for a better place is not tried again, in milliseconds: each may pause the writes of a shard for
+/// the 5 s that the engine tries it, and nothing is lost by waiting.
+pub(crate) const RETRY_MS: u64 = 60_000;
+
 /// Takes the change that lowers the cost most, if one does.
 pub(crate) fn better_places(p: &mut Draft<'_>) {
     // All that is more urgent is a step or a wait already.
@@ -319,7 +323,7 @@ fn switch_over(p: &mut Draft<'_>, change: Change) {
     if !safety::why_not_switch_over(p.o, p.l, replica, p.now).is_empty() {
         return later(p, change);
     }
-    if p.asked_within(replica, AttemptKind::Switchover, p.l.switchover_retry_ms) {
+    if p.asked_within(replica, AttemptKind::Switchover, RETRY_MS) {
         return p.wait(Waiting::Promotion { replica });
     }
     let requires = vec![Precondition::IsReplicaOf {

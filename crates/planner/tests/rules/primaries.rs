@@ -230,6 +230,51 @@ fn only_a_replica_with_its_primarys_data_takes_its_role() {
 }
 
 #[test]
+fn a_switchover_that_failed_lets_others_go_first() {
+    let mut w = together();
+    w.asked("b1", AttemptKind::Switchover, 20_000);
+    // a could lead from h2 only once c has made room for it.
+    assert_eq!(
+        w.reasons(&three()),
+        ["switch over from c to its replica c1: host h1 holds 2 of 3 primaries"]
+    );
+    w.asked("c1", AttemptKind::Switchover, 20_000);
+    w.asked("a1", AttemptKind::Switchover, 20_000);
+    assert!(w.steps(&three()).is_empty());
+    w.attempts.clear();
+    w.asked("b1", AttemptKind::Switchover, 60_000);
+    assert_eq!(w.steps(&three()), ["switch over from b to its replica b1"]);
+}
+
+#[test]
+fn a_host_that_is_being_emptied_gets_no_primary() {
+    let mut w = together();
+    for name in ["b1", "c1"] {
+        w.node(name).place.cordoned = true;
+    }
+    assert!(w.steps(&three()).is_empty(), "{:?}", w.steps(&three()));
+    assert!(says(&noted(&w), "host h1 holds 2 of 3 primaries"));
+    for name in ["b1", "c1"] {
+        w.node(name).place.cordoned = false;
+    }
+    assert_eq!(w.steps(&three()), ["switch over from b to its replica b1"]);
+}
+
+#[test]
+fn one_unknown_zone_keeps_no_primaries_together() {
+    let mut w = together();
+    for name in ["a", "b", "c", "a1", "b1"] {
+        w.node(name).place.zone = Some("east".to_owned());
+    }
+    let said = noted(&w);
+    assert!(
+        says(&said, "host h1 holds 2 of 3 primaries") && said.len() == 1,
+        "{said:?}"
+    );
+    assert_eq!(w.steps(&three()), ["switch over from b to its replica b1"]);
+}
+
+#[test]
 fn no_copy_is_placed_worse_by_it() {
     // b1 or b2 as the primary would have the other on its host.
     let mut w = World::formed(3, 2);

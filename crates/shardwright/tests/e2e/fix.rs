@@ -179,7 +179,7 @@ each_engine! {
     [redis_7_0, valkey_9_1]
     async fn open_slots_are_closed_in_the_right_direction(engine) {
         let broken = Broken::new(&engine).await?;
-        let open = format!("slot {SLOT} is open");
+        let open = format!("slot {SLOT} is half moved");
         let mends = format!("shardwright fix {}", broken.target());
         let words = ["[ERR]", &open, &mends];
 
@@ -228,7 +228,7 @@ each_engine! {
         broken.open(true, true).await?;
         let count = broken.keys_in_slot(0).await?;
         broken.move_keys(count).await?;
-        broken.found_and_named(1, &["is open"]).await?;
+        broken.found_and_named(1, &["is half moved"]).await?;
         broken.fix().must(0, &["[OK]"]);
         broken.well().await?;
         assert_eq!((broken.keys_in_slot(0).await?, broken.keys_in_slot(1).await?), (0, count), "no key moves back");
