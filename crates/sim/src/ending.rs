@@ -251,6 +251,9 @@ impl History {
             .nodes()
             .filter(|(i, n)| self.model.answers(*i) && n.me().votes())
             .count();
+        if owners > usize::from(self.setting.shards) && self.model.has_functions_alone() {
+            return Some("a shard that is too many has functions that no other has".to_owned());
+        }
         let broken_off = self.struck("open slot") || self.struck("stray keys");
         if owners != usize::from(self.setting.shards) && broken_off {
             return Some(format!(
@@ -312,7 +315,14 @@ impl History {
                     .find(|(i, h)| h.id == head && seats[*i].running);
                 match lives {
                     Some((_, h)) => Some(h.me().slots.difference(&newer(h))),
-                    None => n.peers.get(&head).map(|p| p.slots.clone()),
+                    // Whose data it has where it follows an address that its primary left, nobody can tell.
+                    None => {
+                        let mut nodes = self.nodes();
+                        let home = nodes.find(|(_, h)| h.id == head).map(|(i, _)| seats[i].at);
+                        let there = home.is_none_or(|at| at == n.copying.target);
+                        let believed = n.peers.get(&head).filter(|_| there);
+                        believed.map(|p| p.slots.clone())
+                    }
                 }
             })
             .fold(SlotSet::empty(), |all, slots| all.union(&slots));

@@ -332,7 +332,10 @@ impl Model {
             | Action::TakeBack { .. }
             | Action::SetElectable { .. }
             | Action::CopyFunctions { .. } => {}
-            Action::MoveSlots { to, .. } => self.judge_first_slots(to.node()),
+            Action::MoveSlots { from, to, slots } => {
+                self.judge_first_slots(to.node());
+                self.judge_last_slots(*from, slots);
+            }
         }
     }
 

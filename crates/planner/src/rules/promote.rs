@@ -1,8 +1,8 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, DeathProof, Disk, Member, NodeId, NodeView, Observed, OpenSlot, Replication,
-    Server, Source, Starter, Timestamp,
+    AttemptKind, DeathProof, Disk, Flags, Member, NodeId, NodeView, Observed, OpenSlot,
+    Replication, Server, Source, Starter, Timestamp,
 };
 
 use crate::draft::Draft;
@@ -129,12 +129,18 @@ fn is_behind(o: &Observed, replica: NodeId, died: Timestamp) -> bool {
     }
 }
 
-/// Whether a replica lost its link only long after its last word of its primary by the bus: meanwhile it may have copied
-/// from another that listened at that address. (So it looks too where the primary's host died, and nothing closed the link.)
+/// Whether a replica may have copied from another that listened at its primary's address: it lost its link only long after
+/// its last word of its primary by the bus, or any node met another there, and so knows no address of the primary any more.
+/// (It looks so too where the primary's host died, and nothing closed the link.)
 fn is_linked_past(o: &Observed, l: &Limits, replica: NodeId, primary: NodeId) -> bool {
     let Some(view) = o.view_of(replica) else {
         return false;
     };
+    if o.beliefs(primary)
+        .any(|(_, row)| row.flags.has(Flags::NOADDR))
+    {
+        return true;
+    }
     let link = view.server.link_lost_s.zip(clock(view));
     let pong = view.rows.get(primary).map(|row| row.pong_received_ms);
     link.zip(pong).is_some_and(|((ago_s, now), pong)| {

@@ -22,7 +22,7 @@ use crate::{Action, Crowded, Precondition, Reason, Shape, SharedPlace, Spread, S
 
 /// How long a switchover for a better place is not tried again, in milliseconds: each may pause the writes of a shard for
 /// the 5 s that the engine tries it, and nothing is lost by waiting.
-pub(crate) const RETRY_MS: u64 = 60_000;
+pub(crate) const RETRY_MS: u64 = 20_000;
 
 /// Takes the change that lowers the cost most, if one does.
 pub(crate) fn better_places(p: &mut Draft<'_>) {

@@ -232,17 +232,17 @@ fn only_a_replica_with_its_primarys_data_takes_its_role() {
 #[test]
 fn a_switchover_that_failed_lets_others_go_first() {
     let mut w = together();
-    w.asked("b1", AttemptKind::Switchover, 20_000);
+    w.asked("b1", AttemptKind::Switchover, 10_000);
     // a could lead from h2 only once c has made room for it.
     assert_eq!(
         w.reasons(&three()),
         ["switch over from c to its replica c1: host h1 holds 2 of 3 primaries"]
     );
-    w.asked("c1", AttemptKind::Switchover, 20_000);
-    w.asked("a1", AttemptKind::Switchover, 20_000);
+    w.asked("c1", AttemptKind::Switchover, 10_000);
+    w.asked("a1", AttemptKind::Switchover, 10_000);
     assert!(w.steps(&three()).is_empty());
     w.attempts.clear();
-    w.asked("b1", AttemptKind::Switchover, 60_000);
+    w.asked("b1", AttemptKind::Switchover, 20_000);
     assert_eq!(w.steps(&three()), ["switch over from b to its replica b1"]);
 }
 

@@ -2,7 +2,8 @@
 
 use shardwright_planner::{Action, Desired, FailoverPolicy, Limits};
 use shardwright_topology::{
-    AttemptKind, Death, DeathProof, Disk, OpenSlot, Process, Role, Seen, Starter, Timestamp, Why,
+    AttemptKind, Death, DeathProof, Disk, Flags, OpenSlot, Process, Role, Seen, Starter, Timestamp,
+    Why,
 };
 
 use crate::world::{NOW, World, claims, consenting, id, says, slot, three};
@@ -367,6 +368,10 @@ fn a_replica_that_lost_its_link_long_after_its_primarys_last_word_lets_the_file_
     assert!(says(&late, "start a"), "{late:?}");
     let with_it = said(&mut w, 5_000 + bound);
     assert!(says(&with_it, "fail over from dead a"), "{with_it:?}");
+    // Whoever greets a node at its address and meets another there notes that it has no address.
+    w.believes("c", "a", |row| row.flags = row.flags.with(Flags::NOADDR));
+    let another = w.steps(&three());
+    assert!(says(&another, "start a"), "{another:?}");
 }
 
 #[test]
