@@ -16,7 +16,7 @@ use shardwright_topology::Timestamp;
 use super::change;
 use super::connect::application_user;
 use super::reshape::{self, Reshape};
-use super::serve::{self, After, Incoming, Work};
+use super::serve::{self, After, Beside, Incoming, Work};
 use crate::cli::{LogFormat, Pace, Up};
 use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
@@ -370,7 +370,7 @@ async fn watch(
             requests: &mut *requests,
             tell: &mut tell,
         };
-        let answered = serve::answer(keeper, asked, &mut incoming).await;
+        let answered = serve::answer(keeper, asked, &mut incoming, Beside::Watch).await;
         log.say(&format!(
             "{what} ended with status {}",
             answered.status.code()

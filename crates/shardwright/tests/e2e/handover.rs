@@ -109,6 +109,24 @@ each_engine! {
 
 each_engine! {
     [redis_7_0, valkey_9_1]
+    async fn an_up_that_declares_nothing_new_waits_for_a_scale(engine) {
+        let local = Local::with_ports(&engine, "", 8)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        local.run(&["pause"]).must(0, &["[OK]"]);
+        let mut scale = local.home.start(local.home.command(&["scale", "--shards", "4"]));
+        scale.until_said(PAUSED, LIMIT);
+        let mut up = local.home.start(local.home.command(&["up", "--name", "c"]));
+        up.until_said(PAUSED, LIMIT);
+        local.run(&["resume"]).must(0, &["[OK] slots may move again"]);
+        up.end().must(0, &["[OK] c is healthy"]);
+        scale.end().must(0, &["`up`", "[OK] c has 4 shards"]);
+        assert_eq!(counts(&local.status()?), [4096; 4]);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
     async fn nobody_trips_over_the_socket_of_a_killed_watch(engine) {
         let local = Local::new(&engine, "")?;
         let watch = local.watch();
