@@ -153,9 +153,12 @@ impl Local {
         engine: &Engine,
         options: &Options,
     ) -> Result<Opened, LocalError> {
+        // What is refused is left without a lock file, and what is there may have changed before the lock was ours.
+        readable(dir, &cluster, engine)?;
+        let lock = Arc::new(StateLock::take(dir)?);
         let found = readable(dir, &cluster, engine)?;
         let kept = Kept {
-            lock: Arc::new(StateLock::take(dir)?),
+            lock,
             wake: Arc::new(Notify::new()),
         };
         Self::made(dir, manifest, cluster, (engine, options), found, kept)

@@ -19,6 +19,13 @@ fn a_replica(local: &Local) -> Outcome<String> {
     Ok(server.ok_or("no replica")?.to_owned())
 }
 
+/// Names a connection.
+async fn name(connection: &mut redis::aio::MultiplexedConnection, to: &str) -> Outcome<()> {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("SETNAME").arg(to);
+    Ok(command.query_async(connection).await?)
+}
+
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn a_running_watch_carries_out_what_is_asked_for(engine) {
@@ -121,6 +128,25 @@ each_engine! {
         up.end().must(0, &["[OK] c is healthy"]);
         scale.end().must(0, &["`up`", "[OK] c has 4 shards"]);
         assert_eq!(counts(&local.status()?), [4096; 4]);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn what_is_refused_for_a_run_by_address_is_not_declared(engine) {
+        let local = Local::with_ports(&engine, "", 8)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        let stored = local.dir().join("manifest.yaml");
+        let before = std::fs::read_to_string(&stored)?;
+        // As such a run of another machine is connected.
+        let mut elsewhere = local.administrator(0).await?;
+        name(&mut elsewhere, "shardwright/00000000000000000000000000000007").await?;
+        local.run(&["scale", "--shards", "4"]).must(3, &["another"]);
+        assert_eq!(std::fs::read_to_string(&stored)?, before);
+        assert!(!local.dir().join("nodes/c-6").exists());
+        name(&mut elsewhere, "").await?;
+        local.run(&["scale", "--shards", "4"]).must(0, &["[OK] c has 4 shards"]);
         Ok(())
     }
 }
