@@ -494,10 +494,12 @@ each_engine! {
         watch.signal("TERM", false);
         watch.end().must(0, &["the watch has ended; the servers run on"]);
         local.run(&["check"]).must(0, &["[OK] 6 nodes agree"]);
-        // Ctrl-C reaches the whole process group, and none of the servers.
-        let watch = local.watch();
-        watch.signal("INT", true);
-        watch.end().must(0, &["the servers run on"]);
+        // Ctrl-C, and the end of a terminal, reach the whole process group, and none of the servers.
+        for signal in ["INT", "HUP"] {
+            let watch = local.watch();
+            watch.signal(signal, true);
+            watch.end().must(0, &["the servers run on"]);
+        }
         local.run(&["check"]).must(0, &["[OK] 6 nodes agree"]);
         assert_eq!(local.pids()?, pids);
         Ok(())
