@@ -134,6 +134,25 @@ each_engine! {
 
 each_engine! {
     [redis_7_0, valkey_9_1]
+    async fn of_two_that_a_third_makes_way_for_none_is_refused(engine) {
+        let local = Local::with_ports(&engine, "", 10)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        local.run(&["pause"]).must(0, &["[OK]"]);
+        let mut five = local.home.start(local.home.command(&["scale", "--shards", "5"]));
+        five.until_said(PAUSED, LIMIT);
+        let four = || local.home.start(local.home.command(&["scale", "--shards", "4"]));
+        let two = [four(), four()];
+        five.end().must(1, &["takes its place"]);
+        local.run(&["resume"]).must(0, &["[OK] slots may move again"]);
+        for four in two {
+            four.end().must(0, &["[OK] c has 4 shards"]);
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
     async fn what_is_refused_for_a_run_by_address_is_not_declared(engine) {
         let local = Local::with_ports(&engine, "", 8)?;
         local.up(&[]).must(0, &["[OK] c is healthy"]);
