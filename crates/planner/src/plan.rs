@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shardwright_topology::{NodeId, Observed, SlotSet, Source, Timestamp};
+use shardwright_topology::{NodeId, Observed, SlotSet, Source, Timestamp, Why};
 
 use crate::draft::Draft;
 use crate::evidence::Dead;
@@ -70,10 +70,20 @@ impl Plan {
         self.is_paused() && self.steps.is_empty() && !self.waiting.iter().any(|w| others(&w))
     }
 
-    /// True when nothing more will happen unless a person does something.
+    /// True when nothing more will happen unless a person does something. While a server loads its data, what waits for a
+    /// person may be over without one once it answers: slots are served again, and directories may be set aside.
     pub fn is_stuck(&self) -> bool {
+        let loads = |w: &Waiting| {
+            matches!(
+                w,
+                Waiting::ServerUnheard {
+                    why: Why::Loading,
+                    ..
+                }
+            )
+        };
         self.steps.is_empty()
-            && !self.waiting.is_empty()
+            && !self.waiting.iter().any(loads)
             && self.waiting.iter().any(Waiting::needs_a_person)
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::files;
@@ -45,13 +46,26 @@ impl ControlSocket {
         })
     }
 
-    /// The next connection of another run.
+    /// The next connection of another run of the same user, or of root's. One of another user, who connected before the
+    /// socket was made private, is closed.
     ///
     /// # Errors
     /// When the system has no connection to give, for lack of file descriptors for example.
     pub async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(self.listener.accept().await?.0)
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let uid = stream.peer_cred()?.uid();
+            if may_ask(uid, geteuid().as_raw()) {
+                return Ok(stream);
+            }
+            tracing::warn!(uid, "a connection of another user is closed");
+        }
     }
+}
+
+/// Whether this user may ask a run of that one for something.
+fn may_ask(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0
 }
 
 impl Drop for ControlSocket {
@@ -157,6 +171,14 @@ mod tests {
         assert!(asked?.is_some());
         taken?;
         Ok(())
+    }
+
+    #[test]
+    fn only_the_same_user_and_root_may_ask() {
+        assert!(may_ask(1000, 1000));
+        assert!(may_ask(0, 1000));
+        assert!(!may_ask(1001, 1000));
+        assert!(!may_ask(1001, 0));
     }
 
     #[tokio::test]

@@ -129,22 +129,33 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// How much of the end of a log is read: what a server says from its start to such an end is less.
-const LOG_TAIL: u64 = 16 * 1024;
+/// How much of the end of a log is read, in bytes: what a server says from its start to such an end is less. The report
+/// of a crash, which Valkey 9.1 adds, has 8 KB of a server without data.
+const LOG_TAIL: u64 = 64 * 1024;
 
-/// Why the process of this number ended before it served, by its own word in its server's log. `None` where that says
-/// nothing of it, or where what it could not load was touched since.
+/// What is known of why a server's last process ended before it served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LastStart {
+    /// Its log tells no reason, or it served.
+    Unexplained,
+    /// What it ended for has changed since: another start may succeed.
+    Changed,
+    /// For this, and the next would end for it too.
+    Failed(WhyNotStarted),
+}
+
+/// Why the process of this number ended before it served, by its own word in its server's log, as long as what it could
+/// not load was not touched since. `aof`: whether the server loads its append-only file.
 ///
 /// Redis 7.0 and Valkey up to 8.1 refuse a table in which a replica has another shard id than its primary, and write
 /// such tables themselves when a node ends before everyone has heard of a new shard id.
-pub(crate) fn start_failure(
-    data: &Path,
-    log: &Path,
-    pid: i32,
-) -> io::Result<Option<WhyNotStarted>> {
+///
+/// # Errors
+/// When the log, or what is loaded, can't be read.
+pub(crate) fn last_start(data: &Path, log: &Path, pid: i32, aof: bool) -> io::Result<LastStart> {
     let mut file = match fs::File::open(log) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LastStart::Unexplained),
         Err(e) => return Err(e),
     };
     let said = file.metadata()?;
@@ -152,7 +163,7 @@ pub(crate) fn start_failure(
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
     let Some(why) = why_not_started(&String::from_utf8_lossy(&tail), pid) else {
-        return Ok(None);
+        return Ok(LastStart::Unexplained);
     };
     let loaded = match &why {
         WhyNotStarted::TableRefused => vec![data.join(NODES_FILE)],
@@ -161,18 +172,26 @@ pub(crate) fn start_failure(
         WhyNotStarted::RdbTooNew { .. } if has_log(data)? => {
             [snapshots(data)?, log_files(data)?].concat()
         }
+        // It loads its log, and no RDB file beside it: this was a copy that came from its primary.
+        WhyNotStarted::CorruptRdb { .. } if aof && has_log(data)? => {
+            return Ok(LastStart::Unexplained);
+        }
         WhyNotStarted::CorruptRdb { .. } | WhyNotStarted::RdbTooNew { .. } => snapshots(data)?,
         WhyNotStarted::BadConfig { .. }
         | WhyNotStarted::BadUsers { .. }
         | WhyNotStarted::NoSpace { .. }
         | WhyNotStarted::PortInUse { .. }
-        | WhyNotStarted::NotPermitted { .. } => return Ok(Some(why)),
+        | WhyNotStarted::NotPermitted { .. } => return Ok(LastStart::Failed(why)),
     };
     let mut is_there = !loaded.is_empty();
     for path in loaded {
         is_there &= is_older(&path, &said)?;
     }
-    Ok(is_there.then_some(why))
+    Ok(if is_there {
+        LastStart::Failed(why)
+    } else {
+        LastStart::Changed
+    })
 }
 
 /// Whether a file is there and was not touched since another was written.
@@ -225,28 +244,35 @@ mod tests {
         Ok(())
     }
 
+    /// What a server of process 7 writes that ends with this message.
+    fn run(said: &str) -> String {
+        let line = |text: &str| format!("7:M 30 Nov 2026 11:48:50.123 # {text}\n");
+        line("Redis version=7.0.15, bits=64, pid=7, just started") + &line(said)
+    }
+
     #[test]
     fn a_failed_start_is_told_until_what_was_not_loaded_is_touched() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let (data, log) = (dir.path(), dir.path().join("server.log"));
-        let told = || start_failure(data, &log, 7);
-        assert_eq!(told()?, None, "there is no log");
+        let told = || last_start(data, &log, 7, true);
+        assert_eq!(told()?, LastStart::Unexplained, "there is no log");
         let files = data.join(LOG_DIR);
         fs::create_dir(&files)?;
         fs::write(files.join(LOG_MANIFEST), "file")?;
         fs::write(files.join("appendonly.aof.1.incr.aof"), "!!!")?;
         let said = "Bad file format reading the append only file appendonly.aof.1.incr.aof: make a";
-        fs::write(&log, format!("7:M 30 Nov 2026 11:48:50.123 # {said}\n"))?;
+        fs::write(&log, run(said))?;
         let file = Some("appendonly.aof.1.incr.aof".to_owned());
         let said = "Bad file format".to_owned();
         let why = WhyNotStarted::CorruptAof { file, said };
-        assert_eq!(told()?, Some(why));
-        assert_eq!(start_failure(data, &log, 8)?, None, "another process");
+        assert_eq!(told()?, LastStart::Failed(why));
+        let another = last_start(data, &log, 8, true)?;
+        assert_eq!(another, LastStart::Unexplained, "another process");
         // Later than the log by more than a clock's tick, whatever the file system counts.
         let before = fs::File::options().append(true).open(&log)?;
         before.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60))?;
         fs::write(files.join("appendonly.aof.1.incr.aof"), "repaired")?;
-        assert_eq!(told()?, None);
+        assert_eq!(told()?, LastStart::Changed);
         Ok(())
     }
 
@@ -256,12 +282,29 @@ mod tests {
         let (data, log) = (dir.path(), dir.path().join("server.log"));
         fs::write(data.join(SNAPSHOT), "REDIS9999")?;
         let said = "Can't handle RDB format version 9999";
-        fs::write(&log, format!("7:M 30 Nov 2026 11:48:50.123 # {said}\n"))?;
+        fs::write(&log, run(said))?;
         let format = 9999;
         let why = WhyNotStarted::RdbTooNew { format };
-        assert_eq!(start_failure(data, &log, 7)?, Some(why));
+        assert_eq!(last_start(data, &log, 7, false)?, LastStart::Failed(why));
         fs::remove_file(data.join(SNAPSHOT))?;
-        assert_eq!(start_failure(data, &log, 7)?, None);
+        assert_eq!(last_start(data, &log, 7, false)?, LastStart::Changed);
+        Ok(())
+    }
+
+    #[test]
+    fn an_rdb_file_that_is_not_loaded_is_no_reason() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (data, log) = (dir.path(), dir.path().join("server.log"));
+        fs::write(data.join(SNAPSHOT), "REDIS0011")?;
+        let said = "Wrong signature trying to load DB from file";
+        fs::write(&log, run(said))?;
+        let said = said.to_owned();
+        let failed = LastStart::Failed(WhyNotStarted::CorruptRdb { said });
+        assert_eq!(last_start(data, &log, 7, true)?, failed, "there is no log");
+        fs::create_dir(data.join(LOG_DIR))?;
+        fs::write(data.join(LOG_DIR).join(LOG_MANIFEST), "file")?;
+        assert_eq!(last_start(data, &log, 7, false)?, failed);
+        assert_eq!(last_start(data, &log, 7, true)?, LastStart::Unexplained);
         Ok(())
     }
 }

@@ -153,11 +153,13 @@ impl Local {
         engine: &Engine,
         options: &Options,
     ) -> Result<Opened, LocalError> {
+        // What is refused is left without a lock file, and what is there may have changed before the lock was ours.
+        readable(dir, &cluster, engine)?;
+        let lock = Arc::new(StateLock::take(dir)?);
         let found = readable(dir, &cluster, engine)?;
         let kept = Kept {
-            lock: Arc::new(StateLock::take(dir)?),
+            lock,
             wake: Arc::new(Notify::new()),
-            failed: Arc::default(),
         };
         Self::made(dir, manifest, cluster, (engine, options), found, kept)
     }
@@ -181,7 +183,6 @@ impl Local {
         let kept = Kept {
             lock,
             wake: Arc::clone(&self.wake),
-            failed: Arc::clone(&self.failed),
         };
         Self::made(&self.dir, manifest, cluster, (engine, options), found, kept)
     }
@@ -206,7 +207,8 @@ impl Local {
             cluster,
             passwords: BTreeMap::new(),
             wake: kept.wake,
-            failed: kept.failed,
+            // What failed with what was declared before may start now.
+            failed: Arc::default(),
             lock: Some(kept.lock),
         };
         local.move_ports(options)?;
@@ -417,7 +419,7 @@ impl Local {
     }
 
     /// What differs from server to server in their configurations.
-    fn settings(&self, name: &str, note: &ServerNote) -> NodeSettings {
+    pub(crate) fn settings(&self, name: &str, note: &ServerNote) -> NodeSettings {
         let dir = self.node_dir(name);
         NodeSettings {
             port: note.port,
@@ -502,6 +504,10 @@ impl Local {
         for ip in self.binds() {
             machine::port_free(ip, &address, name)?;
         }
+        // Before its files are written anew: what it failed for may have been in them.
+        if let Some(failed) = self.failed_at_once(name)? {
+            return Err(failed.into());
+        }
         let conf = self.render(name, note)?;
         let (dir, data) = (self.node_dir(name), self.data_dir(name));
         let mark = data.join(CLEAN_MARK);
@@ -509,11 +515,6 @@ impl Local {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(file(&mark)(e)),
-        }
-        if self.take_failed(name) {
-            let noted = Identity::read(&dir.join(PROCESS))?;
-            let failure = noted.and_then(|last| self.start_failure(name, &last));
-            return Err(ProcessError::gone(&self.log_file(name), failure).into());
         }
         let begun = Instant::now();
         let mut child = process::start(
@@ -554,7 +555,7 @@ fn held(names: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
 
 pub(crate) const MANIFEST: &str = "manifest.yaml";
 pub(crate) const PROCESS: &str = "process.json";
-const CONF: &str = "redis.conf";
+pub(crate) const CONF: &str = "redis.conf";
 
 pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
     |source| LocalError::File {
@@ -567,7 +568,6 @@ pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> LocalError + '_ {
 struct Kept {
     lock: Arc<StateLock>,
     wake: Arc<Notify>,
-    failed: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What is stored of this cluster, if anything is; an error where it is another's, or not to be read by this engine.

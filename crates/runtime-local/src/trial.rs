@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use shardwright_manifest::{
@@ -52,6 +53,12 @@ pub enum TrialError {
         /// Why.
         why: WhyNotStarted,
     },
+    /// It was ended, as by a lack of memory, or ended as a server that has done its work.
+    #[error("the server that it is tried on ended before it answered: {status}")]
+    Gone {
+        /// How.
+        status: ExitStatus,
+    },
     /// It neither answered nor ended.
     #[error("a server that was started with it said nothing for {} s", LIMIT.as_secs())]
     Silent,
@@ -86,6 +93,7 @@ impl TrialError {
         match self {
             Self::Refused { .. } | Self::Ended { .. } => true,
             Self::Place { .. }
+            | Self::Gone { .. }
             | Self::Silent
             | Self::Stopped
             | Self::NoPort
@@ -169,15 +177,21 @@ async fn attempt(
     })?;
     let pid = child.id();
     let ended = trial.watch(&mut child, stop).await;
-    if !matches!(ended, Ok(Ended::ByItself)) {
+    if !matches!(ended, Ok(Ended::ByItself(_))) {
         // It has nothing to save.
         let killed = child.kill().await;
         killed.map_err(file("the server that was tried"))?;
     }
     match ended? {
         Ended::Answering => Ok(()),
-        Ended::ByItself => Err(trial.refusal(pid)),
+        Ended::ByItself(status) if gave_up(status) => Err(trial.refusal(pid)),
+        Ended::ByItself(status) => Err(TrialError::Gone { status }),
     }
+}
+
+/// Whether a server ended itself for something that it does not accept. What a signal ended said nothing.
+fn gave_up(status: ExitStatus) -> bool {
+    status.code().is_some_and(|code| code != 0)
 }
 
 /// How a throw-away server was seen last.
@@ -186,7 +200,7 @@ enum Ended {
     /// It answers.
     Answering,
     /// It has ended.
-    ByItself,
+    ByItself(ExitStatus),
 }
 
 struct Trial<'a> {
@@ -257,7 +271,7 @@ impl Trial<'_> {
             tokio::select! {
                 biased;
                 ended = child.wait() => match ended {
-                    Ok(_) => Ok(Ended::ByItself),
+                    Ok(status) => Ok(Ended::ByItself(status)),
                     Err(source) => Err(file("the server that was tried")(source)),
                 },
                 () = stop => Err(TrialError::Stopped),
@@ -337,4 +351,23 @@ async fn asked(port: u16) -> io::Result<usize> {
 fn file(what: &str) -> impl FnOnce(io::Error) -> TrialError {
     let what = what.to_owned();
     |source| TrialError::File { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_gave_up_has_refused() {
+        assert!(gave_up(ExitStatus::from_raw(1 << 8)));
+        assert!(!gave_up(ExitStatus::from_raw(0)));
+        // The system lacked memory.
+        let killed = ExitStatus::from_raw(9);
+        assert!(!gave_up(killed));
+        let gone = TrialError::Gone { status: killed };
+        assert!(!gone.is_a_refusal());
+        assert!(gone.to_string().contains("signal: 9"), "{gone}");
+    }
 }

@@ -8,6 +8,7 @@ mod check;
 mod connect;
 mod crd;
 mod create;
+mod declare;
 mod down;
 mod failover;
 mod fix;

@@ -345,9 +345,12 @@ impl Holder {
         out: &mut Printer,
     ) -> anyhow::Result<Option<ExitStatus>> {
         let line = format!("{}\n", serde_json::to_string(envelope)?);
-        // One that has just ended takes no more: then it is done here.
-        if self.stream.write_all(line.as_bytes()).await.is_err() {
-            return Ok(None);
+        let written = self.stream.write_all(line.as_bytes());
+        match tokio::time::timeout(ANSWER_LIMIT, written).await {
+            Ok(Ok(())) => {}
+            // One that has just ended takes no more: then it is done here.
+            Ok(Err(_)) => return Ok(None),
+            Err(_) => return Err(self.no_answer().into()),
         }
         let Ok(first) = tokio::time::timeout(ANSWER_LIMIT, self.next()).await else {
             // It may be taking it up in this moment.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use shardwright_planner::Action;
 use shardwright_runtime::{MoveProgress, Moving, Report, Total};
 use shardwright_topology::Observed;
 
@@ -225,20 +226,20 @@ fn more(count: usize) -> String {
     }
 }
 
+/// Whether a step makes another node the primary of slots without the one that was handing them over.
+pub(crate) fn promotes(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Failover { .. } | Action::Takeover { .. } | Action::TakeBack { .. }
+    )
+}
+
 /// What a promotion costs, once it was done: said even where nobody watches the line.
 pub(crate) fn promotions(report: &Report, o: &Observed) -> Vec<String> {
     report
         .outcomes
         .iter()
-        .filter(|outcome| outcome.result.is_ok())
-        .filter(|outcome| {
-            matches!(
-                outcome.step.action,
-                shardwright_planner::Action::Failover { .. }
-                    | shardwright_planner::Action::Takeover { .. }
-                    | shardwright_planner::Action::TakeBack { .. }
-            )
-        })
+        .filter(|outcome| outcome.result.is_ok() && promotes(&outcome.step.action))
         .map(|outcome| named(&outcome.step.to_string(), o))
         .collect()
 }

@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::exit::{ExitStatus, Refusal};
 use crate::handover::{Answer, Envelope, Request, VERSION};
@@ -181,7 +182,12 @@ impl Requests {
     }
 }
 
+/// How soon after an error the next connection is taken: others may have ended, and given back what lacked.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
 async fn accept(socket: ControlSocket, tell: mpsc::Sender<Asked>) {
+    let mut again = tokio::time::interval(ACCEPT_AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         match socket.accept().await {
             Ok(stream) => {
@@ -193,8 +199,9 @@ async fn accept(socket: ControlSocket, tell: mpsc::Sender<Asked>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "no more requests are taken");
-                return;
+                // As for lack of file descriptors, which comes and goes. The first try comes at once.
+                tracing::warn!(%error, "a request could not be taken, which is tried again");
+                again.tick().await;
             }
         }
     }

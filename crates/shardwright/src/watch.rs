@@ -4,10 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
-use shardwright_planner::{Action, Problem, ProblemKind, Severity as Weight, diagnose, unserved};
+use shardwright_planner::{
+    Action, Problem, ProblemKind, Severity as Weight, Waiting, diagnose, unserved,
+};
 use shardwright_runtime::Report;
 use shardwright_topology::{NodeId, NodeView, Observed, Role, SlotSet, Timestamp};
 
+use crate::codes;
+use crate::progress::promotes;
 use crate::report::{named, place};
 
 /// How often what is not over is told again, with its age, in milliseconds.
@@ -157,6 +161,13 @@ fn age(ms: u64) -> String {
     }
 }
 
+/// Something that is wrong, or waits for a person.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Concern {
+    text: String,
+    severity: Severity,
+}
+
 /// What one look showed, as far as it is told of.
 #[derive(Clone, Debug, Default)]
 struct Snapshot {
@@ -165,8 +176,8 @@ struct Snapshot {
     unserved: SlotSet,
     /// Why, as far as that is known.
     why_unserved: Option<String>,
-    /// What else is wrong, or waits for a person, with its severity.
-    problems: BTreeMap<String, Severity>,
+    /// What else is wrong, or waits for a person, by what stays the same of it while its figures change.
+    problems: BTreeMap<String, Concern>,
     /// The roles that nodes say they have: a primary is one with slots.
     roles: BTreeMap<NodeId, Role>,
     /// Whom replicas follow.
@@ -198,16 +209,18 @@ impl Snapshot {
         let why = why
             .into_iter()
             .max_by_key(|p| matches!(p.kind, ProblemKind::PrimaryDown { .. }));
-        let mut told: BTreeMap<String, Severity> = others
-            .into_iter()
-            .map(|p| (tell(p), Severity::Warn))
+        let warn = |text: String| Concern {
+            text,
+            severity: Severity::Warn,
+        };
+        let others = others.into_iter();
+        let mut told: BTreeMap<String, Concern> = others
+            .map(|p| (key_of_problem(&p.kind), warn(tell(p))))
             .collect();
         let waits = report.plan.waiting.iter().filter(|w| w.needs_a_person());
         told.extend(waits.map(|w| {
-            (
-                format!("waiting: {}", named(&w.to_string(), o)),
-                Severity::Warn,
-            )
+            let text = format!("waiting: {}", named(&w.to_string(), o));
+            (key_of_wait(w), warn(text))
         }));
         let first_step = report.plan.steps.first().map(|s| s.action.to_string());
         let first_wait = report.plan.waiting.first().map(|w| format!("waits: {w}"));
@@ -246,10 +259,9 @@ impl Snapshot {
             let step = &outcome.step;
             let what = named(&step.to_string(), &report.observed);
             match (&step.action, &outcome.result) {
-                (
-                    Action::Failover { .. } | Action::Takeover { .. } | Action::Switchover { .. },
-                    Ok(()),
-                ) => {
+                (action, Ok(()))
+                    if promotes(action) || matches!(action, Action::Switchover { .. }) =>
+                {
                     if let Some(replica) = step.action.at() {
                         self.promoted.insert(replica, what);
                     }
@@ -278,10 +290,32 @@ fn leaves_unserved(kind: &ProblemKind) -> bool {
     )
 }
 
+/// What stays the same of a problem while its figures change.
+fn key_of_problem(kind: &ProblemKind) -> String {
+    match kind {
+        ProblemKind::StrayKeys { node, .. } => format!("stray keys {node}"),
+        ProblemKind::ForeignNodesMet(_) => "foreign nodes".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The same of something that is waited for.
+fn key_of_wait(wait: &Waiting) -> String {
+    let code = codes::of_wait(wait);
+    match wait {
+        Waiting::Moves { .. } | Waiting::ForeignNodesMet(_) => format!("waiting: {code}"),
+        Waiting::OpenSlotHeld { slot, .. } => format!("waiting: {code} {slot}"),
+        Waiting::StrayKeys { node, .. } => format!("waiting: {code} {node}"),
+        Waiting::Foreign { server, .. } => format!("waiting: {code} {server}"),
+        other => format!("waiting: {other}"),
+    }
+}
+
 /// Something that lasts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Lasting {
-    severity: Severity,
+    /// As it was seen last.
+    concern: Concern,
     since: Timestamp,
     /// When it was told last; none while it may be passing.
     told: Option<Timestamp>,
@@ -408,15 +442,19 @@ impl EventTracker {
     /// Problems that begin, last and end.
     fn lasting(&mut self, seen: &Snapshot, events: &mut Vec<Event>) {
         let at = seen.at;
-        for (what, severity) in &seen.problems {
-            let fresh = Lasting {
-                severity: *severity,
+        for (key, concern) in &seen.problems {
+            let fresh = || Lasting {
+                concern: concern.clone(),
                 since: at,
                 told: None,
             };
-            let lasting = self.problems.entry(what.clone()).or_insert(fresh);
+            let lasting = self.problems.entry(key.clone()).or_insert_with(fresh);
+            lasting.concern.clone_from(concern);
             let lasted = at.since_ms(lasting.since);
-            let event = || Event::new(at, lasting.severity, what.clone()).then(seen.next.clone());
+            let event = || {
+                let what = concern.text.clone();
+                Event::new(at, concern.severity, what).then(seen.next.clone())
+            };
             match lasting.told {
                 None if lasted >= PASSING_MS => events.push(event()),
                 Some(told) if at.since_ms(told) >= AGAIN_AFTER_MS => {
@@ -426,10 +464,11 @@ impl EventTracker {
             }
             lasting.told = Some(at);
         }
-        self.problems.retain(|what, lasting| {
-            let lasts = seen.problems.contains_key(what);
+        self.problems.retain(|key, lasting| {
+            let lasts = seen.problems.contains_key(key);
             if !lasts && lasting.told.is_some() {
-                let event = Event::new(at, Severity::Info, format!("over: {what}"));
+                let what = format!("over: {}", lasting.concern.text);
+                let event = Event::new(at, Severity::Info, what);
                 events.push(event.lasting(at.since_ms(lasting.since)));
             }
             lasts

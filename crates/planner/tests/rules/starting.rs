@@ -201,6 +201,21 @@ fn one_that_had_just_become_a_primary_is_not_started_without_its_data() {
 }
 
 #[test]
+fn nobody_has_to_decide_while_a_server_loads_its_data() {
+    // The primary of one shard loads, and the replica of another can't load its data: it is set aside once all slots are
+    // served.
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 0).disk = Seen::Known(Disk::DataRefused);
+    w.hush("b").silent = Some(Why::Loading);
+    let plan = w.plan(&three());
+    assert!(plan.waiting.iter().any(Waiting::needs_a_person), "{plan:?}");
+    assert!(!plan.is_stuck(), "{plan:?}");
+    // A server that can't be reached may stay so.
+    w.node("b").silent = Some(Why::Unreachable("connection refused".to_owned()));
+    assert!(w.plan(&three()).is_stuck());
+}
+
+#[test]
 fn the_only_copy_starts_when_its_disk_has_everything() {
     for (disk, starts) in [
         (Disk::Log, true),

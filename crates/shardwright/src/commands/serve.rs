@@ -1,5 +1,7 @@
 //! What a run that holds the lock of a local cluster does about requests of others, beside its own work.
 
+use std::time::{Duration, Instant};
+
 use shardwright_manifest::Cluster;
 use shardwright_runtime::{Keeper, Report};
 use shardwright_runtime_local::{EngineChoice, Local, Options, find_engine};
@@ -47,27 +49,53 @@ pub(super) enum Work<'a> {
 }
 
 impl Work<'_> {
+    /// How long it may take, in seconds.
+    fn timeout_s(&self) -> u64 {
+        match self {
+            Self::Goal { timeout_s, .. } | Self::EvenOut { timeout_s } => *timeout_s,
+            Self::Promote(promotion) => promotion.timeout_s,
+            Self::Repair(repair) => repair.timeout_s,
+        }
+    }
+
+    /// `timeout_s`: what is left of its time, in seconds.
     async fn carry_out(
         self,
+        timeout_s: u64,
         keeper: &mut Keeper<Local>,
         control: &mut Control<'_>,
         out: &mut Printer,
     ) -> anyhow::Result<ExitStatus> {
         match self {
-            Self::Goal { timeout_s, done } => {
+            Self::Goal { done, .. } => {
                 change::carry_out(keeper, timeout_s, done, control, out).await
             }
-            Self::Promote(promotion) => failover::promote(keeper, promotion, control, out).await,
+            Self::Promote(promotion) => {
+                let promotion = Promotion {
+                    timeout_s,
+                    ..promotion.clone()
+                };
+                failover::promote(keeper, &promotion, control, out).await
+            }
             Self::Repair(repair) => {
+                let repair = Repair {
+                    timeout_s,
+                    ..repair.clone()
+                };
                 let target = Target::Local(Some(keeper.runtime().state().name.clone()));
                 let called = Called::local(&repair.target, repair.dir.as_deref());
-                fix::fix_it(keeper, repair, (&target, &called), control, out).await
+                fix::fix_it(keeper, &repair, (&target, &called), control, out).await
             }
-            Self::EvenOut { timeout_s } => {
-                rebalance::even_out(keeper, timeout_s, control, out).await
-            }
+            Self::EvenOut { .. } => rebalance::even_out(keeper, timeout_s, control, out).await,
         }
     }
+}
+
+/// What is left of a time, in whole seconds: one at least, so that whether it is so is seen in any case.
+fn seconds_left(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let begun = u64::from(left.subsec_nanos() > 0);
+    left.as_secs().saturating_add(begun).max(1)
 }
 
 /// Whether there is anything to go on with.
@@ -77,6 +105,15 @@ pub(super) enum After {
     GoesOn,
     /// The servers were stopped.
     Stopped,
+}
+
+/// What a request came into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Beside {
+    /// Nothing was worked at.
+    Watch,
+    /// Something is worked at, which the request leaves as it is.
+    Work,
 }
 
 /// How a request ended.
@@ -97,19 +134,43 @@ pub(super) async fn work(
     incoming: &mut Incoming<'_>,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(work.timeout_s());
     loop {
         let mut control = incoming.control(gone.as_deref_mut());
-        let ended = work.carry_out(keeper, &mut control, out).await;
+        let left_s = seconds_left(deadline);
+        let ended = work.carry_out(left_s, keeper, &mut control, out).await;
         let overtaken = ended.as_ref().is_err_and(anyhow::Error::is::<Overtaken>);
-        let stays = |asked: &Asked| !asked.request.changes_goal();
+        let stays = |asked: &Asked| leaves_goal(keeper.runtime(), &asked.request);
         if !overtaken || !incoming.requests.waiting().is_some_and(stays) {
             return ended;
         }
         if let Some(asked) = incoming.requests.take() {
             out.say(&format!("asked for {} meanwhile", asked.what()));
-            Box::pin(answer(keeper, asked, incoming)).await;
+            Box::pin(answer(keeper, asked, incoming, Beside::Work)).await;
         }
     }
+}
+
+/// Whether a request leaves what this cluster is to be as it is.
+fn leaves_goal(local: &Local, request: &Request) -> bool {
+    match request {
+        Request::Up(declaration) => declares_the_same(local, declaration),
+        Request::Failover(_) | Request::Fix(_) | Request::Rebalance { .. } => true,
+        Request::Down { .. } => false,
+    }
+}
+
+/// Whether a declaration says nothing but what is declared already.
+fn declares_the_same(local: &Local, declaration: &Declaration) -> bool {
+    let Ok(accepted) = Cluster::from_text(&declaration.manifest) else {
+        return false;
+    };
+    let first = local.state().servers.values().map(|s| s.port).min();
+    &accepted.cluster == local.cluster()
+        && declaration.engine == local.state().engine
+        && declaration.port.is_none_or(|port| Some(port) == first)
+        && declaration.secrets.is_none()
+        && !declaration.accept_data_loss
 }
 
 /// Carries out what was asked for, and says there how it ended. What is desired afterwards is what was before, unless
@@ -118,12 +179,16 @@ pub(super) async fn answer(
     keeper: &mut Keeper<Local>,
     mut asked: Asked,
     incoming: &mut Incoming<'_>,
+    beside: Beside,
 ) -> Answered {
     asked.accept();
     let (mut desired, budget) = (keeper.desired().clone(), keeper.links().budget());
     let (request, out, gone) = asked.parts();
     let mut after = After::GoesOn;
     let ended = match request {
+        Request::Up(declaration) if beside == Beside::Work => {
+            join(keeper, declaration, gone, incoming, out).await
+        }
         Request::Up(declaration) => match declare(keeper, declaration, out) {
             Err(error) => Err(error),
             Ok(done) => {
@@ -176,6 +241,28 @@ pub(super) async fn answer(
     }
 }
 
+/// Waits for what is declared, and worked at, already: with the consent and at the pace that were given for it.
+async fn join(
+    keeper: &mut Keeper<Local>,
+    declaration: &Declaration,
+    gone: &mut Gone,
+    incoming: &mut Incoming<'_>,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    out.record.begin();
+    // What else a person asked for goes on afterwards.
+    if keeper.desired().request.is_some() {
+        keeper.set_desired(keeper.runtime().cluster().desired());
+    }
+    let done = declaration.done.clone();
+    let done = done.unwrap_or_else(|| up::how_to_connect(keeper.runtime()));
+    let goal = Work::Goal {
+        timeout_s: declaration.timeout_s,
+        done: &done,
+    };
+    work(keeper, goal, Some(gone), incoming, out).await
+}
+
 /// Declares the cluster anew. Returns what is said once it is so; an error changes nothing.
 fn declare(
     keeper: &mut Keeper<Local>,
@@ -210,4 +297,17 @@ pub(super) async fn yield_to_next(keeper: Keeper<Local>, mut requests: Requests)
     // The lock goes with it.
     drop(keeper);
     requests.yield_to_all().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_time_is_never_nothing() {
+        let now = Instant::now();
+        assert_eq!(seconds_left(now), 1);
+        let left = seconds_left(now + Duration::from_secs(90));
+        assert!((80..=90).contains(&left), "{left}");
+    }
 }

@@ -8,19 +8,20 @@ use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
 use shardwright_planner::{ForeignNodesMet, Waiting};
 use shardwright_runtime::{Keeper, Links, Report, name_of_local_run};
 use shardwright_runtime_local::{
-    Engine, EngineChoice, Local, Opened, Options, State, TrialError, find_engine, is_to_be_tried,
-    root, try_configuration,
+    Engine, EngineChoice, Local, Opened, State, TrialError, find_engine, is_to_be_tried, root,
+    try_configuration,
 };
 use shardwright_topology::Timestamp;
 
 use super::change;
 use super::connect::application_user;
+use super::declare::{Taken, Wanted};
 use super::reshape::{self, Reshape};
-use super::serve::{self, After, Incoming, Work};
+use super::serve::{self, After, Beside, Incoming, Work};
 use crate::cli::{LogFormat, Pace, Up};
 use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
-use crate::handover::{Declaration, Request, hand_over};
+use crate::handover::Declaration;
 use crate::printer::{Printer, chatter};
 use crate::report::{causes, named};
 use crate::requests::{Control, Requests};
@@ -62,35 +63,35 @@ pub(super) async fn bring(
     let before = declared(&dir);
     try_first(before.as_ref(), &dir, &cluster, &engine, out).await?;
     if args.dry_run {
-        return dry_run(&dir, &cluster, &engine, &args.pace, out).await;
-    }
-    let options = Options {
-        port: args.port,
-        secrets: args
-            .secrets
-            .as_deref()
-            .map(std::path::absolute)
-            .transpose()?,
-    };
-    let text = source.to_store(&args, &cluster)?;
-    if !args.watch {
-        let declaration = Declaration {
-            typed: typed.to_owned(),
-            manifest: text.clone(),
-            engine: engine.path.clone(),
-            port: options.port,
-            secrets: options.secrets.clone(),
-            timeout_s: args.timeout,
-            accept_data_loss: args.accept_data_loss,
-            pace: args.pace.into(),
-            done: done.clone(),
+        let stop = stop().context("cannot listen to signals")?;
+        return tokio::select! {
+            biased;
+            () = stop => Err(Interrupted("stopped before it was shown".to_owned()).into()),
+            shown = dry_run(&dir, &cluster, &engine, &args.pace, out) => shown,
         };
-        if let Some(status) = hand_over(&dir, Request::Up(declaration), out).await? {
-            return Ok(status);
-        }
     }
-    out.record.begin();
-    let opened = Local::make(&dir, &text, cluster, &engine, &options)?;
+    let secrets = args.secrets.as_deref().map(std::path::absolute);
+    let declaration = Declaration {
+        typed: typed.to_owned(),
+        manifest: source.to_store(&args, &cluster)?,
+        engine: engine.path.clone(),
+        port: args.port,
+        secrets: secrets.transpose()?,
+        timeout_s: args.timeout,
+        accept_data_loss: args.accept_data_loss,
+        pace: args.pace.into(),
+        done: done.clone(),
+    };
+    let wanted = Wanted {
+        dir: &dir,
+        cluster,
+        engine: &engine,
+        declaration,
+    };
+    let opened = match wanted.hand_over_or_declare(args.watch, out).await? {
+        Taken::HandedOver(status) => return Ok(status),
+        Taken::Declared(opened) => *opened,
+    };
     let changed = before.as_ref() != Some(opened.local.cluster());
     out.record.changed(changed);
     let local = welcome(opened, &engine, out);
@@ -370,7 +371,7 @@ async fn watch(
             requests: &mut *requests,
             tell: &mut tell,
         };
-        let answered = serve::answer(keeper, asked, &mut incoming).await;
+        let answered = serve::answer(keeper, asked, &mut incoming, Beside::Watch).await;
         log.say(&format!(
             "{what} ended with status {}",
             answered.status.code()

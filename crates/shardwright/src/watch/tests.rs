@@ -102,10 +102,53 @@ fn who_promoted_a_replica_is_told() {
     );
 }
 
+fn warn(text: &str) -> Concern {
+    Concern {
+        text: text.to_owned(),
+        severity: Severity::Warn,
+    }
+}
+
+fn stray(node: u8, keys: u64) -> Waiting {
+    Waiting::StrayKeys {
+        node: id(node),
+        keys,
+        slots: set(0, keys),
+        why: Vec::new(),
+    }
+}
+
+#[test]
+fn a_problem_whose_figures_change_is_one_that_lasts() {
+    assert_eq!(key_of_wait(&stray(1, 7)), key_of_wait(&stray(1, 8)));
+    assert_ne!(key_of_wait(&stray(1, 7)), key_of_wait(&stray(2, 7)));
+    let moves = |slots_left| Waiting::Moves {
+        slots_left,
+        why: Vec::new(),
+    };
+    assert_eq!(key_of_wait(&moves(7)), key_of_wait(&moves(8)));
+    let sick = |s: u64| Snapshot {
+        problems: [("stray".to_owned(), warn(&format!("{s} keys")))].into(),
+        converged: false,
+        ..calm(s)
+    };
+    let mut w = EventTracker::default();
+    told(&mut w, calm(0));
+    assert_eq!(told(&mut w, sick(1)), [""; 0]);
+    assert_eq!(told(&mut w, sick(2)), [""; 0]);
+    assert_eq!(told(&mut w, sick(3)), ["WARN  3 keys"]);
+    assert_eq!(told(&mut w, sick(4)), [""; 0]);
+    assert_eq!(
+        told(&mut w, calm(5))[0],
+        "INFO  over: 4 keys; for 4.0 s",
+        "with what it was last"
+    );
+}
+
 #[test]
 fn a_problem_is_told_once_it_lasts_then_every_minute_and_when_it_is_over() {
     let sick = |s| Snapshot {
-        problems: [("c-3 is not heard".to_owned(), Severity::Warn)].into(),
+        problems: [("c-3".to_owned(), warn("c-3 is not heard"))].into(),
         converged: false,
         ..calm(s)
     };

@@ -19,6 +19,13 @@ fn a_replica(local: &Local) -> Outcome<String> {
     Ok(server.ok_or("no replica")?.to_owned())
 }
 
+/// Names a connection.
+async fn name(connection: &mut redis::aio::MultiplexedConnection, to: &str) -> Outcome<()> {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("SETNAME").arg(to);
+    Ok(command.query_async(connection).await?)
+}
+
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
     async fn a_running_watch_carries_out_what_is_asked_for(engine) {
@@ -103,6 +110,62 @@ each_engine! {
         rebalance.end().must(0, &["`failover`", "[OK]"]);
         scale.end().must(0, &["`rebalance`", "[OK] c has 4 shards"]);
         assert_eq!(counts(&local.status()?), [4096; 4]);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn an_up_that_declares_nothing_new_waits_for_a_scale(engine) {
+        let local = Local::with_ports(&engine, "", 8)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        local.run(&["pause"]).must(0, &["[OK]"]);
+        let mut scale = local.home.start(local.home.command(&["scale", "--shards", "4"]));
+        scale.until_said(PAUSED, LIMIT);
+        let mut up = local.home.start(local.home.command(&["up", "--name", "c"]));
+        up.until_said(PAUSED, LIMIT);
+        local.run(&["resume"]).must(0, &["[OK] slots may move again"]);
+        up.end().must(0, &["[OK] c is healthy"]);
+        scale.end().must(0, &["`up`", "[OK] c has 4 shards"]);
+        assert_eq!(counts(&local.status()?), [4096; 4]);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn of_two_that_a_third_makes_way_for_none_is_refused(engine) {
+        let local = Local::with_ports(&engine, "", 10)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        local.run(&["pause"]).must(0, &["[OK]"]);
+        let mut five = local.home.start(local.home.command(&["scale", "--shards", "5"]));
+        five.until_said(PAUSED, LIMIT);
+        let four = || local.home.start(local.home.command(&["scale", "--shards", "4"]));
+        let two = [four(), four()];
+        five.end().must(1, &["takes its place"]);
+        local.run(&["resume"]).must(0, &["[OK] slots may move again"]);
+        for four in two {
+            four.end().must(0, &["[OK] c has 4 shards"]);
+        }
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn what_is_refused_for_a_run_by_address_is_not_declared(engine) {
+        let local = Local::with_ports(&engine, "", 8)?;
+        local.up(&[]).must(0, &["[OK] c is healthy"]);
+        let stored = local.dir().join("manifest.yaml");
+        let before = std::fs::read_to_string(&stored)?;
+        // As such a run of another machine is connected.
+        let mut elsewhere = local.administrator(0).await?;
+        name(&mut elsewhere, "shardwright/00000000000000000000000000000007").await?;
+        local.run(&["scale", "--shards", "4"]).must(3, &["another"]);
+        assert_eq!(std::fs::read_to_string(&stored)?, before);
+        assert!(!local.dir().join("nodes/c-6").exists());
+        name(&mut elsewhere, "").await?;
+        local.run(&["scale", "--shards", "4"]).must(0, &["[OK] c has 4 shards"]);
         Ok(())
     }
 }

@@ -106,7 +106,8 @@ impl Local {
         Ok(())
     }
 
-    /// Makes a server's log one that no engine loads, by so many sixteenths of its length. Returns where its files are.
+    /// Makes a server's log one that no engine loads, by so many sixteenths of its length, from the begin of a command on:
+    /// within a value any byte may stand. Returns where its files are.
     pub(crate) fn break_log(&self, server: usize, part: Range<usize>) -> Outcome<PathBuf> {
         let log = self.node(server).join("data/appendonlydir");
         for entry in fs::read_dir(&log)? {
@@ -114,7 +115,14 @@ impl Local {
             if path.to_string_lossy().ends_with("incr.aof") {
                 let mut bytes = fs::read(&path)?;
                 let sixteenth = bytes.len() / 16;
-                bytes[part.start * sixteenth..part.end * sixteenth].fill(b'!');
+                let begins = |w: &[u8]| w == b"\r\n*";
+                let after = part.start * sixteenth;
+                let next = bytes[after..].windows(3).position(begins);
+                let next = next.map(|at| after + at);
+                let last = || bytes.windows(3).rposition(begins);
+                let from = next.or_else(last).ok_or("the log is too short")? + 2;
+                let to = (part.end * sixteenth).max(from + 1);
+                bytes[from..to].fill(b'!');
                 fs::write(&path, bytes)?;
             }
         }
@@ -486,10 +494,12 @@ each_engine! {
         watch.signal("TERM", false);
         watch.end().must(0, &["the watch has ended; the servers run on"]);
         local.run(&["check"]).must(0, &["[OK] 6 nodes agree"]);
-        // Ctrl-C reaches the whole process group, and none of the servers.
-        let watch = local.watch();
-        watch.signal("INT", true);
-        watch.end().must(0, &["the servers run on"]);
+        // Ctrl-C, and the end of a terminal, reach the whole process group, and none of the servers.
+        for signal in ["INT", "HUP"] {
+            let watch = local.watch();
+            watch.signal(signal, true);
+            watch.end().must(0, &["the servers run on"]);
+        }
         local.run(&["check"]).must(0, &["[OK] 6 nodes agree"]);
         assert_eq!(local.pids()?, pids);
         Ok(())

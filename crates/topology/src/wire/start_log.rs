@@ -4,9 +4,14 @@ use crate::{ConfigLine, WhyNotStarted};
 
 /// How many messages at the end of a run tell why it ended: of a damaged RDB file four, of a damaged manifest as many.
 const LAST_MESSAGES: usize = 6;
+/// How a message ends that each engine writes once, as one of its first.
+const JUST_STARTED: &str = " just started";
+/// How the message of an engine begins that ends itself by a crash, as Valkey 9.1 does for a table that it refuses.
+const PANIC: &str = "Guru Meditation: ";
 
-/// Why the process of this number ended before it served, by the log of its server. `None` where it did serve, or where
-/// its last words are none of those known here.
+/// Why the process of this number ended before it served, by the log of its server. `None` where it did serve, where
+/// its last words are none of those known here, and where the begin of its run is not in `log`: then nothing tells
+/// whether it served, nor whether an earlier process of the same number said them.
 ///
 /// `log`: the end of it, with what the process wrote to its standard streams; in it other processes may have spoken before.
 /// Known are the words of Redis 7.0 to 8 and Valkey 7.2 to 9.1, in each of Valkey's formats of logs. What the system says
@@ -16,10 +21,17 @@ pub fn why_not_started(log: &str, pid: i32) -> Option<WhyNotStarted> {
         return Some(why);
     }
     let messages: Vec<&str> = log.lines().filter_map(|line| message(line, pid)).collect();
-    if messages.iter().any(|m| m.starts_with("Ready to accept")) {
+    let begin = messages.iter().rposition(|m| m.ends_with(JUST_STARTED))?;
+    let run = messages.get(begin + 1..)?;
+    // What lacks memory may load at another time, whatever is said of its file then.
+    let no_failure = |m: &&str| m.starts_with("Ready to accept") || m.contains("-> OOM ");
+    if run.iter().any(no_failure) {
         return None;
     }
-    let last = &messages[messages.len().saturating_sub(LAST_MESSAGES)..];
+    // What follows a panic reports it.
+    let panic = run.iter().position(|m| m.starts_with(PANIC));
+    let run = panic.map_or(run, |at| &run[..=at]);
+    let last = &run[run.len().saturating_sub(LAST_MESSAGES)..];
     // The first is the cause of the others; but only the last says that an RDB file is the base of a log.
     last.iter()
         .filter_map(|message| of_message(message))
@@ -142,7 +154,7 @@ fn of_log(message: &str) -> Option<WhyNotStarted> {
         .then(|| corrupt(file, said))
 }
 
-/// Of an RDB file. What lacks memory (`OOM in …`) is none of the file.
+/// Of an RDB file.
 fn of_snapshot(message: &str) -> Option<WhyNotStarted> {
     if let Some(format) = message.strip_prefix("Can't handle RDB format version ") {
         return Some(match format.trim().parse() {
@@ -154,11 +166,7 @@ fn of_snapshot(message: &str) -> Option<WhyNotStarted> {
         });
     }
     let said = if message.starts_with("Internal error in RDB reading offset ") {
-        let (_, said) = message.split_once(" -> ")?;
-        if said.starts_with("OOM ") {
-            return None;
-        }
-        said
+        message.split_once(" -> ")?.1
     } else {
         let told = [
             "Wrong signature trying to load DB from file",

@@ -181,7 +181,12 @@ fn a_damaged_rdb_file_is_told() {
         why(&log),
         Some(corrupt_rdb("Wrong signature trying to load DB from file"))
     );
-    // What lacks memory may load at another time.
+    // What lacks memory may load at another time, be it the base of a log.
+    let as_base = [
+        "Internal error in RDB reading offset 0, function at rdb.c:2173 -> OOM in dictTryExpand 5",
+        "Error reading the RDB base file appendonly.aof.1.base.rdb, AOF loading aborted",
+    ];
+    assert_eq!(why(&redis_7_0(&as_base)), None);
     let log = valkey(&[
         "Internal error in RDB reading offset 0, function at rdb.c:2173 -> OOM in dictTryExpand 5",
         "Terminating server after rdb file reading failure.",
@@ -265,6 +270,15 @@ fn users_and_tables_that_are_refused_are_told() {
             Some(WhyNotStarted::TableRefused)
         );
     }
+    // Valkey 9.1 ends by a crash, which it reports at length.
+    let panic = "Guru Meditation: Unrecoverable error: corrupted cluster config file \"no table\n\". #cluster_legacy.c:899";
+    let mut crash = vec![
+        "------------------------------------------------",
+        "!!! Software Failure. Press left mouse button to continue",
+        panic,
+    ];
+    crash.extend(["valkey 9.1.2 crashed by signal: 11, si_code: 1"; 12]);
+    assert_eq!(why(&valkey(&crash)), Some(WhyNotStarted::TableRefused));
 }
 
 #[test]
@@ -273,18 +287,30 @@ fn only_the_last_words_of_this_process_before_it_serves_count() {
     // Another process said it.
     assert_eq!(why_not_started(&redis_7_0(&[bad]), PID + 1), None);
     assert_eq!(why_not_started(&redis_7_0(&[bad]), 421), None);
-    // It served.
-    let served = valkey(&["Ready to accept connections tcp"]) + &valkey(&[bad]);
+    // It served, and what it said before it did was of an earlier process of the same number.
+    let served = valkey(&[bad]) + &valkey(&["Ready to accept connections tcp"]);
     assert_eq!(why(&served), None);
+    assert_eq!(why(&(valkey(&[bad]) + &valkey(&["something else"]))), None);
+    // It did not, whatever an earlier process of the same number did.
+    let failed = valkey(&["Ready to accept connections tcp"]) + &valkey(&[bad]);
+    assert!(why(&failed).is_some());
+    // The begin of its run is further back, or was not written (`loglevel warning`): it may have served.
+    let whole = valkey(&[bad]);
+    let (_, tail) = whole.split_once("just started\n").expect("it begins");
+    assert_eq!(why(tail), None);
     // It went on for long after it.
     let mut messages = vec![bad];
     messages.extend(["something else"; 6]);
     assert_eq!(why(&valkey(&messages)), None);
     assert_eq!(why(""), None);
     // Valkey's other format.
-    let log = format!(
-        "pid=4211 role=primary timestamp=\"30 Nov 2026 11:48:50.123\" level=warning message=\"{bad}\"\n"
-    );
+    let line = |text: &str| {
+        format!(
+            "pid=4211 role=primary timestamp=\"30 Nov 2026 11:48:50.123\" level=warning message=\"{text}\"\n"
+        )
+    };
+    let log =
+        line("Valkey version=9.1.2, bits=64, modified=0, pid=4211, just started") + &line(bad);
     assert_eq!(
         why(&log),
         Some(corrupt_aof("appendonly.aof.1.incr.aof", "Bad file format"))
