@@ -313,17 +313,15 @@ impl History {
                 let lives = self
                     .nodes()
                     .find(|(i, h)| h.id == head && seats[*i].running);
-                match lives {
-                    Some((_, h)) => Some(h.me().slots.difference(&newer(h))),
-                    // Whose data it has where it follows an address that its primary left, nobody can tell.
-                    None => {
-                        let mut nodes = self.nodes();
-                        let home = nodes.find(|(_, h)| h.id == head).map(|(i, _)| seats[i].at);
-                        let there = home.is_none_or(|at| at == n.copying.target);
-                        let believed = n.peers.get(&head).filter(|_| there);
-                        believed.map(|p| p.slots.clone())
-                    }
+                if let Some((_, h)) = lives {
+                    return Some(h.me().slots.difference(&newer(h)));
                 }
+                // Whose data it has where it follows an address that its primary left, nobody can tell.
+                let mut nodes = self.nodes();
+                let home = nodes.find(|(_, h)| h.id == head).map(|(i, _)| seats[i].at);
+                let there = home.is_none_or(|at| at == n.copying.target);
+                let believed = n.peers.get(&head).filter(|_| there);
+                believed.map(|p| p.slots.clone())
             })
             .fold(SlotSet::empty(), |all, slots| all.union(&slots));
         let lost = kept.union(&copied).complement();
