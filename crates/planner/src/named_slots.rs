@@ -15,7 +15,6 @@ impl ProblemKind {
             | Self::PrimaryDown { slots, .. }
             | Self::IdLost { slots, .. }
             | Self::StrayKeys { slots, .. } => Some(slots),
-            Self::ForeignNodesMet(met) => Some(&met.slots),
             _ => None,
         }
     }
@@ -31,7 +30,6 @@ impl Waiting {
             | Self::KeysUnclaimed { slots, .. }
             | Self::Contested { slots }
             | Self::StrayKeys { slots, .. } => Some(slots),
-            Self::ForeignNodesMet(met) => Some(&met.slots),
             _ => None,
         }
     }

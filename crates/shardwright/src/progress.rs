@@ -228,10 +228,7 @@ fn more(count: usize) -> String {
 
 /// Whether a step makes another node the primary of slots without the one that was handing them over.
 pub(crate) fn promotes(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Failover { .. } | Action::Takeover { .. } | Action::TakeBack { .. }
-    )
+    matches!(action, Action::Failover { .. } | Action::Takeover { .. })
 }
 
 /// What a promotion costs, once it was done: said even where nobody watches the line.

@@ -8,7 +8,6 @@ mod diagnose;
 mod duplicates;
 mod electable;
 mod evicting;
-mod foreign;
 mod forget;
 mod forming;
 mod functions;

@@ -298,7 +298,6 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         | Action::AddSlots { .. }
         | Action::Failover { .. }
         | Action::Takeover { .. }
-        | Action::TakeBack { .. }
         | Action::Forget { .. }
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
@@ -345,7 +344,6 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::Meet { .. }
             | Action::Replicate { .. }
             | Action::Failover { .. }
-            | Action::TakeBack { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }

@@ -23,7 +23,6 @@ mod looking;
 mod lost_directories;
 mod lost_tables;
 mod members;
-mod met;
 mod moving;
 mod names;
 mod refusals;

@@ -7,7 +7,6 @@
 mod addresses;
 mod failover;
 mod forming;
-mod meeting;
 mod persistence;
 mod refusing;
 mod scene;
