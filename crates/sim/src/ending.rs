@@ -289,6 +289,13 @@ impl History {
         if owners != usize::from(self.setting.shards) && self.model.oracle.consent {
             return Some("a shard was given up".to_owned());
         }
+        let lost = self.kept_by_nobody();
+        (!lost.is_empty()).then(|| format!("the last copy of slots {lost} is gone"))
+    }
+
+    /// The slots of which no primary and no replica has the data, or nobody can tell that one has.
+    fn kept_by_nobody(&self) -> SlotSet {
+        let seats = &self.model.seats;
         let gone = |i: usize| !seats[i].running && seats[i].persistence == Persistence::Off;
         // What a switchover gave away just before its heir died is not kept by the old primary.
         let newer = |n: &Node| {
@@ -324,7 +331,6 @@ impl History {
                 believed.map(|p| p.slots.clone())
             })
             .fold(SlotSet::empty(), |all, slots| all.union(&slots));
-        let lost = kept.union(&copied).complement();
-        (!lost.is_empty()).then(|| format!("the last copy of slots {lost} is gone"))
+        kept.union(&copied).complement()
     }
 }
