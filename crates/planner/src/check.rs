@@ -266,8 +266,12 @@ impl Lint<'_> {
             let primary = node
                 .filter(|m| m.role == Role::Replica)
                 .and_then(|m| m.primary);
-            let kept = match primary {
-                Some(primary) => heard(primary).is_some_and(|own| !own.slots.is_empty()),
+            let told = s.last_heard.is_some();
+            let kept = match primary.zip(s.recorded_id) {
+                Some((primary, node)) => {
+                    let serves = heard(primary).is_some_and(|own| !own.slots.is_empty());
+                    serves && (told || self.has_outlasted(primary, node))
+                }
                 None => self.all_owned(),
             };
             let attempts = || self.o.attempts.iter();
@@ -281,6 +285,27 @@ impl Lint<'_> {
             let server = name.clone();
             self.fatal(i, ViolationKind::GivesUpVolume { server });
         }
+    }
+
+    /// Whether a primary was not started since a node that nobody of us heard sent its last pong to anybody, who was not
+    /// started since either.
+    fn has_outlasted(&self, primary: NodeId, node: NodeId) -> bool {
+        let younger_than = |id: NodeId, at: u64| {
+            let Some(view) = self.o.view_of(id) else {
+                return true;
+            };
+            let now = view.rows.iter().map(|row| row.pong_received_ms).max();
+            let age = view.server.uptime_s;
+            let Some((now, age_s)) = now.zip(age) else {
+                return true;
+            };
+            now.saturating_sub(at) >= age_s.saturating_mul(1_000)
+        };
+        let mut pongs = self
+            .o
+            .beliefs(node)
+            .map(|(by, row)| (by, row.pong_received_ms));
+        pongs.any(|(by, at)| at > 0 && !younger_than(by, at) && !younger_than(primary, at))
     }
 
     /// Whether the nodes that were heard own every slot.

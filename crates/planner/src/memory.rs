@@ -279,6 +279,12 @@ impl Memory {
         seen.is_some_and(|(run, of)| *run == replica.server.run_id && Some(*of) == primary)
     }
 
+    /// Whether a replica was seen with its link to this primary up, in the run in which it was heard last.
+    pub fn saw_link(&self, replica: NodeId, primary: NodeId) -> bool {
+        let seen = self.linked.get(&replica);
+        seen.is_some_and(|(_, of)| *of == primary)
+    }
+
     /// Which replicas had their links up, to a primary that was heard, or to which they had a bus link as well: else another
     /// may listen at its address. That is forgotten with the run, with another primary, and while a new copy takes the
     /// place of the old.

@@ -21,13 +21,13 @@ pub(crate) use room::why_no_room;
 pub use versions::{can_copy, left_behind};
 
 use shardwright_topology::{
-    Address, Claim, Disk, EngineKind, Member, NodeId, Observed, Place, Replication, Role, Server,
-    ServerName, Source, Timestamp,
+    Address, Claim, Disk, EngineKind, Member, NodeId, Observed, Place, Replication, Role, Row,
+    Server, ServerName, Source, Timestamp,
 };
 
 use crate::evidence::{
-    Dead, EmptyPlace, Follower, Follows, RoleSeen, Who, brings_nothing, copies_elsewhere,
-    has_file_of, in_sync, sees_role,
+    Dead, EmptyPlace, Follower, Follows, LOST_BEFORE_MS, RoleSeen, Who, brings_nothing, clock,
+    copies_elsewhere, has_file_of, in_sync, sees_role,
 };
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
@@ -499,7 +499,8 @@ pub enum NoRecreate {
         primary: NodeId,
     },
     /// It was asked to become a primary, and was not heard since; or it was one when it was heard last, and others have
-    /// not heard of it. So it may be one, and have taken writes.
+    /// not heard of it; or its primary has been started again since anybody heard it, and we never did, so that we can't
+    /// tell who took whose place. So it may be one, and have taken writes.
     MayBePrimary {
         /// The node.
         node: NodeId,
@@ -543,6 +544,28 @@ impl fmt::Display for NoRecreate {
     }
 }
 
+/// Whether the process of a primary runs since before its replica was heard last, by anybody's bus: what the replica had
+/// from it then, it has still. A node that starts takes the time of its start for that of the last pongs in its table.
+fn runs_since_heard(o: &Observed, primary: NodeId, replica: NodeId) -> bool {
+    let started = |id: NodeId| {
+        let view = o.view_of(id)?;
+        let age_ms = view.server.uptime_s?.saturating_mul(1_000);
+        Some(
+            clock(view)?
+                .saturating_sub(age_ms)
+                .saturating_add(LOST_BEFORE_MS),
+        )
+    };
+    let heard = |(by, row): (NodeId, &Row)| {
+        let pong = row.pong_received_ms;
+        started(by).filter(|at| pong > *at).map(|_| pong)
+    };
+    let heard = o.beliefs(replica).filter_map(heard).max();
+    heard
+        .zip(started(primary))
+        .is_some_and(|(heard, started)| started < heard)
+}
+
 /// Why the volume of this server may not be given up, if it may not.
 ///
 /// The host may be cut off only, and the server live on there. So this needs no proof of a death: it needs that nothing
@@ -584,7 +607,11 @@ pub fn why_not_recreate(d: &Desired, o: &Observed, server: &Server) -> Option<No
                 m.source == Source::Itself && m.role == Role::Primary && !m.slots.is_empty()
             };
             let lives = o.member(*primary).is_some_and(is_served);
-            (!lives).then_some(NoRecreate::PrimarySilent { primary: *primary })
+            if !lives {
+                return Some(NoRecreate::PrimarySilent { primary: *primary });
+            }
+            let replaced = before.is_none() && !runs_since_heard(o, *primary, node);
+            replaced.then_some(NoRecreate::MayBePrimary { node })
         }
         // A primary without slots, a replica of nobody, or one that was forgotten: its shard may be any.
         Some(_) | None => (!all_served(o)).then_some(NoRecreate::SomeSlotsSilent),

@@ -323,11 +323,13 @@ impl History {
                 if let Some((_, h)) = lives {
                     return Some(h.me().slots.difference(&newer(h)));
                 }
-                // Whose data it has where it follows an address that its primary left, nobody can tell.
+                // Whose data it has where it follows an address that its primary left, nobody can tell; nor where the
+                // operator was started since their link was up.
                 let mut nodes = self.nodes();
                 let home = nodes.find(|(_, h)| h.id == head).map(|(i, _)| seats[i].at);
                 let there = home.is_none_or(|at| at == n.copying.target);
-                let believed = n.peers.get(&head).filter(|_| there);
+                let told = there && self.operator.saw_link(n.id, head);
+                let believed = n.peers.get(&head).filter(|_| told);
                 believed.map(|p| p.slots.clone())
             })
             .fold(SlotSet::empty(), |all, slots| all.union(&slots));

@@ -6,7 +6,8 @@ use shardwright_planner::{
     Authority, Desired, Limits, Memory, Plan, Severity, Step, Witnesses, check, plan, to_record,
 };
 use shardwright_topology::{
-    Death, DeathProof, Formed, NodeView, Observed, Process, Seen, Server, Starter, Timestamp, Why,
+    Death, DeathProof, Formed, NodeId, NodeView, Observed, Process, Seen, Server, Starter,
+    Timestamp, Why,
 };
 
 use crate::dice::Dice;
@@ -153,6 +154,11 @@ impl Operator {
         self.pass = None;
         self.movers.clear();
         model.after(ms, Event::Operator(Turn::Begin(self.life)));
+    }
+
+    /// Whether it has seen, since it was started, that a replica had a link to its primary.
+    pub(crate) fn saw_link(&self, replica: NodeId, primary: NodeId) -> bool {
+        self.memory.saw_link(replica, primary)
     }
 
     /// The operator dies, loses its memory, and is started again.

@@ -3,7 +3,7 @@
 use shardwright_topology::{NodeId, Observed};
 
 use super::{Found, ProblemKind, add};
-use crate::rules::spread::primaries::{apart, majorities};
+use crate::rules::spread::primaries::{Tried, apart, majorities};
 use crate::safety::why_not_switch_over;
 use crate::{Limits, PrimariesAt, Severity, SharedPlace};
 
@@ -15,7 +15,7 @@ pub(super) fn of(o: &Observed, found: &mut Found) {
     }
     let limits = Limits::default();
     let now = |replica: &NodeId| why_not_switch_over(o, &limits, *replica, o.at).is_empty();
-    let replica = apart(o, &limits, o.at).map(|change| change.replica);
+    let replica = apart(o, &limits, o.at, Tried::Too).map(|change| change.replica);
     let replica = replica.filter(now);
     for at in places {
         add(found, Severity::Note, ProblemKind::Majority { at, replica });

@@ -13,6 +13,8 @@ use shardwright_topology::{AttemptKind, Member, NodeId, Observed, Place, Role, S
 
 pub(crate) mod primaries;
 
+use primaries::Tried;
+
 use crate::draft::Draft;
 use crate::evidence::Unburdened;
 use crate::placement::{Cost, Shared};
@@ -120,8 +122,13 @@ type Rank<'a> = (i64, bool, Cost, usize, &'a ServerName, &'a ServerName);
 fn best(p: &Draft<'_>) -> Option<Change> {
     let shards = shards(p.o);
     let total: Cost = shards.iter().fold(Cost::NOTHING, |sum, s| sum + s.cost);
+    let moved = |others: Option<Change>| {
+        apart(p, Tried::Not)
+            .or(others)
+            .or_else(|| apart(p, Tried::Too))
+    };
     if total == Cost::NOTHING {
-        return apart(p);
+        return moved(None);
     }
     let roles = roles(p, &shards);
     let copies = copies(p, &shards);
@@ -130,12 +137,12 @@ fn best(p: &Draft<'_>) -> Option<Change> {
     if best.as_ref().is_some_and(|c| matches!(c.kind, Kind::Role)) {
         return best;
     }
-    apart(p).or(best)
+    moved(best)
 }
 
-/// The switchover that keeps primaries apart.
-fn apart(p: &Draft<'_>) -> Option<Change> {
-    let change = primaries::apart(p.o, p.l, p.now)?;
+/// The switchover that keeps primaries apart. One that was tried in vain lets all others go first.
+fn apart(p: &Draft<'_>, tried: Tried) -> Option<Change> {
+    let change = primaries::apart(p.o, p.l, p.now, tried)?;
     Some(Change {
         kind: Kind::Role,
         replica: change.replica,

@@ -2,7 +2,7 @@
 //! them by itself, only those are that a start gate holds.
 
 use shardwright_topology::{
-    Claim, Disk, Role, Seen, Server, SlotSet, Source, Starter, Starts, Why,
+    Claim, Disk, NodeId, Observed, Role, Seen, Server, SlotSet, Source, Starter, Starts, Why,
 };
 
 use crate::draft::Draft;
@@ -82,11 +82,18 @@ fn hold(p: &mut Draft<'_>, server: &Server, why: NoStart) {
         NoStart::DiskUnknown => hold_unread(p, server),
         NoStart::OldData | NoStart::ClaimsBetter => {
             p.wait(Waiting::StartHeld { server: name });
-            if let Some((primary, slots)) = server.recorded_id.zip(owned(p, server)) {
+            let lost = server.recorded_id.zip(owned(p, server));
+            if let Some((primary, slots)) = lost.filter(|(id, _)| !has_a_replica(p.o, *id)) {
                 p.wait(Waiting::ShardLost { primary, slots });
             }
         }
     }
+}
+
+/// Whether a replica of this node speaks that has keys: they may be its primary's, although nobody can prove it.
+fn has_a_replica(o: &Observed, primary: NodeId) -> bool {
+    let has_keys = |id| o.view_of(id).is_some_and(|view| view.server.keys > 0);
+    o.replicas_of(primary).any(|m| has_keys(m.id))
 }
 
 /// Starts a server as a new node, with its directory set aside, once nobody follows its address.

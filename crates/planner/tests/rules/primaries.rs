@@ -241,6 +241,7 @@ fn a_switchover_that_failed_lets_others_go_first() {
     w.asked("c1", AttemptKind::Switchover, 10_000);
     w.asked("a1", AttemptKind::Switchover, 10_000);
     assert!(w.steps(&three()).is_empty());
+    assert!(says(&w.waits(&three()), "is becoming the primary"));
     w.attempts.clear();
     w.asked("b1", AttemptKind::Switchover, 20_000);
     assert_eq!(w.steps(&three()), ["switch over from b to its replica b1"]);

@@ -114,6 +114,26 @@ fn one_that_may_have_become_a_primary_unheard_stays() {
 }
 
 #[test]
+fn one_whose_primary_was_started_since_it_was_heard_stays() {
+    // It may have taken its primary's place before that came back, and only who asked for it knew.
+    let mut w = World::formed(3, 1);
+    strand(&mut w, "b1", Some(AFTER_MS));
+    let everybody = ["a", "b", "c", "a1", "c1"];
+    for speaker in everybody {
+        w.believes(speaker, "b1", |row| row.pong_received_ms = NOW - AFTER_MS);
+    }
+    assert_eq!(why(&w, "b1"), None);
+    w.node("b").uptime_s = Some(AFTER_MS / 1_000 - 1);
+    let node = id("b1");
+    assert_eq!(why(&w, "b1"), Some(NoRecreate::MayBePrimary { node }));
+    assert!(w.steps(&desired()).is_empty());
+    // We heard it as a replica ourselves, and asked for nothing since.
+    w.kill("b1", 0);
+    strand(&mut w, "b1", Some(AFTER_MS));
+    assert_eq!(why(&w, "b1"), None);
+}
+
+#[test]
 fn what_speaks_or_is_not_known_stays() {
     let mut w = World::formed(3, 1);
     strand(&mut w, "b1", Some(AFTER_MS));

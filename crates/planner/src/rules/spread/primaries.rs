@@ -23,8 +23,17 @@ pub(crate) struct Apart {
     pub(crate) because: PrimariesAt,
 }
 
+/// Whether replicas count that were asked a while ago and did not become the primary.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// They don't.
+    Not,
+    /// They do.
+    Too,
+}
+
 /// The switchover that comes first, if any helps. None while it is not known where every primary is.
-pub(crate) fn apart(o: &Observed, l: &Limits, now: Timestamp) -> Option<Apart> {
+pub(crate) fn apart(o: &Observed, l: &Limits, now: Timestamp, tried: Tried) -> Option<Apart> {
     let voters = voters(o);
     let places = voters.iter().map(|m| Some(placed(o, m.id, false)?.place));
     let places: Vec<&Place> = places.collect::<Option<_>>()?;
@@ -55,7 +64,8 @@ pub(crate) fn apart(o: &Observed, l: &Limits, now: Timestamp) -> Option<Apart> {
     let pairs = well_placed.into_iter().zip(&voters);
     let candidates: Vec<Vec<Copy<'_>>> = pairs
         .map(|(replicas, m)| {
-            of(m).map_or_else(Vec::new, |shard| candidates(o, l, now, shard, replicas))
+            let shard = of(m);
+            shard.map_or_else(Vec::new, |s| candidates(o, l, (now, tried), s, replicas))
         })
         .collect();
     let turn = first(&candidates)?;
@@ -98,12 +108,11 @@ fn well_placed<'a>(shard: &Shard<'a>) -> Vec<Copy<'a>> {
         .collect()
 }
 
-/// Those of these replicas that may be asked: first those that may be at once, the others have to wait a little. One that
-/// was asked and did not become the primary lets others go first for a while.
+/// Those of these replicas that may be asked: first those that may be at once, the others have to wait a little.
 fn candidates<'a>(
     o: &Observed,
     l: &Limits,
-    now: Timestamp,
+    (now, tried): (Timestamp, Tried),
     shard: &Shard<'a>,
     replicas: Vec<Copy<'a>>,
 ) -> Vec<Copy<'a>> {
@@ -112,7 +121,10 @@ fn candidates<'a>(
         attempts
             .any(|a| a.node == id && a.kind == AttemptKind::Switchover && now.since_ms(a.at) < ms)
     };
-    let failed = |id| asked(id, super::RETRY_MS) && !asked(id, l.switchover_retry_ms);
+    let failed = |id| {
+        let lately = asked(id, super::RETRY_MS) && !asked(id, l.switchover_retry_ms);
+        lately && tried == Tried::Not
+    };
     let mut found = Vec::new();
     for replica in replicas {
         if is_full(o, replica.id) || failed(replica.id) {
