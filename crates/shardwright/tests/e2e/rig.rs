@@ -87,10 +87,11 @@ impl Home {
         Ok(path.display().to_string())
     }
 
-    /// The binary with these arguments.
+    /// The binary with these arguments. It minds the end of a terminal, also where the tests were started by `nohup`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shardwright"));
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_shardwright")])
             .args(args)
             .env("XDG_STATE_HOME", &self.root)
             .current_dir(self.root.join("work"))
