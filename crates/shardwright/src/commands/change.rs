@@ -197,10 +197,7 @@ const A_MOVE_SHOWS: Duration = Duration::from_secs(2);
 pub(super) async fn steady<R: Runtime>(
     keeper: &mut Keeper<R>,
 ) -> anyhow::Result<(Observed, Vec<Problem>)> {
-    let calm = |o: &Observed| {
-        let problems = diagnose(o);
-        fatal(&problems).next().is_none() || !fatal(&problems).all(passes)
-    };
+    let calm = |o: &Observed| !is_passing(&diagnose(o));
     let mut observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
     let open = |p: &Problem| matches!(p.kind, ProblemKind::OpenSlots { .. });
     let mut moving = false;
@@ -223,6 +220,11 @@ pub(super) async fn steady<R: Runtime>(
 /// The problems that make a cluster unhealthy.
 pub(super) fn fatal(problems: &[Problem]) -> impl Iterator<Item = &Problem> {
     problems.iter().filter(|p| p.severity == Severity::Fatal)
+}
+
+/// Whether there is nothing wrong but what goes by itself.
+pub(super) fn is_passing(problems: &[Problem]) -> bool {
+    fatal(problems).next().is_some() && fatal(problems).all(passes)
 }
 
 /// Whether a problem is of the kind that a greeting causes, and that goes by itself.

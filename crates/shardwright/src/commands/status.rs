@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use shardwright_planner::diagnose;
 use shardwright_runtime::Report;
 
-use super::change::fatal;
+use super::change::{fatal, is_passing, steady};
 use super::check::is_stopped;
 use crate::cli::{Login, Status, TargetArgs};
 use crate::connect::{AnyKeeper, Purpose, open};
@@ -65,7 +66,11 @@ async fn look(
 ) -> anyhow::Result<ExitStatus> {
     let report = keeper.look().await?;
     let moves = moves(target, &report, login).await?;
-    let observed = report.observed;
+    let mut observed = report.observed;
+    let mut problems = diagnose(&observed);
+    if is_passing(&problems) {
+        (observed, problems) = steady(keeper).await?;
+    }
     let status = ClusterStatus::of(&observed).moving(moves);
     if out.is_json() {
         out.record.put_fields(&status)?;
@@ -76,7 +81,6 @@ async fn look(
             out.say(&line);
         }
     }
-    let problems = shardwright_planner::diagnose(&observed);
     let healthy = fatal(&problems).next().is_none();
     let TargetArgs { target: text, dir } = &args.target;
     let called = Called::of(target, text, dir.as_deref(), login);
