@@ -164,6 +164,13 @@ pub(crate) async fn plugin(world: World) -> Result<()> {
     ends(&program, &["fix", &target], 0, "healthy")?;
     asked_failover(&world, &cluster, &shards, &program, &target).await?;
     bad_input(ns, &program)?;
+    // Roles that moved together by the failover are kept apart once all has been as it is for a while.
+    until("nothing is to be done", READY_LIMIT, || async {
+        let plan = run_program(&["plan", &target])?;
+        let done = plan.contains("Nothing to do");
+        Ok(if done { Ok(()) } else { Err(plan) })
+    })
+    .await?;
     kubectls_way(ns, &program)
 }
 
