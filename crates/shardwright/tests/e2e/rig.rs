@@ -89,7 +89,7 @@ impl Home {
 
     /// The binary with these arguments. It minds the end of a terminal, also where the tests were started by `nohup`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("env");
+        let mut command = Command::new("/usr/bin/env");
         command
             .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_shardwright")])
             .args(args)
