@@ -18,6 +18,7 @@ mod desired;
 mod diagnose;
 mod draft;
 pub mod evidence;
+mod former_primaries;
 mod functions;
 mod identities;
 mod layout;
