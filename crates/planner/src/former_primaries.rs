@@ -1,9 +1,11 @@
 //! What former primaries wrote that their successors never had: found by the replication streams of both.
 //!
-//! A primary that is promoted says of which stream it continues, and up to which offset it had that stream
-//! (`master_replid2`, `second_repl_offset`). The former primary shows the end of that stream (`master_repl_offset`) from
-//! when it answers again until its full copy of the successor is done. What lies between the two is at the former primary
-//! alone, and its copy drops it. One that had nothing alone continues the stream without a full copy, and says so.
+//! A primary that was promoted says which stream it continues, and up to which offset it had that ([`Stream::before`]). The
+//! former primary shows the end of the same stream ([`ServerInfo::stream_end`]) from when it answers again until its full
+//! copy of the successor is done. What lies between the two is at the former primary alone, and its copy drops it. One
+//! that had nothing alone continues the stream without a full copy, and says so.
+//!
+//! [`ServerInfo::stream_end`]: shardwright_topology::ServerInfo::stream_end
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Writes that a former primary took and its successor never had: found, counted, and told for a while.
 
-use shardwright_planner::{Action, Memory};
+use shardwright_planner::{Action, Memory, Problem, ProblemKind, Severity, diagnose};
 use shardwright_topology::{
     DroppedBytes, DroppedWrites, NodeView, Observed, Replication, Seen, SlotSet, Stream, Timestamp,
 };
@@ -204,4 +204,48 @@ fn a_former_replica_that_was_given_slots_took_nobodys_place() {
     promote(&mut w);
     awake(&mut w, 340);
     assert_eq!(found(&mut memory, w.observe(), 2_000), []);
+}
+
+/// What `check` notes of it, and what to do.
+fn noted(w: &World, o: &Observed) -> Vec<String> {
+    let about = |p: &Problem| {
+        let kind = &p.kind;
+        matches!(
+            kind,
+            ProblemKind::WritesDropped(_) | ProblemKind::AheadOfPrimary(_)
+        )
+    };
+    let found = diagnose(o).into_iter().filter(about);
+    found
+        .map(|p| {
+            assert_eq!(p.severity, Severity::Note, "nothing is to be done about it");
+            w.name_all(&format!("{} | {}", p.kind, p.kind.mend("T")))
+        })
+        .collect()
+}
+
+#[test]
+fn check_notes_it_while_it_can_be_seen() {
+    let mut memory = Memory::default();
+    let mut w = replaced(&mut memory);
+    assert_eq!(noted(&w, &w.observe()), [""; 0]);
+    awake(&mut w, 340);
+    let mut o = w.observe();
+    // Who looks for the first time can't tell who wrote it.
+    assert_eq!(
+        noted(&w, &o),
+        [
+            "replica a has 340 bytes of a replication stream that its primary a1 never had: up to 20 write(s), which its full \
+             copy drops | only whoever wrote them can write them again"
+        ]
+    );
+    o.at = Timestamp(NOW + 20_000);
+    memory.recall(&mut o);
+    let found = noted(&w, &o);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let text = "up to 20 acknowledged write(s) of the former primary a are dropped: 340 bytes of its replication stream \
+                never reached a1, which took its place; it had been unreachable for 20 s | only whoever wrote them";
+    assert!(found[0].starts_with(text), "{found:?}");
+    awake(&mut w, 16);
+    assert_eq!(noted(&w, &w.observe()), [""; 0], "no write is so small");
 }
