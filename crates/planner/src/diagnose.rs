@@ -283,6 +283,11 @@ impl ProblemKind {
             _ => None,
         }
     }
+
+    /// Whether it is that writes which were acknowledged are dropped: told where people look, not only by `check`.
+    pub fn is_about_dropped_writes(&self) -> bool {
+        matches!(self, Self::WritesDropped(_) | Self::AheadOfPrimary(_))
+    }
 }
 
 /// Everything that is wrong with a cluster, the worst first.

@@ -12,6 +12,7 @@ use crate::connect::{AnyKeeper, Purpose, open};
 use crate::exit::ExitStatus;
 use crate::kubernetes;
 use crate::printer::Printer;
+use crate::report::named;
 use crate::status::{ClusterStatus, Moves};
 use crate::stop::{signal_that_came, stop};
 use crate::target::{Called, Target};
@@ -77,6 +78,13 @@ async fn look(
         }
     }
     let problems = shardwright_planner::diagnose(&observed);
+    for kind in problems
+        .iter()
+        .map(|p| &p.kind)
+        .filter(|k| k.is_about_dropped_writes())
+    {
+        out.say(&named(&kind.to_string(), &observed));
+    }
     let healthy = fatal(&problems).next().is_none();
     let TargetArgs { target: text, dir } = &args.target;
     let called = Called::of(target, text, dir.as_deref(), login);
