@@ -30,7 +30,7 @@ struct Served {
     /// The id of the stream that it wrote.
     stream: String,
     slots: SlotSet,
-    /// Its replicas, by its own table.
+    /// Its replicas, by its own table or their own word: either may learn of the other late.
     replicas: BTreeSet<NodeId>,
     /// How far its stream was when it was seen last, in bytes.
     end: u64,
@@ -109,12 +109,13 @@ impl FormerPrimaries {
             return;
         }
         let switchover = before.and_then(|b| b.switchover);
-        let replicas = view.peers().filter(|row| row.primary == Some(view.id));
+        let listed = view.peers().filter(|row| row.primary == Some(view.id));
+        let follow = o.replicas_of(view.id).map(|member| member.id);
         let served = Served {
             run: view.server.run_id.clone(),
             stream: stream.id.clone(),
             slots: own.slots.clone(),
-            replicas: replicas.map(|row| row.id).collect(),
+            replicas: listed.map(|row| row.id).chain(follow).collect(),
             end,
             is_at_end: false,
             answered: o.at,
