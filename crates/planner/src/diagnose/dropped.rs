@@ -70,8 +70,7 @@ pub(super) fn remedy(dropped: Option<&DroppedWrites>) -> String {
     let again = "only whoever wrote them can write them again";
     match dropped {
         Some(_) => format!(
-            "{again}; a client whose command time-out is shorter than cluster-node-timeout does not take such writes for done \
-             (docs/clients.md)"
+            "{again}; a client whose command time-out is shorter than cluster-node-timeout does not take such writes for done"
         ),
         None => again.to_owned(),
     }
