@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use shardwright_topology::{DroppedWrites, NodeId, NodeView, Observed, Replication, writes_max};
+use shardwright_topology::{
+    DroppedBytes, DroppedWrites, NodeId, NodeView, Observed, Replication, writes_max,
+};
 
 use super::{Found, ProblemKind, add};
 use crate::Severity;
@@ -65,12 +67,17 @@ impl fmt::Display for AheadOfPrimary {
     }
 }
 
-/// Who could write them again, and how the next are spared that.
+/// Who could write them again, how the next are spared that, and where the number is where it is not known.
 pub(super) fn remedy(dropped: Option<&DroppedWrites>) -> String {
     let again = "only whoever wrote them can write them again";
-    match dropped {
-        Some(_) => format!(
+    match dropped.map(|dropped| (dropped.bytes, dropped.successor)) {
+        Some((DroppedBytes::All(_), _)) => format!(
             "{again}; a client whose command time-out is shorter than cluster-node-timeout does not take such writes for done"
+        ),
+        Some((DroppedBytes::Unknown { .. }, successor)) => format!(
+            "{again}; the log of {} says how many bytes they were, A - B: \"Requested offset for second ID was A, but I can \
+             reply up to B\"",
+            successor.short()
         ),
         None => again.to_owned(),
     }
