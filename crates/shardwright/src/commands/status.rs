@@ -13,6 +13,7 @@ use crate::connect::{AnyKeeper, Purpose, open};
 use crate::exit::ExitStatus;
 use crate::kubernetes;
 use crate::printer::Printer;
+use crate::report::named;
 use crate::status::{ClusterStatus, Moves};
 use crate::stop::{signal_that_came, stop};
 use crate::target::{Called, Target};
@@ -80,6 +81,13 @@ async fn look(
         if let Some(line) = status.moves_line() {
             out.say(&line);
         }
+    }
+    for kind in problems
+        .iter()
+        .map(|p| &p.kind)
+        .filter(|k| k.is_about_dropped_writes())
+    {
+        out.say(&named(&kind.to_string(), &observed));
     }
     let healthy = fatal(&problems).next().is_none();
     let TargetArgs { target: text, dir } = &args.target;
