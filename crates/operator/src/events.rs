@@ -68,13 +68,13 @@ pub fn of_waiting(waiting: &[Waiting], before: &[Waiting], o: &Observed) -> Vec<
     .collect()
 }
 
-/// Which acknowledged writes that are dropped were told: of each former primary, when they were found.
+/// Which dropped writes were reported already: of each former primary, when they were found.
 #[derive(Debug, Default)]
-pub struct DroppedTold(BTreeMap<NodeId, Timestamp>);
+pub struct ReportedDrops(BTreeMap<NodeId, Timestamp>);
 
-impl DroppedTold {
-    /// What was found since it was told last: each find is told once.
-    pub fn news(&mut self, o: &Observed) -> Vec<Note> {
+impl ReportedDrops {
+    /// The events of what was found since the last call: each find has one.
+    pub fn new_events(&mut self, o: &Observed) -> Vec<Note> {
         let found = o.dropped_writes.values();
         let new = found.filter(|dropped| {
             let before = self.0.insert(dropped.node, dropped.at);
@@ -295,11 +295,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropped_writes_are_a_warning_of_their_own_that_is_told_once() {
+    fn dropped_writes_are_a_warning_of_their_own_that_comes_once() {
         let node = NodeId::from_bytes([1; 20]);
         let mut o = Observed::new(Timestamp(9), None, []);
-        let mut told = DroppedTold::default();
-        assert_eq!(told.news(&o), []);
+        let mut reported = ReportedDrops::default();
+        assert_eq!(reported.new_events(&o), []);
         let mut find = |at| {
             let dropped = DroppedWrites {
                 node,
@@ -309,7 +309,7 @@ mod tests {
                 at: Timestamp(at),
             };
             o.dropped_writes.insert(node, dropped);
-            told.news(&o)
+            reported.new_events(&o)
         };
         let first = find(5);
         let [event] = first.as_slice() else {

@@ -161,7 +161,7 @@ impl Links {
         }
     }
 
-    /// Wakes the keeper as soon as a server that stands still answers again on its held connection: what a process that was
+    /// Begins a pass as soon as a server that stands still answers again on its held connection: what a process that was
     /// frozen shows when it goes on, it may show for milliseconds only. One that is merely slow wakes nobody: it answers a
     /// short question in time.
     pub(crate) async fn wake_once_it_answers(&self, server: &ServerName) {

@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 each_engine! {
     [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
-    async fn a_server_that_goes_on_wakes_the_keeper(engine) {
+    async fn a_pass_begins_when_a_server_goes_on(engine) {
         // With a node-timeout at which nothing else happens meanwhile.
         let cluster = Cluster::formed(&engine, 3, 0, |builder| builder.config("cluster-node-timeout", "60000")).await?;
         let endpoint: Endpoint = cluster[0].address().parse()?;
@@ -20,7 +20,7 @@ each_engine! {
         let links = Links::new(Access::default(), None);
         let mut keeper = Keeper::new(guest, links, Desired::guest(), Limits::default());
         let End::Settled(_) = keeper.settle(SOON, |_| {}).await? else {
-            return Err("it is not at rest".into());
+            return Err("it does not converge".into());
         };
         cluster[1].freeze()?;
         for _ in 0..2 {

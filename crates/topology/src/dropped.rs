@@ -8,7 +8,8 @@ use crate::{NodeId, Timestamp};
 /// to a key takes 19 (`DEL` of the empty key), a `SET` of one letter to another 27. A ping of the stream takes 14, and is none.
 pub const WRITE_BYTES_MIN: u64 = 17;
 
-/// Up to how many writes so many bytes of a replication stream may be.
+/// Up to how many writes so many bytes of a replication stream may be. They may also be fewer, or none: pings, and deletions
+/// of keys that expired, are in the stream too, and the two can't be told apart from outside.
 pub fn writes_max(bytes: u64) -> u64 {
     bytes / WRITE_BYTES_MIN
 }
@@ -60,7 +61,7 @@ impl fmt::Display for DroppedWrites {
             DroppedBytes::All(bytes) => write!(
                 f,
                 "up to {} acknowledged write(s) of the former primary {node} are dropped: {bytes} bytes of its \
-                 replication stream never reached {successor}, which took its place",
+                 replication stream, deletions of expired keys included, never reached {successor}, which took its place",
                 writes_max(bytes)
             ),
             DroppedBytes::Unknown { seen } => {

@@ -57,8 +57,8 @@ impl fmt::Display for AheadOfPrimary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "replica {} has {} bytes of a replication stream that its primary {} never had: up to {} write(s), which its \
-             full copy drops",
+            "replica {} has {} bytes of a replication stream that its primary {} does not have: up to {} write(s), which \
+             its full copy drops",
             self.node.short(),
             self.bytes,
             self.primary.short(),
@@ -75,7 +75,7 @@ pub(super) fn remedy(dropped: Option<&DroppedWrites>) -> String {
             "{again}; a client whose command time-out is shorter than cluster-node-timeout does not take such writes for done"
         ),
         Some((DroppedBytes::Unknown { .. }, successor)) => format!(
-            "{again}; the log of {} says how many bytes they were, A - B: \"Requested offset for second ID was A, but I can \
+            "{again}; if there were any, the log of {} says how many bytes, A - B: \"Requested offset for second ID was A, but I can \
              reply up to B\"",
             successor.short()
         ),

@@ -1,4 +1,4 @@
-//! Writes that a former primary took and its successor never had: found, counted, and told for a while.
+//! Writes that a former primary took and its successor never had: found, counted, and reported for a while.
 
 use std::slice;
 
@@ -238,16 +238,16 @@ fn check_notes_it_while_it_can_be_seen() {
     assert_eq!(
         noted(&w, &o),
         [
-            "replica a has 340 bytes of a replication stream that its primary a1 never had: up to 20 write(s), which its full \
-             copy drops | only whoever wrote them can write them again"
+            "replica a has 340 bytes of a replication stream that its primary a1 does not have: up to 20 write(s), which its \
+             full copy drops | only whoever wrote them can write them again"
         ]
     );
     o.at = Timestamp(NOW + 20_000);
     memory.recall(&mut o);
     let found = noted(&w, &o);
     assert_eq!(found.len(), 1, "{found:?}");
-    let text = "up to 20 acknowledged write(s) of the former primary a are dropped: 340 bytes of its replication stream \
-                never reached a1, which took its place; it had been unreachable for 20 s | only whoever wrote them";
+    let text = "up to 20 acknowledged write(s) of the former primary a are dropped: 340 bytes of its replication stream, \
+                deletions of expired keys included, never reached a1, which took its place; it had been unreachable for 20 s | only whoever wrote them";
     assert!(found[0].starts_with(text), "{found:?}");
     awake(&mut w, 16);
     assert_eq!(noted(&w, &w.observe()), [""; 0], "no write is so small");
