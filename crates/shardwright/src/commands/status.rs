@@ -6,7 +6,7 @@ use anyhow::Context;
 use shardwright_planner::diagnose;
 use shardwright_runtime::Report;
 
-use super::change::{fatal, is_passing, steady};
+use super::change::{fatal, is_passing, steady, with_dropped_writes};
 use super::check::is_stopped;
 use crate::cli::{Login, Status, TargetArgs};
 use crate::connect::{AnyKeeper, Purpose, open};
@@ -70,7 +70,9 @@ async fn look(
     let mut observed = report.observed;
     let mut problems = diagnose(&observed);
     if is_passing(&problems) {
+        let earlier = problems;
         (observed, problems) = steady(keeper).await?;
+        problems = with_dropped_writes(earlier, problems);
     }
     let status = ClusterStatus::of(&observed).moving(moves);
     if out.is_json() {
