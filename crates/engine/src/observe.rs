@@ -117,7 +117,8 @@ impl Client {
     }
 
     /// Observes the node with a third of the bytes, where it is in the same run as when `before` was read, so long ago.
-    /// What it takes over from there is what only `INFO` tells: its memory, its load and its functions.
+    /// What it takes over from there is what only `INFO` tells: its memory, its load and its functions. That it is still in
+    /// its stream is told by its replication, which goes on.
     ///
     /// `None` where its replication is not the same as before, or not in sync: then it has to be observed.
     pub async fn glance(
@@ -146,6 +147,8 @@ impl Client {
         let Some(replication) = going_on(&before.replication, &role) else {
             return Ok(None);
         };
+        let (Replication::Primary { offset, .. } | Replication::Replica { offset, .. }) =
+            replication;
         let uptime_s = before.uptime_s.map(|s| s.saturating_add(age.as_secs()));
         Ok(Some(NodeView {
             id: parse_my_id(&self.expect_text(NAMES[0], my_id)?).map_err(strange)?,
@@ -153,6 +156,7 @@ impl Client {
             cluster: parse_cluster_info(&self.expect_text(NAMES[2], info)?).map_err(strange)?,
             server: ServerInfo {
                 replication,
+                stream_end: Some(offset),
                 keys: databases.values().fold(0, |sum, n| sum.saturating_add(*n)),
                 databases,
                 uptime_s,

@@ -9,7 +9,7 @@ use shardwright_manifest::{Problems, Warning};
 use shardwright_planner::safety::NoEviction;
 use shardwright_planner::{Action, Step, Waiting};
 use shardwright_runtime::Report;
-use shardwright_topology::{Observed, ServerName};
+use shardwright_topology::{NodeId, Observed, ServerName, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -66,6 +66,28 @@ pub fn of_waiting(waiting: &[Waiting], before: &[Waiting], o: &Observed) -> Vec<
         pod: None,
     })
     .collect()
+}
+
+/// Which dropped writes were reported already: of each former primary, when they were found.
+#[derive(Debug, Default)]
+pub struct ReportedDrops(BTreeMap<NodeId, Timestamp>);
+
+impl ReportedDrops {
+    /// The events of what was found since the last call: each find has one.
+    pub fn new_events(&mut self, o: &Observed) -> Vec<Note> {
+        let found = o.dropped_writes.values();
+        let new = found.filter(|dropped| {
+            let before = self.0.insert(dropped.node, dropped.at);
+            before != Some(dropped.at)
+        });
+        new.map(|dropped| Note {
+            warning: true,
+            reason: "AcknowledgedWritesDropped",
+            text: short(reason::named(&dropped.to_string(), o)),
+            pod: o.server_of(dropped.node).map(|s| s.name.clone()),
+        })
+        .collect()
+    }
 }
 
 /// What was written of the cluster's objects.
@@ -263,5 +285,45 @@ fn event(object: &ObjectReference, note: Note) -> Event {
         note: Some(note.text),
         action: note.reason.to_owned(),
         secondary,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shardwright_topology::{DroppedBytes, DroppedWrites};
+
+    use super::*;
+
+    #[test]
+    fn dropped_writes_are_a_warning_of_their_own_that_comes_once() {
+        let node = NodeId::from_bytes([1; 20]);
+        let mut o = Observed::new(Timestamp(9), None, []);
+        let mut reported = ReportedDrops::default();
+        assert_eq!(reported.new_events(&o), []);
+        let mut find = |at| {
+            let dropped = DroppedWrites {
+                node,
+                successor: NodeId::from_bytes([2; 20]),
+                bytes: DroppedBytes::All(340),
+                unreachable_ms: 21_000,
+                at: Timestamp(at),
+            };
+            o.dropped_writes.insert(node, dropped);
+            reported.new_events(&o)
+        };
+        let first = find(5);
+        let [event] = first.as_slice() else {
+            panic!("one event: {first:?}");
+        };
+        assert_eq!(
+            (event.warning, event.reason),
+            (true, "AcknowledgedWritesDropped")
+        );
+        assert!(
+            event.text.starts_with("up to 20 acknowledged write(s)"),
+            "{event:?}"
+        );
+        assert_eq!(find(5), []);
+        assert_eq!(find(6).len(), 1, "it was frozen once more");
     }
 }

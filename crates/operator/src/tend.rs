@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::admin::Health;
 use crate::error::{PassError, chain};
-use crate::events::{self, Note, Publisher};
+use crate::events::{self, Note, Publisher, ReportedDrops};
 use crate::metrics::{Metrics, Share};
 use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
@@ -114,6 +114,8 @@ struct One<'a> {
     /// When the disruption budget may be tried again that could not be written, whatever becomes of the other objects.
     budget_not_before: Option<Instant>,
     stuck: Option<(Instant, Vec<Waiting>)>,
+    /// Which acknowledged writes that are dropped were reported already.
+    dropped: ReportedDrops,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
     /// How far slots have moved, of the move that is under way.
@@ -151,6 +153,7 @@ impl<'a> One<'a> {
             evictions: EvictionGate::default(),
             budget_not_before: None,
             stuck: None,
+            dropped: ReportedDrops::default(),
             asking: None,
             moving: Moving::new(Total::default()),
             moves_warned: None,
@@ -399,6 +402,11 @@ impl<'a> One<'a> {
         }
         self.shared.metrics.passed(begun.elapsed(), &report);
         self.tell(object, events::of_pass(&report));
+        let dropped = self.dropped.new_events(&report.observed);
+        for note in &dropped {
+            tracing::error!(cluster = %object.key, reason = note.reason, "{}", note.text);
+        }
+        self.tell(object, dropped);
         Ok(Some(report))
     }
 

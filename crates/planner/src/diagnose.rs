@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Dissent, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed, Process, Role,
-    Seen, ServerName, SlotSet, Source, Version, Why,
+    Address, Dissent, DroppedWrites, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed,
+    Process, Role, Seen, ServerName, SlotSet, Source, Version, Why,
 };
 
+mod dropped;
 mod functions;
 mod keys;
 mod mend;
@@ -21,6 +22,7 @@ use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
 use crate::{Desired, PrimariesAt, RepeatedCopy, Severity, Unspread};
+pub use dropped::AheadOfPrimary;
 pub use functions::FunctionsDiffer;
 pub use open_slots::{slots_are_moving, while_slots_move};
 pub use there::Taken;
@@ -197,6 +199,10 @@ pub enum ProblemKind {
     },
     /// A replica whose full copy begins again and again.
     RepeatedCopy(RepeatedCopy),
+    /// Writes of a former primary that its successor never had.
+    WritesDropped(DroppedWrites),
+    /// A replica without its link has more of a stream than its primary had when it was promoted.
+    AheadOfPrimary(AheadOfPrimary),
     /// A replica whose version can't read what its primary's writes.
     CannotCopy {
         /// The replica, and its version.
@@ -277,6 +283,11 @@ impl ProblemKind {
             _ => None,
         }
     }
+
+    /// Whether it is that writes which were acknowledged are dropped: told where people look, not only by `check`.
+    pub fn is_about_dropped_writes(&self) -> bool {
+        matches!(self, Self::WritesDropped(_) | Self::AheadOfPrimary(_))
+    }
 }
 
 /// Everything that is wrong with a cluster, the worst first.
@@ -289,6 +300,7 @@ pub fn diagnose(o: &Observed) -> Vec<Problem> {
     views(o, &mut found);
     primaries::of(o, &mut found);
     shards(o, &mut found);
+    dropped::of(o, &mut found);
     worst_first(found)
 }
 

@@ -18,6 +18,7 @@ mod desired;
 mod diagnose;
 mod draft;
 pub mod evidence;
+mod former_primaries;
 mod functions;
 mod identities;
 mod layout;
@@ -42,8 +43,8 @@ pub use action::{Action, Precondition, Reason, Step};
 pub use check::{Severity, Violation, ViolationKind, check};
 pub use desired::{Authority, Consent, Desired, FailoverPolicy, Manner, Request, Shape};
 pub use diagnose::{
-    FunctionsDiffer, Problem, ProblemKind, Taken, diagnose, slots_are_moving, take_writes_again,
-    while_slots_move,
+    AheadOfPrimary, FunctionsDiffer, Problem, ProblemKind, Taken, diagnose, slots_are_moving,
+    take_writes_again, while_slots_move,
 };
 pub use functions::{left_out, not_given};
 pub use layout::layout;

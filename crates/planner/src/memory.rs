@@ -10,6 +10,7 @@ use shardwright_topology::{
 
 use crate::Action;
 use crate::evidence::{in_sync, read};
+use crate::former_primaries::FormerPrimaries;
 use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
 
@@ -64,6 +65,8 @@ pub struct Memory {
     held_back: BTreeSet<NodeId>,
     /// Nodes that others had forgotten at the first look, and when they last had; nothing before that look.
     forgotten: Option<BTreeMap<NodeId, Timestamp>>,
+    /// The streams of primaries and of those that took their places.
+    former_primaries: FormerPrimaries,
 }
 
 /// What a slot held at a node.
@@ -156,6 +159,7 @@ impl Memory {
             .retain(|name, _| o.servers().get(name).is_some_and(|s| !answers(s)));
         o.starts.clone_from(&self.starts);
         self.identities.recall(o);
+        self.former_primaries.recall(o);
         o.down_since.clone_from(&self.down_since);
         self.took_in
             .retain(|_, at| o.at.since_ms(*at) < ATTEMPT_KEPT_MS);
@@ -379,6 +383,9 @@ impl Memory {
                 electable: true,
             } => {
                 self.held_back.remove(node);
+            }
+            Action::Switchover { replica, primary } => {
+                self.former_primaries.switched(*primary, *replica, at);
             }
             _ => {}
         }

@@ -46,7 +46,11 @@ async fn hear_one(
     look: Look,
 ) -> Seen<NodeView> {
     let view = ask(links, name, address, look).await;
-    links.note_silence(name, matches!(view, Err(Error::TimedOut { .. })));
+    let late = matches!(view, Err(Error::TimedOut { .. }));
+    links.note_silence(name, late);
+    if late {
+        links.wake_once_it_answers(name).await;
+    }
     match view {
         Ok(view) => view,
         Err(error) => {

@@ -498,7 +498,7 @@ impl<R: Runtime> Keeper<R> {
     /// Looks, and looks again while what is seen is not calm, until the time is up. Does nothing.
     pub async fn observe_until(
         &mut self,
-        calm: impl Fn(&Observed) -> bool,
+        mut calm: impl FnMut(&Observed) -> bool,
         limit: Duration,
     ) -> Result<Observed, RuntimeError> {
         let deadline = Instant::now() + limit;

@@ -32,6 +32,8 @@ pub struct Links {
     pen: Option<String>,
     held: Mutex<BTreeMap<ServerName, Client>>,
     silent: std::sync::Mutex<BTreeSet<ServerName>>,
+    /// The unreachable servers whose next answer is waited for.
+    awaited: Arc<std::sync::Mutex<BTreeSet<ServerName>>>,
     known: std::sync::Mutex<BTreeMap<ServerName, Known>>,
     /// Connections that work on another database than the first, by its number.
     databases: Mutex<BTreeMap<(ServerName, u32), Client>>,
@@ -49,6 +51,7 @@ impl Links {
             pen,
             held: Mutex::new(BTreeMap::new()),
             silent: std::sync::Mutex::default(),
+            awaited: Arc::default(),
             known: std::sync::Mutex::default(),
             databases: Mutex::default(),
             counted: std::sync::Mutex::default(),
@@ -158,6 +161,35 @@ impl Links {
         }
     }
 
+    /// Begins a pass as soon as a server that stands still answers again on its held connection: what a process that was
+    /// frozen shows when it goes on, it may show for milliseconds only. One that is merely slow wakes nobody: it answers a
+    /// short question in time.
+    pub(crate) async fn wake_once_it_answers(&self, server: &ServerName) {
+        let held = self.held.lock().await.get(server).cloned();
+        let Some(client) = held.filter(|client| client.is_closed().is_none()) else {
+            return;
+        };
+        if !names(&self.awaited).insert(server.clone()) {
+            return;
+        }
+        let (server, wake) = (server.clone(), Arc::clone(&self.wake));
+        let awaited = Arc::downgrade(&self.awaited);
+        tokio::spawn(async move {
+            // Each question has the time of any other; the last is asked when nobody holds these connections any more.
+            let late = |answer: Result<(), Error>| matches!(answer, Err(Error::TimedOut { .. }));
+            let mut stands_still = false;
+            while awaited.strong_count() > 0 && late(client.ping().await) {
+                stands_still = true;
+            }
+            if let Some(awaited) = awaited.upgrade() {
+                names(&awaited).remove(&server);
+                if stands_still {
+                    wake.notify_one();
+                }
+            }
+        });
+    }
+
     /// What the server at the other end of this very connection said of itself a short while ago, and how long ago.
     pub(crate) fn known(
         &self,
@@ -227,9 +259,13 @@ impl Links {
     }
 
     fn silent(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServerName>> {
-        // A set of names is whole whatever panicked while it was held.
-        self.silent
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        names(&self.silent)
     }
+}
+
+/// A set of names is whole whatever panicked while it was held.
+fn names(
+    of: &std::sync::Mutex<BTreeSet<ServerName>>,
+) -> std::sync::MutexGuard<'_, BTreeSet<ServerName>> {
+    of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -8,7 +8,9 @@ use shardwright_planner::{
     Action, Problem, ProblemKind, Severity as Weight, Waiting, diagnose, unserved,
 };
 use shardwright_runtime::Report;
-use shardwright_topology::{NodeId, NodeView, Observed, Role, SlotSet, Timestamp};
+use shardwright_topology::{
+    DroppedBytes, DroppedWrites, NodeId, NodeView, Observed, Role, SlotSet, Timestamp,
+};
 
 use crate::codes;
 use crate::progress::promotes;
@@ -30,7 +32,7 @@ pub(crate) enum Severity {
     Info,
     /// Redundancy lacks, or something is not done.
     Warn,
-    /// Clients are refused.
+    /// Clients are refused, or lose what they were told is done.
     Error,
 }
 
@@ -60,6 +62,8 @@ pub(crate) struct Event {
     pub(crate) cause: Option<String>,
     /// What happens next.
     pub(crate) next: Option<String>,
+    /// Acknowledged writes that are dropped, where that is what happened.
+    pub(crate) dropped: Option<DroppedWrites>,
 }
 
 impl Event {
@@ -72,6 +76,7 @@ impl Event {
             lasted_ms: None,
             cause: None,
             next: None,
+            dropped: None,
         }
     }
 
@@ -136,6 +141,16 @@ impl Event {
                 fields.insert(name.to_owned(), json!(text));
             }
         }
+        if let Some(dropped) = &self.dropped {
+            let bytes = match dropped.bytes {
+                DroppedBytes::All(bytes) => Some(bytes),
+                DroppedBytes::Unknown { .. } => None,
+            };
+            fields.insert("node".to_owned(), json!(dropped.node.to_string()));
+            fields.insert("dropped_bytes".to_owned(), json!(bytes));
+            let most = json!(dropped.writes_max());
+            fields.insert("dropped_writes_max".to_owned(), most);
+        }
         json!({
             "timestamp": time(self.at),
             "level": self.severity.as_str(),
@@ -190,6 +205,8 @@ struct Snapshot {
     promoted: BTreeMap<NodeId, String>,
     /// What was done beside, or was not.
     done: Vec<(Severity, String)>,
+    /// What former primaries wrote that their successors never had, and that in words.
+    dropped: Vec<(DroppedWrites, String)>,
     /// What is done next, or waited for.
     next: Option<String>,
     /// Whether nothing is to be done or waited for.
@@ -222,6 +239,8 @@ impl Snapshot {
             let text = format!("waiting: {}", named(&w.to_string(), o));
             (key_of_wait(w), warn(text))
         }));
+        let dropped = o.dropped_writes.values();
+        let dropped = dropped.map(|d| (d.clone(), named(&d.to_string(), o)));
         let first_step = report.plan.steps.first().map(|s| s.action.to_string());
         let first_wait = report.plan.waiting.first().map(|w| format!("waits: {w}"));
         let mut seen = Self {
@@ -231,6 +250,7 @@ impl Snapshot {
             problems: told,
             next: first_step.or(first_wait).map(|text| named(&text, o)),
             converged: report.plan.is_settled(),
+            dropped: dropped.collect(),
             ..Self::default()
         };
         seen.note_members(o);
@@ -330,6 +350,8 @@ pub(crate) struct EventTracker {
     roles: BTreeMap<NodeId, Role>,
     silent_at: BTreeMap<NodeId, Timestamp>,
     promoted: BTreeMap<NodeId, String>,
+    /// When the dropped writes of each node were found that were told last.
+    dropped: BTreeMap<NodeId, Timestamp>,
     /// Since when something was told that "healthy" has not followed yet. None while it is healthy.
     unhealthy_since: Option<Timestamp>,
     begun: bool,
@@ -347,6 +369,7 @@ impl EventTracker {
             events.push(Event::new(seen.at, *severity, what.clone()));
         }
         self.promotions(&seen, &mut events);
+        self.dropped(&seen, &mut events);
         self.slots(&seen, &mut events);
         self.lasting(&seen, &mut events);
         if !events.is_empty() || !seen.unserved.is_empty() {
@@ -401,6 +424,19 @@ impl EventTracker {
             });
             let event = Event::new(seen.at, Severity::Warn, what);
             events.push(event.because(Some(cause)).then(seen.next.clone()));
+        }
+    }
+
+    /// Acknowledged writes that are dropped: each find is told once.
+    fn dropped(&mut self, seen: &Snapshot, events: &mut Vec<Event>) {
+        for (dropped, what) in &seen.dropped {
+            let before = self.dropped.insert(dropped.node, dropped.at);
+            if before != Some(dropped.at) {
+                events.push(Event {
+                    dropped: Some(dropped.clone()),
+                    ..Event::new(seen.at, Severity::Error, what)
+                });
+            }
         }
     }
 

@@ -100,6 +100,12 @@ impl Model {
         let dropped: Vec<_> = before.difference(&node.data).copied().collect();
         let ours = std::mem::replace(&mut node.copying.ours, false);
         node.libraries = libraries;
+        // A full copy continues nothing (`fact_a_former_primary_that_wrote_nothing_more_continues_its_stream`).
+        if full {
+            node.replid2 = None;
+        } else if node.replid != replid {
+            node.replid2 = Some((node.replid, node.offset));
+        }
         node.offset = offset;
         node.replid = replid;
         node.copy_of = Some(source_id);

@@ -27,6 +27,9 @@ const HARMLESS: [&str; 12] = [
     "edit reverted",
 ];
 
+/// Faults that only make something late.
+const SLOW: [&str; 3] = ["slow bus", "slow replication", "slow copies"];
+
 impl History {
     /// The nodes of the cluster's own servers, living or on a disk.
     fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
@@ -97,6 +100,7 @@ impl History {
         wrong.extend(self.primaries_together());
         wrong.extend(self.not_as_declared());
         wrong.extend(self.lost_without_a_fault());
+        wrong.extend(self.dropped_untold());
         for what in wrong {
             self.model.accuse(format!("at rest, but {what}"));
         }
@@ -128,6 +132,20 @@ impl History {
         let calm = kinds.all(|kind| HARMLESS.contains(kind));
         let lost = self.lost_writes();
         (calm && lost > 0).then(|| format!("{lost} writes are lost"))
+    }
+
+    /// Where nothing happened but that one process was frozen, and the operator lived through all of it, it is told which
+    /// acknowledged writes that process dropped.
+    fn dropped_untold(&self) -> Vec<String> {
+        let mut kinds = self.struck.keys();
+        let calm = kinds.all(|kind| *kind == "frozen" || SLOW.contains(kind));
+        let once = self.struck.get("frozen") == Some(&1);
+        let watched = self.operator.crashes == 0 && !self.setting.faults_from_start;
+        if calm && once && watched {
+            self.model.dropped_late().1
+        } else {
+            Vec::new()
+        }
     }
 
     /// With one replica each a host can hold one copy of each shard, and no more: whatever is beyond that is a pair on

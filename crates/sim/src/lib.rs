@@ -18,6 +18,7 @@ mod ending;
 pub mod facts;
 mod faults;
 mod history;
+mod late_writes;
 mod model;
 mod moving;
 mod node;

@@ -65,6 +65,8 @@ pub(crate) enum Inbound {
     Bus(Message),
     Stream(Stream),
     Command(crate::commands::Command),
+    /// A client's write to this slot: the client waits for the answer.
+    Write(Slot),
 }
 
 /// One change that travels from a primary to a replica.
@@ -133,6 +135,8 @@ pub(crate) struct Model {
     net: Dice,
     pub(crate) engine: Dice,
     client: Dice,
+    /// For clients that wait at a frozen process.
+    pub(crate) patient: Dice,
     pub(crate) disk: Dice,
     ids: Dice,
     pub(crate) runs: u64,
@@ -164,6 +168,7 @@ impl Model {
             net: Dice::of(seed, 1),
             engine: Dice::of(seed, 2),
             client: Dice::of(seed, 3),
+            patient: Dice::of(seed, 15),
             disk: Dice::of(seed, 4),
             ids: Dice::of(seed, 5),
             runs: 0,
@@ -499,6 +504,7 @@ impl Model {
                 .below(u64::from(shardwright_topology::SLOT_COUNT)),
         )
         .expect("below the count");
+        self.leave_write(slot);
         let takers: Vec<usize> = (0..self.seats.len())
             .filter(|i| self.answers(*i) && !self.seats[*i].foreign)
             .filter(|i| {
@@ -523,7 +529,7 @@ impl Model {
 
     /// Where a new key of this slot goes that a client brings here: of a slot that is given away, to the receiver, if that
     /// takes it (`ASK`).
-    fn sent_on(&self, at: usize, slot: Slot) -> Option<usize> {
+    pub(crate) fn sent_on(&self, at: usize, slot: Slot) -> Option<usize> {
         let given = |o: &OpenSlot| match o {
             OpenSlot::Migrating { slot: open, to } if *open == slot => Some(*to),
             OpenSlot::Migrating { .. } | OpenSlot::Importing { .. } => None,

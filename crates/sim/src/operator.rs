@@ -376,6 +376,7 @@ impl Operator {
             }
         };
         self.memory.recall(&mut observed);
+        model.oracle_told_dropped(&observed);
         let mut made = plan(&self.desired, &observed, &self.limits, now);
         if self.measure(&made, &mut observed, model) {
             made = plan(&self.desired, &observed, &self.limits, now);

@@ -1,13 +1,16 @@
 //! The judge: it knows the truth, and watches what our steps do to it. It shares nothing with the planner.
 
 mod copies;
+mod dropped;
 mod functions;
 mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_planner::Action;
-use shardwright_topology::{NodeId, Observed, OpenSlot, Role, ServerName, Slot, SlotSet};
+use shardwright_topology::{
+    NodeId, Observed, OpenSlot, Role, ServerName, Slot, SlotSet, Timestamp,
+};
 
 use crate::model::{Model, Persistence};
 use crate::node::Key;
@@ -47,6 +50,12 @@ pub(crate) struct Oracle {
     /// Keys that servers deleted by themselves: for lack of memory by what clients, or other people, wrote, or because
     /// they started with keys of others' slots.
     pub(crate) evicted: BTreeSet<Key>,
+    /// Writes that were frozen with a process, and that it took when another had its place.
+    taken_late: BTreeSet<Key>,
+    /// How many of these a node dropped by one full copy.
+    dropped_late: Vec<(NodeId, u64)>,
+    /// What the planner found of dropped writes: whose, when, and up to how many; none where it does not know that.
+    pub(crate) told_dropped: BTreeMap<(NodeId, Timestamp), Option<u64>>,
 }
 
 /// How long a server must have been in reach before not hearing it is our fault.
@@ -147,6 +156,7 @@ impl Model {
         let Some(id) = self.seats[seat].node.as_ref().map(|n| n.id) else {
             return;
         };
+        self.note_dropped_late(seat, id, dropped);
         let alone = self.oracle.copied_before.remove(&id);
         if self.oracle.consent {
             return;

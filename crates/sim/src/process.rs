@@ -221,6 +221,7 @@ impl Model {
             match inbound {
                 Inbound::Bus(message) => self.receive(seat, &message),
                 Inbound::Stream(stream) => self.deliver_stream(seat, stream),
+                Inbound::Write(slot) => self.take_late_write(seat, slot),
                 Inbound::Command(command) => {
                     // Nobody waits for this answer any more; the oracle still judges the effect.
                     if let Err(refusal) = self.command(seat, &command) {

@@ -340,3 +340,52 @@ impl World for ModelWorld {
         Ok((written, written - held))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Inbound;
+
+    /// A cluster whose first primary was frozen, with so many writes in its sockets, until its replica took its place.
+    fn thawed(profile: Profile, writes: usize) -> ModelWorld {
+        let mut world = ModelWorld::new(profile);
+        let form = Form {
+            shards: 3,
+            replicas: 1,
+            hosts: Vec::new(),
+            aof: true,
+            keep_every_write: false,
+        };
+        world.form(&form).expect("it is formed");
+        world.write(30).expect("every slot is served");
+        world.operator.wake(&mut world.model);
+        world.pass_time(1_000);
+        let seat = world.seat("n0").expect("it is there");
+        world.model.freeze(seat);
+        let seen = &mut world.model.seats[seat];
+        let slots = seen.node.as_ref().map(|n| n.me().slots.clone());
+        let slots = slots.expect("it is a primary");
+        let late = slots.slots().take(writes).map(Inbound::Write);
+        seen.inbox.extend(late);
+        world.pass_time(20_000);
+        world.model.thaw(seat);
+        world.pass_time(10_000);
+        world.judged().expect("nothing is wrong");
+        world
+    }
+
+    #[test]
+    fn writes_that_a_frozen_primary_took_are_told_or_there_are_none() {
+        for profile in [Profile::Redis70, Profile::Valkey9] {
+            let world = thawed(profile, 5);
+            let (dropped, untold) = world.model.dropped_late();
+            assert_eq!((dropped, untold), (5, Vec::new()), "{profile:?}");
+            let told: Vec<_> = world.model.oracle.told_dropped.values().collect();
+            assert_eq!(told.len(), 1, "once: {told:?}");
+
+            let world = thawed(profile, 0);
+            assert_eq!(world.model.dropped_late().0, 0);
+            assert!(world.model.oracle.told_dropped.is_empty(), "{profile:?}");
+        }
+    }
+}

@@ -165,6 +165,7 @@ impl Model {
                     .replid2
                     .map(|(id, until)| (format!("stream{id}"), until)),
             }),
+            stream_end: Some(node.offset),
             link_lost_s: node
                 .copying
                 .lost

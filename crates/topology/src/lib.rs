@@ -7,10 +7,12 @@
 //! * [`Row`] and [`NodeView`]: what one node says of itself and of the others.
 //! * [`Server`]: one server process as its runtime knows it: where, how, dead or alive.
 //! * [`DuplicateId`]: two processes that answer as one node.
+//! * [`DroppedWrites`]: what a former primary wrote that its successor never had.
 //! * [`Observed`]: all of these merged; it keeps who believes what.
 //! * [`wire`]: parsers of the engines' replies; they never panic, whatever the bytes.
 
 mod address;
+mod dropped;
 mod duplicate;
 mod find;
 mod functions;
@@ -28,6 +30,7 @@ mod view;
 pub mod wire;
 
 pub use address::{Address, Host};
+pub use dropped::{DroppedBytes, DroppedWrites, WRITE_BYTES_MIN, writes_max};
 pub use duplicate::{DuplicateId, Instance};
 pub use find::{FindError, find_node};
 pub use functions::{CodeDigest, FunctionLibraries};

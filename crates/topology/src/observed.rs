@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Host, Instance, NodeId, NodeView,
-    Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts, Timestamp,
+    Address, Attempt, ConfigEpoch, DroppedWrites, DuplicateId, Flags, Formed, Host, Instance,
+    NodeId, NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts,
+    Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -113,6 +114,9 @@ pub struct Observed {
     /// Nodes that others had forgotten when this cluster was first looked at, although they knew those, and when they
     /// last had. Kept in memory only.
     pub forgotten: BTreeMap<NodeId, Timestamp>,
+    /// What former primaries wrote that their successors never had, of those whose process was not restarted since, as far
+    /// as that was found lately. Kept in memory only.
+    pub dropped_writes: BTreeMap<NodeId, DroppedWrites>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -155,6 +159,7 @@ impl Observed {
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),
+            dropped_writes: BTreeMap::new(),
             servers,
             members,
             owners,

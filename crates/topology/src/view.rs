@@ -317,6 +317,9 @@ pub struct ServerInfo {
     pub replication: Replication,
     /// The stream that its data and its offset belong to.
     pub stream: Option<Stream>,
+    /// How far that stream is here, in bytes. Where a former primary takes its first copy of another it is still told of its
+    /// own stream, when its offset as a replica is not told any more.
+    pub stream_end: Option<u64>,
     /// For a replica without its link: seconds since it lost it. `None` if it had none since it became a replica in this
     /// run, and where it has one.
     pub link_lost_s: Option<u64>,

@@ -96,6 +96,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
                 replicas: Vec::new(),
             },
             stream: None,
+            stream_end: None,
             link_lost_s: None,
             loading: false,
             aof_enabled: None,

@@ -2,7 +2,7 @@
 
 use shardwright_topology::{Dissent, NodeId, Why};
 
-use super::{ProblemKind, functions, primaries, there, writes};
+use super::{ProblemKind, dropped, functions, primaries, there, writes};
 
 impl ProblemKind {
     /// What to do about it; `target` is how the cluster is named on the command line.
@@ -56,6 +56,8 @@ impl ProblemKind {
                 "wait while it takes its copy; if it stays, see its log (its user and password for replication, the network)".to_owned()
             }
             Self::RepeatedCopy(again) => again.remedy(),
+            Self::WritesDropped(found) => dropped::remedy(Some(found)),
+            Self::AheadOfPrimary(_) => dropped::remedy(None),
             Self::CannotCopy { replica: (node, ..), .. } => format!(
                 "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
             ),

@@ -70,6 +70,8 @@ impl fmt::Display for ProblemKind {
             Self::CopiesElsewhere { node, from } => f.write_str(&elsewhere(*node, from)),
             Self::ReplicaLinkDown { node } => f.write_str(&no_link(*node)),
             Self::RepeatedCopy(again) => write!(f, "{again}"),
+            Self::WritesDropped(dropped) => write!(f, "{dropped}"),
+            Self::AheadOfPrimary(ahead) => write!(f, "{ahead}"),
             Self::CannotCopy { replica, primary } => f.write_str(&too_old(*replica, *primary)),
             Self::ReplicaAstray { node } => f.write_str(&astray(*node)),
             Self::NoReplica { primary } => {

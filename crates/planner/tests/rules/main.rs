@@ -5,6 +5,7 @@ mod check;
 mod copying;
 mod deaths;
 mod diagnose;
+mod dropped_writes;
 mod duplicates;
 mod electable;
 mod evicting;

@@ -484,6 +484,7 @@ impl World {
                     .clone()
                     .unwrap_or_else(|| stream(&head.to_string())),
             ),
+            stream_end: Some(node.offset),
             link_lost_s: (!node.link_up && !node.never_linked).then_some(5),
             loading: false,
             aof_enabled: Some(true),

@@ -197,7 +197,13 @@ const A_MOVE_SHOWS: Duration = Duration::from_secs(2);
 pub(super) async fn steady<R: Runtime>(
     keeper: &mut Keeper<R>,
 ) -> anyhow::Result<(Observed, Vec<Problem>)> {
-    let calm = |o: &Observed| !is_passing(&diagnose(o));
+    let mut seen = Vec::new();
+    let calm = |o: &Observed| {
+        let problems = diagnose(o);
+        let passing = is_passing(&problems);
+        seen = with_dropped_writes(std::mem::take(&mut seen), problems);
+        !passing
+    };
     let mut observed = keeper.observe_until(calm, LINKS_MAY_REST).await?;
     let open = |p: &Problem| matches!(p.kind, ProblemKind::OpenSlots { .. });
     let mut moving = false;
@@ -214,7 +220,17 @@ pub(super) async fn steady<R: Runtime>(
     } else {
         problems
     };
-    Ok((observed, problems))
+    Ok((observed, with_dropped_writes(seen, problems)))
+}
+
+/// The later problems, and the dropped writes among the earlier ones where the later ones name none: a node has what its
+/// copy drops for a moment only.
+pub(super) fn with_dropped_writes(earlier: Vec<Problem>, mut later: Vec<Problem>) -> Vec<Problem> {
+    let dropped = |p: &Problem| p.kind.is_about_dropped_writes();
+    if !later.iter().any(dropped) {
+        later.extend(earlier.into_iter().filter(dropped));
+    }
+    later
 }
 
 /// The problems that make a cluster unhealthy.

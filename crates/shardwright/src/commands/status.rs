@@ -6,13 +6,14 @@ use anyhow::Context;
 use shardwright_planner::diagnose;
 use shardwright_runtime::Report;
 
-use super::change::{fatal, is_passing, steady};
+use super::change::{fatal, is_passing, steady, with_dropped_writes};
 use super::check::is_stopped;
 use crate::cli::{Login, Status, TargetArgs};
 use crate::connect::{AnyKeeper, Purpose, open};
 use crate::exit::ExitStatus;
 use crate::kubernetes;
 use crate::printer::Printer;
+use crate::report::named;
 use crate::status::{ClusterStatus, Moves};
 use crate::stop::{signal_that_came, stop};
 use crate::target::{Called, Target};
@@ -69,7 +70,9 @@ async fn look(
     let mut observed = report.observed;
     let mut problems = diagnose(&observed);
     if is_passing(&problems) {
+        let earlier = problems;
         (observed, problems) = steady(keeper).await?;
+        problems = with_dropped_writes(earlier, problems);
     }
     let status = ClusterStatus::of(&observed).moving(moves);
     if out.is_json() {
@@ -80,6 +83,13 @@ async fn look(
         if let Some(line) = status.moves_line() {
             out.say(&line);
         }
+    }
+    for kind in problems
+        .iter()
+        .map(|p| &p.kind)
+        .filter(|k| k.is_about_dropped_writes())
+    {
+        out.say(&named(&kind.to_string(), &observed));
     }
     let healthy = fatal(&problems).next().is_none();
     let TargetArgs { target: text, dir } = &args.target;

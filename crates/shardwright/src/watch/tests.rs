@@ -79,6 +79,39 @@ fn a_frozen_primary_is_told_with_its_slots_and_never_called_healthy() {
 }
 
 #[test]
+fn dropped_writes_are_told_once_with_their_number() {
+    let dropped = |bytes, at| DroppedWrites {
+        node: id(1),
+        successor: id(2),
+        bytes,
+        unreachable_ms: 21_000,
+        at: Timestamp(at),
+    };
+    let with = |s: u64, dropped: DroppedWrites| Snapshot {
+        dropped: vec![(dropped, "writes of c-0 are dropped".to_owned())],
+        ..promoted(s)
+    };
+    let mut w = EventTracker::default();
+    told(&mut w, promoted(0));
+    let all = || dropped(DroppedBytes::All(340), 7);
+    let events = w.see(with(1, all()));
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(&events[0].line()[25..], "ERROR writes of c-0 are dropped");
+    let json = events[0].json();
+    assert_eq!(json["fields"]["node"], id(1).to_string());
+    assert_eq!(json["fields"]["dropped_bytes"], 340);
+    assert_eq!(json["fields"]["dropped_writes_max"], 20);
+    assert_eq!(told(&mut w, with(2, all())), [""; 0]);
+    // It was frozen once more.
+    let unknown = dropped(DroppedBytes::Unknown { seen: 0 }, 9);
+    let events = w.see(with(3, unknown));
+    assert_eq!(&events[0].line()[25..], "ERROR writes of c-0 are dropped");
+    let json = events[0].json();
+    assert!(json["fields"]["dropped_bytes"].is_null(), "{json}");
+    assert!(json["fields"]["dropped_writes_max"].is_null(), "{json}");
+}
+
+#[test]
 fn who_promoted_a_replica_is_told() {
     let mut w = EventTracker::default();
     told(&mut w, calm(0));

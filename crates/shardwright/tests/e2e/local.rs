@@ -159,12 +159,16 @@ impl Local {
     }
 
     pub(crate) fn load(&self, prefix: &str) -> Outcome<Load> {
-        let login = Some(("default".to_owned(), self.password("default")?));
-        let options = LoadOptions {
-            login,
+        self.load_with(LoadOptions {
             prefix: prefix.to_owned(),
             ..LoadOptions::default()
-        };
+        })
+    }
+
+    /// Writes as these options say, as the administrator.
+    pub(crate) fn load_with(&self, options: LoadOptions) -> Outcome<Load> {
+        let login = Some(("default".to_owned(), self.password("default")?));
+        let options = LoadOptions { login, ..options };
         Ok(Load::start(&self.ports.addresses(), options))
     }
 

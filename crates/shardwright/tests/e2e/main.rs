@@ -12,6 +12,7 @@ mod events;
 mod failed_starts;
 mod first_copy;
 mod fix;
+mod frozen;
 mod functions;
 mod handover;
 mod json;

@@ -12,14 +12,23 @@ pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Appends a measured time to the file named by `SHARDWRIGHT_FACTS`.
 pub(crate) fn measured(fact: &str, engine: &Engine, took: Duration) {
+    let ms = took.as_secs_f64() * 1000.0;
+    append(fact, engine, &format!("{ms:.1} ms"));
+}
+
+/// The same of a number.
+pub(crate) fn counted(fact: &str, engine: &Engine, count: u64) {
+    append(fact, engine, &count.to_string());
+}
+
+fn append(fact: &str, engine: &Engine, figure: &str) {
     if let Some(path) = std::env::var_os("SHARDWRIGHT_FACTS") {
         let mut file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .expect("SHARDWRIGHT_FACTS names a file that can be written");
-        let ms = took.as_secs_f64() * 1000.0;
-        writeln!(file, "{fact}\t{}\t{ms:.1} ms", engine.name).expect("a line can be written");
+        writeln!(file, "{fact}\t{}\t{figure}", engine.name).expect("a line can be written");
     }
 }
 

@@ -28,6 +28,7 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         run_id: found.run_id()?,
         replication: found.replication()?,
         stream: found.stream(),
+        stream_end: found.primary_offset.and_then(|(_, v)| number(v)),
         link_lost_s: found.link_lost.and_then(|(_, v)| number(v)),
         loading: found.flag("loading", found.loading)?,
         aof_enabled: found.aof_enabled.and_then(|(_, v)| flag(v)),

@@ -276,6 +276,7 @@ fn info_of_replicas_with_and_without_a_copy() -> Outcome {
             info.stream.is_some() && info.link_lost_s.is_none(),
             "{info:?}"
         );
+        assert!(info.stream_end.is_some_and(|end| end >= 14), "{info:?}");
         let never = parse_server_info(&sample(engine, "info-never")?)?;
         assert!(
             matches!(
@@ -294,6 +295,8 @@ fn info_of_replicas_with_and_without_a_copy() -> Outcome {
             never.stream.is_some() && never.link_lost_s.is_none(),
             "{never:?}"
         );
+        // Its offset as a replica is none, and the end of its own stream is told all the same.
+        assert!(never.stream_end.is_some(), "{never:?}");
         assert_eq!(parse_server_info(&sample(engine, "info-blank")?)?.keys, 0);
     }
     Ok(())
