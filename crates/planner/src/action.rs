@@ -8,7 +8,7 @@ use shardwright_topology::{
 };
 
 use crate::Crowded;
-use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
+use crate::evidence::{Blank, Dead, Gone, LiveAt, OwnData, RoleSeen, Unburdened};
 use crate::functions::{given, names};
 
 /// One thing to do, at one node.
@@ -94,6 +94,11 @@ pub enum Action {
         replica: NodeId,
         /// The proof that the primary is dead.
         dead: Dead,
+    },
+    /// Let a node that follows a node of another cluster own its shard's slots again, without votes.
+    TakeBack {
+        /// The proof that it has still its own data, which names the two.
+        own: OwnData,
     },
     /// Make one node forget another.
     Forget {
@@ -191,6 +196,7 @@ impl Action {
             Self::Meet { target, .. } => Some(target.node()),
             Self::Replicate { primary, .. } | Self::Switchover { primary, .. } => Some(*primary),
             Self::Failover { dead, .. } | Self::Takeover { dead, .. } => Some(dead.node()),
+            Self::TakeBack { own } => Some(own.foreign()),
             Self::Forget { gone, .. } => Some(gone.node()),
             Self::AssignSlot { owner, .. } => Some(*owner),
             Self::CopyFunctions { from, .. } => Some(*from),
@@ -218,6 +224,7 @@ impl Action {
             Self::Replicate { node, .. } | Self::Reset { node } => Some(node.node()),
             Self::Switchover { replica, .. } | Self::Takeover { replica, .. } => Some(*replica),
             Self::Failover { seen, .. } => Some(seen.replica()),
+            Self::TakeBack { own } => Some(own.node()),
             Self::MoveKeys { from, .. } | Self::MoveSlots { from, .. } => Some(*from),
         }
     }
@@ -282,6 +289,10 @@ impl fmt::Display for Action {
             Self::Takeover { replica, dead } => {
                 let (replica, dead) = (replica.short(), dead.node().short());
                 write!(f, "let {replica} take over from dead {dead} without votes")
+            }
+            Self::TakeBack { own } => {
+                let (node, from) = (own.node().short(), own.foreign().short());
+                write!(f, "let {node} take its shard's slots back from {from}")
             }
             Self::Forget { teller, gone } => {
                 write!(f, "make {} forget {}", teller.short(), gone.node().short())
@@ -441,6 +452,8 @@ pub enum Reason {
     },
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
+    /// The node is of another cluster, which was met by mistake.
+    ForeignNode,
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
     Returned,
     /// It has failed without a replica, and a person gave up what it held.
@@ -549,6 +562,7 @@ impl fmt::Display for Reason {
                 );
             }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
+            Self::ForeignNode => "it is a node of another cluster, met by mistake",
             Self::Returned => {
                 "it lost its table of nodes; its server has its data, and is taken in under its new id"
             }

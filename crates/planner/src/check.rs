@@ -11,6 +11,7 @@ use shardwright_topology::{
 
 mod copy;
 mod duplicates;
+mod foreign;
 mod functions;
 mod given;
 mod moves;
@@ -143,6 +144,7 @@ impl Lint<'_> {
                 self.majority(i, seen.replica(), dead.node());
             }
             Action::Takeover { replica, dead } => self.past(i, *replica, dead.node()),
+            Action::TakeBack { own } => self.takes_back(i, own.node(), own.foreign()),
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
             Action::Reset { node } => {
                 self.may_drop(i, node.node());
@@ -312,7 +314,7 @@ impl Lint<'_> {
         if other.is_some_and(|other| other != primary) {
             self.fatal(i, ViolationKind::TwoPrimaries { node });
         }
-        if self.empties_its_own(node, primary) {
+        if self.empties_its_own(node, primary) || self.may_be_the_last(node) {
             self.fatal(i, ViolationKind::WouldLoseData { node });
         }
         // Its offset is that of its former life until it has the copy, and the engine elects by offsets.
@@ -532,6 +534,7 @@ impl Lint<'_> {
         if ((lives && !asked) || loses)
             && !self.came_back_as_another(node)
             && !self.is_given_up(node)
+            && !self.is_of_another_cluster(node)
         {
             self.fatal(i, ViolationKind::ForgetsTheLiving { node });
         }

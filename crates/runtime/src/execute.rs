@@ -280,7 +280,9 @@ async fn perform(
         }
         Action::Switchover { .. } => client.failover(Failover::Switchover).await?,
         Action::Failover { .. } => client.failover(Failover::Force).await?,
-        Action::Takeover { .. } => client.failover(Failover::Takeover).await?,
+        Action::Takeover { .. } | Action::TakeBack { .. } => {
+            client.failover(Failover::Takeover).await?;
+        }
         Action::Forget { gone, .. } => client.forget(gone.node()).await?,
         Action::Reset { .. } => client.reset(Reset::Hard).await?,
         Action::CloseSlot { slot, .. } => client.set_slot(*slot, SetSlot::Stable).await?,

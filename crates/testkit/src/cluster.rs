@@ -248,6 +248,26 @@ impl Cluster {
         Ok(took)
     }
 
+    /// Lets every primary take greater epochs until each has at least this one.
+    pub async fn raise_epochs(&self, least: u64) -> Result<(), Error> {
+        until("every primary has a great epoch", FORM_LIMIT, || async {
+            for server in &self.servers[..self.shards] {
+                let epoch = server
+                    .field(&["CLUSTER", "INFO"], "cluster_my_epoch")
+                    .await
+                    .map_err(|e| e.to_string())?;
+                let great = |epoch: &String| epoch.parse::<u64>().is_ok_and(|e| e >= least);
+                if !epoch.as_ref().is_some_and(great) {
+                    let bumped = server.ask::<String>(&["CLUSTER", "BUMPEPOCH"]).await;
+                    return Err(format!("{}: {epoch:?}, {bumped:?}", server.address()));
+                }
+            }
+            Ok(())
+        })
+        .await
+        .map(|_| ())
+    }
+
     /// `HOST:PORT` of all servers.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {

@@ -5,6 +5,7 @@ use shardwright_topology::{
 };
 
 use super::ProblemKind;
+use crate::ForeignNodesMet;
 use crate::refused::{answers_others, linked_by};
 
 /// What keeps a server from being heard.
@@ -134,6 +135,17 @@ pub(super) fn let_announce(taken: &Taken, target: &str, node: NodeId) -> String 
         return format!("{announce}; leave it running");
     }
     format!("if it runs: {announce}; if it is gone: shardwright remove-node {target} {node}")
+}
+
+/// What parts two clusters that met: ours forget the others by themselves, where somebody manages this one.
+pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
+    let part = format!(
+        "shardwright fix {target}; and let the nodes of the other cluster forget ours as well (CLUSTER FORGET, at each of them)"
+    );
+    if met.replaced.is_empty() {
+        return part;
+    }
+    format!("{part}; then restore what was replaced")
 }
 
 /// What ends a script that runs for too long. One that has written can only be waited for.

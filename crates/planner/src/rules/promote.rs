@@ -34,7 +34,7 @@ const STARTS_OF_A_CONTAINER: u32 = 3;
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
     let silent: Vec<&Member> =
         p.o.voters()
-            .filter(|m| m.source == Source::Others)
+            .filter(|m| m.source == Source::Others && !p.foreign.contains(&m.id))
             .collect();
     for primary in silent {
         if is_returned(p, primary.id) {

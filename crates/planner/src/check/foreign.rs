@@ -1,0 +1,79 @@
+//! Nodes of another cluster that was met: whether they are, and whether a node of ours may take back what they took.
+
+use shardwright_topology::{Health, NodeId, NodeView, Replication, Role, Server, SlotSet};
+
+use super::{Lint, ViolationKind};
+use crate::Authority;
+
+impl Lint<'_> {
+    /// Whether a node lives, and neither a server, a record, a table on a disk nor the memory of this cluster knows it as
+    /// one of its own, though every server is known by its word or by its record.
+    pub(super) fn is_of_another_cluster(&self, node: NodeId) -> bool {
+        let managed = self.d.authority == Authority::Managed && self.o.formed.is_some();
+        let views = self.o.servers().values().filter_map(|s| s.view.known());
+        let mut rows = views.filter_map(|v| v.rows.get(node));
+        let lives = rows.any(|row| row.link_up && row.health == Health::Fine);
+        let another = |s: &Server| {
+            let said = s.view.known().map(|v| v.id);
+            let last = s.last_heard.as_ref().map(|v| v.id);
+            let on_disk = s.disk_row.as_ref().map(|row| row.id);
+            let known = said.is_some() || s.recorded_id.is_some();
+            known && ![said, s.recorded_id, last, on_disk].contains(&Some(node))
+        };
+        let remembered = self.o.former.contains_key(&node) || self.o.holdings.contains_key(&node);
+        managed && lives && !remembered && self.all.servers().values().all(another)
+    }
+
+    /// A node owns its shard's slots again only past a node of another cluster that it follows, with the data that it had
+    /// before, and only those slots: it takes all that its table gives to that node.
+    pub(super) fn takes_back(&mut self, i: usize, node: NodeId, from: NodeId) {
+        let view = self.o.view_of(node);
+        let own = view.and_then(NodeView::own);
+        if !own.is_some_and(|own| own.role == Role::Replica && own.primary == Some(from)) {
+            self.fatal(i, ViolationKind::NotItsReplica { node });
+        }
+        if !self.is_of_another_cluster(from) {
+            self.fatal(i, ViolationKind::PrimaryNotDead { primary: from });
+        }
+        if !view.is_some_and(|view| self.kept_its_stream(view)) {
+            self.fatal(i, ViolationKind::NoCopy { replica: node });
+        }
+        let before = self.o.holdings.get(&node);
+        let head = before.and_then(|before| self.o.holdings.get(&before.primary?));
+        let shard = head
+            .or(before)
+            .map_or_else(SlotSet::empty, |h| h.slots.clone());
+        let row = view.and_then(|v| v.rows.get(from));
+        let slots = row.map_or_else(SlotSet::empty, |row| row.slots.difference(&shard));
+        if !slots.is_empty() {
+            self.fatal(i, ViolationKind::SlotsOwned { slots });
+        }
+    }
+
+    /// Who follows a node of another cluster may be the last that has the data of its shard, until every slot is owned by
+    /// nodes that answered, or its own data is gone: its link is up, so that it has the other's.
+    pub(super) fn may_be_the_last(&self, node: NodeId) -> bool {
+        let Some(view) = self.o.view_of(node) else {
+            return false;
+        };
+        let follows = view.own().and_then(|own| own.primary);
+        let link_up = matches!(
+            view.server.replication,
+            Replication::Replica { link_up: true, .. }
+        );
+        let replaced = link_up && !self.kept_its_stream(view);
+        let foreign = follows.is_some_and(|id| self.is_of_another_cluster(id));
+        foreign && !replaced && !self.all_owned()
+    }
+
+    /// Whether a node has the stream, or one that continues it, that it is remembered to have had.
+    fn kept_its_stream(&self, view: &NodeView) -> bool {
+        let before = self.o.holdings.get(&view.id);
+        let had = before.and_then(|before| before.stream.as_ref());
+        let has = view.server.stream.as_ref();
+        had.zip(has).is_some_and(|(had, has)| {
+            let continued = has.before.as_ref().is_some_and(|(id, _)| *id == had.id);
+            has.id == had.id || continued
+        })
+    }
+}

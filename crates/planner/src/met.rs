@@ -1,0 +1,181 @@
+//! What a cluster that was met by mistake did to ours, as far as it can be told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use shardwright_topology::{Address, Holding, NodeId, NodeView, Observed, Role, SlotSet};
+
+use crate::evidence::has_foreign_data;
+
+/// How many nodes of each kind a text names.
+const NAMED_MAX: usize = 6;
+
+/// A node of ours that has not the data any more that it had.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Replaced {
+    /// Which.
+    pub node: NodeId,
+    /// The foreign node that it copied; `None` where it only lost slots, whose keys the engine then deletes.
+    pub by: Option<NodeId>,
+    /// How many keys it had; `None` where nobody remembers.
+    pub keys_before: Option<u64>,
+    /// How many it has now.
+    pub keys_now: u64,
+}
+
+/// Nodes of another cluster that nodes of ours list, since somebody let the two meet (`CLUSTER MEET`), and what they took.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ForeignNodesMet {
+    /// Which, and where they are listed.
+    pub nodes: BTreeMap<NodeId, Address>,
+    /// The slots that they own by their greater epochs.
+    pub slots: SlotSet,
+    /// Whose these were, as far as that is remembered: primaries of ours.
+    pub taken_from: BTreeMap<NodeId, SlotSet>,
+    /// Nodes of ours that follow them, with whom. Some may have their own data still.
+    pub followers: BTreeMap<NodeId, NodeId>,
+    /// Nodes of ours whose data was replaced, or deleted in part.
+    pub replaced: Vec<Replaced>,
+}
+
+impl ForeignNodesMet {
+    /// What is seen of these foreign nodes.
+    pub(crate) fn of(o: &Observed, foreign: &BTreeSet<NodeId>) -> Self {
+        let members = || foreign.iter().filter_map(|id| o.member(*id));
+        let slots = members().fold(SlotSet::empty(), |all, m| all.union(&m.slots));
+        let taken = |(id, before): (&NodeId, &Holding)| {
+            let taken = before.slots.intersection(&slots);
+            (!taken.is_empty()).then_some((*id, taken))
+        };
+        let held = o.holdings.iter().filter(|(id, _)| o.member(**id).is_some());
+        let followed = |view: &NodeView| {
+            let own = view.own().filter(|own| own.role == Role::Replica)?;
+            Some((view.id, own.primary.filter(|id| foreign.contains(id))?))
+        };
+        let followers: BTreeMap<NodeId, NodeId> =
+            o.views().filter_map(|(_, view)| followed(view)).collect();
+        let lost = |view: &NodeView| replaced(o, view, followers.get(&view.id).copied(), &slots);
+        let replaced = o.views().filter_map(|(_, view)| lost(view)).collect();
+        Self {
+            nodes: members().map(|m| (m.id, m.address.clone())).collect(),
+            taken_from: held.filter_map(taken).collect(),
+            slots,
+            followers,
+            replaced,
+        }
+    }
+}
+
+/// What a node of ours lost. One that follows a foreign node has that one's data once its copy is done; one that lost some
+/// of its slots only has fewer keys.
+fn replaced(
+    o: &Observed,
+    view: &NodeView,
+    follows: Option<NodeId>,
+    slots: &SlotSet,
+) -> Option<Replaced> {
+    let before = o.holdings.get(&view.id);
+    let keys_now = view.server.keys;
+    let gone = match follows {
+        Some(_) => has_foreign_data(o, view),
+        None => before.is_some_and(|before| {
+            let taken = !before.slots.intersection(slots).is_empty();
+            taken && keys_now < before.keys
+        }),
+    };
+    gone.then(|| Replaced {
+        node: view.id,
+        by: follows,
+        keys_before: before.map(|before| before.keys),
+        keys_now,
+    })
+}
+
+impl fmt::Display for Replaced {
+    /// Nodes are written short: the whole id is in the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.node.short();
+        let before = match self.keys_before {
+            Some(keys) => format!("{keys} keys before"),
+            None => "how many keys it had is not known".to_owned(),
+        };
+        let now = self.keys_now;
+        match self.by {
+            Some(by) => {
+                let by = by.short();
+                write!(
+                    f,
+                    "the data of {node} was replaced by that of {by} ({before}, {now} now)"
+                )
+            }
+            None => write!(
+                f,
+                "{node} deleted the keys of slots that it lost ({before}, {now} now)"
+            ),
+        }
+    }
+}
+
+impl ForeignNodesMet {
+    /// Whether another tells of the same nodes and the same losses: their figures may differ.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let lost = |met: &Self| -> Vec<NodeId> { met.replaced.iter().map(|r| r.node).collect() };
+        self.nodes.keys().eq(other.nodes.keys()) && lost(self) == lost(other)
+    }
+
+    /// All of it without the figures that change while the foreign nodes take writes.
+    pub fn in_short(&self) -> String {
+        let met = self.who_and_what();
+        if self.replaced.is_empty() {
+            return met;
+        }
+        let lost = listed(self.replaced.iter().map(|lost| lost.node.short()));
+        format!("{met}; the data of {lost} was replaced, or deleted in part")
+    }
+
+    /// Which nodes were met, and which slots they took.
+    fn who_and_what(&self) -> String {
+        let at = |(id, address): (&NodeId, &Address)| format!("{} at {address}", id.short());
+        let nodes = listed(self.nodes.iter().map(at));
+        let met = format!("nodes of another cluster were met (CLUSTER MEET): {nodes}");
+        if self.slots.is_empty() {
+            return met;
+        }
+        let of = listed(self.taken_from.keys().map(NodeId::short));
+        let of = if of.is_empty() {
+            of
+        } else {
+            format!(" of {of}")
+        };
+        format!("{met}; they took slots {}{of}", self.slots)
+    }
+}
+
+impl fmt::Display for ForeignNodesMet {
+    /// Nodes are written short: the whole id is in the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.who_and_what())?;
+        let kept = |node: &NodeId| self.replaced.iter().all(|lost| lost.node != *node);
+        let followers = self.followers.iter().filter(|pair| kept(pair.0));
+        let pairs = followers.map(|(node, of)| format!("{} follows {}", node.short(), of.short()));
+        let pairs = listed(pairs);
+        if !pairs.is_empty() {
+            write!(f, "; {pairs}")?;
+        }
+        for lost in &self.replaced {
+            write!(f, "; {lost}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The first of these, and how many more there are.
+fn listed(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.collect();
+    let more = texts.len().saturating_sub(NAMED_MAX);
+    let first = texts.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
+    match more {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}

@@ -1,0 +1,91 @@
+//! Nodes of another cluster that was met by mistake: shards whose slots they took have them again, and all of ours forget
+//! them, in the first pass that sees them.
+
+use shardwright_topology::{Member, NodeId, NodeView, Source};
+
+use crate::draft::Draft;
+use crate::evidence::{Gone, OwnData, has_foreign_data};
+use crate::rules::replicas::replicate;
+use crate::{Action, ForeignNodesMet, Precondition, Reason, Waiting, safety};
+
+/// Parts our nodes from those of another cluster, and says who they are and what they took.
+///
+/// A node that follows one of them owns its shard's slots again first: the engine lets no node forget whom it follows. The
+/// others, whose table gives the slots to nobody once the foreign node is forgotten, are told of it by its new epoch. What
+/// nobody owns then, [`super::uncovered`] gives to those who hold the keys, or owned it last.
+pub(crate) fn part(p: &mut Draft<'_>) {
+    if p.foreign.is_empty() {
+        return;
+    }
+    take_back(p);
+    follow_ours(p);
+    forget(p);
+    let met = ForeignNodesMet::of(p.o, &p.foreign);
+    p.wait(Waiting::ForeignNodesMet(Box::new(met)));
+}
+
+fn take_back(p: &mut Draft<'_>) {
+    let foreign: Vec<NodeId> = p.foreign.iter().copied().collect();
+    for from in foreign {
+        let Some(own) = OwnData::best(p.d, p.o, from).filter(|own| p.is_ours(own.node())) else {
+            continue;
+        };
+        let requires = vec![Precondition::IsReplicaOf {
+            node: own.node(),
+            primary: from,
+        }];
+        p.act_if(Action::TakeBack { own }, Reason::ForeignNode, requires);
+    }
+}
+
+/// Whoever has a foreign node's data, and nothing of its own, follows a primary of ours again: as long as it follows a
+/// foreign node, it tells ours of that one. Where another of its shard takes the slots back, the engine lets it follow that.
+fn follow_ours(p: &mut Draft<'_>) {
+    let followed = |view: &NodeView| {
+        let primary = view.own()?.primary?;
+        let foreign = p.foreign.contains(&primary) && p.is_ours(view.id);
+        (foreign && has_foreign_data(p.o, view)).then_some((view.id, primary))
+    };
+    let views = p.o.views();
+    let followers: Vec<(NodeId, NodeId)> = views.filter_map(|(_, view)| followed(view)).collect();
+    for (node, from) in followers {
+        if OwnData::best(p.d, p.o, from).is_some() {
+            continue;
+        }
+        let fits = |m: &&Member| {
+            let answers = m.source == Source::Itself && p.is_ours(m.id);
+            answers && safety::can_copy(p.o, node, m.id)
+        };
+        let primaries = p.o.voters().filter(fits);
+        let fewest = primaries.min_by_key(|m| (p.o.replicas_of(m.id).count(), m.id));
+        if let Some(primary) = fewest.map(|m| m.id) {
+            replicate(p, node, primary, Reason::ForeignNode);
+        }
+    }
+}
+
+/// All in one pass, and each by all of ours that list it: who does not forget it would tell the others of it again.
+fn forget(p: &mut Draft<'_>) {
+    let leaves = |a: &Action| matches!(a, Action::TakeBack { .. } | Action::Replicate { .. });
+    let left = p.steps.iter().filter(|s| leaves(&s.action));
+    let left: Vec<NodeId> = left.filter_map(|s| s.action.at()).collect();
+    for node in p.foreign.clone() {
+        let Some(gone) = Gone::prove(p.d, p.o, node) else {
+            continue;
+        };
+        // The engine refuses it of whom it follows.
+        let follows = |id: &NodeId| {
+            let own = p.o.view_of(*id).and_then(NodeView::own);
+            own.is_some_and(|own| own.primary == Some(node)) && !left.contains(id)
+        };
+        let tellers: Vec<NodeId> =
+            p.o.beliefs(node)
+                .map(|(speaker, _)| speaker)
+                .filter(|id| p.is_ours(*id) && !follows(id))
+                .collect();
+        for teller in tellers {
+            let gone = gone.clone();
+            p.act(Action::Forget { teller, gone }, Reason::ForeignNode);
+        }
+    }
+}

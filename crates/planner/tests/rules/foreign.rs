@@ -1,0 +1,387 @@
+//! A cluster that was met by mistake: its nodes are forgotten by all of ours at once, what they took is taken back, and it is
+//! said who they are and what is lost.
+
+use std::collections::BTreeSet;
+
+use shardwright_planner::evidence::{ForeignNode, Gone, OwnData};
+use shardwright_planner::{
+    Action, Desired, Limits, Memory, Plan, ProblemKind, Severity, ViolationKind, Waiting, check,
+    diagnose, plan,
+};
+use shardwright_topology::{Observed, SlotSet, Timestamp};
+
+use crate::check::{found, unburdened};
+use crate::world::{NOW, World, id, says, slots, stream, three};
+
+const OURS: [&str; 6] = ["a", "a1", "b", "b1", "c", "c1"];
+
+/// A living node of another cluster, which all of ours list.
+fn meet(w: &mut World, name: &str, slots: SlotSet) {
+    let node = w.add(name);
+    node.housed = false;
+    node.recorded = None;
+    node.island = Some(0);
+    node.epoch = 100;
+    node.slots = slots;
+    for speaker in OURS {
+        w.believes(speaker, name, |row| row.link_up = true);
+    }
+}
+
+/// This node of ours follows a foreign one, and has still its own data.
+fn follow(w: &mut World, name: &str, shard: &str, foreign: &str) {
+    let node = w.node(name);
+    node.slots = SlotSet::empty();
+    node.primary = Some(id(foreign));
+    node.stream = Some(stream(&id(shard).to_string()));
+    node.link_up = false;
+}
+
+/// The copy that it took is done.
+fn replace(w: &mut World, name: &str, keys: u64) {
+    let node = w.node(name);
+    node.stream = None;
+    node.link_up = true;
+    node.keys = keys;
+}
+
+/// What is remembered of a healthy cluster of ours.
+fn remembered() -> Memory {
+    let mut memory = Memory::default();
+    memory.recall(&mut World::formed(3, 1).observe());
+    memory
+}
+
+/// `x`, `y` and `z` took the slots of `a`, `b` and `c`, which follow them with their replicas.
+fn taken() -> World {
+    let mut w = World::formed(3, 1);
+    for (foreign, shard) in [("x", "a"), ("y", "b"), ("z", "c")] {
+        let owned = w.get(shard).slots.clone();
+        meet(&mut w, foreign, owned);
+        follow(&mut w, shard, shard, foreign);
+        follow(&mut w, &format!("{shard}1"), shard, foreign);
+    }
+    w
+}
+
+fn seen(w: &World, memory: &mut Memory) -> Observed {
+    let mut o = w.observe();
+    memory.recall(&mut o);
+    o
+}
+
+/// The plan, which passes its linter.
+fn planned(w: &World, d: &Desired, memory: &mut Memory) -> Plan {
+    let o = seen(w, memory);
+    let made = plan(d, &o, &Limits::default(), Timestamp(NOW));
+    let mut found = check(&made, d, &o);
+    found.retain(|v| v.severity == Severity::Fatal);
+    assert_eq!(found, [], "{made:#?}");
+    made
+}
+
+fn steps(w: &World, made: &Plan) -> Vec<String> {
+    let steps = made.steps.iter();
+    steps.map(|s| w.name_all(&s.action.to_string())).collect()
+}
+
+fn waits(w: &World, made: &Plan) -> Vec<String> {
+    let waits = made.waiting.iter();
+    waits.map(|wait| w.name_all(&wait.to_string())).collect()
+}
+
+#[test]
+fn slots_are_taken_back_and_the_foreign_nodes_forgotten_in_the_first_pass() {
+    let w = taken();
+    let made = planned(&w, &three(), &mut remembered());
+    let steps = steps(&w, &made);
+    assert_eq!(
+        steps[..3],
+        [
+            "let a take its shard's slots back from x",
+            "let b take its shard's slots back from y",
+            "let c take its shard's slots back from z",
+        ]
+    );
+    for (foreign, replica) in [("x", "a1"), ("y", "b1"), ("z", "c1")] {
+        for teller in OURS {
+            let forgets = steps.contains(&format!("make {teller} forget {foreign}"));
+            assert_eq!(forgets, teller != replica, "{teller} {foreign}: {steps:?}");
+        }
+    }
+    assert_eq!(steps.len(), 3 + 15, "{steps:?}");
+    let waits = waits(&w, &made);
+    assert!(
+        says(&waits, "nodes of another cluster were met"),
+        "{waits:?}"
+    );
+    assert!(
+        says(&waits, "they took slots 0-16383 of a, b, c"),
+        "{waits:?}"
+    );
+    for never in ["is silent", "the last copy", "dead"] {
+        assert!(!says(&waits, never) && !says(&steps, never), "{waits:?}");
+    }
+}
+
+#[test]
+fn a_met_node_that_took_nothing_is_forgotten_at_once() {
+    let mut w = World::formed(3, 1);
+    meet(&mut w, "x", SlotSet::empty());
+    let made = planned(&w, &three(), &mut remembered());
+    let all: BTreeSet<String> = OURS.map(|node| format!("make {node} forget x")).into();
+    assert_eq!(steps(&w, &made).into_iter().collect::<BTreeSet<_>>(), all);
+    assert!(says(&waits(&w, &made), "were met (CLUSTER MEET): x at "));
+    // Without what is remembered the records are proof enough.
+    let made = planned(&w, &three(), &mut Memory::default());
+    assert_eq!(made.steps.len(), 6);
+}
+
+#[test]
+fn a_node_whose_data_was_replaced_takes_nothing_back_and_is_named() {
+    let mut w = taken();
+    for node in ["a", "a1"] {
+        replace(&mut w, node, 3);
+    }
+    let made = planned(&w, &three(), &mut remembered());
+    let steps = steps(&w, &made);
+    assert!(!says(&steps, "let a"), "{steps:?}");
+    assert!(says(&steps, "let b take its shard's slots back from y"));
+    assert!(!says(&steps, "make a forget x"), "it follows it: {steps:?}");
+    assert!(!says(&steps, "replica of"), "{steps:?}");
+    let waits = waits(&w, &made);
+    let lost = "the data of a was replaced by that of x (100 keys before, 3 now)";
+    assert!(says(&waits, lost), "{waits:?}");
+    // Where nobody remembers, that is said.
+    let made = planned(&w, &three(), &mut Memory::default());
+    let waits = self::waits(&w, &made);
+    let unknown = "replaced by that of x (how many keys it had is not known, 3 now)";
+    assert!(says(&waits, unknown), "{waits:?}");
+}
+
+#[test]
+fn whose_data_was_replaced_follows_ours_again_and_forgets_too() {
+    let mut w = World::formed(3, 1);
+    let owned = w.get("a").slots.clone();
+    meet(&mut w, "x", owned);
+    for node in ["a", "a1"] {
+        follow(&mut w, node, "a", "x");
+        replace(&mut w, node, 3);
+    }
+    let steps = steps(&w, &planned(&w, &three(), &mut remembered()));
+    for node in ["a", "a1"] {
+        let follows = steps
+            .iter()
+            .position(|s| *s == format!("make {node} a replica of b"));
+        let forgets = steps
+            .iter()
+            .position(|s| *s == format!("make {node} forget x"));
+        assert!(follows.is_some() && follows < forgets, "{steps:?}");
+    }
+    // As long as its copy is not done, it may have the last of its shard's data.
+    follow(&mut w, "a1", "a", "x");
+    let steps = self::steps(&w, &planned(&w, &three(), &mut Memory::default()));
+    assert!(!says(&steps, "make a1 a replica"), "{steps:?}");
+}
+
+#[test]
+fn a_replica_with_its_copy_takes_back_what_its_primary_can_not() {
+    let mut w = taken();
+    replace(&mut w, "a", 3);
+    let steps = steps(&w, &planned(&w, &three(), &mut remembered()));
+    assert!(
+        says(&steps, "let a1 take its shard's slots back from x"),
+        "{steps:?}"
+    );
+    assert!(says(&steps, "make a1 forget x"), "{steps:?}");
+    assert!(!says(&steps, "make a forget x"), "{steps:?}");
+}
+
+#[test]
+fn nobody_takes_back_what_was_not_its_shards() {
+    // One foreign node owns everything: whoever takes its place in the table takes all of it.
+    let mut w = World::formed(3, 1);
+    meet(&mut w, "x", SlotSet::all());
+    for name in ["a", "b", "c"] {
+        follow(&mut w, name, name, "x");
+    }
+    let made = planned(&w, &three(), &mut remembered());
+    let steps = steps(&w, &made);
+    assert!(!says(&steps, "take its shard's"), "{steps:?}");
+    assert!(!says(&steps, "replica of"), "{steps:?}");
+    let waits = waits(&w, &made);
+    assert!(
+        says(&waits, "a follows x, b follows x, c follows x"),
+        "{waits:?}"
+    );
+}
+
+#[test]
+fn deleted_keys_are_named() {
+    let mut w = World::formed(3, 1);
+    meet(&mut w, "x", slots(0, 99));
+    w.node("a").slots = slots(100, 5460);
+    w.node("a").keys = 40;
+    let made = planned(&w, &three(), &mut remembered());
+    let waits = waits(&w, &made);
+    let lost = "a deleted the keys of slots that it lost (100 keys before, 40 now)";
+    assert!(says(&waits, lost), "{waits:?}");
+    assert!(says(&waits, "they took slots 0-99 of a"), "{waits:?}");
+}
+
+#[test]
+fn what_nobody_owns_any_more_goes_back_to_its_last_owner() {
+    let mut w = World::formed(3, 0);
+    w.node("a").slots = slots(0, 8_000);
+    w.node("b").slots = slots(8_001, 10_922);
+    let d = Desired::managed(3, 0);
+    let mut memory = Memory::default();
+    memory.recall(&mut w.observe());
+    w.node("a").slots = slots(100, 8_000);
+    w.counted(&slots(0, 99), &[]);
+    let back = steps(&w, &planned(&w, &d, &mut memory));
+    assert_eq!(back, ["give slots 0-99 to a"]);
+    let fewest = steps(&w, &planned(&w, &d, &mut Memory::default()));
+    assert_eq!(fewest, ["give slots 0-99 to b"]);
+}
+
+#[test]
+fn nobody_is_foreign_who_may_be_ours() {
+    let proved = |o: &Observed, d: &Desired| ForeignNode::prove(d, o, id("x")).is_some();
+    let mut w = World::formed(3, 1);
+    meet(&mut w, "x", SlotSet::empty());
+    assert!(proved(&w.observe(), &three()));
+    // Nobody has a link to it, somebody is silent whose node is not recorded, or it is recorded itself.
+    let mut dead = World::formed(3, 1);
+    meet(&mut dead, "x", SlotSet::empty());
+    for speaker in OURS {
+        dead.believes(speaker, "x", |row| row.link_up = false);
+    }
+    assert!(!proved(&dead.observe(), &three()));
+    w.hush("b1").recorded = None;
+    assert!(!proved(&w.observe(), &three()));
+    w.hush("b1").recorded = Some(id("x"));
+    assert!(!proved(&w.observe(), &three()));
+    // Among servers that others run any node may be theirs.
+    let mut guest = World::formed(3, 1);
+    guest.formed = false;
+    meet(&mut guest, "x", SlotSet::empty());
+    assert!(!proved(&guest.observe(), &Desired::guest()));
+    assert!(!says(&guest.steps(&Desired::guest()), "forget"));
+    // It was at a server of ours, which is there no more.
+    let mut gone = World::formed(3, 1);
+    let mut memory = remembered();
+    gone.node("c1").housed = false;
+    for speaker in ["a", "b", "c"] {
+        gone.believes(speaker, "c1", |row| row.link_up = true);
+    }
+    let o = seen(&gone, &mut memory);
+    assert_eq!(ForeignNode::prove(&three(), &o, id("c1")), None);
+}
+
+#[test]
+fn what_was_held_is_remembered_until_all_is_served_again() {
+    let mut memory = remembered();
+    let o = seen(&taken(), &mut memory);
+    assert_eq!(o.holdings[&id("a")].slots, slots(0, 5_460));
+    // They are forgotten, and nobody owns the slots yet.
+    let mut w = World::formed(3, 1);
+    w.node("a").slots = SlotSet::empty();
+    let o = seen(&w, &mut memory);
+    assert_eq!(o.holdings[&id("a")].slots, slots(0, 5_460));
+    // All is served again, by others.
+    w.node("b").slots = slots(0, 10_922);
+    let o = seen(&w, &mut memory);
+    assert!(o.holdings[&id("a")].slots.is_empty());
+}
+
+#[test]
+fn people_are_told_of_the_met_nodes_alone() {
+    let w = taken();
+    let problems = diagnose(&seen(&w, &mut remembered()));
+    let met = |p: &&ProblemKind| matches!(p, ProblemKind::ForeignNodesMet(_));
+    let kinds: Vec<ProblemKind> = problems.into_iter().map(|p| p.kind).collect();
+    assert_eq!(kinds.iter().filter(met).count(), 1, "{kinds:?}");
+    for kind in &kinds {
+        let other = matches!(
+            kind,
+            ProblemKind::PrimaryDown { .. } | ProblemKind::Lost { .. } | ProblemKind::IdLost { .. }
+        );
+        assert!(!other, "{kind}");
+    }
+}
+
+#[test]
+fn the_linter_sees_by_itself_who_is_foreign_and_what_may_be_taken_back() {
+    let (d, mut memory) = (three(), remembered());
+    let w = taken();
+    let o = seen(&w, &mut memory);
+    let own = OwnData::prove(&d, &o, id("a")).expect("it has its own data");
+    let back = || vec![Action::TakeBack { own: own.clone() }];
+    let forget = || {
+        let gone = Gone::prove(&d, &o, id("x")).expect("it is at no server");
+        let teller = id("b");
+        vec![Action::Forget { teller, gone }]
+    };
+    assert_eq!(found(back(), &d, &o), BTreeSet::new());
+    assert_eq!(found(forget(), &d, &o), BTreeSet::new());
+
+    let mut replaced = taken();
+    replace(&mut replaced, "a", 3);
+    let o = seen(&replaced, &mut memory);
+    let no_copy = ViolationKind::NoCopy { replica: id("a") };
+    assert_eq!(found(back(), &d, &o), BTreeSet::from([no_copy]));
+
+    let mut more = taken();
+    more.node("x").slots = slots(0, 6_000);
+    let o = seen(&more, &mut memory);
+    let not_its = ViolationKind::SlotsOwned {
+        slots: slots(5_461, 6_000),
+    };
+    assert_eq!(found(back(), &d, &o), BTreeSet::from([not_its]));
+
+    // Where its own server may only be away, it is none of another cluster.
+    let mut ours = taken();
+    ours.hush("c1").recorded = Some(id("x"));
+    let o = seen(&ours, &mut memory);
+    let living = ViolationKind::PrimaryNotDead { primary: id("x") };
+    assert_eq!(found(back(), &d, &o), BTreeSet::from([living]));
+    let living = ViolationKind::ForgetsTheLiving { node: id("x") };
+    assert_eq!(found(forget(), &d, &o), BTreeSet::from([living]));
+
+    // Who follows a foreign node may have the last copy.
+    let mut w = taken();
+    let healthy = World::formed(3, 1);
+    let moved = Action::Replicate {
+        node: unburdened(&healthy, "a1"),
+        primary: id("c"),
+    };
+    w.node("c").primary = None;
+    let o = seen(&w, &mut memory);
+    let kinds = found(vec![moved], &d, &o);
+    let loses = ViolationKind::WouldLoseData { node: id("a1") };
+    assert!(kinds.contains(&loses), "{kinds:?}");
+}
+
+#[test]
+fn the_same_meeting_is_one_message() {
+    let (d, mut memory) = (three(), remembered());
+    let met = |w: &World, memory: &mut Memory| {
+        let made = planned(w, &d, memory);
+        made.waiting.into_iter().find_map(|wait| match wait {
+            Waiting::ForeignNodesMet(met) => Some(met),
+            _ => None,
+        })
+    };
+    let mut w = taken();
+    replace(&mut w, "a", 3);
+    let first = met(&w, &mut memory).expect("they are there");
+    w.node("a").keys = 4;
+    let later = met(&w, &mut memory).expect("they are there");
+    assert!(first != later && first.is_like(&later));
+    assert_eq!(first.in_short(), later.in_short());
+    replace(&mut w, "b", 5);
+    let more = met(&w, &mut memory).expect("they are there");
+    assert!(!first.is_like(&more));
+    assert!(more.slots.count() == 16_384 && more.nodes.len() == 3);
+}
