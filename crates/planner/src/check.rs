@@ -534,7 +534,7 @@ impl Lint<'_> {
         if ((lives && !asked) || loses)
             && !self.came_back_as_another(node)
             && !self.is_given_up(node)
-            && !self.is_of_another_cluster(node)
+            && !self.may_be_parted_from(node)
         {
             self.fatal(i, ViolationKind::ForgetsTheLiving { node });
         }

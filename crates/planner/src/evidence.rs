@@ -12,7 +12,10 @@ pub(crate) use copy::{
     LOST_BEFORE_MS, clock, copies_another, in_sync, last_heard, of_its_stream, read,
 };
 pub use foreign::{ForeignNode, OwnData};
-pub(crate) use foreign::{foreign_nodes, has_foreign_data, holding, is_unknown};
+pub(crate) use foreign::{
+    foreign_nodes, has_foreign_data, has_its_data, holding, is_unknown, may_part,
+    slots_not_known_ours,
+};
 pub use place::{EmptyPlace, Follower, Follows, Who};
 pub(crate) use place::{brings_nothing, has_file_of, is_anothers};
 

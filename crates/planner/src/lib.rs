@@ -50,7 +50,7 @@ pub use functions::{left_out, not_given};
 pub use layout::layout;
 pub use limits::Limits;
 pub use memory::Memory;
-pub use met::{ForeignNodesMet, Replaced};
+pub use met::{ForeignNodesMet, Replaced, Unremembered};
 pub use ours::{Standing, standings, to_record};
 pub use pace::{Batch, Budget, Went, job_keys, next_batch};
 pub use pairing::{Pairing, Unspread, pair};

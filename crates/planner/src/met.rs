@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use shardwright_topology::{Address, Holding, NodeId, NodeView, Observed, Role, SlotSet};
+use shardwright_topology::{
+    Address, Holding, Member, NodeId, NodeView, Observed, Role, SlotSet, Source,
+};
 
-use crate::evidence::has_foreign_data;
+use crate::evidence::{has_foreign_data, has_its_data, slots_not_known_ours};
 
 /// How many nodes of each kind a text names.
 const NAMED_MAX: usize = 6;
@@ -23,6 +25,15 @@ pub struct Replaced {
     pub keys_now: u64,
 }
 
+/// Slots of a foreign node of which nobody remembers that they were ours: it is not forgotten without consent to lose data.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Unremembered {
+    /// Which.
+    pub slots: SlotSet,
+    /// The primary of ours that answers and owns fewest slots, which they may be moved to; `None` where there is none.
+    pub to: Option<NodeId>,
+}
+
 /// Nodes of another cluster that nodes of ours list, since somebody let the two meet (`CLUSTER MEET`), and what they took.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ForeignNodesMet {
@@ -30,6 +41,8 @@ pub struct ForeignNodesMet {
     pub nodes: BTreeMap<NodeId, Address>,
     /// The slots that they own by their greater epochs.
     pub slots: SlotSet,
+    /// Those of them that own slots of which nobody remembers that they were ours.
+    pub unremembered: BTreeMap<NodeId, Unremembered>,
     /// Whose these were, as far as that is remembered: primaries of ours.
     pub taken_from: BTreeMap<NodeId, SlotSet>,
     /// Nodes of ours that follow them, with whom. Some may have their own data still.
@@ -58,12 +71,25 @@ impl ForeignNodesMet {
         let replaced = o.views().filter_map(|(_, view)| lost(view)).collect();
         Self {
             nodes: members().map(|m| (m.id, m.address.clone())).collect(),
+            unremembered: unremembered(o, foreign),
             taken_from: held.filter_map(taken).collect(),
             slots,
             followers,
             replaced,
         }
     }
+}
+
+fn unremembered(o: &Observed, foreign: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Unremembered> {
+    let answers = |m: &&Member| m.source == Source::Itself && !foreign.contains(&m.id);
+    let ours = o.voters().filter(answers);
+    let to = ours.min_by_key(|m| (m.slots.count(), m.id)).map(|m| m.id);
+    let owned = |id: &NodeId| {
+        let owned = &o.member(*id)?.slots;
+        let slots = slots_not_known_ours(o, *id).intersection(owned);
+        (!slots.is_empty()).then_some((*id, Unremembered { slots, to }))
+    };
+    foreign.iter().filter_map(owned).collect()
 }
 
 /// What a node of ours lost. One that follows a foreign node has that one's data once its copy is done; one that lost some
@@ -77,7 +103,8 @@ fn replaced(
     let before = o.holdings.get(&view.id);
     let keys_now = view.server.keys;
     let gone = match follows {
-        Some(_) => has_foreign_data(o, view),
+        // Who is not remembered to have had other data may have been made to follow that node on purpose.
+        Some(_) => has_foreign_data(o, view) && has_its_data(o, view.id) == Some(false),
         None => before.is_some_and(|before| {
             let taken = !before.slots.intersection(slots).is_empty();
             taken && keys_now < before.keys
@@ -120,7 +147,9 @@ impl ForeignNodesMet {
     /// Whether another tells of the same nodes and the same losses: their figures may differ.
     pub fn is_like(&self, other: &Self) -> bool {
         let lost = |met: &Self| -> Vec<NodeId> { met.replaced.iter().map(|r| r.node).collect() };
-        self.nodes.keys().eq(other.nodes.keys()) && lost(self) == lost(other)
+        let unclear = |met: &Self| !met.unremembered.is_empty();
+        let same = unclear(self) == unclear(other) && lost(self) == lost(other);
+        same && self.nodes.keys().eq(other.nodes.keys())
     }
 
     /// All of it without the figures that change while the foreign nodes take writes.
@@ -138,16 +167,25 @@ impl ForeignNodesMet {
         let at = |(id, address): (&NodeId, &Address)| format!("{} at {address}", id.short());
         let nodes = listed(self.nodes.iter().map(at));
         let met = format!("nodes of another cluster were met (CLUSTER MEET): {nodes}");
-        if self.slots.is_empty() {
+        let met = format!("{met}{}", self.whose_is_not_known());
+        if self.taken_from.is_empty() {
             return met;
         }
+        let no_slots = SlotSet::empty();
+        let unclear = self.unremembered.values().map(|owned| &owned.slots);
+        let unclear = unclear.fold(no_slots, |all, slots| all.union(slots));
+        let took = self.slots.difference(&unclear);
         let of = listed(self.taken_from.keys().map(NodeId::short));
-        let of = if of.is_empty() {
-            of
-        } else {
-            format!(" of {of}")
+        format!("{met}; they took slots {took} of {of}")
+    }
+
+    /// Which of them own slots of which nobody remembers that they were ours.
+    fn whose_is_not_known(&self) -> String {
+        let owned = |(id, owned): (&NodeId, &Unremembered)| {
+            let (id, slots) = (id.short(), &owned.slots);
+            format!("; {id} owns slots {slots}, and nobody remembers whose they were")
         };
-        format!("{met}; they took slots {}{of}", self.slots)
+        self.unremembered.iter().map(owned).collect()
     }
 }
 

@@ -27,7 +27,7 @@ use shardwright_topology::{
 
 use crate::evidence::{
     Dead, EmptyPlace, Follower, Follows, ForeignNode, RoleSeen, Who, brings_nothing,
-    copies_elsewhere, has_file_of, in_sync, sees_role,
+    copies_elsewhere, has_file_of, in_sync, may_part, sees_role,
 };
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
@@ -221,8 +221,8 @@ impl fmt::Display for NoForget {
 /// replica is left that could have a copy of them.
 pub fn why_not_forget(d: &Desired, o: &Observed, node: NodeId) -> Option<NoForget> {
     let member = o.member(node)?;
-    // What a node of another cluster owns is not ours to keep; who follows it is not told.
-    if ForeignNode::prove(d, o, node).is_some() {
+    // What a node of another cluster took from ours does not keep it; who follows it is not told.
+    if ForeignNode::prove(d, o, node).is_some() && may_part(d, o, node) {
         return None;
     }
     let given_up = d.consent.lose_data && o.replicas_of(node).next().is_none();

@@ -122,6 +122,11 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
+        Waiting::ForeignNodesMet(met) if !met.unremembered.is_empty() => or(
+            "",
+            "; move its slots back (shardwright check names the command), or give them up with their keys: \
+             --accept-data-loss",
+        ),
         Waiting::ForeignNodesMet(met) => of_met(met),
         Waiting::DuplicateId(_) => STOP_THE_COPY,
         Waiting::CopiesElsewhere { drops: None, .. }

@@ -24,6 +24,20 @@ impl Lint<'_> {
         managed && lives && !remembered && self.all.servers().values().all(another)
     }
 
+    /// Whether ours may forget a node of another cluster, or leave it, although it lives: by consent, or since every slot
+    /// that it owns, or that the node which it follows owns, was owned by one of ours by what is remembered.
+    pub(super) fn may_be_parted_from(&self, node: NodeId) -> bool {
+        let member = |id: NodeId| self.o.members().get(&id);
+        let head = member(node).and_then(|m| m.primary);
+        let once_ours = |slot| {
+            let mut held = self.o.holdings.values();
+            held.any(|held| held.slots.contains(slot))
+        };
+        let taken = |id: NodeId| member(id).is_none_or(|m| m.slots.slots().all(once_ours));
+        let known = taken(node) && head.is_none_or(taken);
+        self.is_of_another_cluster(node) && (known || self.d.consent.lose_data)
+    }
+
     /// A node owns its shard's slots again only past a node of another cluster that it follows, with the data that it had
     /// before, and only those slots: it takes all that its table gives to that node.
     pub(super) fn takes_back(&mut self, i: usize, node: NodeId, from: NodeId) {
@@ -62,8 +76,11 @@ impl Lint<'_> {
             Replication::Replica { link_up: true, .. }
         );
         let replaced = link_up && !self.kept_its_stream(view);
-        let foreign = follows.is_some_and(|id| self.is_of_another_cluster(id));
-        foreign && !replaced && !self.all_owned()
+        let Some(foreign) = follows.filter(|id| self.is_of_another_cluster(*id)) else {
+            return false;
+        };
+        let left = replaced && self.may_be_parted_from(foreign);
+        !left && !self.all_owned()
     }
 
     /// Whether a node has the stream, or one that continues it, that it is remembered to have had.

@@ -139,6 +139,9 @@ pub(super) fn let_announce(taken: &Taken, target: &str, node: NodeId) -> String 
 
 /// What parts two clusters that met: ours forget the others by themselves, where somebody manages this one.
 pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
+    if !met.unremembered.is_empty() {
+        return give_back(met, target);
+    }
     let part = format!(
         "shardwright fix {target}; and let the nodes of the other cluster forget ours as well (CLUSTER FORGET, at each of them)"
     );
@@ -146,6 +149,28 @@ pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
         return part;
     }
     format!("{part}; then restore what was replaced")
+}
+
+/// What may be done about slots of a foreign node of which nobody remembers whose they were: it is not known whether their
+/// keys are anywhere else.
+fn give_back(met: &ForeignNodesMet, target: &str) -> String {
+    let back = met.unremembered.iter().filter_map(|(from, owned)| {
+        let (at, to) = (met.nodes.get(from)?, owned.to?);
+        let slots = owned.slots.count();
+        Some(format!(
+            "shardwright reshard {at} --from {from} --to {to} --slots {slots}"
+        ))
+    });
+    let back: Vec<String> = back.collect();
+    let give_up =
+        format!("give them up with their keys: shardwright fix {target} --accept-data-loss");
+    if back.is_empty() {
+        return give_up;
+    }
+    format!(
+        "move the slots back with their keys: {}; or {give_up}",
+        back.join("; then: ")
+    )
 }
 
 /// What ends a script that runs for too long. One that has written can only be waited for.

@@ -44,6 +44,22 @@ fn is_foreign(o: &Observed, node: NodeId) -> bool {
     o.formed.is_some() && is_unknown(o, node) && is_nowhere(o, node)
 }
 
+/// The slots that a node of another cluster owns, or the node of it that it follows, and of which nobody remembers that they
+/// were ours: they may have been moved there on purpose, and their only keys be there.
+pub(crate) fn slots_not_known_ours(o: &Observed, node: NodeId) -> SlotSet {
+    let member = o.member(node);
+    let followed = member.and_then(|m| o.member(m.primary?));
+    let owned = [member, followed].into_iter().flatten();
+    let owned = owned.fold(SlotSet::empty(), |all, m| all.union(&m.slots));
+    let ours = o.holdings.values().map(|held| &held.slots);
+    ours.fold(owned, |rest, slots| rest.difference(slots))
+}
+
+/// Whether ours may part from a node of another cluster although its slots are served by nobody then.
+pub(crate) fn may_part(d: &Desired, o: &Observed, node: NodeId) -> bool {
+    d.consent.lose_data || slots_not_known_ours(o, node).is_empty()
+}
+
 /// Whether a node that others list lives, and is not known to have been at any server of ours: by its own word, by a
 /// record, by a table on a disk, or by what is remembered.
 pub(crate) fn is_unknown(o: &Observed, node: NodeId) -> bool {
@@ -89,7 +105,7 @@ pub(crate) fn holding(view: &NodeView) -> Holding {
 
 /// Whether a node has still the data that it had, or has read on in the same stream: a full copy of another gives it that
 /// one's stream once it is done, and not before. Nothing where it is not known what it had.
-fn has_its_data(o: &Observed, node: NodeId) -> Option<bool> {
+pub(crate) fn has_its_data(o: &Observed, node: NodeId) -> Option<bool> {
     let before = o.holdings.get(&node)?.stream.as_ref()?;
     let now = o.view_of(node)?.server.stream.as_ref()?;
     Some(now.id == before.id || now.continues(before))

@@ -4,7 +4,7 @@
 use shardwright_topology::{Member, NodeId, NodeView, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Gone, OwnData, has_foreign_data};
+use crate::evidence::{Gone, OwnData, has_foreign_data, may_part};
 use crate::rules::replicas::replicate;
 use crate::{Action, ForeignNodesMet, Precondition, Reason, Waiting, safety};
 
@@ -12,14 +12,19 @@ use crate::{Action, ForeignNodesMet, Precondition, Reason, Waiting, safety};
 ///
 /// A node that follows one of them owns its shard's slots again first: the engine lets no node forget whom it follows. The
 /// others, whose table gives the slots to nobody once the foreign node is forgotten, are told of it by its new epoch. What
-/// nobody owns then, [`super::uncovered`] gives to those who hold the keys, or owned it last.
+/// nobody owns then, [`super::uncovered`] gives to those who hold the keys, or owned it last. Where one owns slots of which
+/// nobody remembers that they were ours, nothing is done without consent: slots may have been moved to it on purpose, and
+/// it would be left alone with the only copy of their keys.
 pub(crate) fn part(p: &mut Draft<'_>) {
     if p.foreign.is_empty() {
         return;
     }
-    take_back(p);
-    follow_ours(p);
-    forget(p);
+    // All of them or none: one that stays would tell ours of the others again.
+    if p.foreign.iter().all(|node| may_part(p.d, p.o, *node)) {
+        take_back(p);
+        follow_ours(p);
+        forget(p);
+    }
     let met = ForeignNodesMet::of(p.o, &p.foreign);
     p.wait(Waiting::ForeignNodesMet(Box::new(met)));
 }

@@ -11,7 +11,7 @@ use shardwright_planner::{
 use shardwright_topology::{Observed, SlotSet, Timestamp};
 
 use crate::check::{found, unburdened};
-use crate::world::{NOW, World, id, says, slots, stream, three};
+use crate::world::{NOW, World, consenting, id, says, slots, stream, three};
 
 const OURS: [&str; 6] = ["a", "a1", "b", "b1", "c", "c1"];
 
@@ -152,11 +152,86 @@ fn a_node_whose_data_was_replaced_takes_nothing_back_and_is_named() {
     let waits = waits(&w, &made);
     let lost = "the data of a was replaced by that of x (100 keys before, 3 now)";
     assert!(says(&waits, lost), "{waits:?}");
-    // Where nobody remembers, that is said.
+    // Where nobody remembers what it had, that it was replaced is not said.
     let made = planned(&w, &three(), &mut Memory::default());
     let waits = self::waits(&w, &made);
-    let unknown = "replaced by that of x (how many keys it had is not known, 3 now)";
-    assert!(says(&waits, unknown), "{waits:?}");
+    assert!(!says(&waits, "was replaced"), "{waits:?}");
+}
+
+/// `x` owns slots of `a`, by what all of ours say; `a1` follows it, with a copy.
+fn resharded() -> World {
+    let mut w = World::formed(3, 1);
+    meet(&mut w, "x", slots(0, 99));
+    w.node("x").keys = 7;
+    w.node("a").slots = slots(100, 5_460);
+    follow(&mut w, "a1", "a", "x");
+    replace(&mut w, "a1", 7);
+    w
+}
+
+#[test]
+fn who_owns_slots_that_nobody_remembers_is_not_forgotten_without_consent() {
+    let w = resharded();
+    let made = planned(&w, &three(), &mut Memory::default());
+    assert_eq!(steps(&w, &made), Vec::<String>::new());
+    let waits = self::waits(&w, &made);
+    let unclear = "x owns slots 0-99, and nobody remembers whose they were";
+    assert!(says(&waits, unclear), "{waits:?}");
+    assert!(!says(&waits, "they took"), "{waits:?}");
+    let met = |p: &ProblemKind| matches!(p, ProblemKind::ForeignNodesMet(_));
+    let remedy = |memory: &mut Memory| {
+        let mut problems = diagnose(&seen(&w, memory)).into_iter().map(|p| p.kind);
+        problems.find(met).expect("it is named").mend("local")
+    };
+    let (x, at, a) = (id("x"), &w.get("x").address, id("a"));
+    let back = format!("shardwright reshard {at} --from {x} --to {a} --slots 100; or ");
+    let unclear = remedy(&mut Memory::default());
+    assert!(unclear.contains(&back), "{unclear}");
+    assert!(unclear.ends_with("shardwright fix local --accept-data-loss"));
+    // One that follows it stays with it, and so does another of the same cluster.
+    let mut w = resharded();
+    meet(&mut w, "x1", SlotSet::empty());
+    w.node("x1").primary = Some(id("x"));
+    meet(&mut w, "y", SlotSet::empty());
+    let made = planned(&w, &three(), &mut Memory::default());
+    assert_eq!(steps(&w, &made), Vec::<String>::new());
+    // By consent, or where it is remembered that all of it was ours, it is parted from.
+    let w = resharded();
+    for (d, memory) in [
+        (consenting(three()), &mut Memory::default()),
+        (three(), &mut remembered()),
+    ] {
+        let steps = steps(&w, &planned(&w, &d, memory));
+        assert!(says(&steps, "make b forget x"), "{steps:?}");
+        assert!(says(&steps, "make a1 a replica of"), "{steps:?}");
+    }
+}
+
+#[test]
+fn the_linter_sees_by_itself_whose_slots_a_foreign_node_owns() {
+    let w = resharded();
+    let forget = |teller: &str| {
+        let gone = Gone::prove(&three(), &w.observe(), id("x")).expect("it is at no server");
+        let teller = id(teller);
+        vec![Action::Forget { teller, gone }]
+    };
+    let healthy = World::formed(3, 1);
+    let follows = || {
+        vec![Action::Replicate {
+            node: unburdened(&healthy, "a1"),
+            primary: id("c"),
+        }]
+    };
+    let unknown = seen(&w, &mut Memory::default());
+    let known = seen(&w, &mut remembered());
+    let living = ViolationKind::ForgetsTheLiving { node: id("x") };
+    let loses = ViolationKind::WouldLoseData { node: id("a1") };
+    assert!(found(forget("b"), &three(), &unknown).contains(&living));
+    assert!(found(follows(), &three(), &unknown).contains(&loses));
+    for (d, o) in [(three(), &known), (consenting(three()), &unknown)] {
+        assert!(!found(forget("b"), &d, o).contains(&living));
+        assert!(!found(follows(), &d, o).contains(&loses));
+    }
 }
 
 #[test]
