@@ -75,7 +75,9 @@ impl Lint<'_> {
             view.server.replication,
             Replication::Replica { link_up: true, .. }
         );
-        let replaced = link_up && !self.kept_its_stream(view);
+        let had_keys = self.o.holdings.get(&node).is_some_and(|h| h.keys > 0);
+        let emptied = had_keys && view.server.keys == 0 && !view.server.loading;
+        let replaced = emptied || link_up && !self.kept_its_stream(view);
         let Some(foreign) = follows.filter(|id| self.is_of_another_cluster(*id)) else {
             return false;
         };
@@ -83,14 +85,17 @@ impl Lint<'_> {
         !left && !self.all_owned()
     }
 
-    /// Whether a node has the stream, or one that continues it, that it is remembered to have had.
+    /// Whether a node has the stream, or one that continues it, that it is remembered to have had, and keys, if it had
+    /// some: a failed copy leaves the stream, and nothing else.
     fn kept_its_stream(&self, view: &NodeView) -> bool {
         let before = self.o.holdings.get(&view.id);
         let had = before.and_then(|before| before.stream.as_ref());
         let has = view.server.stream.as_ref();
-        had.zip(has).is_some_and(|(had, has)| {
-            let continued = has.before.as_ref().is_some_and(|(id, _)| *id == had.id);
-            has.id == had.id || continued
-        })
+        let emptied = view.server.keys == 0 && before.is_some_and(|before| before.keys != 0);
+        !emptied
+            && had.zip(has).is_some_and(|(had, has)| {
+                let continued = has.before.as_ref().is_some_and(|(id, _)| *id == had.id);
+                has.id == had.id || continued
+            })
     }
 }

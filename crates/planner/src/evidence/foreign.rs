@@ -104,15 +104,20 @@ pub(crate) fn holding(view: &NodeView) -> Holding {
 }
 
 /// Whether a node has still the data that it had, or has read on in the same stream: a full copy of another gives it that
-/// one's stream once it is done, and not before. Nothing where it is not known what it had.
+/// one's stream once it is done, and not before. But one whose copy failed after it had emptied itself for it, as that of a
+/// newer engine does, keeps its own stream, and has no key. Nothing where it is not known what it had.
 pub(crate) fn has_its_data(o: &Observed, node: NodeId) -> Option<bool> {
-    let before = o.holdings.get(&node)?.stream.as_ref()?;
-    let now = o.view_of(node)?.server.stream.as_ref()?;
+    let before = o.holdings.get(&node)?;
+    let now = &o.view_of(node)?.server;
+    if before.keys > 0 && now.keys == 0 {
+        return Some(false);
+    }
+    let (before, now) = (before.stream.as_ref()?, now.stream.as_ref()?);
     Some(now.id == before.id || now.continues(before))
 }
 
-/// Whether a node that follows a foreign one has that one's data already, and nothing of its own: its copy is done, for its
-/// link is up.
+/// Whether a node that follows a foreign one has nothing of its own any more: its copy is done, for its link is up; or it
+/// has emptied itself for one.
 pub(crate) fn has_foreign_data(o: &Observed, follower: &NodeView) -> bool {
     let done = matches!(
         follower.server.replication,
@@ -122,7 +127,12 @@ pub(crate) fn has_foreign_data(o: &Observed, follower: &NodeView) -> bool {
             ..
         }
     );
-    done && has_its_data(o, follower.id) != Some(true)
+    let emptied = follower.server.keys == 0 && !follower.server.loading;
+    match has_its_data(o, follower.id) {
+        Some(true) => false,
+        Some(false) => done || emptied,
+        None => done,
+    }
 }
 
 /// The slots that the shard of a node owned, as far as that is remembered: its own, or its primary's.

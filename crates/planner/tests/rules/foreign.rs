@@ -273,6 +273,24 @@ fn a_replica_with_its_copy_takes_back_what_its_primary_can_not() {
 }
 
 #[test]
+fn who_was_emptied_for_a_copy_that_failed_takes_nothing_back() {
+    // Its stream is its own still, and it loads nothing.
+    let mut w = taken();
+    w.node("a").keys = 0;
+    let (d, mut memory) = (three(), remembered());
+    let made = planned(&w, &d, &mut memory);
+    let steps = steps(&w, &made);
+    assert!(says(&steps, "let a1 take its shard's slots back from x"));
+    let lost = "the data of a was replaced by that of x (100 keys before, 0 now)";
+    assert!(says(&waits(&w, &made), lost));
+    // The linter does not let it either.
+    let own = OwnData::prove(&d, &seen(&taken(), &mut memory), id("a")).expect("it has its data");
+    let o = seen(&w, &mut memory);
+    let no_copy = ViolationKind::NoCopy { replica: id("a") };
+    assert!(found(vec![Action::TakeBack { own }], &d, &o).contains(&no_copy));
+}
+
+#[test]
 fn nobody_takes_back_what_was_not_its_shards() {
     // One foreign node owns everything: whoever takes its place in the table takes all of it.
     let mut w = World::formed(3, 1);
