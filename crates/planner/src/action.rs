@@ -377,6 +377,15 @@ pub enum Precondition {
         /// Its primary.
         primary: NodeId,
     },
+    /// What the node holds is of this stream, or of one that continues it, all loaded.
+    HoldsDataOf {
+        /// The node.
+        node: NodeId,
+        /// The replication id of the stream.
+        stream: String,
+        /// It has at least so many keys.
+        keys_min: u64,
+    },
     /// The node holds no key of the slot.
     HoldsNoKeyOf {
         /// The node.

@@ -62,6 +62,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         lint.one_process_each(i, &step.action);
         lint.action(i, &step.action);
         lint.keeps_apart(i, step);
+        lint.reads_again(i, step);
     }
     lint.found
 }

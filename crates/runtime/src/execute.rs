@@ -133,7 +133,8 @@ pub(crate) async fn require_apart(
                 let view = look(links, o, *node).await?;
                 (*node, is_replica_of(&view, *primary))
             }
-            Precondition::IsUnburdened { .. }
+            Precondition::HoldsDataOf { .. }
+            | Precondition::IsUnburdened { .. }
             | Precondition::OwnsSlots { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::HoldsNoStrayKey { .. }
@@ -448,6 +449,14 @@ async fn require(
             let view = look(links, o, *node).await?;
             (*node, is_replica_of(&view, *primary))
         }
+        Precondition::HoldsDataOf {
+            node,
+            stream,
+            keys_min,
+        } => {
+            let view = look(links, o, *node).await?;
+            (*node, view.server.holds_data_of(stream, *keys_min))
+        }
         Precondition::SlotsFree { node, slots } => {
             let view = look(links, o, *node).await?;
             let taken = view
@@ -490,6 +499,9 @@ fn assumed(requirement: &Precondition) -> String {
         Precondition::IsPrimary { .. } => "it is a primary".to_owned(),
         Precondition::IsReplicaOf { primary, .. } => {
             format!("it is a replica of {}", primary.short())
+        }
+        Precondition::HoldsDataOf { stream, .. } => {
+            format!("it holds its own data, of stream {stream}")
         }
         Precondition::HoldsNoKeyOf { slot, .. } => format!("it holds no key of slot {slot}"),
         Precondition::HoldsNoStrayKey { .. } => {

@@ -169,6 +169,14 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         Precondition::IsReplicaOf { node: id, primary } => {
             node(id).is_some_and(|n| n.me().primary == Some(*primary))
         }
+        Precondition::HoldsDataOf {
+            node: id,
+            stream,
+            keys_min,
+        } => reached(*id, model).is_ok_and(|seat| {
+            let view = model.view(seat);
+            view.is_some_and(|view| view.server.holds_data_of(stream, *keys_min))
+        }),
         Precondition::HoldsNoKeyOf { node: id, slot } => {
             node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
         }

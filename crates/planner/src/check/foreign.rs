@@ -3,7 +3,7 @@
 use shardwright_topology::{Health, NodeId, NodeView, Replication, Role, Server, SlotSet};
 
 use super::{Lint, ViolationKind};
-use crate::Authority;
+use crate::{Action, Authority, Precondition, Step};
 
 impl Lint<'_> {
     /// Whether a node lives, and neither a server, a record, a table on a disk nor the memory of this cluster knows it as
@@ -61,6 +61,30 @@ impl Lint<'_> {
         let slots = row.map_or_else(SlotSet::empty, |row| row.slots.difference(&shard));
         if !slots.is_empty() {
             self.fatal(i, ViolationKind::SlotsOwned { slots });
+        }
+    }
+
+    /// A copy of the other cluster may be done at any time: whoever takes slots back is asked right before whether it has
+    /// still what it is remembered to have had.
+    pub(super) fn reads_again(&mut self, i: usize, step: &Step) {
+        let Action::TakeBack { own } = &step.action else {
+            return;
+        };
+        let at = own.node();
+        let before = self.o.holdings.get(&at);
+        let reads = |required: &Precondition| match required {
+            Precondition::HoldsDataOf {
+                node,
+                stream,
+                keys_min,
+            } => before.is_some_and(|before| {
+                let had = before.stream.as_ref().is_some_and(|had| had.id == *stream);
+                *node == at && had && (*keys_min > 0 || before.keys == 0)
+            }),
+            _ => false,
+        };
+        if !step.requires.iter().any(reads) {
+            self.fatal(i, ViolationKind::TakesBackUnread { node: at });
         }
     }
 

@@ -12,7 +12,7 @@ use shardwright_topology::{
 };
 
 use super::is_nowhere;
-use crate::{Authority, Desired};
+use crate::{Authority, Desired, Precondition};
 
 /// Proof that a node is of another cluster: it lives, every server of ours is known to be another node's, and it never was
 /// at any of them. Among servers that others run it is never had: any node may be one of theirs.
@@ -150,6 +150,8 @@ fn slots_of_its_shard(o: &Observed, node: NodeId) -> Option<&SlotSet> {
 pub struct OwnData {
     node: NodeId,
     from: NodeId,
+    stream: String,
+    keys_min: u64,
 }
 
 impl OwnData {
@@ -163,7 +165,30 @@ impl OwnData {
         let theirs = taken.slots().all(|slot| o.owner(slot) == Some(from));
         let fits = !taken.is_empty() && taken.difference(shard).is_empty() && theirs;
         let kept = has_its_data(o, node) == Some(true) && !view.server.loading;
-        (fits && kept).then_some(Self { node, from })
+        let before = o.holdings.get(&node).filter(|_| fits && kept)?;
+        Some(Self {
+            node,
+            from,
+            stream: before.stream.as_ref()?.id.clone(),
+            keys_min: u64::from(before.keys > 0),
+        })
+    }
+
+    /// What has to be so still right before it owns them: a copy that is done meanwhile would leave it the foreign data, to
+    /// be served as ours.
+    pub(crate) fn requires(&self) -> Vec<Precondition> {
+        let node = self.node;
+        vec![
+            Precondition::IsReplicaOf {
+                node,
+                primary: self.from,
+            },
+            Precondition::HoldsDataOf {
+                node,
+                stream: self.stream.clone(),
+                keys_min: self.keys_min,
+            },
+        ]
     }
 
     /// The replica of this foreign node that is to own its shard's slots again: who owned them comes first.

@@ -6,7 +6,7 @@ use shardwright_topology::{Member, NodeId, NodeView, Source};
 use crate::draft::Draft;
 use crate::evidence::{Gone, OwnData, has_foreign_data, may_part};
 use crate::rules::replicas::replicate;
-use crate::{Action, ForeignNodesMet, Precondition, Reason, Waiting, safety};
+use crate::{Action, ForeignNodesMet, Reason, Waiting, safety};
 
 /// Parts our nodes from those of another cluster, and says who they are and what they took.
 ///
@@ -35,10 +35,7 @@ fn take_back(p: &mut Draft<'_>) {
         let Some(own) = OwnData::best(p.d, p.o, from).filter(|own| p.is_ours(own.node())) else {
             continue;
         };
-        let requires = vec![Precondition::IsReplicaOf {
-            node: own.node(),
-            primary: from,
-        }];
+        let requires = own.requires();
         p.act_if(Action::TakeBack { own }, Reason::ForeignNode, requires);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use shardwright_planner::evidence::{ForeignNode, Gone, OwnData};
 use shardwright_planner::{
-    Action, Desired, Limits, Memory, Plan, ProblemKind, Severity, ViolationKind, Waiting, check,
-    diagnose, plan,
+    Action, Desired, Limits, Memory, Plan, Precondition, ProblemKind, Severity, Step,
+    ViolationKind, Waiting, check, diagnose, plan,
 };
 use shardwright_topology::{Observed, SlotSet, Timestamp};
 
@@ -80,6 +80,17 @@ fn planned(w: &World, d: &Desired, memory: &mut Memory) -> Plan {
     made
 }
 
+/// What the linter finds fatal in a plan of this step alone.
+fn found_in(step: &Step, d: &Desired, o: &Observed) -> BTreeSet<ViolationKind> {
+    let made = Plan {
+        steps: vec![step.clone()],
+        waiting: Vec::new(),
+    };
+    let mut found = check(&made, d, o);
+    found.retain(|v| v.severity == Severity::Fatal);
+    found.into_iter().map(|v| v.kind).collect()
+}
+
 fn steps(w: &World, made: &Plan) -> Vec<String> {
     let steps = made.steps.iter();
     steps.map(|s| w.name_all(&s.action.to_string())).collect()
@@ -122,6 +133,35 @@ fn slots_are_taken_back_and_the_foreign_nodes_forgotten_in_the_first_pass() {
     for never in ["is silent", "the last copy", "dead"] {
         assert!(!says(&waits, never) && !says(&steps, never), "{waits:?}");
     }
+}
+
+#[test]
+fn whether_it_has_its_data_is_read_again_before_it_takes_slots_back() {
+    let w = taken();
+    let made = planned(&w, &three(), &mut remembered());
+    let before = w.get("a").stream.clone().expect("it follows another");
+    let reads = Precondition::HoldsDataOf {
+        node: id("a"),
+        stream: before.id,
+        keys_min: 1,
+    };
+    assert!(
+        made.steps[0].requires.contains(&reads),
+        "{:?}",
+        made.steps[0]
+    );
+    let holds = |w: &World, keys_min| {
+        let view = w.view(w.get("a"));
+        let stream = &w.get("a1").stream.as_ref().expect("its own").id;
+        view.server.holds_data_of(stream, keys_min)
+    };
+    assert!(holds(&w, 1));
+    let mut emptied = taken();
+    emptied.node("a").keys = 0;
+    assert!(!holds(&emptied, 1) && holds(&emptied, 0));
+    let mut replaced = taken();
+    replace(&mut replaced, "a", 3);
+    assert!(!holds(&replaced, 0));
 }
 
 #[test]
@@ -409,21 +449,27 @@ fn the_linter_sees_by_itself_who_is_foreign_and_what_may_be_taken_back() {
     let (d, mut memory) = (three(), remembered());
     let w = taken();
     let o = seen(&w, &mut memory);
-    let own = OwnData::prove(&d, &o, id("a")).expect("it has its own data");
-    let back = || vec![Action::TakeBack { own: own.clone() }];
+    let step = planned(&w, &d, &mut memory).steps.remove(0);
+    let back = |o: &Observed| found_in(&step, &d, o);
     let forget = || {
         let gone = Gone::prove(&d, &o, id("x")).expect("it is at no server");
         let teller = id("b");
         vec![Action::Forget { teller, gone }]
     };
-    assert_eq!(found(back(), &d, &o), BTreeSet::new());
+    assert_eq!(back(&o), BTreeSet::new());
+    let unread = Step {
+        requires: vec![step.requires[0].clone()],
+        ..step.clone()
+    };
+    let kind = ViolationKind::TakesBackUnread { node: id("a") };
+    assert_eq!(found_in(&unread, &d, &o), BTreeSet::from([kind]));
     assert_eq!(found(forget(), &d, &o), BTreeSet::new());
 
     let mut replaced = taken();
     replace(&mut replaced, "a", 3);
     let o = seen(&replaced, &mut memory);
     let no_copy = ViolationKind::NoCopy { replica: id("a") };
-    assert_eq!(found(back(), &d, &o), BTreeSet::from([no_copy]));
+    assert_eq!(back(&o), BTreeSet::from([no_copy]));
 
     let mut more = taken();
     more.node("x").slots = slots(0, 6_000);
@@ -431,14 +477,14 @@ fn the_linter_sees_by_itself_who_is_foreign_and_what_may_be_taken_back() {
     let not_its = ViolationKind::SlotsOwned {
         slots: slots(5_461, 6_000),
     };
-    assert_eq!(found(back(), &d, &o), BTreeSet::from([not_its]));
+    assert_eq!(back(&o), BTreeSet::from([not_its]));
 
     // Where its own server may only be away, it is none of another cluster.
     let mut ours = taken();
     ours.hush("c1").recorded = Some(id("x"));
     let o = seen(&ours, &mut memory);
     let living = ViolationKind::PrimaryNotDead { primary: id("x") };
-    assert_eq!(found(back(), &d, &o), BTreeSet::from([living]));
+    assert_eq!(back(&o), BTreeSet::from([living]));
     let living = ViolationKind::ForgetsTheLiving { node: id("x") };
     assert_eq!(found(forget(), &d, &o), BTreeSet::from([living]));
 
