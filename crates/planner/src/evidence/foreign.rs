@@ -4,6 +4,7 @@
 //! one with the greater config epoch stays. A primary that loses all its slots to one node follows that, and copies it; one
 //! that loses some deletes their keys at once (`fact_a_met_cluster_takes_slots_by_its_epochs`).
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use shardwright_topology::{
@@ -191,12 +192,14 @@ impl OwnData {
         ]
     }
 
-    /// The replica of this foreign node that is to own its shard's slots again: who owned them comes first.
+    /// The replica of this foreign node that is to own its shard's slots again: who owned some last comes first. What is
+    /// remembered as held may be older than a failover.
     pub fn best(d: &Desired, o: &Observed, from: NodeId) -> Option<Self> {
         let owned = |id| o.holdings.get(&id).is_some_and(|h| !h.slots.is_empty());
         let replicas = o.replicas_of(from).map(|m| m.id);
         let fit = replicas.filter_map(|id| Self::prove(d, o, id));
-        fit.min_by_key(|proof| (!owned(proof.node), proof.node))
+        let gave = |id: &NodeId| Reverse(o.gave_all.get(id).copied());
+        fit.min_by_key(|proof| (gave(&proof.node), !owned(proof.node), proof.node))
     }
 
     /// Who.

@@ -8,7 +8,7 @@ use shardwright_planner::{
     Action, Desired, Limits, Memory, Plan, Precondition, ProblemKind, Severity, Step,
     ViolationKind, Waiting, check, diagnose, plan,
 };
-use shardwright_topology::{Observed, SlotSet, Timestamp};
+use shardwright_topology::{Observed, SlotSet, Stream, Timestamp};
 
 use crate::check::{found, unburdened};
 use crate::world::{NOW, World, consenting, id, says, slots, stream, three};
@@ -310,6 +310,31 @@ fn a_replica_with_its_copy_takes_back_what_its_primary_can_not() {
     );
     assert!(says(&steps, "make a1 forget x"), "{steps:?}");
     assert!(!says(&steps, "make a forget x"), "{steps:?}");
+}
+
+#[test]
+fn who_owned_the_slots_last_takes_them_back() {
+    // `a` died while not all was well, `a1` owned its slots since, and `a` came back as its replica.
+    let mut memory = remembered();
+    let mut w = World::formed(3, 1);
+    w.hush("c");
+    w.node("a1").slots = std::mem::replace(&mut w.node("a").slots, SlotSet::empty());
+    (w.node("a1").primary, w.node("a").primary) = (None, Some(id("a1")));
+    let mut o = w.observe();
+    o.at = Timestamp(NOW - 5_000);
+    memory.recall(&mut o);
+    let mut w = taken();
+    w.node("a1").stream = Some(Stream {
+        before: Some((id("a").to_string(), 5_000)),
+        ..stream("since")
+    });
+    w.node("a").stream = w.get("a1").stream.clone();
+    let steps = steps(&w, &planned(&w, &three(), &mut memory));
+    assert!(
+        says(&steps, "let a1 take its shard's slots back from x"),
+        "{steps:?}"
+    );
+    assert!(!says(&steps, "let a take"), "{steps:?}");
 }
 
 #[test]
