@@ -124,7 +124,7 @@ fn nodes_of_another_cluster_are_named_once() {
         met.replaced.push(Replaced {
             node: world::id("a"),
             by: None,
-            keys_before: Some(9),
+            keys_before: 9,
             keys_now,
         });
         vec![Waiting::ForeignNodesMet(met)]

@@ -19,8 +19,8 @@ pub struct Replaced {
     pub node: NodeId,
     /// The foreign node that it copied; `None` where it only lost slots, whose keys the engine then deletes.
     pub by: Option<NodeId>,
-    /// How many keys it had; `None` where nobody remembers.
-    pub keys_before: Option<u64>,
+    /// How many keys it had.
+    pub keys_before: u64,
     /// How many it has now.
     pub keys_now: u64,
 }
@@ -100,20 +100,20 @@ fn replaced(
     follows: Option<NodeId>,
     slots: &SlotSet,
 ) -> Option<Replaced> {
-    let before = o.holdings.get(&view.id);
+    let before = o.holdings.get(&view.id)?;
     let keys_now = view.server.keys;
     let gone = match follows {
         // Who is not remembered to have had other data may have been made to follow that node on purpose.
         Some(_) => has_foreign_data(o, view) && has_its_data(o, view.id) == Some(false),
-        None => before.is_some_and(|before| {
+        None => {
             let taken = !before.slots.intersection(slots).is_empty();
             taken && keys_now < before.keys
-        }),
+        }
     };
     gone.then(|| Replaced {
         node: view.id,
         by: follows,
-        keys_before: before.map(|before| before.keys),
+        keys_before: before.keys,
         keys_now,
     })
 }
@@ -122,22 +122,18 @@ impl fmt::Display for Replaced {
     /// Nodes are written short: the whole id is in the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = self.node.short();
-        let before = match self.keys_before {
-            Some(keys) => format!("{keys} keys before"),
-            None => "how many keys it had is not known".to_owned(),
-        };
-        let now = self.keys_now;
+        let (before, now) = (self.keys_before, self.keys_now);
         match self.by {
             Some(by) => {
                 let by = by.short();
                 write!(
                     f,
-                    "the data of {node} was replaced by that of {by} ({before}, {now} now)"
+                    "the data of {node} was replaced by that of {by} ({before} keys before, {now} now)"
                 )
             }
             None => write!(
                 f,
-                "{node} deleted the keys of slots that it lost ({before}, {now} now)"
+                "{node} deleted the keys of slots that it lost ({before} keys before, {now} now)"
             ),
         }
     }

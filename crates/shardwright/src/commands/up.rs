@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
-use shardwright_planner::{ForeignNodesMet, Waiting};
+use shardwright_planner::ForeignNodesMet;
 use shardwright_runtime::{Keeper, Links, Report, name_of_local_run};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, State, TrialError, find_engine, is_to_be_tried, root,
@@ -22,6 +22,7 @@ use crate::cli::{LogFormat, Pace, Up};
 use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
 use crate::handover::Declaration;
+use crate::met::foreign_nodes_met;
 use crate::printer::{Printer, chatter};
 use crate::report::{causes, named};
 use crate::requests::{Control, Requests};
@@ -414,10 +415,7 @@ impl Log {
         if report.plan.is_settled() {
             self.met = None;
         }
-        let met = report.plan.waiting.iter().find_map(|wait| match wait {
-            Waiting::ForeignNodesMet(met) => Some(met.as_ref()),
-            _ => None,
-        });
+        let met = foreign_nodes_met(&report.plan);
         let told = self.met.as_ref();
         let Some(met) = met.filter(|met| !told.is_some_and(|told| told.is_like(met))) else {
             return;
