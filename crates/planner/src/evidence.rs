@@ -14,7 +14,7 @@ pub(crate) use copy::{
 pub use foreign::{ForeignNode, OwnData};
 pub(crate) use foreign::{
     foreign_nodes, has_foreign_data, has_its_data, holding, is_unknown, may_part,
-    slots_not_known_ours,
+    slots_not_known_ours, was_never_ours,
 };
 pub use place::{EmptyPlace, Follower, Follows, Who};
 pub(crate) use place::{brings_nothing, has_file_of, is_anothers};

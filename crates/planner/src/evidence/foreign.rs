@@ -85,6 +85,14 @@ pub(crate) fn is_unknown(o: &Observed, node: NodeId) -> bool {
         && !o.servers().values().any(|s| was_at(s, node))
 }
 
+/// Whether a node is known not to have been one of ours: not by what is remembered (where nothing is, it is not known), and at
+/// no server of ours by its own word, a record or a table on its disk.
+pub(crate) fn was_never_ours(o: &Observed, node: NodeId) -> bool {
+    let once = o.former.contains_key(&node) || o.holdings.contains_key(&node);
+    let remembers = o.formed.is_some() && !o.holdings.is_empty();
+    remembers && !once && !o.servers().values().any(|s| was_at(s, node))
+}
+
 /// Whether a node is, or was, at this server, as far as it can be told.
 fn was_at(server: &Server, node: NodeId) -> bool {
     let last = server.last_heard.as_ref().map(|v| v.id);

@@ -338,6 +338,25 @@ fn who_owned_the_slots_last_takes_them_back() {
 }
 
 #[test]
+fn past_a_met_node_that_died_who_has_our_data_is_promoted() {
+    let mut w = World::formed(3, 1);
+    let owned = w.get("a").slots.clone();
+    meet(&mut w, "x", owned);
+    for (node, offset) in [("a", 10), ("a1", 9_000)] {
+        follow(&mut w, node, "a", "x");
+        let node = w.node(node);
+        (node.never_linked, node.offset) = (true, offset);
+    }
+    // Its copy was done, and it has read much more of the other's stream than `a` has of ours.
+    let copy = stream(&id("x").to_string());
+    w.node("a1").stream = Some(copy);
+    w.cut_off("x", 6);
+    let steps = steps(&w, &planned(&w, &three(), &mut remembered()));
+    assert!(says(&steps, "from dead x to its replica a"), "{steps:?}");
+    assert!(!says(&steps, "its replica a1"), "{steps:?}");
+}
+
+#[test]
 fn who_was_emptied_for_a_copy_that_failed_takes_nothing_back() {
     // Its stream is its own still, and it loads nothing.
     let mut w = taken();
