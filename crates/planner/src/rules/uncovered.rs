@@ -48,9 +48,10 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
         }
         p.wait(Waiting::KeysUnclaimed { nodes, slots });
     }
-    let (owned, rest) = owned_last(p, &held.by_nobody);
-    let (back, rest) = believed(p, &rest);
-    for (node, slots) in owned.into_iter().chain(back) {
+    // What is remembered may be older than what others believe.
+    let (back, rest) = believed(p, &held.by_nobody);
+    let (owned, rest) = owned_last(p, &rest);
+    for (node, slots) in back.into_iter().chain(owned) {
         claim(p, node, &slots, &Reason::NoKeys);
     }
     for (node, slots) in division(p, &rest) {

@@ -178,6 +178,20 @@ fn a_met_node_that_took_nothing_is_forgotten_at_once() {
 }
 
 #[test]
+fn who_is_believed_to_own_slots_comes_before_who_is_remembered() {
+    let mut w = World::formed(3, 0);
+    let d = Desired::managed(3, 0);
+    let mut memory = Memory::default();
+    memory.recall(&mut w.observe());
+    w.node("a").slots = slots(100, 5_460);
+    // News of its failover reached `c` alone.
+    w.believes("c", "b", |row| row.slots = row.slots.union(&slots(0, 99)));
+    w.counted(&slots(0, 99), &[]);
+    let steps = steps(&w, &planned(&w, &d, &mut memory));
+    assert_eq!(steps, ["give slots 0-99 to b"]);
+}
+
+#[test]
 fn a_node_whose_data_was_replaced_takes_nothing_back_and_is_named() {
     let mut w = taken();
     for node in ["a", "a1"] {
