@@ -103,6 +103,13 @@ impl<'a> Draft<'a> {
         self.ours.contains(&node)
     }
 
+    /// Whether a node is one of this cluster's: also one that was asked to leave.
+    pub(crate) fn belongs(&self, node: NodeId) -> bool {
+        let leaves = |name| matches!(self.standings.get(name), Some(Standing::Leaving));
+        let server = || self.o.server_of(node);
+        self.is_ours(node) || server().is_some_and(|s| leaves(&s.name))
+    }
+
     /// Whether nodes of another cluster own slots: then it is not known who of ours is to own how much.
     pub(crate) fn slots_are_taken(&self) -> bool {
         self.o.voters().any(|m| self.foreign.contains(&m.id))

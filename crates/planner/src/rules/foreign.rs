@@ -83,7 +83,7 @@ fn forget(p: &mut Draft<'_>) {
         let tellers: Vec<NodeId> =
             p.o.beliefs(node)
                 .map(|(speaker, _)| speaker)
-                .filter(|id| p.is_ours(*id) && !follows(id))
+                .filter(|id| p.belongs(*id) && !follows(id))
                 .collect();
         for teller in tellers {
             let gone = gone.clone();

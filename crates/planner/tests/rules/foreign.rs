@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use shardwright_planner::evidence::{ForeignNode, Gone, OwnData};
 use shardwright_planner::{
-    Action, Desired, Limits, Memory, Plan, Precondition, ProblemKind, Severity, Step,
+    Action, Desired, Limits, Memory, Plan, Precondition, ProblemKind, Request, Severity, Step,
     ViolationKind, Waiting, check, diagnose, plan,
 };
 use shardwright_topology::{Observed, SlotSet, Stream, Timestamp};
@@ -175,6 +175,21 @@ fn a_met_node_that_took_nothing_is_forgotten_at_once() {
     // Without what is remembered the records are proof enough.
     let made = planned(&w, &three(), &mut Memory::default());
     assert_eq!(made.steps.len(), 6);
+}
+
+#[test]
+fn who_is_asked_to_leave_forgets_too() {
+    let mut w = World::formed(3, 1);
+    meet(&mut w, "x", SlotSet::empty());
+    let mut d = three();
+    d.request = Some(Request::Leave { node: id("a1") });
+    let steps = steps(&w, &planned(&w, &d, &mut remembered()));
+    for teller in OURS {
+        assert!(
+            says(&steps, &format!("make {teller} forget x")),
+            "{steps:?}"
+        );
+    }
 }
 
 #[test]
