@@ -17,11 +17,27 @@ impl Lint<'_> {
             let said = s.view.known().map(|v| v.id);
             let last = s.last_heard.as_ref().map(|v| v.id);
             let on_disk = s.disk_row.as_ref().map(|row| row.id);
-            let known = said.is_some() || s.recorded_id.is_some();
+            let known = match said {
+                Some(id) => !self.is_doubled(id),
+                None => s.recorded_id.is_some_and(|id| self.is_still(s, id, node)),
+            };
             known && ![said, s.recorded_id, last, on_disk].contains(&Some(node))
         };
         let remembered = self.o.former.contains_key(&node) || self.o.holdings.contains_key(&node);
-        managed && lives && !remembered && self.all.servers().values().all(another)
+        let doubled = self.is_doubled(node);
+        managed && lives && !remembered && !doubled && self.all.servers().values().all(another)
+    }
+
+    /// Whether a server without a view has still the node that was recorded there, and not this one: while the recorded node
+    /// owns slots, one that took its place may not be recorded yet, and whom others look for there may be newer.
+    fn is_still(&self, server: &Server, recorded: NodeId, node: NodeId) -> bool {
+        let owner = self.o.members().get(&recorded);
+        let owns = owner.is_some_and(|m| !m.slots.is_empty());
+        let views = self.all.servers().values().filter_map(|s| s.view.known());
+        let mut rows = views.filter_map(|v| v.rows.get(node));
+        let at = server.address.known();
+        let placed = rows.any(|row| at.is_some_and(|at| row.address.same_socket(at)));
+        !owns && !placed && !self.is_doubled(recorded)
     }
 
     /// Whether ours may forget a node of another cluster, or leave it, although it lives: by consent, or since every slot

@@ -8,7 +8,9 @@ use shardwright_planner::{
     Action, Desired, Limits, Memory, Plan, Precondition, ProblemKind, Request, Severity, Step,
     ViolationKind, Waiting, check, diagnose, plan,
 };
-use shardwright_topology::{Observed, SlotSet, Stream, Timestamp};
+use shardwright_topology::{
+    DuplicateId, Instance, Observed, ServerName, SlotSet, Stream, Timestamp,
+};
 
 use crate::check::{found, unburdened};
 use crate::world::{NOW, World, consenting, id, says, slots, stream, three};
@@ -61,6 +63,16 @@ fn taken() -> World {
         follow(&mut w, shard, shard, foreign);
         follow(&mut w, &format!("{shard}1"), shard, foreign);
     }
+    w
+}
+
+/// `x` took the slots of `a`, which follows it with its replica.
+fn lost_one() -> World {
+    let mut w = World::formed(3, 1);
+    let owned = w.get("a").slots.clone();
+    meet(&mut w, "x", owned);
+    follow(&mut w, "a", "a", "x");
+    follow(&mut w, "a1", "a", "x");
     w
 }
 
@@ -560,6 +572,37 @@ fn the_linter_sees_by_itself_who_is_foreign_and_what_may_be_taken_back() {
     assert_eq!(back(&o), BTreeSet::from([living]));
     let living = ViolationKind::ForgetsTheLiving { node: id("x") };
     assert_eq!(found(forget(), &d, &o), BTreeSet::from([living]));
+
+    // The same where the recorded node owns slots, where others look for it at a server that is away, or where two
+    // processes answer as a node of ours.
+    let mut owner = lost_one();
+    owner.hush("c");
+    let mut there = lost_one();
+    there.hush("c1");
+    let at = there.get("c1").address.clone();
+    there.believes("b", "x", move |row| row.address = at.clone());
+    let mut doubled = seen(&lost_one(), &mut memory);
+    let instance = |run: &str| Instance {
+        at: ServerName("c1".to_owned()),
+        address: None,
+        run_id: run.to_owned(),
+        uptime_s: None,
+        offset: 7,
+    };
+    doubled.note_duplicate(DuplicateId {
+        node: id("c1"),
+        first: instance("one"),
+        second: instance("two"),
+    });
+    assert_eq!(back(&seen(&lost_one(), &mut memory)), BTreeSet::new());
+    for o in [
+        seen(&owner, &mut memory),
+        seen(&there, &mut memory),
+        doubled,
+    ] {
+        let living = ViolationKind::PrimaryNotDead { primary: id("x") };
+        assert!(back(&o).contains(&living), "{:?}", back(&o));
+    }
 
     // Who follows a foreign node may have the last copy.
     let mut w = taken();
