@@ -39,6 +39,11 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         all,
         found: Vec::new(),
         given: SlotSet::empty(),
+        once_ours: o
+            .holdings
+            .values()
+            .flat_map(|held| held.slots.slots())
+            .collect(),
         comes: BTreeMap::new(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
@@ -88,6 +93,8 @@ struct Lint<'a> {
     all: &'a Observed,
     found: Vec<Violation>,
     given: SlotSet,
+    /// The slots that nodes of this cluster are remembered to have owned.
+    once_ours: SlotSet,
     /// How many bytes the steps so far bring to each receiver with a memory limit.
     comes: BTreeMap<NodeId, u64>,
     heirs: BTreeMap<NodeId, NodeId>,

@@ -45,10 +45,7 @@ impl Lint<'_> {
     pub(super) fn may_be_parted_from(&self, node: NodeId) -> bool {
         let member = |id: NodeId| self.o.members().get(&id);
         let head = member(node).and_then(|m| m.primary);
-        let once_ours = |slot| {
-            let mut held = self.o.holdings.values();
-            held.any(|held| held.slots.contains(slot))
-        };
+        let once_ours = |slot| self.once_ours.contains(slot);
         let taken = |id: NodeId| member(id).is_none_or(|m| m.slots.slots().all(once_ours));
         let known = taken(node) && head.is_none_or(taken);
         self.is_of_another_cluster(node) && (known || self.d.consent.lose_data)

@@ -52,6 +52,9 @@ pub(crate) fn slots_not_known_ours(o: &Observed, node: NodeId) -> SlotSet {
     let followed = member.and_then(|m| o.member(m.primary?));
     let owned = [member, followed].into_iter().flatten();
     let owned = owned.fold(SlotSet::empty(), |all, m| all.union(&m.slots));
+    if owned.is_empty() {
+        return owned;
+    }
     let ours = o.holdings.values().map(|held| &held.slots);
     ours.fold(owned, |rest, slots| rest.difference(slots))
 }

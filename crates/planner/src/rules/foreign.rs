@@ -1,6 +1,8 @@
 //! Nodes of another cluster that was met by mistake: shards whose slots they took have them again, and all of ours forget
 //! them, in the first pass that sees them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use shardwright_topology::{Member, NodeId, NodeView, Source};
 
 use crate::draft::Draft;
@@ -21,57 +23,75 @@ pub(crate) fn part(p: &mut Draft<'_>) {
     }
     // All of them or none: one that stays would tell ours of the others again.
     if p.foreign.iter().all(|node| may_part(p.d, p.o, *node)) {
-        take_back(p);
-        follow_ours(p);
+        let taken_back = take_back(p);
+        follow_ours(p, &taken_back);
         forget(p);
     }
     let met = ForeignNodesMet::of(p.o, &p.foreign);
     p.wait(Waiting::ForeignNodesMet(Box::new(met)));
 }
 
-fn take_back(p: &mut Draft<'_>) {
-    let foreign: Vec<NodeId> = p.foreign.iter().copied().collect();
-    for from in foreign {
-        let Some(own) = OwnData::best(p.d, p.o, from).filter(|own| p.is_ours(own.node())) else {
+/// Returns the foreign nodes from which one of ours may take slots back.
+fn take_back(p: &mut Draft<'_>) -> BTreeSet<NodeId> {
+    let mut taken_back = BTreeSet::new();
+    for from in p.foreign.clone() {
+        let Some(own) = OwnData::best(p.d, p.o, from) else {
             continue;
         };
-        let requires = own.requires();
-        p.act_if(Action::TakeBack { own }, Reason::ForeignNode, requires);
+        taken_back.insert(from);
+        if p.is_ours(own.node()) {
+            let requires = own.requires();
+            p.act_if(Action::TakeBack { own }, Reason::ForeignNode, requires);
+        }
     }
+    taken_back
 }
 
 /// Whoever has a foreign node's data, and nothing of its own, follows a primary of ours again: as long as it follows a
 /// foreign node, it tells ours of that one. Where another of its shard takes the slots back, the engine lets it follow that.
-fn follow_ours(p: &mut Draft<'_>) {
+fn follow_ours(p: &mut Draft<'_>, taken_back: &BTreeSet<NodeId>) {
     let followed = |view: &NodeView| {
         let primary = view.own()?.primary?;
         let foreign = p.foreign.contains(&primary) && p.is_ours(view.id);
-        (foreign && has_foreign_data(p.o, view)).then_some((view.id, primary))
+        let stays = taken_back.contains(&primary) || !has_foreign_data(p.o, view);
+        (foreign && !stays).then_some(view.id)
     };
     let views = p.o.views();
-    let followers: Vec<(NodeId, NodeId)> = views.filter_map(|(_, view)| followed(view)).collect();
-    for (node, from) in followers {
-        if OwnData::best(p.d, p.o, from).is_some() {
-            continue;
+    let followers: Vec<NodeId> = views.filter_map(|(_, view)| followed(view)).collect();
+    if followers.is_empty() {
+        return;
+    }
+    let answers = |m: &&Member| m.source == Source::Itself && p.is_ours(m.id);
+    let primaries = p.o.voters().filter(answers);
+    let mut replicas: BTreeMap<NodeId, usize> = primaries.map(|m| (m.id, 0)).collect();
+    for of in p.o.members().values().filter_map(|m| m.primary) {
+        if let Some(count) = replicas.get_mut(&of) {
+            *count += 1;
         }
-        let fits = |m: &&Member| {
-            let answers = m.source == Source::Itself && p.is_ours(m.id);
-            answers && safety::can_copy(p.o, node, m.id)
-        };
-        let primaries = p.o.voters().filter(fits);
-        let fewest = primaries.min_by_key(|m| (p.o.replicas_of(m.id).count(), m.id));
-        if let Some(primary) = fewest.map(|m| m.id) {
+    }
+    for node in followers {
+        let fits = |pair: &(&NodeId, &usize)| safety::can_copy(p.o, node, *pair.0);
+        let fewest = replicas.iter().filter(fits);
+        let fewest = fewest.min_by_key(|(id, count)| (**count, **id));
+        if let Some(primary) = fewest.map(|(id, _)| *id) {
             replicate(p, node, primary, Reason::ForeignNode);
         }
     }
 }
 
-/// All in one pass, and each by all of ours that list it: who does not forget it would tell the others of it again.
+/// Each by all of ours that list it: who does not forget it would tell the others of it again. Two large clusters would make
+/// too many steps for one pass: those that own slots come first.
 fn forget(p: &mut Draft<'_>) {
     let leaves = |a: &Action| matches!(a, Action::TakeBack { .. } | Action::Replicate { .. });
     let left = p.steps.iter().filter(|s| leaves(&s.action));
-    let left: Vec<NodeId> = left.filter_map(|s| s.action.at()).collect();
-    for node in p.foreign.clone() {
+    let left: BTreeSet<NodeId> = left.filter_map(|s| s.action.at()).collect();
+    let mut foreign: Vec<NodeId> = p.foreign.iter().copied().collect();
+    foreign.sort_by_key(|id| p.o.member(*id).is_none_or(|m| m.slots.is_empty()));
+    let mut steps = 0;
+    for node in foreign {
+        if steps >= p.l.meets_per_pass_max {
+            break;
+        }
         let Some(gone) = Gone::prove(p.d, p.o, node) else {
             continue;
         };
@@ -85,6 +105,7 @@ fn forget(p: &mut Draft<'_>) {
                 .map(|(speaker, _)| speaker)
                 .filter(|id| p.belongs(*id) && !follows(id))
                 .collect();
+        steps += tellers.len();
         for teller in tellers {
             let gone = gone.clone();
             p.act(Action::Forget { teller, gone }, Reason::ForeignNode);

@@ -190,6 +190,26 @@ fn a_met_node_that_took_nothing_is_forgotten_at_once() {
 }
 
 #[test]
+fn whole_foreign_nodes_are_forgotten_up_to_a_bound_for_a_pass() {
+    let mut w = World::formed(3, 1);
+    for name in ["x", "y", "z"] {
+        meet(&mut w, name, SlotSet::empty());
+    }
+    w.node("z").slots = slots(0, 99);
+    let l = Limits {
+        meets_per_pass_max: 7,
+        ..Limits::default()
+    };
+    let o = seen(&w, &mut remembered());
+    let made = plan(&three(), &o, &l, Timestamp(NOW));
+    let steps = steps(&w, &made);
+    assert_eq!(steps.len(), 2 * OURS.len(), "{steps:?}");
+    for node in ["z", "x"] {
+        assert!(says(&steps, &format!("forget {node}")), "{steps:?}");
+    }
+}
+
+#[test]
 fn who_is_asked_to_leave_forgets_too() {
     let mut w = World::formed(3, 1);
     meet(&mut w, "x", SlotSet::empty());
