@@ -326,6 +326,13 @@ impl fmt::Display for Action {
     }
 }
 
+fn taken(node: NodeId, by: NodeId) -> String {
+    let (node, by) = (node.short(), by.short());
+    format!(
+        "a node of another cluster, met by mistake, took them; {by}, if it still knows {node}, then follows it, and the data of {by} is replaced"
+    )
+}
+
 fn moves(
     f: &mut fmt::Formatter<'_>,
     what: fmt::Arguments<'_>,
@@ -463,6 +470,13 @@ pub enum Reason {
     NodeGone,
     /// The node is of another cluster, which was met by mistake.
     ForeignNode,
+    /// A node of another cluster, which was met by mistake, took its shard's slots.
+    SlotsTaken {
+        /// Who has its data still.
+        node: NodeId,
+        /// The other cluster's.
+        by: NodeId,
+    },
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
     Returned,
     /// It has failed without a replica, and a person gave up what it held.
@@ -572,6 +586,7 @@ impl fmt::Display for Reason {
             }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
             Self::ForeignNode => "it is a node of another cluster, met by mistake",
+            Self::SlotsTaken { node, by } => return f.write_str(&taken(*node, *by)),
             Self::Returned => {
                 "it lost its table of nodes; its server has its data, and is taken in under its new id"
             }

@@ -39,6 +39,8 @@ pub struct Unremembered {
 pub struct ForeignNodesMet {
     /// Which, and where they are listed.
     pub nodes: BTreeMap<NodeId, Address>,
+    /// The nodes of ours that they may know: all that are listed.
+    pub ours: BTreeSet<NodeId>,
     /// The slots that they own by their greater epochs.
     pub slots: SlotSet,
     /// Those of them that own slots of which nobody remembers that they were ours.
@@ -54,6 +56,7 @@ pub struct ForeignNodesMet {
 impl ForeignNodesMet {
     /// What is seen of these foreign nodes.
     pub(crate) fn of(o: &Observed, foreign: &BTreeSet<NodeId>) -> Self {
+        let ids = o.members().keys().copied();
         let members = || foreign.iter().filter_map(|id| o.member(*id));
         let slots = members().fold(SlotSet::empty(), |all, m| all.union(&m.slots));
         let taken = |(id, before): (&NodeId, &Holding)| {
@@ -70,6 +73,7 @@ impl ForeignNodesMet {
         let lost = |view: &NodeView| replaced(o, view, followers.get(&view.id).copied(), &slots);
         let replaced = o.views().filter_map(|(_, view)| lost(view)).collect();
         Self {
+            ours: ids.filter(|id| !foreign.contains(id)).collect(),
             nodes: members().map(|m| (m.id, m.address.clone())).collect(),
             unremembered: unremembered(o, foreign),
             taken_from: held.filter_map(taken).collect(),

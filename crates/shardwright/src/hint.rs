@@ -159,15 +159,17 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
     }
 }
 
-/// What may be done about nodes of another cluster. Ours forget them by themselves, and so must they ours: what is taken back
-/// from one of them, that one would copy.
+/// What may be done about nodes of another cluster. Ours forget them by themselves, and so must they ours: whoever still knows
+/// a node of ours that takes slots back from it follows that node, and copies it.
 fn of_met(met: &ForeignNodesMet) -> &'static str {
     if met.replaced.is_empty() {
-        "; let the nodes of the other cluster forget ours as well (CLUSTER FORGET, at each of them)"
+        "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
+         a node of ours which takes slots back from it follows that node, and its data is replaced"
     } else {
-        "; let the nodes of the other cluster forget ours as well (CLUSTER FORGET, at each of them), and restore what was \
-         replaced; a node that follows one of them owns its slots again, with the data that it has now, by CLUSTER \
-         FAILOVER TAKEOVER, sent to it"
+        "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
+         a node of ours which takes slots back from it follows that node, and its data is replaced. Then restore what was \
+         replaced; a node that follows one of them owns its slots again, with the data that it has now, by CLUSTER FAILOVER \
+         TAKEOVER, sent to it"
     }
 }
 

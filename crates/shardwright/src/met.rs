@@ -91,7 +91,7 @@ impl MetNodes {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use shardwright_planner::Replaced;
     use shardwright_topology::{Address, SlotRange, Timestamp};
@@ -115,6 +115,7 @@ mod tests {
         };
         let met = ForeignNodesMet {
             nodes: BTreeMap::from([(id(9), Address::loopback(7_009))]),
+            ours: BTreeSet::new(),
             slots: slots(0, 99),
             unremembered: BTreeMap::new(),
             taken_from: BTreeMap::new(),

@@ -142,13 +142,17 @@ pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
     if !met.unremembered.is_empty() {
         return give_back(met, target);
     }
+    // Whoever of them still knows a node of ours that takes slots back from it follows that node, and copies it.
+    let ids: Vec<String> = met.ours.iter().map(ToString::to_string).collect();
+    let at: Vec<String> = met.nodes.values().map(ToString::to_string).collect();
+    let (ids, at) = (ids.join(" "), at.join(" "));
     let part = format!(
-        "shardwright fix {target}; and let the nodes of the other cluster forget ours as well (CLUSTER FORGET, at each of them)"
+        "let the other cluster forget ours, or its data may be replaced by ours: for at in {at}; do for id in {ids}; do redis-cli -u redis://$at CLUSTER FORGET $id; done; done; then: shardwright fix {target}"
     );
     if met.replaced.is_empty() {
         return part;
     }
-    format!("{part}; then restore what was replaced")
+    format!("{part}; then restore what of ours was replaced")
 }
 
 /// What may be done about slots of a foreign node of which nobody remembers whose they were: it is not known whether their

@@ -41,7 +41,10 @@ fn take_back(p: &mut Draft<'_>) -> BTreeSet<NodeId> {
         taken_back.insert(from);
         if p.is_ours(own.node()) {
             let requires = own.requires();
-            p.act_if(Action::TakeBack { own }, Reason::ForeignNode, requires);
+            // Its new epoch is greater: what still knows it on the other side gives way, and copies it.
+            let node = own.node();
+            let because = Reason::SlotsTaken { node, by: from };
+            p.act_if(Action::TakeBack { own }, because, requires);
         }
     }
     taken_back

@@ -550,6 +550,25 @@ fn people_are_told_of_the_met_nodes_alone() {
 }
 
 #[test]
+fn it_is_said_what_the_other_cluster_loses_and_which_command_prevents_it() {
+    let w = lost_one();
+    let made = planned(&w, &three(), &mut remembered());
+    let because = w.name_all(&made.steps[0].because.to_string());
+    let follows = "x, if it still knows a, then follows it, and the data of x is replaced";
+    assert!(because.contains(follows), "{because}");
+    let met = |p: &ProblemKind| matches!(p, ProblemKind::ForeignNodesMet(_));
+    let problems = diagnose(&seen(&w, &mut remembered()));
+    let mut kinds = problems.into_iter().map(|p| p.kind);
+    let remedy = kinds.find(met).expect("it is named").mend("local");
+    let ids = OURS.map(|name| id(name).to_string()).join(" ");
+    let at = &w.get("x").address;
+    let forget = format!(
+        "for at in {at}; do for id in {ids}; do redis-cli -u redis://$at CLUSTER FORGET $id; done; done; then: shardwright fix local"
+    );
+    assert!(remedy.ends_with(&forget), "{remedy}");
+}
+
+#[test]
 fn the_linter_sees_by_itself_who_is_foreign_and_what_may_be_taken_back() {
     let (d, mut memory) = (three(), remembered());
     let w = taken();
