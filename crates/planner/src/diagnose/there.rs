@@ -137,6 +137,9 @@ pub(super) fn let_announce(taken: &Taken, target: &str, node: NodeId) -> String 
     format!("if it runs: {announce}; if it is gone: shardwright remove-node {target} {node}")
 }
 
+/// What a command to nodes needs that are none of ours to log in at.
+const LOG_IN: &str = "where a password is set, with SHARDWRIGHT_PASSWORD or --askpass";
+
 /// What parts two clusters that met: ours forget the others by themselves, where somebody manages this one.
 pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
     if !met.unremembered.is_empty() {
@@ -172,7 +175,7 @@ fn give_back(met: &ForeignNodesMet, target: &str) -> String {
         return give_up;
     }
     format!(
-        "move the slots back with their keys: {}; or {give_up}",
+        "move the slots back with their keys ({LOG_IN}): {}; or {give_up}",
         back.join("; then: ")
     )
 }

@@ -287,7 +287,10 @@ fn who_owns_slots_that_nobody_remembers_is_not_forgotten_without_consent() {
     let (x, at, a) = (id("x"), &w.get("x").address, id("a"));
     let back = format!("shardwright reshard {at} --from {x} --to {a} --slots 100; or ");
     let unclear = remedy(&mut Memory::default());
-    assert!(unclear.contains(&back), "{unclear}");
+    assert!(
+        unclear.contains(&back) && unclear.contains("--askpass"),
+        "{unclear}"
+    );
     assert!(unclear.ends_with("shardwright fix local --accept-data-loss"));
     // One that follows it stays with it, and so does another of the same cluster.
     let mut w = resharded();
