@@ -24,9 +24,7 @@ async fn another(engine: &Engine, local: &Local, copies_after_s: u32) -> Outcome
             .acl(users.clone())
             .config("repl-diskless-sync-delay", &delay)
     };
-    let foreign = Cluster::formed(engine, 3, 0, adjust).await?;
-    foreign.raise_epochs(100).await?;
-    Ok(foreign)
+    Ok(Cluster::formed_above(engine, 3, 0, 100, adjust).await?)
 }
 
 /// One of ours is told of one of theirs.

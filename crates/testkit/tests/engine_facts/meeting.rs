@@ -17,8 +17,7 @@ fn slowly(builder: ServerBuilder) -> ServerBuilder {
 async fn two_clusters(engine: &Engine, shards: [usize; 2]) -> Result<[Cluster; 2], Error> {
     let [few, many] = shards;
     let ours = Cluster::formed(engine, few, 0, slowly).await?;
-    let theirs = Cluster::formed(engine, many, 0, slowly).await?;
-    theirs.raise_epochs(20).await?;
+    let theirs = Cluster::formed_above(engine, many, 0, 20, slowly).await?;
     Ok([ours, theirs])
 }
 
