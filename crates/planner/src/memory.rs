@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, Holding, NodeId,
-    NodeView, Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSet,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, Holding, MetNode,
+    NodeId, NodeView, Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSet,
     SlotSize, Source, Starter, Starts, Timestamp, Why,
 };
 
@@ -27,6 +27,10 @@ const BAN_MS: u64 = 60_000;
 /// How long it is remembered of a node that nobody lists any more that it was one of ours, in milliseconds: one that stood
 /// still meanwhile lists it again, with a link that it had.
 const HOLDING_KEPT_MS: u64 = 600_000;
+
+/// How long a node of another cluster that nobody lists any more is remembered, in milliseconds: as long as it knows ours,
+/// one may introduce itself again after its node-timeout (15 s by default).
+const MET_KEPT_MS: u64 = 600_000;
 
 /// How long the size of a slot is remembered, in milliseconds: clients change it meanwhile.
 const SIZES_KEPT_MS: u64 = 60_000;
@@ -72,6 +76,8 @@ pub struct Memory {
     /// What each node held when every slot was last served by nodes that answered, and when it was last
     /// listed.
     holdings: BTreeMap<NodeId, (Holding, Timestamp)>,
+    /// Nodes of other clusters that nodes of ours list, or listed lately.
+    met: BTreeMap<NodeId, MetNode>,
 }
 
 /// What a slot held at a node.
@@ -153,6 +159,7 @@ impl Memory {
         o.former.clone_from(&self.former);
         self.note_owners(o);
         self.note_holdings(o);
+        self.note_met(o);
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
@@ -346,6 +353,24 @@ impl Memory {
         self.holdings
             .retain(|_, (_, listed)| o.at.since_ms(*listed) < HOLDING_KEPT_MS);
         o.holdings = self.known_holdings();
+    }
+
+    /// Which nodes are listed that may be of another cluster, with the greatest epoch that was seen of each.
+    fn note_met(&mut self, o: &mut Observed) {
+        let unknown = o.members().values().filter(|m| is_unknown(o, m.id));
+        for member in unknown.filter(|_| o.formed.is_some()) {
+            let before = self.met.get(&member.id).map(|met| met.epoch);
+            let epoch = before.map_or(member.epoch, |before| before.max(member.epoch));
+            let met = MetNode {
+                address: member.address.clone(),
+                epoch,
+                last: o.at,
+            };
+            self.met.insert(member.id, met);
+        }
+        self.met
+            .retain(|_, met| o.at.since_ms(met.last) < MET_KEPT_MS);
+        o.met.clone_from(&self.met);
     }
 
     fn known_holdings(&self) -> BTreeMap<NodeId, Holding> {

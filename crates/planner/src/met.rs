@@ -17,7 +17,8 @@ const NAMED_MAX: usize = 6;
 pub struct Replaced {
     /// Which.
     pub node: NodeId,
-    /// The foreign node that it copied; `None` where it only lost slots, whose keys the engine then deletes.
+    /// The foreign node that it copied, be it by another of ours; `None` where it only lost slots, whose keys the engine
+    /// then deletes.
     pub by: Option<NodeId>,
     /// How many keys it had.
     pub keys_before: u64,
@@ -37,11 +38,11 @@ pub struct Unremembered {
 /// Nodes of another cluster that nodes of ours list, since somebody let the two meet (`CLUSTER MEET`), and what they took.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ForeignNodesMet {
-    /// Which, and where they are listed.
+    /// Which, and where they are listed; where all were forgotten, those that were listed lately.
     pub nodes: BTreeMap<NodeId, Address>,
     /// The nodes of ours that they may know: all that are listed.
     pub ours: BTreeSet<NodeId>,
-    /// The slots that they own by their greater epochs.
+    /// The slots that they own by their greater epochs, and those of ours that they are forgotten with, and nobody owns yet.
     pub slots: SlotSet,
     /// Those of them that own slots of which nobody remembers that they were ours.
     pub unremembered: BTreeMap<NodeId, Unremembered>,
@@ -54,11 +55,11 @@ pub struct ForeignNodesMet {
 }
 
 impl ForeignNodesMet {
-    /// What is seen of these foreign nodes.
+    /// What is seen of these foreign nodes; where there are none any more, of those that were forgotten lately.
     pub(crate) fn of(o: &Observed, foreign: &BTreeSet<NodeId>) -> Self {
         let ids = o.members().keys().copied();
         let members = || foreign.iter().filter_map(|id| o.member(*id));
-        let slots = members().fold(SlotSet::empty(), |all, m| all.union(&m.slots));
+        let slots = members().fold(unowned_since(o), |all, m| all.union(&m.slots));
         let taken = |(id, before): (&NodeId, &Holding)| {
             let taken = before.slots.intersection(&slots);
             (!taken.is_empty()).then_some((*id, taken))
@@ -70,11 +71,18 @@ impl ForeignNodesMet {
         };
         let followers: BTreeMap<NodeId, NodeId> =
             o.views().filter_map(|(_, view)| followed(view)).collect();
-        let lost = |view: &NodeView| replaced(o, view, followers.get(&view.id).copied(), &slots);
+        let lost = |view: &NodeView| {
+            let head = view.own().and_then(|own| own.primary);
+            let by = head.and_then(|head| foreign_head(o, foreign, head));
+            replaced(o, view, by, &slots)
+        };
         let replaced = o.views().filter_map(|(_, view)| lost(view)).collect();
+        let listed = members().map(|m| (m.id, m.address.clone()));
+        let forgotten = o.met.iter().filter(|_| foreign.is_empty());
+        let forgotten = forgotten.map(|(id, met)| (*id, met.address.clone()));
         Self {
             ours: ids.filter(|id| !foreign.contains(id)).collect(),
-            nodes: members().map(|m| (m.id, m.address.clone())).collect(),
+            nodes: listed.chain(forgotten).collect(),
             unremembered: unremembered(o, foreign),
             taken_from: held.filter_map(taken).collect(),
             slots,
@@ -82,6 +90,24 @@ impl ForeignNodesMet {
             replaced,
         }
     }
+}
+
+/// The slots of ours that nobody owns, where nodes of another cluster are listed or were lately: such a one owned them until
+/// it was forgotten, be it that no look saw it.
+fn unowned_since(o: &Observed) -> SlotSet {
+    if o.met.is_empty() {
+        return SlotSet::empty();
+    }
+    let ours = o.holdings.values().map(|held| &held.slots);
+    let ours = ours.fold(SlotSet::empty(), |all, slots| all.union(slots));
+    o.uncovered().intersection(&ours)
+}
+
+/// The foreign node that this is, or that it follows.
+fn foreign_head(o: &Observed, foreign: &BTreeSet<NodeId>, node: NodeId) -> Option<NodeId> {
+    let next = || o.member(node)?.primary;
+    let mut heads = [Some(node), next()].into_iter().flatten();
+    heads.find(|id| foreign.contains(id))
 }
 
 fn unremembered(o: &Observed, foreign: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Unremembered> {
@@ -96,8 +122,8 @@ fn unremembered(o: &Observed, foreign: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Un
     foreign.iter().filter_map(owned).collect()
 }
 
-/// What a node of ours lost. One that follows a foreign node has that one's data once its copy is done; one that lost some
-/// of its slots only has fewer keys.
+/// What a node of ours lost. One that follows a foreign node, or another of ours that does, has that one's data once its
+/// copy is done; a primary that lost slots has fewer keys.
 fn replaced(
     o: &Observed,
     view: &NodeView,
@@ -110,8 +136,9 @@ fn replaced(
         // Who is not remembered to have had other data may have been made to follow that node on purpose.
         Some(_) => has_foreign_data(o, view) && has_its_data(o, view.id) == Some(false),
         None => {
+            let primary = view.own().is_some_and(|own| own.role == Role::Primary);
             let taken = !before.slots.intersection(slots).is_empty();
-            taken && keys_now < before.keys
+            primary && taken && keys_now < before.keys
         }
     };
     gone.then(|| Replaced {

@@ -1,6 +1,6 @@
 //! Memory: what a server does at its limit, and what its slots take. And what is remembered of a node.
 
-use crate::{NodeId, SlotSet, Stream};
+use crate::{Address, ConfigEpoch, NodeId, SlotSet, Stream, Timestamp};
 
 /// What a server does when it has reached its memory limit (`maxmemory-policy`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,4 +47,15 @@ pub struct Holding {
     pub keys: u64,
     /// The stream that its data belonged to, if it told.
     pub stream: Option<Stream>,
+}
+
+/// A node of another cluster that nodes of ours listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetNode {
+    /// Where it was listed last.
+    pub address: Address,
+    /// The greatest config epoch that was seen of it.
+    pub epoch: ConfigEpoch,
+    /// When it was listed last.
+    pub last: Timestamp,
 }

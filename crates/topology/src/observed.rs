@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Holding, Host, Instance, NodeId,
-    NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts, Timestamp,
+    Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Holding, Host, Instance, MetNode,
+    NodeId, NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts,
+    Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -116,6 +117,8 @@ pub struct Observed {
     /// What each node of ours held when every slot was last served by nodes that answered, and no unknown node was
     /// listed. Kept in memory only.
     pub holdings: BTreeMap<NodeId, Holding>,
+    /// Nodes of other clusters that nodes of ours list, or listed lately. Kept in memory only.
+    pub met: BTreeMap<NodeId, MetNode>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -159,6 +162,7 @@ impl Observed {
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),
             holdings: BTreeMap::new(),
+            met: BTreeMap::new(),
             servers,
             members,
             owners,

@@ -8,7 +8,7 @@ use shardwright_topology::{Member, NodeId, NodeView, Source};
 use crate::draft::Draft;
 use crate::evidence::{Gone, OwnData, has_foreign_data, may_part};
 use crate::rules::replicas::replicate;
-use crate::{Action, ForeignNodesMet, Reason, Waiting, safety};
+use crate::{Action, Authority, ForeignNodesMet, Reason, Waiting, safety};
 
 /// Parts our nodes from those of another cluster, and says who they are and what they took.
 ///
@@ -19,7 +19,7 @@ use crate::{Action, ForeignNodesMet, Reason, Waiting, safety};
 /// it would be left alone with the only copy of their keys.
 pub(crate) fn part(p: &mut Draft<'_>) {
     if p.foreign.is_empty() {
-        return;
+        return name_losses(p);
     }
     // All of them or none: one that stays would tell ours of the others again.
     if p.foreign.iter().all(|node| may_part(p.d, p.o, *node)) {
@@ -29,6 +29,19 @@ pub(crate) fn part(p: &mut Draft<'_>) {
     }
     let met = ForeignNodesMet::of(p.o, &p.foreign);
     p.wait(Waiting::ForeignNodesMet(Box::new(met)));
+}
+
+/// Says what was lost to foreign nodes that are forgotten, until every slot is served again: keys may have been deleted
+/// after the look by which these were forgotten.
+fn name_losses(p: &mut Draft<'_>) {
+    let managed = p.d.authority == Authority::Managed;
+    if !managed || p.o.met.is_empty() || safety::all_served(p.o) {
+        return;
+    }
+    let met = ForeignNodesMet::of(p.o, &p.foreign);
+    if !met.replaced.is_empty() {
+        p.wait(Waiting::ForeignNodesMet(Box::new(met)));
+    }
 }
 
 /// Returns the foreign nodes from which one of ours may take slots back.

@@ -13,6 +13,7 @@ use shardwright_topology::{Observed, SlotSet, Stream, Timestamp};
 use crate::check::found;
 use crate::world::{NOW, World, consenting, id, says, slots, stream, three};
 
+mod forgotten;
 mod linter;
 
 const OURS: [&str; 6] = ["a", "a1", "b", "b1", "c", "c1"];
