@@ -49,6 +49,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         primaries: BTreeMap::new(),
         moved: plan.steps.iter().filter_map(moved).collect(),
         held_back: BTreeSet::new(),
+        begun: BTreeSet::new(),
         recreated: 0,
         starts: plan.steps.iter().filter_map(started).collect(),
         ends: moves::ends(plan),
@@ -103,6 +104,8 @@ struct Lint<'a> {
     moved: BTreeSet<NodeId>,
     /// The nodes that the steps so far hold back from elections.
     held_back: BTreeSet<NodeId>,
+    /// The nodes that the steps so far make new ones, since all follow nodes of another cluster.
+    begun: BTreeSet<NodeId>,
     /// How many volumes were given up so far.
     recreated: usize,
     /// The servers that the plan starts.
@@ -155,9 +158,11 @@ impl Lint<'_> {
             Action::TakeBack { own } => self.takes_back(i, own.node(), own.foreign()),
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
             Action::Reset { node } => {
-                self.may_drop(i, node.node());
-                if !self.may_leave(node.node()) && !self.may_be_freed(node.node()) {
-                    self.fatal(i, ViolationKind::ResetsUnasked { node: node.node() });
+                let node = node.node();
+                self.may_drop(i, node);
+                let needless = self.may_leave(node) || self.may_be_freed(node);
+                if !needless && !self.may_begin_anew(node) {
+                    self.fatal(i, ViolationKind::ResetsUnasked { node });
                 }
             }
             Action::CloseSlot { .. } => {}

@@ -11,7 +11,7 @@ pub use copy::{Copy, Target, copies_elsewhere, target};
 pub(crate) use copy::{
     LOST_BEFORE_MS, clock, copies_another, in_sync, last_heard, of_its_stream, read,
 };
-pub use foreign::{ForeignNode, OwnData};
+pub use foreign::{ForeignNode, OnlyForeignData, OwnData};
 pub(crate) use foreign::{
     foreign_nodes, has_foreign_data, has_its_data, holding, is_unknown, may_part,
     slots_not_known_ours, was_never_ours,

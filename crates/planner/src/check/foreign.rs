@@ -122,6 +122,39 @@ impl Lint<'_> {
         !left && !self.all_owned()
     }
 
+    /// Whether a node may become a new one without data: every server was heard, and is a replica's, or blank; it follows a
+    /// node of another cluster from which ours may part, or another of ours that does; neither it nor any other of its shard
+    /// has its own data; and another of ours stays what it is.
+    pub(super) fn may_begin_anew(&mut self, node: NodeId) -> bool {
+        let consents = self.d.consent.lose_data;
+        let heard = self.o.servers().values().all(|s| s.view.known().is_some());
+        let replica = |v: &NodeView| v.own().is_some_and(|own| own.role == Role::Replica);
+        let all_follow = self.o.views().all(|(_, v)| replica(v) || v.is_blank());
+        let follows = |id: NodeId| self.o.view_of(id).and_then(|v| v.own()?.primary);
+        let first = follows(node);
+        let heads = [first, first.and_then(follows)].into_iter().flatten();
+        let foreign: Vec<NodeId> = heads.filter(|id| self.is_of_another_cluster(*id)).collect();
+        let parts = foreign
+            .first()
+            .is_some_and(|id| self.may_be_parted_from(*id));
+        let before = |id: &NodeId| self.o.holdings.get(id);
+        let head = before(&node).and_then(|before| before.primary);
+        let head = head.unwrap_or(node);
+        let shard = self.o.holdings.iter().filter(|(id, held)| {
+            (**id == head || held.primary == Some(head)) && self.o.members().contains_key(*id)
+        });
+        let replaced = |id: NodeId| {
+            let told = before(&id).is_some_and(|before| before.stream.is_some());
+            let view = self.o.view_of(id).filter(|v| v.server.stream.is_some());
+            view.is_some_and(|v| told && !self.kept_its_stream(v))
+        };
+        let lost = replaced(node) && (consents || shard.map(|(id, _)| *id).all(replaced));
+        let views = self.o.views().filter(|(_, v)| replica(v)).count();
+        let may = (heard || consents) && all_follow && parts && lost;
+        self.begun.insert(node);
+        may && self.begun.len() < views
+    }
+
     /// Whether a node has the stream, or one that continues it, that it is remembered to have had, and keys, if it had
     /// some: a failed copy leaves the stream, and nothing else.
     fn kept_its_stream(&self, view: &NodeView) -> bool {

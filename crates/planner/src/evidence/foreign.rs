@@ -12,7 +12,7 @@ use shardwright_topology::{
     SlotSet, Source,
 };
 
-use super::is_nowhere;
+use super::{Unburdened, is_nowhere};
 use crate::{Authority, Desired, Precondition};
 
 /// Proof that a node is of another cluster: it lives, every server of ours is known to be another node's, and it never was
@@ -222,4 +222,55 @@ impl OwnData {
     pub fn foreign(&self) -> NodeId {
         self.from
     }
+}
+
+/// Proof that a node of ours has nothing but a foreign node's data: it copied that one, or another of ours that did, and all
+/// of its shard, each of which was heard, have not their own data any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OnlyForeignData {
+    node: Unburdened,
+    primary: NodeId,
+}
+
+impl OnlyForeignData {
+    /// The proof, if there is one. With consent to lose data, it is enough that its own is gone.
+    pub fn prove(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let view = o.view_of(node).filter(|_| !o.has_duplicate(node))?;
+        let own = view.own().filter(|own| own.role == Role::Replica)?;
+        let primary = own.primary?;
+        let next = || o.member(primary)?.primary;
+        let mut heads = [Some(primary), next()].into_iter().flatten();
+        let foreign = heads.any(|id| ForeignNode::prove(d, o, id).is_some());
+        let lost = |id: NodeId| has_its_data(o, id) == Some(false);
+        let all_lost = || d.consent.lose_data || its_shard(o, node).all(lost);
+        let only = foreign && has_foreign_data(o, view) && lost(node) && all_lost();
+        let node = Unburdened::prove(o, node).filter(|_| only)?;
+        Some(Self { node, primary })
+    }
+
+    /// Who.
+    pub fn node(&self) -> NodeId {
+        self.node.node()
+    }
+
+    /// Whom it follows.
+    pub fn primary(&self) -> NodeId {
+        self.primary
+    }
+
+    /// The proof that it may drop what it has.
+    pub fn unburdened(&self) -> Unburdened {
+        self.node.clone()
+    }
+}
+
+/// The nodes that were in a node's shard, itself among them, as far as that is remembered, and that are listed still.
+fn its_shard(o: &Observed, node: NodeId) -> impl Iterator<Item = NodeId> {
+    let before = o.holdings.get(&node).and_then(|before| before.primary);
+    let head = before.unwrap_or(node);
+    let shard = o.holdings.iter().filter(move |(id, before)| {
+        let its = **id == head || before.primary == Some(head);
+        its && o.member(**id).is_some()
+    });
+    shard.map(|(id, _)| *id)
 }

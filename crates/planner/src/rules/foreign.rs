@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{Member, NodeId, NodeView, Source};
+use shardwright_topology::{Member, NodeId, NodeView, Role, Source};
 
 use crate::draft::Draft;
-use crate::evidence::{Gone, OwnData, has_foreign_data, may_part};
+use crate::evidence::{Gone, OnlyForeignData, OwnData, has_foreign_data, may_part};
 use crate::rules::replicas::replicate;
-use crate::{Action, Authority, ForeignNodesMet, Reason, Waiting, safety};
+use crate::{Action, Authority, ForeignNodesMet, Precondition, Reason, Shape, Waiting, safety};
 
 /// Parts our nodes from those of another cluster, and says who they are and what they took.
 ///
@@ -24,8 +24,10 @@ pub(crate) fn part(p: &mut Draft<'_>) {
     // All of them or none: one that stays would tell ours of the others again.
     if p.foreign.iter().all(|node| may_part(p.d, p.o, *node)) {
         let taken_back = take_back(p);
-        follow_ours(p, &taken_back);
-        forget(p);
+        if !taken_back.is_empty() || !begin_anew(p) {
+            follow_ours(p, &taken_back);
+            forget(p);
+        }
     }
     let met = ForeignNodesMet::of(p.o, &p.foreign);
     p.wait(Waiting::ForeignNodesMet(Box::new(met)));
@@ -42,6 +44,40 @@ fn name_losses(p: &mut Draft<'_>) {
     if !met.replaced.is_empty() {
         p.wait(Waiting::ForeignNodesMet(Box::new(met)));
     }
+}
+
+/// Where every node of ours follows a foreign node, directly or by another of ours, nobody is left whom they could follow
+/// instead, and the engine lets none of them forget whom it follows. Then as many as there are to be shards, which nobody
+/// follows and which have nothing but foreign data, become new nodes without any. One at least stays what it is: where all
+/// are blank, nothing would tell that there was a cluster. Returns whether any does.
+fn begin_anew(p: &mut Draft<'_>) -> bool {
+    let answers = |m: &&Member| m.source == Source::Itself && p.is_ours(m.id);
+    let ours = || p.o.members().values().filter(answers);
+    let silent = p.o.servers().values().any(|s| s.view.known().is_none());
+    let unsure = silent && !p.d.consent.lose_data;
+    let leads = |v: &NodeView| {
+        let primary = v.own().is_some_and(|own| own.role == Role::Primary);
+        primary && (p.is_ours(v.id) || !v.is_blank())
+    };
+    if unsure || p.o.views().any(|(_, v)| leads(v)) {
+        return false;
+    }
+    let wanted = match p.d.shape {
+        Shape::Declared { shards, .. } => usize::from(shards),
+        Shape::AsFound => 1,
+    };
+    let followed = |id: NodeId| p.o.replicas_of(id).any(|m| p.belongs(m.id));
+    let alone = ours().map(|m| m.id).filter(|id| !followed(*id));
+    let proofs = alone.filter_map(|id| OnlyForeignData::prove(p.d, p.o, id));
+    let most = wanted.min(ours().count().saturating_sub(1));
+    let chosen: Vec<OnlyForeignData> = proofs.take(most).collect();
+    for proof in &chosen {
+        let (node, primary) = (proof.node(), proof.primary());
+        let requires = vec![Precondition::IsReplicaOf { node, primary }];
+        let node = proof.unburdened();
+        p.act_if(Action::Reset { node }, Reason::NothingOfOurs, requires);
+    }
+    !chosen.is_empty()
 }
 
 /// Returns the foreign nodes from which one of ours may take slots back.
@@ -80,6 +116,12 @@ fn follow_ours(p: &mut Draft<'_>, taken_back: &BTreeSet<NodeId>) {
     let answers = |m: &&Member| m.source == Source::Itself && p.is_ours(m.id);
     let primaries = p.o.voters().filter(answers);
     let mut replicas: BTreeMap<NodeId, usize> = primaries.map(|m| (m.id, 0)).collect();
+    if replicas.is_empty() {
+        // Those that began anew have no slots yet.
+        let primaries = p.o.members().values().filter(answers);
+        let primaries = primaries.filter(|m| m.role == Role::Primary);
+        replicas = primaries.map(|m| (m.id, 0)).collect();
+    }
     for of in p.o.members().values().filter_map(|m| m.primary) {
         if let Some(count) = replicas.get_mut(&of) {
             *count += 1;
@@ -91,6 +133,9 @@ fn follow_ours(p: &mut Draft<'_>, taken_back: &BTreeSet<NodeId>) {
         let fewest = fewest.min_by_key(|(id, count)| (**count, **id));
         if let Some(primary) = fewest.map(|(id, _)| *id) {
             replicate(p, node, primary, Reason::ForeignNode);
+            if let Some(count) = replicas.get_mut(&primary) {
+                *count += 1;
+            }
         }
     }
 }

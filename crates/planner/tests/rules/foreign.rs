@@ -15,6 +15,7 @@ use crate::world::{NOW, World, consenting, id, says, slots, stream, three};
 
 mod forgotten;
 mod linter;
+mod no_primary;
 
 const OURS: [&str; 6] = ["a", "a1", "b", "b1", "c", "c1"];
 
@@ -322,10 +323,10 @@ fn whose_data_was_replaced_follows_ours_again_and_forgets_too() {
         replace(&mut w, node, 3);
     }
     let steps = steps(&w, &planned(&w, &three(), &mut remembered()));
-    for node in ["a", "a1"] {
+    for (node, primary) in [("a", "b"), ("a1", "c")] {
         let follows = steps
             .iter()
-            .position(|s| *s == format!("make {node} a replica of b"));
+            .position(|s| *s == format!("make {node} a replica of {primary}"));
         let forgets = steps
             .iter()
             .position(|s| *s == format!("make {node} forget x"));
