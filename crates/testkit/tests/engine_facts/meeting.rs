@@ -4,9 +4,18 @@
 use std::time::Instant;
 
 use shardwright_testkit::slots::tag_for;
-use shardwright_testkit::{Cluster, Engine, Error, Server, ServerBuilder, each_engine, until};
+use shardwright_testkit::{
+    Cluster, Engine, Error, Server, ServerBuilder, Version, each_engine, until,
+};
 
 use crate::scene::{SOON, measured, refusal, role, row, until_role};
+
+/// From this Valkey on a primary that loses its last slots deletes their keys, and nodes introduce themselves again.
+const VALKEY_8_1: Version = Version {
+    major: 8,
+    minor: 1,
+    patch: 0,
+};
 
 /// How long a primary of the other cluster waits before it begins a copy: so that what comes before that can be looked at.
 fn slowly(builder: ServerBuilder) -> ServerBuilder {
@@ -33,7 +42,7 @@ async fn replication_id(server: &Server) -> Result<Option<String>, Error> {
 }
 
 each_engine! {
-    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    [redis_7_0, redis_7_4]
     async fn fact_a_met_cluster_takes_slots_by_its_epochs(engine) {
         let [ours, theirs] = two_clusters(&engine, [3, 3]).await?;
         let key = format!("{{{}}}", tag_for(0));
@@ -70,9 +79,70 @@ each_engine! {
 }
 
 each_engine! {
-    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    [valkey_8_0, valkey_9_1]
+    async fn fact_a_valkey_that_loses_its_last_slots_to_a_met_cluster_stays_a_primary(engine) {
+        // Of another shard it follows nobody by itself, with cluster-allow-replica-migration no.
+        let [ours, theirs] = two_clusters(&engine, [3, 3]).await?;
+        let key = format!("{{{}}}", tag_for(0));
+        ours[0].ask::<()>(&["SET", &key, "ours"]).await?;
+        meet(&ours[0], &theirs[0]).await?;
+        let id = ours[0].id().await?;
+        until("its slots are taken", SOON, || async {
+            let own = row(&ours[0], &id).await.map_err(|e| e.to_string())?;
+            if own.contains("0-5460") { Err(own) } else { Ok(()) }
+        })
+        .await?;
+        assert_eq!(role(&ours[0]).await?, "master");
+        let kept = u64::from(engine.version < VALKEY_8_1);
+        assert_eq!(ours[0].ask::<u64>(&["DBSIZE"]).await?, kept);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn fact_a_forgotten_node_introduces_itself_again(engine) {
+        let [ours, theirs] = two_clusters(&engine, [3, 3]).await?;
+        meet(&ours[0], &theirs[0]).await?;
+        let mut foreign = Vec::new();
+        for server in &theirs.servers {
+            foreign.push(server.id().await?);
+        }
+        until("all know all", SOON, || async {
+            for server in ours.servers.iter().chain(&theirs.servers) {
+                let nodes = server.ask::<String>(&["CLUSTER", "NODES"]).await;
+                let nodes = nodes.map_err(|e| e.to_string())?;
+                if nodes.lines().filter(|row| row.contains(" connected")).count() < 6 {
+                    return Err(nodes);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        for server in &ours.servers {
+            for id in &foreign {
+                server.ask::<()>(&["CLUSTER", "FORGET", id]).await?;
+            }
+        }
+        assert_eq!(row(&ours[0], &foreign[0]).await?, "");
+        // Whom others tell of is banned for 60 s; this one tells of itself, and knows ours still.
+        let again = until("it is listed again", SOON, || async {
+            match row(&ours[0], &foreign[0]).await {
+                Ok(row) if !row.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        let ((), took) = again.await?;
+        measured("a forgotten node introduces itself again", &engine, took);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_9_1]
     async fn fact_a_primary_that_loses_slots_to_a_met_cluster_deletes_their_keys(engine) {
-        // Who takes its slots has others beside them: with cluster-allow-replica-migration no, nobody follows that.
+        // Who takes its slots has others beside them: with cluster-allow-replica-migration no, nobody follows that. Valkey 8.0
+        // keeps the keys of the last slots that it loses.
         let [ours, theirs] = two_clusters(&engine, [3, 2]).await?;
         let key = format!("{{{}}}", tag_for(0));
         ours[0].ask::<()>(&["SET", &key, "ours"]).await?;
