@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use shardwright_planner::{Action, ForeignNodesMet, Plan, Reason, Waiting};
 use shardwright_runtime::Report;
-use shardwright_topology::{NodeId, Observed, SlotSet};
+use shardwright_topology::{Holding, NodeId, Observed, SlotSet};
 
 use crate::exit::{NotDone, WhyNotDone};
 use crate::report::named;
@@ -44,10 +44,11 @@ impl Default for MetNodes {
 impl MetNodes {
     /// Takes note of a pass. Returns what to tell of it, where more of these nodes are seen, or more is lost.
     pub(crate) fn pass(&mut self, report: &Report) -> Option<String> {
+        let told = self.see(&report.plan, &report.observed);
         for done in report.outcomes.iter().filter(|o| o.result.is_ok()) {
-            self.given(&done.step.action, &done.step.because);
+            self.given(&done.step.action, &done.step.because, &report.observed);
         }
-        self.see(&report.plan, &report.observed)
+        told
     }
 
     fn see(&mut self, plan: &Plan, o: &Observed) -> Option<String> {
@@ -61,9 +62,9 @@ impl MetNodes {
         is_news.then(|| named(&met.to_string(), o))
     }
 
-    fn given(&mut self, action: &Action, because: &Reason) {
+    fn given(&mut self, action: &Action, because: &Reason, o: &Observed) {
         if let (Action::AddSlots { slots, .. }, Reason::NoKeys) = (action, because) {
-            let theirs = slots.intersection(&self.taken);
+            let theirs = slots.intersection(&self.taken).difference(&kept(o));
             self.given_empty = self.given_empty.union(&theirs);
         }
     }
@@ -87,6 +88,18 @@ impl MetNodes {
             ..NotDone::new(WhyNotDone::DataReplaced, text)
         })
     }
+}
+
+/// The slots whose last owner has no fewer keys than it had with them: those without a key had none.
+fn kept(o: &Observed) -> SlotSet {
+    let whole = |(id, before): &(&NodeId, &Holding)| {
+        let now = o.view_of(**id).map(|view| view.server.keys);
+        now.is_some_and(|now| now >= before.keys)
+    };
+    let kept = o.holdings.iter().filter(whole);
+    kept.fold(SlotSet::empty(), |all, (_, before)| {
+        all.union(&before.slots)
+    })
 }
 
 #[cfg(test)]
@@ -154,12 +167,12 @@ mod tests {
     fn slots_that_they_took_and_come_back_without_keys_are_a_loss() {
         let (o, mut seen) = (nothing(), MetNodes::default());
         let give = |slots: SlotSet| Action::AddSlots { node: id(1), slots };
-        seen.given(&give(slots(0, 200)), &Reason::NoKeys);
+        seen.given(&give(slots(0, 200)), &Reason::NoKeys, &o);
         assert!(seen.loss().is_none(), "nobody was met");
         assert!(seen.see(&met(&[]), &o).is_some());
-        seen.given(&give(slots(0, 49)), &Reason::HoldsKeys);
+        seen.given(&give(slots(0, 49)), &Reason::HoldsKeys, &o);
         assert!(seen.loss().is_none());
-        seen.given(&give(slots(50, 200)), &Reason::NoKeys);
+        seen.given(&give(slots(50, 200)), &Reason::NoKeys, &o);
         let loss = seen.loss().expect("they may have had keys").text;
         assert!(loss.contains("slots 50-99 were given out"), "{loss}");
     }
