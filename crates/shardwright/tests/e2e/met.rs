@@ -89,7 +89,7 @@ async fn met_and_parted(
     Ok((lost, said))
 }
 
-/// Whether a server says that it owns no slot.
+/// Fails with its table where a server says that it owns slots.
 async fn owns_nothing(server: &Server) -> Result<(), String> {
     let nodes = server.ask::<String>(&["CLUSTER", "NODES"]).await;
     let nodes = nodes.map_err(|e| e.to_string())?;
