@@ -144,9 +144,10 @@ impl Lint<'_> {
             (**id == head || held.primary == Some(head)) && self.o.members().contains_key(*id)
         });
         let replaced = |id: NodeId| {
-            let told = before(&id).is_some_and(|before| before.stream.is_some());
-            let view = self.o.view_of(id).filter(|v| v.server.stream.is_some());
-            view.is_some_and(|v| told && !self.kept_its_stream(v))
+            let had = before(&id).is_some_and(|before| before.stream.is_some());
+            let told = |v: &NodeView| consents || had && v.server.stream.is_some();
+            let view = self.o.view_of(id);
+            view.is_some_and(|v| told(v) && !self.kept_its_stream(v))
         };
         let lost = replaced(node) && (consents || shard.map(|(id, _)| *id).all(replaced));
         let views = self.o.views().filter(|(_, v)| replica(v)).count();

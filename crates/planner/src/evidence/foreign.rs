@@ -233,7 +233,8 @@ pub struct OnlyForeignData {
 }
 
 impl OnlyForeignData {
-    /// The proof, if there is one. With consent to lose data, it is enough that its own is gone.
+    /// The proof, if there is one. With consent to lose data, it is enough that its copy is done, and that it is not known to
+    /// be its own.
     pub fn prove(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let view = o.view_of(node).filter(|_| !o.has_duplicate(node))?;
         let own = view.own().filter(|own| own.role == Role::Replica)?;
@@ -241,8 +242,9 @@ impl OnlyForeignData {
         let next = || o.member(primary)?.primary;
         let mut heads = [Some(primary), next()].into_iter().flatten();
         let foreign = heads.any(|id| ForeignNode::prove(d, o, id).is_some());
-        let lost = |id: NodeId| has_its_data(o, id) == Some(false);
-        let all_lost = || d.consent.lose_data || its_shard(o, node).all(lost);
+        let consents = d.consent.lose_data;
+        let lost = |id: NodeId| has_its_data(o, id).map_or(consents, |kept| !kept);
+        let all_lost = || consents || its_shard(o, node).all(lost);
         let only = foreign && has_foreign_data(o, view) && lost(node) && all_lost();
         let node = Unburdened::prove(o, node).filter(|_| only)?;
         Some(Self { node, primary })

@@ -82,6 +82,11 @@ fn who_may_have_the_last_of_a_shard_keeps_it() {
     );
     // By consent, what is left of it does not count.
     assert!(resets(&w, &consenting(d), &mut memory).contains(&"reset a".to_owned()));
+    // So it is where nobody remembers what anyone had.
+    let w = all_follow();
+    let (unasked, asked) = (three(), consenting(three()));
+    assert!(resets(&w, &unasked, &mut Memory::default()).is_empty());
+    assert_eq!(resets(&w, &asked, &mut Memory::default()).len(), 3);
     // Where one is not heard, it may be a primary still, with all of its data.
     let mut w = all_follow();
     w.hush("c1");
