@@ -133,7 +133,8 @@ pub(crate) async fn require_apart(
                 let view = look(links, o, *node).await?;
                 (*node, is_replica_of(&view, *primary))
             }
-            Precondition::IsUnburdened { .. }
+            Precondition::HoldsDataOf { .. }
+            | Precondition::IsUnburdened { .. }
             | Precondition::OwnsSlots { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::HoldsNoStrayKey { .. }
@@ -177,21 +178,53 @@ async fn at_node(
     let (meets, rest): (Vec<&Step>, Vec<&Step>) = steps
         .into_iter()
         .partition(|s| matches!(s.action, Action::Meet { .. }));
-    for step in rest {
-        let result = if failed {
-            Err(StepError::Skipped)
+    let mut rest = rest.into_iter().peekable();
+    while let Some(step) = rest.next() {
+        let mut together = vec![step];
+        if forgotten(step).is_some() {
+            together.extend(std::iter::from_fn(|| {
+                rest.next_if(|step| forgotten(step).is_some())
+            }));
+        }
+        let results = if failed {
+            together.iter().map(|_| Err(StepError::Skipped)).collect()
+        } else if together.len() > 1 {
+            forget(&client, &together).await
         } else {
-            perform(links, o, proved, &client, step).await
+            vec![perform(links, o, proved, &client, step).await]
         };
-        // Other slots can still be closed.
-        failed |= !matches!(result, Ok(()) | Err(StepError::BothSides { .. }));
-        out.push(Outcome {
-            step: step.clone(),
-            result,
-        });
+        for (step, result) in together.into_iter().zip(results) {
+            // Other slots can still be closed.
+            failed |= !matches!(result, Ok(()) | Err(StepError::BothSides { .. }));
+            out.push(Outcome {
+                step: step.clone(),
+                result,
+            });
+        }
     }
     out.extend(meet(&client, proved, meets).await);
     out
+}
+
+/// Whom a step forgets that assumes nothing.
+fn forgotten(step: &Step) -> Option<NodeId> {
+    match &step.action {
+        Action::Forget { gone, .. } if step.requires.is_empty() => Some(gone.node()),
+        _ => None,
+    }
+}
+
+/// Several nodes are forgotten in one round trip: else those that are still known would be told of the others, and two of
+/// another cluster would forget each other.
+async fn forget(client: &Client, steps: &[&Step]) -> Vec<Result<(), StepError>> {
+    let ids: Vec<NodeId> = steps.iter().filter_map(|step| forgotten(step)).collect();
+    match client.forget_all(&ids).await {
+        Ok(each) => each
+            .into_iter()
+            .map(|done| done.map_err(StepError::from))
+            .collect(),
+        Err(error) => steps.iter().map(|_| Err(error.clone().into())).collect(),
+    }
 }
 
 pub(crate) async fn client_of(
@@ -280,7 +313,9 @@ async fn perform(
         }
         Action::Switchover { .. } => client.failover(Failover::Switchover).await?,
         Action::Failover { .. } => client.failover(Failover::Force).await?,
-        Action::Takeover { .. } => client.failover(Failover::Takeover).await?,
+        Action::Takeover { .. } | Action::TakeBack { .. } => {
+            client.failover(Failover::Takeover).await?;
+        }
         Action::Forget { gone, .. } => client.forget(gone.node()).await?,
         Action::Reset { .. } => client.reset(Reset::Hard).await?,
         Action::CloseSlot { slot, .. } => client.set_slot(*slot, SetSlot::Stable).await?,
@@ -446,6 +481,14 @@ async fn require(
             let view = look(links, o, *node).await?;
             (*node, is_replica_of(&view, *primary))
         }
+        Precondition::HoldsDataOf {
+            node,
+            stream,
+            keys_min,
+        } => {
+            let view = look(links, o, *node).await?;
+            (*node, view.server.holds_data_of(stream, *keys_min))
+        }
         Precondition::SlotsFree { node, slots } => {
             let view = look(links, o, *node).await?;
             let taken = view
@@ -488,6 +531,9 @@ fn assumed(requirement: &Precondition) -> String {
         Precondition::IsPrimary { .. } => "it is a primary".to_owned(),
         Precondition::IsReplicaOf { primary, .. } => {
             format!("it is a replica of {}", primary.short())
+        }
+        Precondition::HoldsDataOf { stream, .. } => {
+            format!("it holds its own data, of stream {stream}")
         }
         Precondition::HoldsNoKeyOf { slot, .. } => format!("it holds no key of slot {slot}"),
         Precondition::HoldsNoStrayKey { .. } => {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Host, Instance, NodeId, NodeView,
-    Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts, Timestamp,
+    Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Holding, Host, Instance, MetNode,
+    NodeId, NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts,
+    Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -113,6 +114,11 @@ pub struct Observed {
     /// Nodes that others had forgotten when this cluster was first looked at, although they knew those, and when they
     /// last had. Kept in memory only.
     pub forgotten: BTreeMap<NodeId, Timestamp>,
+    /// What each node of ours held when every slot was last served by nodes that answered, and no unknown node was
+    /// listed. Kept in memory only.
+    pub holdings: BTreeMap<NodeId, Holding>,
+    /// Nodes of other clusters that nodes of ours list, or listed lately. Kept in memory only.
+    pub met: BTreeMap<NodeId, MetNode>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -155,6 +161,8 @@ impl Observed {
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),
+            holdings: BTreeMap::new(),
+            met: BTreeMap::new(),
             servers,
             members,
             owners,

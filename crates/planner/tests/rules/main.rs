@@ -8,6 +8,7 @@ mod diagnose;
 mod duplicates;
 mod electable;
 mod evicting;
+mod foreign;
 mod forget;
 mod forming;
 mod functions;

@@ -7,6 +7,7 @@
 mod addresses;
 mod failover;
 mod forming;
+mod meeting;
 mod persistence;
 mod refusing;
 mod scene;
