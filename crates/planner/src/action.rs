@@ -460,8 +460,6 @@ pub enum Reason {
     },
     /// Every node of ours follows one of another cluster, which was met by mistake, and it has nothing but that one's data.
     NothingOfOurs,
-    /// Nodes of another cluster, which was met by mistake, have greater epochs, and introduce themselves again.
-    Outbid,
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
     Returned,
     /// It has failed without a replica, and a person gave up what it held.
@@ -556,7 +554,6 @@ impl fmt::Display for Reason {
             Self::ForeignNode => "it is a node of another cluster, met by mistake",
             Self::SlotsTaken { node, by } => return f.write_str(&text::taken(*node, *by)),
             Self::NothingOfOurs => text::NOTHING_OF_OURS,
-            Self::Outbid => text::OUTBID,
             Self::Returned => text::RETURNED,
             Self::DataGivenUp => {
                 "it has failed, nobody has a copy of its data, and a person gave that up"

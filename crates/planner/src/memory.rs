@@ -361,15 +361,12 @@ impl Memory {
         o.holdings = self.known_holdings();
     }
 
-    /// Which nodes are listed that may be of another cluster, with the greatest epoch that was seen of each.
+    /// Which nodes are listed that may be of another cluster, or were lately.
     fn note_met(&mut self, o: &mut Observed) {
         let unknown = o.members().values().filter(|m| is_unknown(o, m.id));
         for member in unknown.filter(|_| o.formed.is_some()) {
-            let before = self.met.get(&member.id).map(|met| met.epoch);
-            let epoch = before.map_or(member.epoch, |before| before.max(member.epoch));
             let met = MetNode {
                 address: member.address.clone(),
-                epoch,
                 last: o.at,
             };
             self.met.insert(member.id, met);

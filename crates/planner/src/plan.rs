@@ -116,7 +116,6 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     match stage {
         form::Stage::Formed => {
             foreign::part(&mut p);
-            foreign::outbid(&mut p);
             meet::the_cluster(&mut p);
             replicas::follow_anew(&mut p);
             leave::leaving_primaries(&mut p);

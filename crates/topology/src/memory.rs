@@ -1,6 +1,6 @@
 //! Memory: what a server does at its limit, and what its slots take. And what is remembered of a node.
 
-use crate::{Address, ConfigEpoch, NodeId, SlotSet, Stream, Timestamp};
+use crate::{Address, NodeId, SlotSet, Stream, Timestamp};
 
 /// What a server does when it has reached its memory limit (`maxmemory-policy`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -54,8 +54,6 @@ pub struct Holding {
 pub struct MetNode {
     /// Where it was listed last.
     pub address: Address,
-    /// The greatest config epoch that was seen of it.
-    pub epoch: ConfigEpoch,
     /// When it was listed last.
     pub last: Timestamp,
 }

@@ -13,7 +13,6 @@ pub(super) const TABLE_REFUSED: &str =
 pub(super) const DATA_REFUSED: &str =
     "it can't load the data on its disk, others serve every slot, and its directory is kept aside";
 pub(super) const NOTHING_OF_OURS: &str = "every node of ours follows one of another cluster, met by mistake, and it has only that one's data";
-pub(super) const OUTBID: &str = "nodes of another cluster, met by mistake, have greater epochs, and would take its slots when they come again; those that still know it lose theirs to it";
 
 pub(super) fn taken(node: NodeId, by: NodeId) -> String {
     let (node, by) = (node.short(), by.short());

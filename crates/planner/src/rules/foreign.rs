@@ -3,21 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shardwright_topology::{EngineKind, Member, NodeId, NodeView, Role, Source, Version};
+use shardwright_topology::{Member, NodeId, NodeView, Role, Source};
 
 use crate::draft::Draft;
 use crate::evidence::{Gone, OnlyForeignData, OwnData, has_foreign_data, may_part};
-use crate::rules::open_slots::may_raise_epoch;
 use crate::rules::replicas::replicate;
 use crate::{Action, Authority, ForeignNodesMet, Precondition, Reason, Shape, Waiting, safety};
-
-/// The first Valkey whose nodes introduce themselves again to a node that they know and that does not know them
-/// (`fact_a_forgotten_node_introduces_itself_again`).
-const INTRODUCES_AGAIN: Version = Version {
-    major: 8,
-    minor: 1,
-    patch: 0,
-};
 
 /// Parts our nodes from those of another cluster, and says who they are and what they took.
 ///
@@ -52,29 +43,6 @@ fn name_losses(p: &mut Draft<'_>) {
     let met = ForeignNodesMet::of(p.o, &p.foreign);
     if !met.replaced.is_empty() {
         p.wait(Waiting::ForeignNodesMet(Box::new(met)));
-    }
-}
-
-/// Keeps the slots of ours from foreign nodes that were forgotten, and that come again as long as they know ours: the
-/// engine's ban keeps out only whom others tell of, and of two owners the one with the greater epoch stays. One at a time.
-pub(crate) fn outbid(p: &mut Draft<'_>) {
-    let raises = |a: &Action| matches!(a, Action::RaiseEpoch { .. });
-    let managed = p.d.authority == Authority::Managed;
-    let Some(greatest) = p.o.met.values().map(|met| met.epoch).max() else {
-        return;
-    };
-    if !managed || p.slots_are_taken() || p.steps.iter().any(|s| raises(&s.action)) {
-        return;
-    }
-    let again = |id: NodeId| {
-        let server = p.o.view_of(id).map(|view| &view.server);
-        server.is_some_and(|s| s.engine == EngineKind::Valkey && s.version >= INTRODUCES_AGAIN)
-    };
-    let less = |m: &&Member| m.epoch <= greatest && p.is_ours(m.id) && again(m.id);
-    let mut ids = p.o.voters().filter(less).map(|m| m.id).collect::<Vec<_>>();
-    ids.retain(|node| may_raise_epoch(p, *node));
-    if let Some(node) = ids.first().copied() {
-        p.act(Action::RaiseEpoch { node }, Reason::Outbid);
     }
 }
 

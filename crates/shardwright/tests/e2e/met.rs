@@ -10,6 +10,8 @@ use crate::local::{Local, OK, Outcome};
 use crate::rig::Running;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Twice the node-timeout of the other cluster, after which its nodes introduce themselves again to whom they know.
+const AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A cluster of the same shape with greater epochs, whose primaries begin a copy after so many seconds, and which knows our
 /// user of replication.
@@ -40,21 +42,30 @@ async fn meet(local: &Local, foreign: &Cluster) -> Outcome<()> {
 
 /// Waits until no server of ours lists one of theirs.
 async fn until_parted(local: &Local, foreign: &Cluster) -> Outcome<()> {
+    until("ours list none of theirs", LIMIT, || async {
+        let listed = listing_theirs(local, foreign).await;
+        match listed.map_err(|e| e.to_string())? {
+            Some(view) => Err(view),
+            None => Ok(()),
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+/// The view of a server of ours that lists one of theirs, if any does.
+async fn listing_theirs(local: &Local, foreign: &Cluster) -> Outcome<Option<String>> {
     let mut theirs = Vec::new();
     for server in &foreign.servers {
         theirs.push(server.id().await?);
     }
-    until("ours list none of theirs", LIMIT, || async {
-        for index in 0..6 {
-            let view = view_of(local, index).await.map_err(|e| e.to_string())?;
-            if theirs.iter().any(|id| view.contains(id.as_str())) {
-                return Err(view);
-            }
+    for index in 0..6 {
+        let view = view_of(local, index).await?;
+        if theirs.iter().any(|id| view.contains(id.as_str())) {
+            return Ok(Some(view));
         }
-        Ok(())
-    })
-    .await?;
-    Ok(())
+    }
+    Ok(None)
 }
 
 /// What a server of ours says of all nodes.
@@ -89,15 +100,37 @@ async fn met_and_parted(
     Ok((lost, said))
 }
 
-/// Fails with its table where a server says that it owns slots.
-async fn owns_nothing(server: &Server) -> Result<(), String> {
+/// Does what `check` says: lets the nodes of the other cluster forget ours. Returns our ids.
+async fn let_them_forget(local: &Local, foreign: &Cluster) -> Outcome<Vec<String>> {
+    let mut ours = Vec::new();
+    for index in 0..6 {
+        let mut connection = local.administrator(index).await?;
+        let mut id = redis::cmd("CLUSTER");
+        id.arg("MYID");
+        ours.push(id.query_async::<String>(&mut connection).await?);
+    }
+    for server in &foreign.servers {
+        for id in &ours {
+            // The others may have told it already to forget this one.
+            let done = server.ask::<()>(&["CLUSTER", "FORGET", id]).await;
+            if let Err(error) = done
+                && !error.to_string().contains("Unknown node")
+            {
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(ours)
+}
+
+/// Fails with its table where a server lists one of these nodes.
+async fn lists_none_of(server: &Server, ids: &[String]) -> Result<(), String> {
     let nodes = server.ask::<String>(&["CLUSTER", "NODES"]).await;
     let nodes = nodes.map_err(|e| e.to_string())?;
-    let own = nodes.lines().find(|row| row.contains("myself"));
-    match own {
-        Some(own) if own.trim_end().ends_with("connected") => Ok(()),
-        _ => Err(nodes),
+    if ids.iter().any(|id| nodes.contains(id.as_str())) {
+        return Err(nodes);
     }
+    Ok(())
 }
 
 each_engine! {
@@ -119,7 +152,7 @@ each_engine! {
 each_engine! {
     // It deletes the keys of slots that are taken from it at once, and its nodes introduce themselves again.
     [valkey_9_1]
-    async fn what_a_met_cluster_deleted_is_named_and_no_more_is_lost_when_it_comes_again(engine) {
+    async fn what_a_met_cluster_deleted_is_named_and_it_stays_away_once_it_forgot_ours(engine) {
         let local = Local::new(&engine, "")?;
         local.up(&[]).must(0, &[OK]);
         let written = local.write("before").await?;
@@ -128,14 +161,26 @@ each_engine! {
         let (lost, said) = met_and_parted(&local, &written, &foreign, &mut watch).await?;
         let named = said.contains("deleted the keys of slots that it lost");
         assert!(lost.is_empty() || named, "{} keys: {said}", lost.len());
-        let after = local.write("after").await?;
-        until("they have heard of our greater epochs", LIMIT, || async {
+        // One of ours that had not forgotten theirs yet would introduce itself to them again.
+        until("neither lists the other", LIMIT, || async {
+            let ours = let_them_forget(&local, &foreign).await.map_err(|e| e.to_string())?;
+            until_parted(&local, &foreign).await.map_err(|e| e.to_string())?;
             for server in &foreign.servers {
-                owns_nothing(server).await?;
+                lists_none_of(server, &ours).await?;
             }
             Ok(())
         })
         .await?;
+        local.until_healthy()?;
+        let after = local.write("after").await?;
+        let again = until("they come again", AGAIN_WITHIN, || async {
+            match listing_theirs(&local, &foreign).await {
+                Ok(Some(_)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        assert!(again.is_err(), "{}", watch.said());
         local.until_healthy()?;
         local.all_there(&after).await?;
         watch.signal("INT", true);

@@ -1,22 +1,10 @@
-//! What is left of a met cluster once ours have forgotten it: what it cost is named, and its nodes may come again.
+//! What is left of a met cluster once ours have forgotten it: what it cost is named.
 
-use shardwright_planner::{Desired, Memory, ProblemKind, Waiting, diagnose};
-use shardwright_topology::{EngineKind, SlotSet, Timestamp, Version};
+use shardwright_planner::{Memory, ProblemKind, Waiting, diagnose};
+use shardwright_topology::SlotSet;
 
-use super::{lost_one, meet, planned, remembered, seen, steps, waits};
-use crate::world::{NOW, World, id, says, three};
-
-/// Everyone is a Valkey of this version.
-fn valkey(w: &mut World, major: u16, minor: u16) {
-    for node in &mut w.nodes {
-        node.engine = EngineKind::Valkey;
-        node.version = Version {
-            major,
-            minor,
-            patch: 0,
-        };
-    }
-}
+use super::{meet, planned, remembered, seen, steps, waits};
+use crate::world::{World, id, says, three};
 
 /// What is remembered after a look at which `x` was listed.
 fn having_met() -> Memory {
@@ -70,56 +58,4 @@ fn nothing_is_named_where_no_key_is_missing_or_nobody_was_met() {
     let met = |p: &ProblemKind| matches!(p, ProblemKind::ForeignNodesMet(_));
     let problems = diagnose(&seen(&w, &mut having_met()));
     assert!(!problems.iter().any(|p| met(&p.kind)));
-}
-
-#[test]
-fn who_may_meet_them_again_takes_a_greater_epoch() {
-    let raised = |w: &World, d: &Desired, memory: &mut Memory| steps(w, &planned(w, d, memory));
-    let mut memory = remembered();
-    seen(&lost_one(), &mut memory);
-    let mut w = World::formed(3, 1);
-    valkey(&mut w, 9, 1);
-    let steps = raised(&w, &three(), &mut memory);
-    assert_eq!(steps, ["let a raise its epoch"]);
-    w.node("a").epoch = 101;
-    w.node("a1").epoch = 101;
-    let steps = raised(&w, &three(), &mut memory);
-    assert_eq!(steps, ["let b raise its epoch"]);
-    // They come again, and take nothing.
-    meet(&mut w, "x", SlotSet::empty());
-    for (name, epoch) in [("b", 102), ("b1", 102), ("c", 103), ("c1", 103)] {
-        w.node(name).epoch = epoch;
-    }
-    let steps = raised(&w, &three(), &mut memory);
-    assert!(
-        steps.iter().all(|step| step.ends_with(" forget x")),
-        "{steps:?}"
-    );
-}
-
-#[test]
-fn nobody_takes_a_greater_epoch_without_need() {
-    // Redis, and Valkey before 8.1, do not introduce themselves again; nobody was met; or it was long ago.
-    let quiet = |w: &World, memory: &mut Memory| {
-        let made = planned(w, &three(), memory);
-        assert_eq!(steps(w, &made), Vec::<String>::new());
-    };
-    let mut w = World::formed(3, 1);
-    quiet(&w, &mut having_met_taken());
-    valkey(&mut w, 8, 0);
-    quiet(&w, &mut having_met_taken());
-    valkey(&mut w, 9, 1);
-    quiet(&w, &mut remembered());
-    let mut old = remembered();
-    let mut o = lost_one().observe();
-    o.at = Timestamp(NOW - 600_000);
-    old.recall(&mut o);
-    quiet(&w, &mut old);
-}
-
-/// What is remembered after a look at which `x` had the slots of `a`.
-fn having_met_taken() -> Memory {
-    let mut memory = remembered();
-    seen(&lost_one(), &mut memory);
-    memory
 }
