@@ -9,7 +9,7 @@ use shardwright_topology::{
 };
 
 use crate::Action;
-use crate::evidence::{holding, in_sync, is_unknown, read};
+use crate::evidence::{holding, in_sync, is_unknown, read, was_never_ours};
 use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
 use crate::safety::all_served;
@@ -27,6 +27,10 @@ const BAN_MS: u64 = 60_000;
 /// How long it is remembered of a node that nobody lists any more that it was one of ours, in milliseconds: one that stood
 /// still meanwhile lists it again, with a link that it had.
 const HOLDING_KEPT_MS: u64 = 600_000;
+
+/// How far two looks may be apart, in milliseconds, so that what a node took between them was not moved to it with its keys
+/// by a person: an operator looks every 5 s, or tries to after 30 s at most, but not while it is paused.
+const LOOKS_APART_MAX_MS: u64 = 30_000;
 
 /// How long a node of another cluster that nobody lists any more is remembered, in milliseconds: as long as it knows ours,
 /// one may introduce itself again after its node-timeout (15 s by default).
@@ -76,6 +80,8 @@ pub struct Memory {
     /// What each node held when every slot was last served by nodes that answered, and when it was last
     /// listed.
     holdings: BTreeMap<NodeId, (Holding, Timestamp)>,
+    /// When the cluster was looked at last.
+    looked: Option<Timestamp>,
     /// Nodes of other clusters that nodes of ours list, or listed lately.
     met: BTreeMap<NodeId, MetNode>,
 }
@@ -342,7 +348,16 @@ impl Memory {
     /// What each node holds, as long as every slot is served by nodes that answered, and no node is listed that may be of
     /// another cluster: what such a one takes is not forgotten.
     fn note_holdings(&mut self, o: &mut Observed) {
+        let before = self.looked.replace(o.at);
         o.holdings = self.known_holdings();
+        let unseen = before.is_some_and(|at| o.at.since_ms(at) > LOOKS_APART_MAX_MS);
+        if unseen && o.members().keys().any(|id| was_never_ours(o, *id)) {
+            // Slots may have been moved to it meanwhile, with their keys.
+            for (holding, _) in self.holdings.values_mut() {
+                holding.slots = SlotSet::empty();
+            }
+            o.holdings = self.known_holdings();
+        }
         let unknown = o.members().keys().any(|id| is_unknown(o, *id));
         if o.formed.is_none() || unknown || !all_served(o) {
             return;

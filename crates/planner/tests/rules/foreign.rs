@@ -273,6 +273,32 @@ fn resharded() -> World {
 }
 
 #[test]
+fn what_was_taken_while_nobody_looked_may_have_been_moved() {
+    let made = |ms: u64| {
+        let mut memory = Memory::default();
+        let mut o = World::formed(3, 1).observe();
+        o.at = Timestamp(NOW - ms);
+        memory.recall(&mut o);
+        let w = lost_one();
+        let first = planned(&w, &three(), &mut memory);
+        let later = planned(&w, &three(), &mut memory);
+        assert_eq!(steps(&w, &first), steps(&w, &later));
+        (steps(&w, &first), waits(&w, &first))
+    };
+    let (steps, _) = made(30_000);
+    assert!(says(&steps, "let a take its shard's slots back from x"));
+    let (steps, waits) = made(30_001);
+    assert!(
+        !says(&steps, "forget") && !says(&steps, "back"),
+        "{steps:?}"
+    );
+    assert!(
+        says(&waits, "nobody remembers whose they were"),
+        "{waits:?}"
+    );
+}
+
+#[test]
 fn who_owns_slots_that_nobody_remembers_is_not_forgotten_without_consent() {
     let w = resharded();
     let made = planned(&w, &three(), &mut Memory::default());
