@@ -89,17 +89,21 @@ pub(super) async fn carry_out_until<R: Runtime>(
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
     let (end, met) = settle(keeper, timeout_s, control, out).await?;
-    let status = match (end, control.overtaken()) {
-        (End::Stopped(report), Some(_)) if so(&report.observed) => {
-            out.done(settled);
-            ExitStatus::Success
+    let consents = keeper.desired().consent.lose_data;
+    let loss = met.loss().filter(|_| !consents);
+    match (end, control.overtaken(), loss) {
+        (End::Stopped(report), Some(_), Some(loss))
+        | (End::Settled(report) | End::Stuck(report) | End::TimedOut(report), _, Some(loss))
+            if so(&report.observed) =>
+        {
+            Err(loss.into())
         }
-        (End::Stopped(_), Some(overtaken)) => return Err(overtaken.into()),
-        (end, _) => ended_until(keeper, end, settled, so, out)?,
-    };
-    match met.loss() {
-        Some(loss) if status == ExitStatus::Success => Err(loss.into()),
-        _ => Ok(status),
+        (End::Stopped(report), Some(_), _) if so(&report.observed) => {
+            out.done(settled);
+            Ok(ExitStatus::Success)
+        }
+        (End::Stopped(_), Some(overtaken), _) => Err(overtaken.into()),
+        (end, _, _) => ended_until(keeper, end, settled, so, out),
     }
 }
 
