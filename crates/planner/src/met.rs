@@ -72,8 +72,8 @@ impl ForeignNodesMet {
         let followers: BTreeMap<NodeId, NodeId> =
             o.views().filter_map(|(_, view)| followed(view)).collect();
         let lost = |view: &NodeView| {
-            let head = view.own().and_then(|own| own.primary);
-            let by = head.and_then(|head| foreign_head(o, foreign, head));
+            let primary = view.own().and_then(|own| own.primary);
+            let by = primary.and_then(|id| foreign_head(o, foreign, id));
             replaced(o, view, by, &slots)
         };
         let replaced = o.views().filter_map(|(_, view)| lost(view)).collect();

@@ -5,14 +5,24 @@ use shardwright_topology::{Health, NodeId, NodeView, Replication, Role, Server, 
 use super::{Lint, ViolationKind};
 use crate::{Action, Authority, Precondition, Step};
 
+/// Who answered no longer ago than this lives, also where its link is just made anew, in milliseconds.
+const LIVED_WITHIN_MS: u64 = 3_000;
+
 impl Lint<'_> {
     /// Whether a node lives, and neither a server, a record, a table on a disk nor the memory of this cluster knows it as
     /// one of its own, though every server is known by its word or by its record.
     pub(super) fn is_of_another_cluster(&self, node: NodeId) -> bool {
         let managed = self.d.authority == Authority::Managed && self.o.formed.is_some();
-        let views = self.o.servers().values().filter_map(|s| s.view.known());
-        let mut rows = views.filter_map(|v| v.rows.get(node));
-        let lives = rows.any(|row| row.link_up && row.health == Health::Fine);
+        let mut views = self.o.servers().values().filter_map(|s| s.view.known());
+        let lives = views.any(|v| {
+            let newest = v.rows.iter().map(|row| row.pong_received_ms).max();
+            v.rows.get(node).is_some_and(|row| {
+                let pong = row.pong_received_ms;
+                let silent_ms = newest.map(|at| at.saturating_sub(pong));
+                let answered = pong > 0 && silent_ms.is_some_and(|ms| ms < LIVED_WITHIN_MS);
+                row.health == Health::Fine && (row.link_up || answered)
+            })
+        });
         let another = |s: &Server| {
             let said = s.view.known().map(|v| v.id);
             let last = s.last_heard.as_ref().map(|v| v.id);
@@ -127,7 +137,7 @@ impl Lint<'_> {
     /// has its own data; and another of ours stays what it is.
     pub(super) fn may_begin_anew(&mut self, node: NodeId) -> bool {
         let consents = self.d.consent.lose_data;
-        let heard = self.o.servers().values().all(|s| s.view.known().is_some());
+        let all_answer = self.o.servers().values().all(|s| s.view.known().is_some());
         let replica = |v: &NodeView| v.own().is_some_and(|own| own.role == Role::Replica);
         let all_follow = self.o.views().all(|(_, v)| replica(v) || v.is_blank());
         let follows = |id: NodeId| self.o.view_of(id).and_then(|v| v.own()?.primary);
@@ -151,7 +161,7 @@ impl Lint<'_> {
         };
         let lost = replaced(node) && (consents || shard.map(|(id, _)| *id).all(replaced));
         let views = self.o.views().filter(|(_, v)| replica(v)).count();
-        let may = (heard || consents) && all_follow && parts && lost;
+        let may = (all_answer || consents) && all_follow && parts && lost;
         self.begun.insert(node);
         may && self.begun.len() < views
     }

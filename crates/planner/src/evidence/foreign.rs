@@ -12,7 +12,7 @@ use shardwright_topology::{
     SlotSet, Source,
 };
 
-use super::{Unburdened, is_nowhere};
+use super::{LOST_BEFORE_MS, Unburdened, clock, is_nowhere};
 use crate::{Authority, Desired, Precondition};
 
 /// Proof that a node is of another cluster: it lives, every server of ours is known to be another node's, and it never was
@@ -67,8 +67,16 @@ pub(crate) fn may_part(d: &Desired, o: &Observed, node: NodeId) -> bool {
 /// Whether a node that others list lives, and is not known to have been at any server of ours: by its own word, by a
 /// record, by a table on a disk, or by what is remembered.
 pub(crate) fn is_unknown(o: &Observed, node: NodeId) -> bool {
-    let answers =
-        |row: &Row| row.link_up && row.health == Health::Fine && !row.flags.has(Flags::NOADDR);
+    let answers = |speaker: NodeId, row: &Row| {
+        let fine = row.health == Health::Fine && !row.flags.has(Flags::NOADDR);
+        // The first links to a node that was just met are replaced: for a moment there is none.
+        let lately = || {
+            let now = clock(o.view_of(speaker)?)?;
+            let pong = Some(row.pong_received_ms).filter(|pong| *pong > 0)?;
+            (now.saturating_sub(pong) < LOST_BEFORE_MS).then_some(())
+        };
+        fine && (row.link_up || lately().is_some())
+    };
     let silent = o.member(node).is_some_and(|m| m.source == Source::Others);
     let mut others = o.beliefs(node).filter(|(speaker, _)| *speaker != node);
     let once = o.former.contains_key(&node) || o.holdings.contains_key(&node);
@@ -84,7 +92,7 @@ pub(crate) fn is_unknown(o: &Observed, node: NodeId) -> bool {
     silent
         && !once
         && o.member(node).is_some_and(elsewhere)
-        && others.any(|(_, row)| answers(row))
+        && others.any(|(speaker, row)| answers(speaker, row))
         && !o.servers().values().any(|s| was_at(s, node))
 }
 
