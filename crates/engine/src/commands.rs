@@ -294,20 +294,6 @@ impl Client {
         self.done(Request::new("CLUSTER FORGET").id(id)).await
     }
 
-    /// The same of several nodes in one round trip; each has its own result, in their order.
-    ///
-    /// From Redis 7.2 on, and Valkey, a node tells all it knows still whom it forgot, and those forget them too. Of these no
-    /// one is told of another.
-    pub async fn forget_all(&self, ids: &[NodeId]) -> Result<Vec<Result<(), Error>>, Error> {
-        const NAME: &str = "CLUSTER FORGET";
-        let requests = ids.iter().map(|id| Request::new(NAME).id(*id)).collect();
-        let replies = self.ask_all(NAME, requests).await?;
-        let each = replies
-            .into_iter()
-            .map(|reply| self.expect_ok(NAME, &reply?));
-        Ok(each.collect())
-    }
-
     /// Makes this node leave its cluster. Refused where it is a primary that holds keys; a
     /// replica loses its keys.
     pub async fn reset(&self, how: Reset) -> Result<(), Error> {

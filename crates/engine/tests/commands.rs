@@ -107,36 +107,6 @@ each_engine! {
 }
 
 each_engine! {
-    [redis_7_4, valkey_9_1]
-    async fn nodes_that_are_forgotten_together_do_not_forget_each_other(engine) {
-        let nodes = Cluster::start(&engine, 3, |builder| builder)?;
-        let (a, b, c) = (connect(&nodes[0]).await?, connect(&nodes[1]).await?, connect(&nodes[2]).await?);
-        let (b_id, c_id) = (b.my_id().await?, c.my_id().await?);
-        let there = |i: usize| (LOCALHOST, nodes[i].port(), nodes[i].bus_port());
-        a.meet_all(&[there(1), there(2)]).await?;
-        for client in [&a, &b, &c] {
-            until_seen(client, "all are known", |view| {
-                let rows = text(&view.cluster_nodes);
-                rows.matches(" connected").count() == 3 && !rows.contains("handshake")
-            })
-            .await?;
-        }
-        for forgotten in a.forget_all(&[b_id, c_id]).await? {
-            forgotten?;
-        }
-        assert_eq!(text(&a.cluster_nodes().await?).lines().count(), 1);
-        let told = until("they forget each other", Duration::from_secs(3), || async {
-            let rows = b.cluster_nodes().await.map_err(|e| e.to_string())?;
-            let rows = text(&rows);
-            if rows.contains(&c_id.to_string()) { Err(rows) } else { Ok(()) }
-        })
-        .await;
-        assert!(matches!(told, Err(shardwright_testkit::Error::TooLate { .. })), "{told:?}");
-        Ok(())
-    }
-}
-
-each_engine! {
     [redis_7_0, valkey_9_1]
     async fn keys_of_a_slot_are_counted_listed_and_moved(engine) {
         let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;

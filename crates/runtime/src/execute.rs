@@ -178,53 +178,21 @@ async fn at_node(
     let (meets, rest): (Vec<&Step>, Vec<&Step>) = steps
         .into_iter()
         .partition(|s| matches!(s.action, Action::Meet { .. }));
-    let mut rest = rest.into_iter().peekable();
-    while let Some(step) = rest.next() {
-        let mut together = vec![step];
-        if forgotten(step).is_some() {
-            together.extend(std::iter::from_fn(|| {
-                rest.next_if(|step| forgotten(step).is_some())
-            }));
-        }
-        let results = if failed {
-            together.iter().map(|_| Err(StepError::Skipped)).collect()
-        } else if together.len() > 1 {
-            forget(&client, &together).await
+    for step in rest {
+        let result = if failed {
+            Err(StepError::Skipped)
         } else {
-            vec![perform(links, o, proved, &client, step).await]
+            perform(links, o, proved, &client, step).await
         };
-        for (step, result) in together.into_iter().zip(results) {
-            // Other slots can still be closed.
-            failed |= !matches!(result, Ok(()) | Err(StepError::BothSides { .. }));
-            out.push(Outcome {
-                step: step.clone(),
-                result,
-            });
-        }
+        // Other slots can still be closed.
+        failed |= !matches!(result, Ok(()) | Err(StepError::BothSides { .. }));
+        out.push(Outcome {
+            step: step.clone(),
+            result,
+        });
     }
     out.extend(meet(&client, proved, meets).await);
     out
-}
-
-/// Whom a step forgets that assumes nothing.
-fn forgotten(step: &Step) -> Option<NodeId> {
-    match &step.action {
-        Action::Forget { gone, .. } if step.requires.is_empty() => Some(gone.node()),
-        _ => None,
-    }
-}
-
-/// Several nodes are forgotten in one round trip: else those that are still known would be told of the others, and two of
-/// another cluster would forget each other.
-async fn forget(client: &Client, steps: &[&Step]) -> Vec<Result<(), StepError>> {
-    let ids: Vec<NodeId> = steps.iter().filter_map(|step| forgotten(step)).collect();
-    match client.forget_all(&ids).await {
-        Ok(each) => each
-            .into_iter()
-            .map(|done| done.map_err(StepError::from))
-            .collect(),
-        Err(error) => steps.iter().map(|_| Err(error.clone().into())).collect(),
-    }
 }
 
 pub(crate) async fn client_of(

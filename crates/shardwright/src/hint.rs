@@ -164,10 +164,10 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
 fn of_met(met: &ForeignNodesMet) -> &'static str {
     if met.replaced.is_empty() {
         "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
-         a node of ours which takes slots back from it follows that node, and its data is replaced"
+         ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced"
     } else {
         "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
-         a node of ours which takes slots back from it follows that node, and its data is replaced. Then restore what was \
+         ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced. Then restore what was \
          replaced; a node that follows one of them owns its slots again, with the data that it has now, by CLUSTER FAILOVER \
          TAKEOVER, sent to it"
     }

@@ -152,6 +152,9 @@ pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
     let part = format!(
         "let the other cluster forget ours, or its data may be replaced by ours: for at in {at}; do for id in {ids}; do redis-cli -u redis://$at CLUSTER FORGET $id; done; done; then: shardwright fix {target}"
     );
+    let part = format!(
+        "{part}; where nodes of the other cluster do not list each other any more, let them meet again after 60 s (CLUSTER MEET)"
+    );
     if met.replaced.is_empty() {
         return part;
     }

@@ -1,11 +1,11 @@
 //! Two clusters that are made one by a `CLUSTER MEET` of a node of the other: of two owners of a slot the one with the greater
 //! config epoch stays.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shardwright_testkit::slots::tag_for;
 use shardwright_testkit::{
-    Cluster, Engine, Error, Server, ServerBuilder, Version, each_engine, until,
+    Cluster, Engine, Error, Kind, Server, ServerBuilder, Version, each_engine, until,
 };
 
 use crate::scene::{SOON, measured, refusal, role, row, until_role};
@@ -14,6 +14,13 @@ use crate::scene::{SOON, measured, refusal, role, row, until_role};
 const VALKEY_8_1: Version = Version {
     major: 8,
     minor: 1,
+    patch: 0,
+};
+
+/// From this Redis on nodes tell others whom they forgot.
+const REDIS_7_2: Version = Version {
+    major: 7,
+    minor: 2,
     patch: 0,
 };
 
@@ -134,6 +141,36 @@ each_engine! {
         });
         let ((), took) = again.await?;
         measured("a forgotten node introduces itself again", &engine, took);
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_who_is_forgotten_forgets_whom_the_same_node_forgot(engine) {
+        // From Redis 7.2 on a pong names whom its sender forgot; so does Valkey, but not yet 8.0. Who still knows the
+        // sender believes it, be it forgotten itself. In one transaction as well.
+        let gossiped = match engine.kind {
+            Kind::Redis => engine.version >= REDIS_7_2,
+            Kind::Valkey => engine.version >= VALKEY_8_1,
+        };
+        let cluster = Cluster::formed(&engine, 3, 0, slowly).await?;
+        let (b, c) = (cluster[1].id().await?, cluster[2].id().await?);
+        let mut forget = redis::pipe();
+        forget.atomic();
+        for id in [&b, &c] {
+            forget.cmd("CLUSTER").arg("FORGET").arg(id.as_str());
+        }
+        let mut connection = cluster[0].connection().await?;
+        forget.query_async::<()>(&mut connection).await?;
+        let forgotten = until("they forget each other", Duration::from_secs(3), || async {
+            match row(&cluster[1], &c).await {
+                Ok(row) if row.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        assert_eq!(forgotten.is_ok(), gossiped, "{forgotten:?}");
         Ok(())
     }
 }
