@@ -132,16 +132,15 @@ fn replaced(
 ) -> Option<Replaced> {
     let before = o.holdings.get(&view.id)?;
     let keys_now = view.server.keys;
-    let gone = match follows {
+    let gone = if follows.is_some() {
         // Who is not remembered to have had other data may have been made to follow that node on purpose.
-        Some(_) => has_foreign_data(o, view) && has_its_data(o, view.id) == Some(false),
-        None => {
-            let primary = view.own().is_some_and(|own| own.role == Role::Primary);
-            let taken = !before.slots.intersection(slots).is_empty();
-            primary && taken && keys_now < before.keys
-        }
+        has_foreign_data(o, view) && has_its_data(o, view.id) == Some(false)
+    } else {
+        let primary = view.own().is_some_and(|own| own.role == Role::Primary);
+        let taken = !before.slots.intersection(slots).is_empty();
+        primary && taken && keys_now < before.keys
     };
-    gone.then(|| Replaced {
+    gone.then_some(Replaced {
         node: view.id,
         by: follows,
         keys_before: before.keys,
