@@ -154,8 +154,8 @@ impl Lint<'_> {
             (**id == head || held.primary == Some(head)) && self.o.members().contains_key(*id)
         });
         let replaced = |id: NodeId| {
-            let had = before(&id).is_some_and(|before| before.stream.is_some());
-            let told = |v: &NodeView| consents || had && v.server.stream.is_some();
+            let known = before(&id).is_some_and(|before| before.stream.is_some());
+            let told = |v: &NodeView| consents || known && v.server.stream.is_some();
             let view = self.o.view_of(id);
             view.is_some_and(|v| told(v) && !self.kept_its_stream(v))
         };
