@@ -122,12 +122,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
-        Waiting::ForeignNodesMet(met) if !met.unremembered.is_empty() => or(
-            "",
-            "; move its slots back (shardwright check names the command), or give them up with their keys: \
-             --accept-data-loss",
-        ),
-        Waiting::ForeignNodesMet(met) => of_met(met),
+        Waiting::ForeignNodesMet(met) => of_met(met, consent),
         Waiting::DuplicateId(_) => STOP_THE_COPY,
         Waiting::CopiesElsewhere { drops: None, .. }
         | Waiting::Contested { .. }
@@ -161,15 +156,23 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
 
 /// What may be done about nodes of another cluster. Ours forget them by themselves, and so must they ours: whoever still knows
 /// a node of ours that takes slots back from it follows that node, and copies it.
-fn of_met(met: &ForeignNodesMet) -> &'static str {
+fn of_met(met: &ForeignNodesMet, consent: Consent) -> &'static str {
+    if !met.unremembered.is_empty() {
+        return if consent.lose_data {
+            ""
+        } else {
+            "; move its slots back (shardwright check names the command), or give them up with their keys: \
+             --accept-data-loss"
+        };
+    }
     if met.replaced.is_empty() {
         "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
          ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced"
     } else {
         "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
-         ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced. Then restore what was \
-         replaced; a node that follows one of them owns its slots again, with the data that it has now, by CLUSTER FAILOVER \
-         TAKEOVER, sent to it"
+         ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced. Then \
+         restore what was replaced; a node that follows one of them owns its slots again, with the data that it has now, by \
+         CLUSTER FAILOVER TAKEOVER, sent to it"
     }
 }
 
