@@ -58,7 +58,7 @@ pub fn of_pass(report: &Report) -> Vec<Note> {
 pub fn of_waiting(waiting: &[Waiting], before: &[Waiting], o: &Observed) -> Vec<Note> {
     let new = waiting
         .iter()
-        .filter(|w| w.needs_a_person() && !before.contains(w));
+        .filter(|w| w.needs_a_person() && !before.iter().any(|told| is_same(told, w)));
     new.map(|w| Note {
         warning: true,
         reason: reason::reason(w),
@@ -87,6 +87,14 @@ impl ReportedDrops {
             pod: o.server_of(dropped.node).map(|s| s.name.clone()),
         })
         .collect()
+    }
+}
+
+/// Whether two waits tell the same, but for figures that change from pass to pass.
+fn is_same(one: &Waiting, other: &Waiting) -> bool {
+    match (one, other) {
+        (Waiting::ForeignNodesMet(one), Waiting::ForeignNodesMet(other)) => one.is_like(other),
+        _ => one == other,
     }
 }
 
@@ -170,6 +178,7 @@ fn is_grave(action: &Action) -> bool {
     match action {
         Action::Failover { .. }
         | Action::Takeover { .. }
+        | Action::TakeBack { .. }
         | Action::Forget { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. } => true,

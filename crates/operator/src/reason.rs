@@ -28,6 +28,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
         | Waiting::Foreign { .. }
+        | Waiting::ForeignNodesMet(_)
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }
@@ -79,6 +80,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
         Waiting::Contested { .. } => "SlotsContested",
         Waiting::Foreign { .. } => "ForeignNode",
+        Waiting::ForeignNodesMet(_) => "ForeignNodesMet",
         Waiting::DuplicateId(_) => "DuplicateNodeId",
         Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
         Waiting::ServerUnheard { .. } | Waiting::AnnouncedUnheard { .. } => "PodUnheard",
@@ -142,6 +144,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             let why: Vec<String> = why.iter().map(stable_why).collect();
             format!("slots wait to move: {}", why.join("; "))
         }
+        Waiting::ForeignNodesMet(met) => met.in_short(),
         Waiting::StrayKeys { node, .. } => {
             format!("{node:?} holds keys of slots that it does not own")
         }
@@ -221,6 +224,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::Switchover { .. } => "Switchover",
         Action::Failover { .. } => "Failover",
         Action::Takeover { .. } => "Takeover",
+        Action::TakeBack { .. } => "SlotsTakenBack",
         Action::Forget { .. } => "Forget",
         Action::Reset { .. } => "Reset",
         Action::CloseSlot { .. } => "CloseSlot",

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use shardwright_manifest::{
     Cluster, Condition, ConditionStatus, RedisClusterStatus, ShapeStatus, StateWord,
 };
+use shardwright_operator::events::of_waiting;
 use shardwright_operator::status::{
     About, CREDENTIALS_REJECTED, Change, DEGRADED, PROGRESSING, PodNote, PodTrouble, READY, change,
     of_error, of_invalid, of_pass, of_paused,
 };
-use shardwright_planner::Desired;
+use shardwright_planner::{Desired, Replaced, Waiting};
 use shardwright_runtime::MoveProgress;
 use shardwright_topology as topology;
 use world::World;
@@ -94,6 +95,50 @@ fn a_healthy_cluster_is_ready_and_says_the_same_each_time() {
         node.uptime_s = Some(9_999);
     }
     assert_eq!(status(&busy, LATER, Some(&first)), first);
+}
+
+#[test]
+fn nodes_of_another_cluster_are_named_once() {
+    let mut w = World::formed(3, 1);
+    let owned = std::mem::take(&mut w.node("a").slots);
+    let x = w.add("x");
+    (x.housed, x.recorded, x.island) = (false, None, Some(0));
+    (x.epoch, x.slots) = (100, owned);
+    for speaker in ["a", "a1", "b", "b1", "c", "c1"] {
+        w.believes(speaker, "x", |row| row.link_up = true);
+    }
+    let met = status(&w, FIRST, None);
+    // Nobody remembers whose slots it owns, so nothing is done.
+    let stuck = "Down: !ForeignNodesMet !ForeignNodesMet ForeignNodesMet";
+    assert_eq!(words(&met), stuck);
+    let named = "nodes of another cluster were met (CLUSTER MEET): ";
+    let message = &condition(&met, DEGRADED).message;
+    assert!(message.contains(named), "{message}");
+    // Figures that change are no other event.
+    let waiting = w.plan(&Desired::managed(3, 1)).waiting;
+    let found = waiting.into_iter().find_map(|wait| match wait {
+        Waiting::ForeignNodesMet(met) => Some(met),
+        _ => None,
+    });
+    let found = found.expect("the plan says it");
+    let told = |keys_now| {
+        let mut met = found.clone();
+        met.replaced.push(Replaced {
+            node: world::id("a"),
+            by: None,
+            keys_before: 9,
+            keys_now,
+        });
+        vec![Waiting::ForeignNodesMet(met)]
+    };
+    let o = w.observe();
+    let first = of_waiting(&told(1), &[], &o);
+    assert_eq!(first.len(), 1);
+    assert_eq!(
+        (first[0].reason, first[0].warning),
+        ("ForeignNodesMet", true)
+    );
+    assert_eq!(of_waiting(&told(2), &told(1), &o), []);
 }
 
 #[test]

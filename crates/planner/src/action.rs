@@ -8,8 +8,10 @@ use shardwright_topology::{
 };
 
 use crate::Crowded;
-use crate::evidence::{Blank, Dead, Gone, LiveAt, RoleSeen, Unburdened};
+use crate::evidence::{Blank, Dead, Gone, LiveAt, OwnData, RoleSeen, Unburdened};
 use crate::functions::{given, names};
+
+mod text;
 
 /// One thing to do, at one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +96,11 @@ pub enum Action {
         replica: NodeId,
         /// The proof that the primary is dead.
         dead: Dead,
+    },
+    /// Let a node that follows a node of another cluster own its shard's slots again, without votes.
+    TakeBack {
+        /// The proof that it has still its own data, which names the two.
+        own: OwnData,
     },
     /// Make one node forget another.
     Forget {
@@ -191,6 +198,7 @@ impl Action {
             Self::Meet { target, .. } => Some(target.node()),
             Self::Replicate { primary, .. } | Self::Switchover { primary, .. } => Some(*primary),
             Self::Failover { dead, .. } | Self::Takeover { dead, .. } => Some(dead.node()),
+            Self::TakeBack { own } => Some(own.foreign()),
             Self::Forget { gone, .. } => Some(gone.node()),
             Self::AssignSlot { owner, .. } => Some(*owner),
             Self::CopyFunctions { from, .. } => Some(*from),
@@ -218,6 +226,7 @@ impl Action {
             Self::Replicate { node, .. } | Self::Reset { node } => Some(node.node()),
             Self::Switchover { replica, .. } | Self::Takeover { replica, .. } => Some(*replica),
             Self::Failover { seen, .. } => Some(seen.replica()),
+            Self::TakeBack { own } => Some(own.node()),
             Self::MoveKeys { from, .. } | Self::MoveSlots { from, .. } => Some(*from),
         }
     }
@@ -283,6 +292,10 @@ impl fmt::Display for Action {
                 let (replica, dead) = (replica.short(), dead.node().short());
                 write!(f, "let {replica} take over from dead {dead} without votes")
             }
+            Self::TakeBack { own } => {
+                let (node, from) = (own.node().short(), own.foreign().short());
+                write!(f, "let {node} take its shard's slots back from {from}")
+            }
             Self::Forget { teller, gone } => {
                 write!(f, "make {} forget {}", teller.short(), gone.node().short())
             }
@@ -305,28 +318,14 @@ impl fmt::Display for Action {
                 ..
             } => {
                 let what = format_args!("up to {keys_max} keys of slot {slot}");
-                moves(f, what, *from, to)
+                text::moves(f, what, *from, to)
             }
             Self::CopyFunctions { .. } => self.fmt_copied_functions(f),
             Self::MoveSlots { from, to, slots } => {
-                moves(f, format_args!("slots {}", slots.counted()), *from, to)
+                text::moves(f, format_args!("slots {}", slots.counted()), *from, to)
             }
         }
     }
-}
-
-fn moves(
-    f: &mut fmt::Formatter<'_>,
-    what: fmt::Arguments<'_>,
-    from: NodeId,
-    to: &LiveAt,
-) -> fmt::Result {
-    write!(
-        f,
-        "move {what} from {} to {}",
-        from.short(),
-        to.node().short()
-    )
 }
 
 /// What a step assumed. The executor reads it again right before the command, and refuses if the world moved.
@@ -365,6 +364,15 @@ pub enum Precondition {
         node: NodeId,
         /// Its primary.
         primary: NodeId,
+    },
+    /// What the node holds is of this stream, or of one that continues it, all loaded.
+    HoldsDataOf {
+        /// The node.
+        node: NodeId,
+        /// The replication id of the stream.
+        stream: String,
+        /// It has at least so many keys.
+        keys_min: u64,
     },
     /// The node holds no key of the slot.
     HoldsNoKeyOf {
@@ -441,6 +449,17 @@ pub enum Reason {
     },
     /// The node's directory was lost; another node lives at its server.
     NodeGone,
+    /// The node is of another cluster, which was met by mistake.
+    ForeignNode,
+    /// A node of another cluster, which was met by mistake, took its shard's slots.
+    SlotsTaken {
+        /// Who has its data still.
+        node: NodeId,
+        /// The other cluster's.
+        by: NodeId,
+    },
+    /// Every node of ours follows one of another cluster, which was met by mistake, and it has nothing but that one's data.
+    NothingOfOurs,
     /// The node lost its table of nodes: its server has its data, and speaks under another id.
     Returned,
     /// It has failed without a replica, and a person gave up what it held.
@@ -495,23 +514,6 @@ pub enum Reason {
     Asked,
 }
 
-const DATA_REFUSED: &str =
-    "it can't load the data on its disk, others serve every slot, and its directory is kept aside";
-
-fn tail(bytes_max: Option<u64>) -> String {
-    match bytes_max {
-        None => "how much of its last writes is lost is not known".to_owned(),
-        Some(0) => "the replica had all that was seen".to_owned(),
-        Some(bytes) => format!("up to {bytes} bytes of its last writes may be lost"),
-    }
-}
-
-fn no_copy_left(keys: u64) -> String {
-    format!(
-        "the primary died, and no copy of its data is known to be left: the {keys} keys of this replica take their place"
-    )
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -530,9 +532,9 @@ impl fmt::Display for Reason {
             Self::AddressChanged => "it has it at an old address",
             Self::OldBelief => "its role or slots changed",
             Self::PrimaryDead { tail_bytes_max } => {
-                return write!(f, "the primary died; {}", tail(*tail_bytes_max));
+                return write!(f, "the primary died; {}", text::tail(*tail_bytes_max));
             }
-            Self::NoCopyLeft { keys } => return f.write_str(&no_copy_left(*keys)),
+            Self::NoCopyLeft { keys } => return f.write_str(&text::no_copy_left(*keys)),
             Self::VoteTooSlow => "the primary died, and the vote did not come in time",
             Self::ReplicaMissing => "its shard has too few replicas",
             Self::CopyBegins => "it is about to copy another's data, and has none of it yet",
@@ -549,9 +551,10 @@ impl fmt::Display for Reason {
                 );
             }
             Self::NodeGone => "its directory was lost, and its server now runs another node",
-            Self::Returned => {
-                "it lost its table of nodes; its server has its data, and is taken in under its new id"
-            }
+            Self::ForeignNode => "it is a node of another cluster, met by mistake",
+            Self::SlotsTaken { node, by } => return f.write_str(&text::taken(*node, *by)),
+            Self::NothingOfOurs => text::NOTHING_OF_OURS,
+            Self::Returned => text::RETURNED,
             Self::DataGivenUp => {
                 "it has failed, nobody has a copy of its data, and a person gave that up"
             }
@@ -567,10 +570,8 @@ impl fmt::Display for Reason {
             Self::StrayKeys => {
                 "it holds keys of a slot that is not its own, and nobody reaches them there"
             }
-            Self::TableRefused => {
-                "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
-            }
-            Self::DataRefused => DATA_REFUSED,
+            Self::TableRefused => text::TABLE_REFUSED,
+            Self::DataRefused => text::DATA_REFUSED,
             Self::ClaimsBetter => {
                 "it became a primary unheard, and would empty those who serve its slots now; its directory is kept aside"
             }

@@ -11,6 +11,7 @@ use shardwright_topology::{
 
 mod copy;
 mod duplicates;
+mod foreign;
 mod functions;
 mod given;
 mod moves;
@@ -38,11 +39,17 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         all,
         found: Vec::new(),
         given: SlotSet::empty(),
+        once_ours: o
+            .holdings
+            .values()
+            .flat_map(|held| held.slots.slots())
+            .collect(),
         comes: BTreeMap::new(),
         heirs: BTreeMap::new(),
         primaries: BTreeMap::new(),
         moved: plan.steps.iter().filter_map(moved).collect(),
         held_back: BTreeSet::new(),
+        begun: BTreeSet::new(),
         recreated: 0,
         starts: plan.steps.iter().filter_map(started).collect(),
         ends: moves::ends(plan),
@@ -61,6 +68,7 @@ pub fn check(plan: &Plan, d: &Desired, o: &Observed) -> Vec<Violation> {
         lint.one_process_each(i, &step.action);
         lint.action(i, &step.action);
         lint.keeps_apart(i, step);
+        lint.reads_again(i, step);
     }
     lint.found
 }
@@ -86,6 +94,8 @@ struct Lint<'a> {
     all: &'a Observed,
     found: Vec<Violation>,
     given: SlotSet,
+    /// The slots that nodes of this cluster are remembered to have owned.
+    once_ours: SlotSet,
     /// How many bytes the steps so far bring to each receiver with a memory limit.
     comes: BTreeMap<NodeId, u64>,
     heirs: BTreeMap<NodeId, NodeId>,
@@ -94,6 +104,8 @@ struct Lint<'a> {
     moved: BTreeSet<NodeId>,
     /// The nodes that the steps so far hold back from elections.
     held_back: BTreeSet<NodeId>,
+    /// The nodes that the steps so far make new ones, since all follow nodes of another cluster.
+    begun: BTreeSet<NodeId>,
     /// How many volumes were given up so far.
     recreated: usize,
     /// The servers that the plan starts.
@@ -143,11 +155,14 @@ impl Lint<'_> {
                 self.majority(i, seen.replica(), dead.node());
             }
             Action::Takeover { replica, dead } => self.past(i, *replica, dead.node()),
+            Action::TakeBack { own } => self.takes_back(i, own.node(), own.foreign()),
             Action::Forget { gone, .. } => self.forgets(i, gone.node()),
             Action::Reset { node } => {
-                self.may_drop(i, node.node());
-                if !self.may_leave(node.node()) && !self.may_be_freed(node.node()) {
-                    self.fatal(i, ViolationKind::ResetsUnasked { node: node.node() });
+                let node = node.node();
+                self.may_drop(i, node);
+                let needless = self.may_leave(node) || self.may_be_freed(node);
+                if !needless && !self.may_begin_anew(node) {
+                    self.fatal(i, ViolationKind::ResetsUnasked { node });
                 }
             }
             Action::CloseSlot { .. } => {}
@@ -337,7 +352,7 @@ impl Lint<'_> {
         if other.is_some_and(|other| other != primary) {
             self.fatal(i, ViolationKind::TwoPrimaries { node });
         }
-        if self.empties_its_own(node, primary) {
+        if self.empties_its_own(node, primary) || self.may_be_the_last(node) {
             self.fatal(i, ViolationKind::WouldLoseData { node });
         }
         // Its offset is that of its former life until it has the copy, and the engine elects by offsets.
@@ -557,6 +572,7 @@ impl Lint<'_> {
         if ((lives && !asked) || loses)
             && !self.came_back_as_another(node)
             && !self.is_given_up(node)
+            && !self.may_be_parted_from(node)
         {
             self.fatal(i, ViolationKind::ForgetsTheLiving { node });
         }

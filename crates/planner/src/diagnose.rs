@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Dissent, DroppedWrites, DuplicateId, EngineKind, Health, NoWrites, NodeId, Observed,
+    Address, Dissent, DroppedWrites, DuplicateId, EngineKind, Health, Member, NoWrites, NodeId, Observed,
     Process, Role, Seen, ServerName, SlotSet, Source, Version, Why,
 };
 
@@ -17,11 +17,11 @@ mod text;
 mod there;
 mod writes;
 
-use crate::evidence::{Dead, copies_elsewhere, in_sync};
+use crate::evidence::{Dead, copies_elsewhere, foreign_nodes, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
-use crate::{Desired, PrimariesAt, RepeatedCopy, Severity, Unspread};
+use crate::{Desired, ForeignNodesMet, PrimariesAt, RepeatedCopy, Severity, Unspread};
 pub use dropped::AheadOfPrimary;
 pub use functions::FunctionsDiffer;
 pub use open_slots::{slots_are_moving, while_slots_move};
@@ -61,6 +61,8 @@ pub enum ProblemKind {
     },
     /// Slots that two nodes claim.
     Contested(SlotSet),
+    /// Nodes of another cluster are in the tables of ours, since somebody let the two meet.
+    ForeignNodesMet(Box<ForeignNodesMet>),
     /// A primary with slots that is dead (`true`: proved) or silent.
     PrimaryDown {
         /// Which.
@@ -351,7 +353,14 @@ fn silence(o: &Observed, found: &mut Found) {
         let kind = ProblemKind::DuplicateId(Box::new(duplicate.clone()));
         add(found, Severity::Fatal, kind);
     }
-    for m in o.members().values().filter(|m| m.source == Source::Others) {
+    let foreign = foreign_nodes(o);
+    if !foreign.is_empty() {
+        let met = ForeignNodesMet::of(o, &foreign);
+        let kind = ProblemKind::ForeignNodesMet(Box::new(met));
+        add(found, Severity::Fatal, kind);
+    }
+    let silent = |m: &&Member| m.source == Source::Others && !foreign.contains(&m.id);
+    for m in o.members().values().filter(silent) {
         if m.role == Role::Primary && !m.slots.is_empty() && has_lost_id(o, m.id) {
             let one = |source| {
                 let mut replicas = o.replicas_of(m.id);
@@ -446,7 +455,9 @@ fn shards(o: &Observed, found: &mut Found) {
         .filter_map(|s| s.place.host.as_ref())
         .collect();
     uneven(o, found);
-    for m in o.members().values() {
+    // Of foreign nodes it is said that they were met.
+    let foreign = foreign_nodes(o);
+    for m in o.members().values().filter(|m| !foreign.contains(&m.id)) {
         match m.role {
             Role::Primary if m.slots.is_empty() && m.source == Source::Itself => {
                 add(
@@ -474,16 +485,10 @@ fn shards(o: &Observed, found: &mut Found) {
     }
 }
 
-fn replica(
-    o: &Observed,
-    m: &shardwright_topology::Member,
-    hosts: &BTreeSet<&String>,
-    found: &mut Found,
-) {
+fn replica(o: &Observed, m: &Member, hosts: &BTreeSet<&String>, found: &mut Found) {
     let primary = m.primary.and_then(|id| o.member(id));
     // A live primary without slots may be about to get some, with its replicas ready: that is told of the primary.
-    let waits =
-        |p: &shardwright_topology::Member| p.role == Role::Primary && p.source == Source::Itself;
+    let waits = |p: &Member| p.role == Role::Primary && p.source == Source::Itself;
     if primary.is_none_or(|p| p.slots.is_empty() && !waits(p)) {
         add(
             found,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{Attempt, AttemptKind, NodeId, Observed, Server, ServerName, Timestamp};
 
-use crate::evidence::Dead;
+use crate::evidence::{Dead, foreign_nodes};
 use crate::ours::Standing;
 use crate::shape::{Reshaping, reshaping};
 use crate::surplus::surplus;
-use crate::{Action, Desired, Limits, Precondition, Reason, Step, Waiting};
+use crate::{Action, Authority, Desired, Limits, Precondition, Reason, Step, Waiting};
 
 pub(crate) struct Draft<'a> {
     pub(crate) d: &'a Desired,
@@ -26,6 +26,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) replaced: BTreeMap<NodeId, Dead>,
     /// Nodes that speak at servers that do not belong here.
     pub(crate) strangers: BTreeSet<NodeId>,
+    /// Nodes of another cluster that nodes of ours list.
+    pub(crate) foreign: BTreeSet<NodeId>,
     pub(crate) steps: Vec<Step>,
     pub(crate) waiting: BTreeSet<Waiting>,
 }
@@ -46,6 +48,10 @@ impl<'a> Draft<'a> {
             .collect();
         let surplus = surplus(d, o).into_iter().map(|s| s.name.clone()).collect();
         let reshaping = reshaping(d, o, &ours, &surplus);
+        let foreign = match d.authority {
+            Authority::Managed => foreign_nodes(o),
+            Authority::Guest => BTreeSet::new(),
+        };
         Self {
             d,
             o,
@@ -57,6 +63,7 @@ impl<'a> Draft<'a> {
             reshaping,
             replaced: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            foreign,
             steps: Vec::new(),
             waiting: BTreeSet::new(),
         }
@@ -94,6 +101,18 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn is_ours(&self, node: NodeId) -> bool {
         self.ours.contains(&node)
+    }
+
+    /// Whether a node is one of this cluster's: also one that was asked to leave.
+    pub(crate) fn belongs(&self, node: NodeId) -> bool {
+        let leaves = |name| matches!(self.standings.get(name), Some(Standing::Leaving));
+        let server = || self.o.server_of(node);
+        self.is_ours(node) || server().is_some_and(|s| leaves(&s.name))
+    }
+
+    /// Whether nodes of another cluster own slots: then it is not known who of ours is to own how much.
+    pub(crate) fn slots_are_taken(&self) -> bool {
+        self.o.voters().any(|m| self.foreign.contains(&m.id))
     }
 
     /// Whether a node is at a server that is too many.

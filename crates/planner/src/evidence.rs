@@ -2,6 +2,7 @@
 //! so that a time-out cannot be passed to it.
 
 mod copy;
+mod foreign;
 mod place;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,11 @@ use std::collections::BTreeMap;
 pub use copy::{Copy, Target, copies_elsewhere, target};
 pub(crate) use copy::{
     LOST_BEFORE_MS, clock, copies_another, in_sync, last_heard, of_its_stream, read,
+};
+pub use foreign::{ForeignNode, OnlyForeignData, OwnData};
+pub(crate) use foreign::{
+    foreign_nodes, has_foreign_data, has_its_data, holding, is_unknown, may_part,
+    slots_not_known_ours, was_never_ours,
 };
 pub use place::{EmptyPlace, Follower, Follows, Who};
 pub(crate) use place::{brings_nothing, has_file_of, is_anothers};

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, NodeId, NodeView,
-    Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Source, Starter,
-    Starts, Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, Holding, MetNode,
+    NodeId, NodeView, Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSet,
+    SlotSize, Source, Starter, Starts, Timestamp, Why,
 };
 
 use crate::Action;
-use crate::evidence::{in_sync, read};
+use crate::evidence::{holding, in_sync, is_unknown, read, was_never_ours};
 use crate::former_primaries::FormerPrimaries;
 use crate::identities::Identities;
 use crate::rules::meet::disbelieved;
+use crate::safety::all_served;
 
 /// How long an attempt is remembered, in milliseconds: longer than any lock of the engines that it could run into
 /// (4 × node-timeout at its default of 15 s).
@@ -23,6 +24,18 @@ const ATTEMPT_ENDS_MS: u64 = 30_000;
 
 /// How long the engines keep a forgotten node out, in milliseconds (`CLUSTER FORGET`).
 const BAN_MS: u64 = 60_000;
+
+/// How long it is remembered of a node that nobody lists any more that it was one of ours, in milliseconds: one that stood
+/// still meanwhile lists it again, with a link that it had.
+const HOLDING_KEPT_MS: u64 = 600_000;
+
+/// How far two looks may be apart, in milliseconds, so that what a node took between them was not moved to it with its keys
+/// by a person: an operator looks every 5 s, or tries to after 30 s at most, but not while it is paused.
+const LOOKS_APART_MAX_MS: u64 = 30_000;
+
+/// How long a node of another cluster that nobody lists any more is remembered, in milliseconds: as long as it knows ours,
+/// one may introduce itself again after its node-timeout (15 s by default).
+const MET_KEPT_MS: u64 = 600_000;
 
 /// How long the size of a slot is remembered, in milliseconds: clients change it meanwhile.
 const SIZES_KEPT_MS: u64 = 60_000;
@@ -67,6 +80,13 @@ pub struct Memory {
     forgotten: Option<BTreeMap<NodeId, Timestamp>>,
     /// The streams of primaries and of those that took their places.
     former_primaries: FormerPrimaries,
+    /// What each node held when every slot was last served by nodes that answered, and when it was last
+    /// listed.
+    holdings: BTreeMap<NodeId, (Holding, Timestamp)>,
+    /// When the cluster was looked at last.
+    looked: Option<Timestamp>,
+    /// Nodes of other clusters that nodes of ours list, or listed lately.
+    met: BTreeMap<NodeId, MetNode>,
 }
 
 /// What a slot held at a node.
@@ -147,6 +167,8 @@ impl Memory {
         self.former.retain(|id, _| silent(*id));
         o.former.clone_from(&self.former);
         self.note_owners(o);
+        self.note_holdings(o);
+        self.note_met(o);
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
@@ -327,6 +349,58 @@ impl Memory {
         o.gave_all = self.owned.iter().filter_map(gave).collect();
     }
 
+    /// What each node holds, as long as every slot is served by nodes that answered, and no node is listed that may be of
+    /// another cluster: what such a one takes is not forgotten.
+    fn note_holdings(&mut self, o: &mut Observed) {
+        let before = self.looked.replace(o.at);
+        o.holdings = self.known_holdings();
+        let unseen = before.is_some_and(|at| o.at.since_ms(at) > LOOKS_APART_MAX_MS);
+        if unseen && o.members().keys().any(|id| was_never_ours(o, *id)) {
+            // Slots may have been moved to it meanwhile, with their keys.
+            for (holding, _) in self.holdings.values_mut() {
+                holding.slots = SlotSet::empty();
+            }
+            o.holdings = self.known_holdings();
+        }
+        let unknown = o.members().keys().any(|id| is_unknown(o, *id));
+        if o.formed.is_none() || unknown || !all_served(o) {
+            return;
+        }
+        for (id, (holding, listed)) in &mut self.holdings {
+            // Every slot is owned by a node that answered.
+            holding.slots = SlotSet::empty();
+            if o.member(*id).is_some() {
+                *listed = o.at;
+            }
+        }
+        let answered = o.views().map(|(_, view)| (view.id, (holding(view), o.at)));
+        self.holdings.extend(answered);
+        self.holdings
+            .retain(|_, (_, listed)| o.at.since_ms(*listed) < HOLDING_KEPT_MS);
+        o.holdings = self.known_holdings();
+    }
+
+    /// Which nodes are listed that may be of another cluster, or were lately.
+    fn note_met(&mut self, o: &mut Observed) {
+        let unknown = o.members().values().filter(|m| is_unknown(o, m.id));
+        for member in unknown.filter(|_| o.formed.is_some()) {
+            let met = MetNode {
+                address: member.address.clone(),
+                last: o.at,
+            };
+            self.met.insert(member.id, met);
+        }
+        self.met
+            .retain(|_, met| o.at.since_ms(met.last) < MET_KEPT_MS);
+        o.met.clone_from(&self.met);
+    }
+
+    fn known_holdings(&self) -> BTreeMap<NodeId, Holding> {
+        let all = self.holdings.iter();
+        all.map(|(id, (holding, _))| (*id, holding.clone()))
+            .collect()
+    }
+
     /// When nodes became primaries, of those whose process was not restarted since.
     fn note_wins(&mut self, o: &Observed) {
         for (_, view) in o.views() {
@@ -414,6 +488,7 @@ impl Memory {
             | Action::AddSlots { .. }
             | Action::Meet { .. }
             | Action::Replicate { .. }
+            | Action::TakeBack { .. }
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }

@@ -136,6 +136,8 @@ pub(crate) fn without_strangers(
     clean.linked.clone_from(&o.linked);
     clean.held_back.clone_from(&o.held_back);
     clean.forgotten.clone_from(&o.forgotten);
+    clean.holdings.clone_from(&o.holdings);
+    clean.met.clone_from(&o.met);
     for duplicate in o.duplicates() {
         clean.note_duplicate(duplicate.clone());
     }

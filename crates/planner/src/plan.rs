@@ -8,8 +8,8 @@ use crate::draft::Draft;
 use crate::evidence::Dead;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    electable, forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request,
-    settle, shape, spread, start, strays, take_in, uncovered,
+    electable, foreign, forget, form, leave, meet, open_slots, promote, recreate, remove, replicas,
+    request, settle, shape, spread, start, strays, take_in, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -105,6 +105,8 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
         p.replaced = dead.map(|dead| (dead.node(), dead)).collect();
         let speak = o.views().map(|(_, v)| v.id);
         p.strangers = speak.filter(|id| p.o.view_of(*id).is_none()).collect();
+        let strangers = &p.strangers;
+        p.foreign.retain(|id| !strangers.contains(id));
     }
     settle::strangers(&mut p);
     promote::dead_primaries(&mut p);
@@ -113,6 +115,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     let stage = form::stage(&mut p);
     match stage {
         form::Stage::Formed => {
+            foreign::part(&mut p);
             meet::the_cluster(&mut p);
             replicas::follow_anew(&mut p);
             leave::leaving_primaries(&mut p);
@@ -122,7 +125,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
             take_in::forget_old_ids(&mut p);
             take_in::give_epoch(&mut p);
             uncovered::cover(&mut p);
-            if !p.coverage_at_work() {
+            if !p.coverage_at_work() && !p.slots_are_taken() {
                 replicas::attach(&mut p);
                 electable::release(&mut p);
                 forget::the_gone(&mut p);

@@ -1,6 +1,7 @@
 //! The rules. Each reads the observation and adds steps or waits to the draft; none knows of another.
 
 pub(crate) mod electable;
+pub(crate) mod foreign;
 pub(crate) mod forget;
 pub(crate) mod form;
 pub(crate) mod leave;

@@ -26,8 +26,8 @@ use shardwright_topology::{
 };
 
 use crate::evidence::{
-    Dead, EmptyPlace, Follower, Follows, LOST_BEFORE_MS, RoleSeen, Who, brings_nothing, clock,
-    copies_elsewhere, has_file_of, in_sync, sees_role,
+    Dead, EmptyPlace, Follower, Follows, ForeignNode, LOST_BEFORE_MS, RoleSeen, Who,
+    brings_nothing, clock, copies_elsewhere, has_file_of, in_sync, may_part, sees_role,
 };
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
@@ -139,7 +139,7 @@ pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
 }
 
 /// Whether every slot has an owner that was heard, and is one process.
-fn all_served(o: &Observed) -> bool {
+pub(crate) fn all_served(o: &Observed) -> bool {
     let mut owners = o.members().values().filter(|m| !m.slots.is_empty());
     o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
 }
@@ -221,6 +221,10 @@ impl fmt::Display for NoForget {
 /// replica is left that could have a copy of them.
 pub fn why_not_forget(d: &Desired, o: &Observed, node: NodeId) -> Option<NoForget> {
     let member = o.member(node)?;
+    // What a node of another cluster took from ours does not keep it; who follows it is not told.
+    if ForeignNode::prove(d, o, node).is_some() && may_part(d, o, node) {
+        return None;
+    }
     let given_up = d.consent.lose_data && o.replicas_of(node).next().is_none();
     if !member.slots.is_empty() && !given_up {
         return Some(NoForget::OwnsSlots {

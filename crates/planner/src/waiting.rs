@@ -11,7 +11,7 @@ use shardwright_topology::{
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{Crowded, NoDeath, RepeatedCopy};
+use crate::{Crowded, ForeignNodesMet, NoDeath, RepeatedCopy};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -178,6 +178,8 @@ pub enum Waiting {
         /// Why.
         what: Foreign,
     },
+    /// Nodes of another cluster are in the tables of ours, since somebody let the two meet.
+    ForeignNodesMet(Box<ForeignNodesMet>),
     /// Two processes give one node id as theirs: a disk was copied.
     DuplicateId(Box<DuplicateId>),
     /// There are fewer servers than the shape needs.
@@ -439,6 +441,7 @@ impl Waiting {
             | Self::Uncovered { .. }
             | Self::KeysUnclaimed { .. }
             | Self::Foreign { .. }
+            | Self::ForeignNodesMet(_)
             | Self::DuplicateId(_)
             | Self::StartHeld { .. }
             | Self::DirectoryUnread { .. }
@@ -494,6 +497,7 @@ impl fmt::Display for Waiting {
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
+            Self::ForeignNodesMet(met) => write!(f, "{met}"),
             Self::DuplicateId(duplicate) => f.write_str(&text::doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),
             Self::AnnouncedUnheard { server, node, why } => {

@@ -133,7 +133,8 @@ pub(crate) async fn require_apart(
                 let view = look(links, o, *node).await?;
                 (*node, is_replica_of(&view, *primary))
             }
-            Precondition::IsUnburdened { .. }
+            Precondition::HoldsDataOf { .. }
+            | Precondition::IsUnburdened { .. }
             | Precondition::OwnsSlots { .. }
             | Precondition::HoldsNoKeyOf { .. }
             | Precondition::HoldsNoStrayKey { .. }
@@ -280,7 +281,9 @@ async fn perform(
         }
         Action::Switchover { .. } => client.failover(Failover::Switchover).await?,
         Action::Failover { .. } => client.failover(Failover::Force).await?,
-        Action::Takeover { .. } => client.failover(Failover::Takeover).await?,
+        Action::Takeover { .. } | Action::TakeBack { .. } => {
+            client.failover(Failover::Takeover).await?;
+        }
         Action::Forget { gone, .. } => client.forget(gone.node()).await?,
         Action::Reset { .. } => client.reset(Reset::Hard).await?,
         Action::CloseSlot { slot, .. } => client.set_slot(*slot, SetSlot::Stable).await?,
@@ -446,6 +449,14 @@ async fn require(
             let view = look(links, o, *node).await?;
             (*node, is_replica_of(&view, *primary))
         }
+        Precondition::HoldsDataOf {
+            node,
+            stream,
+            keys_min,
+        } => {
+            let view = look(links, o, *node).await?;
+            (*node, view.server.holds_data_of(stream, *keys_min))
+        }
         Precondition::SlotsFree { node, slots } => {
             let view = look(links, o, *node).await?;
             let taken = view
@@ -488,6 +499,9 @@ fn assumed(requirement: &Precondition) -> String {
         Precondition::IsPrimary { .. } => "it is a primary".to_owned(),
         Precondition::IsReplicaOf { primary, .. } => {
             format!("it is a replica of {}", primary.short())
+        }
+        Precondition::HoldsDataOf { stream, .. } => {
+            format!("it holds its own data, of stream {stream}")
         }
         Precondition::HoldsNoKeyOf { slot, .. } => format!("it holds no key of slot {slot}"),
         Precondition::HoldsNoStrayKey { .. } => {

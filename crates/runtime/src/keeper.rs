@@ -411,6 +411,7 @@ impl<R: Runtime> Keeper<R> {
             | Action::Switchover { .. }
             | Action::Failover { .. }
             | Action::Takeover { .. }
+            | Action::TakeBack { .. }
             | Action::Forget { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }

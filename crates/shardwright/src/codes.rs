@@ -154,6 +154,7 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::KeysUnclaimed { .. } => "keys-unclaimed",
         Waiting::Contested { .. } => "slots-contested",
         Waiting::Foreign { .. } => "foreign-node",
+        Waiting::ForeignNodesMet(_) => "foreign-nodes-met",
         Waiting::DuplicateId(_) => "duplicate-node-id",
         Waiting::ServersMissing { .. } => "servers-missing",
         Waiting::NodesMissing { .. } => "nodes-missing",

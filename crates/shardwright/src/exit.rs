@@ -97,6 +97,8 @@ pub(crate) enum WhyNotDone {
     ServersDown,
     /// Nothing more is to be done, and what was asked for is not so.
     NotSo,
+    /// Data was replaced by that of another cluster, which was met.
+    DataReplaced,
     /// The plan was stopped by its own check.
     PlanUnsafe,
     /// A step failed.
@@ -119,6 +121,7 @@ impl WhyNotDone {
             Self::RequestRefused => "request-refused",
             Self::ServersDown => "servers-down",
             Self::NotSo => "not-so",
+            Self::DataReplaced => "data-replaced",
             Self::PlanUnsafe => "plan-unsafe",
             Self::StepFailed => "step-failed",
             Self::Overruled => "overruled",
@@ -139,6 +142,7 @@ impl WhyNotDone {
             | Self::NoOperator
             | Self::ServersDown
             | Self::NotSo
+            | Self::DataReplaced
             | Self::PlanUnsafe
             | Self::StepFailed
             | Self::Overruled

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
-use shardwright_planner::{Consent, Foreign, NoDeath, Waiting, take_writes_again};
+use shardwright_planner::{Consent, Foreign, ForeignNodesMet, NoDeath, Waiting, take_writes_again};
 use shardwright_topology::{Observed, Why};
 
 /// How a server is made empty, where that is said to be right.
@@ -122,6 +122,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
+        Waiting::ForeignNodesMet(met) => of_met(met, consent),
         Waiting::DuplicateId(_) => STOP_THE_COPY,
         Waiting::CopiesElsewhere { drops: None, .. }
         | Waiting::Contested { .. }
@@ -150,6 +151,28 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => "",
+    }
+}
+
+/// What may be done about nodes of another cluster. Ours forget them by themselves, and so must they ours: whoever still knows
+/// a node of ours that takes slots back from it follows that node, and copies it.
+fn of_met(met: &ForeignNodesMet, consent: Consent) -> &'static str {
+    if !met.unremembered.is_empty() {
+        return if consent.lose_data {
+            ""
+        } else {
+            "; move its slots back (shardwright check names the command), or give them up with their keys: \
+             --accept-data-loss"
+        };
+    }
+    if met.replaced.is_empty() {
+        "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
+         ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced"
+    } else {
+        "; let the nodes of the other cluster forget ours as well (shardwright check names the command): one that still knows \
+         ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced. Then \
+         restore what was replaced; a node that follows one of them owns its slots again, with the data that it has now, by \
+         CLUSTER FAILOVER TAKEOVER, sent to it"
     }
 }
 

@@ -8,6 +8,7 @@ mod exit;
 mod handover;
 mod hint;
 mod kubernetes;
+mod met;
 mod moves;
 mod plugin;
 mod printer;

@@ -228,7 +228,10 @@ fn more(count: usize) -> String {
 
 /// Whether a step makes another node the primary of slots without the one that was handing them over.
 pub(crate) fn promotes(action: &Action) -> bool {
-    matches!(action, Action::Failover { .. } | Action::Takeover { .. })
+    matches!(
+        action,
+        Action::Failover { .. } | Action::Takeover { .. } | Action::TakeBack { .. }
+    )
 }
 
 /// What a promotion costs, once it was done: said even where nobody watches the line.

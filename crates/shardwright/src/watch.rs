@@ -314,6 +314,7 @@ fn leaves_unserved(kind: &ProblemKind) -> bool {
 fn key_of_problem(kind: &ProblemKind) -> String {
     match kind {
         ProblemKind::StrayKeys { node, .. } => format!("stray keys {node}"),
+        ProblemKind::ForeignNodesMet(_) => "foreign nodes".to_owned(),
         other => other.to_string(),
     }
 }
@@ -322,7 +323,7 @@ fn key_of_problem(kind: &ProblemKind) -> String {
 fn key_of_wait(wait: &Waiting) -> String {
     let code = codes::of_wait(wait);
     match wait {
-        Waiting::Moves { .. } => format!("waiting: {code}"),
+        Waiting::Moves { .. } | Waiting::ForeignNodesMet(_) => format!("waiting: {code}"),
         Waiting::OpenSlotHeld { slot, .. } => format!("waiting: {code} {slot}"),
         Waiting::StrayKeys { node, .. } => format!("waiting: {code} {node}"),
         Waiting::Foreign { server, .. } => format!("waiting: {code} {server}"),

@@ -319,6 +319,9 @@ impl Model {
                 self.judge_passing_a_living(dead.node(), o);
                 self.judge_promotion(dead.node(), *replica, o);
             }
+            Action::TakeBack { own } if self.names.contains_key(&own.foreign()) => {
+                self.accuse(format!("slots are taken from one of ours: {action}"));
+            }
             Action::Forget { gone, .. } => self.judge_forgetting(gone.node(), o),
             Action::Reset { node } => self.judge_reset(node.node()),
             Action::Recreate { server, .. } => self.judge_recreation(server, o),
@@ -336,6 +339,7 @@ impl Model {
             | Action::CloseSlot { .. }
             | Action::RaiseEpoch { .. }
             | Action::MoveKeys { .. }
+            | Action::TakeBack { .. }
             | Action::SetElectable { .. }
             | Action::CopyFunctions { .. } => {}
             Action::MoveSlots { from, to, slots } => {
@@ -522,6 +526,11 @@ impl Model {
         if self.oracle.leaving.contains(&gone) {
             return;
         }
+        // One that was never born at a server of ours is of another cluster.
+        let stranger = self.home(gone).is_some_and(|i| self.seats[i].foreign);
+        if stranger && !self.names.contains_key(&gone) {
+            return;
+        }
         let harm = self.home(gone).is_some_and(|i| {
             let owns = |n: &crate::node::Node| n.is_primary() && !n.me().slots.is_empty();
             let goes = self.oracle.too_many.contains(&i);
@@ -623,6 +632,7 @@ fn about(action: &Action) -> Option<NodeId> {
         | Action::AddSlots { .. }
         | Action::Failover { .. }
         | Action::Takeover { .. }
+        | Action::TakeBack { .. }
         | Action::Forget { .. }
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }

@@ -1,19 +1,22 @@
 //! The model as a world for scripts: the same planner, the same judge, no chance but a fixed seed's.
 
-use shardwright_planner::{Consent, Desired, FailoverPolicy, Manner, Request, Waiting};
-use shardwright_topology::{Observed, Place, Slot};
+use shardwright_planner::{Consent, Desired, FailoverPolicy, Manner, Request, Waiting, layout};
+use shardwright_topology::{NodeId, Observed, Place, Role, Slot, SlotSet};
 
 use crate::commands::Command;
-use crate::facts::Profile;
+use crate::facts::{self, Profile};
 use crate::faults::Fault;
 use crate::history::REST_MAX_MS;
 use crate::model::{Event, Model, Persistence};
+use crate::node::{Node, Peer};
 use crate::operator::Operator;
 use crate::script::{Form, Moved, World};
 use crate::trace::Trace;
 
 /// A plan must stay stuck for so long before it is called so: slower news may yet unlock it.
 const STUCK_AFTER_MS: u64 = 2_000;
+/// The config epochs of a cluster that is none of ours begin here: above all that ours comes to.
+const FOREIGN_EPOCH: u64 = 1_000;
 /// The seed of every script: what differs between scripts is what they say.
 const SEED: u64 = 0;
 
@@ -59,6 +62,57 @@ impl ModelWorld {
     fn seat(&self, name: &str) -> Result<usize, String> {
         let found = self.model.seats.iter().position(|s| s.name.0 == name);
         found.ok_or_else(|| format!("there is no server {name}"))
+    }
+
+    /// Somebody lets a server meet a cluster of three primaries that is none of ours, while nobody looks for so long: it has
+    /// the ranges of three shards, greater epochs and no key. Full copies take so much longer from then on.
+    ///
+    /// # Errors
+    /// Where there is no such server, or it does not answer.
+    pub fn meet_another(&mut self, name: &str, ms: u64, slow_copy_ms: u64) -> Result<(), String> {
+        let ours = self.seat(name)?;
+        self.model.slow_copy_ms = slow_copy_ms;
+        let all: Vec<(usize, NodeId, SlotSet)> = layout(3)
+            .into_iter()
+            .enumerate()
+            .map(|(i, range)| {
+                let name = format!("x{i}");
+                let seat = self
+                    .model
+                    .add_seat(&name, Place::default(), Persistence::Always);
+                (seat, self.model.fresh_id(), range.into())
+            })
+            .collect();
+        for (seat, id, _) in &all {
+            self.run_foreign(*seat, *id, &all);
+        }
+        let first = self.model.seats[ours + 1..].iter().find(|s| s.foreign);
+        let at = first.map(|s| s.at).ok_or("no foreign server runs")?;
+        self.model.command(ours, &Command::Meet(at))?;
+        self.pass_time(ms);
+        Ok(())
+    }
+
+    /// Starts a primary of the other cluster, which knows the others of it.
+    fn run_foreign(&mut self, seat: usize, id: NodeId, all: &[(usize, NodeId, SlotSet)]) {
+        let (now, at) = (self.model.now, self.model.seats[seat].at);
+        let run = self.model.next_run();
+        let mut node = Node::blank(id, at, self.model.profile, run, now);
+        for (epoch, (other, peer, slots)) in (FOREIGN_EPOCH..).zip(all) {
+            let row = Peer {
+                epoch,
+                slots: slots.clone(),
+                link_up: *peer != id,
+                ..Peer::new(self.model.seats[*other].at, Role::Primary, now)
+            };
+            node.peers.insert(*peer, row);
+            node.current_epoch = epoch;
+        }
+        node.state_ok = true;
+        let s = &mut self.model.seats[seat];
+        (s.node, s.foreign, s.listed, s.running) = (Some(node), true, false, true);
+        s.loads_until = now;
+        self.model.after(facts::TICK_MS, Event::Tick { seat, run });
     }
 
     fn node(&self, name: &str) -> Result<shardwright_topology::NodeId, String> {

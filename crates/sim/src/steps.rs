@@ -169,6 +169,14 @@ pub(crate) fn holds(p: &Precondition, model: &Model) -> bool {
         Precondition::IsReplicaOf { node: id, primary } => {
             node(id).is_some_and(|n| n.me().primary == Some(*primary))
         }
+        Precondition::HoldsDataOf {
+            node: id,
+            stream,
+            keys_min,
+        } => reached(*id, model).is_ok_and(|seat| {
+            let view = model.view(seat);
+            view.is_some_and(|view| view.server.holds_data_of(stream, *keys_min))
+        }),
         Precondition::HoldsNoKeyOf { node: id, slot } => {
             node(id).is_some_and(|n| n.keys_in(*slot).next().is_none())
         }
@@ -198,7 +206,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::SetElectable { electable, .. } => Command::SetElectable(*electable),
         Action::Switchover { .. } => Command::Switchover,
         Action::Failover { .. } => Command::Force,
-        Action::Takeover { .. } => Command::Takeover,
+        Action::Takeover { .. } | Action::TakeBack { .. } => Command::Takeover,
         Action::Forget { gone, .. } => Command::Forget(gone.node()),
         Action::Reset { .. } => Command::Reset,
         Action::CloseSlot { slot, .. } => Command::Close(*slot),
@@ -272,6 +280,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::Switchover { .. } => "Switchover",
         Action::Failover { .. } => "Failover",
         Action::Takeover { .. } => "Takeover",
+        Action::TakeBack { .. } => "TakeBack",
         Action::Forget { .. } => "Forget",
         Action::Reset { .. } => "Reset",
         Action::CloseSlot { .. } => "CloseSlot",

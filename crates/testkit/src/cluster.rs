@@ -56,6 +56,17 @@ impl Cluster {
         replicas: usize,
         adjust: impl Fn(ServerBuilder) -> ServerBuilder,
     ) -> Result<Self, Error> {
+        Self::formed_above(engine, shards, replicas, 0, adjust).await
+    }
+
+    /// The same with config epochs above this one: above those of another cluster, which it is to win against.
+    pub async fn formed_above(
+        engine: &Engine,
+        shards: usize,
+        replicas: usize,
+        epoch: usize,
+        adjust: impl Fn(ServerBuilder) -> ServerBuilder,
+    ) -> Result<Self, Error> {
         let quick = |builder: ServerBuilder| {
             adjust(
                 builder
@@ -65,15 +76,19 @@ impl Cluster {
             )
         };
         let mut cluster = Self::start(engine, shards * (replicas + 1), quick)?;
-        cluster.form(shards).await?;
+        cluster.form_above(shards, epoch).await?;
         Ok(cluster)
     }
 
     /// Forms the started, empty nodes into `shards` shards; see [`Cluster::formed`].
     pub async fn form(&mut self, shards: usize) -> Result<(), Error> {
+        self.form_above(shards, 0).await
+    }
+
+    async fn form_above(&mut self, shards: usize, epoch: usize) -> Result<(), Error> {
         self.shards = shards;
         for (at, server) in self.servers.iter().enumerate() {
-            let epoch = (at + 1).to_string();
+            let epoch = (epoch + at + 1).to_string();
             server
                 .ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch])
                 .await?;

@@ -35,7 +35,7 @@ pub use duplicate::{DuplicateId, Instance};
 pub use find::{FindError, find_node};
 pub use functions::{CodeDigest, FunctionLibraries};
 pub use id::{ConfigEpoch, InvalidNodeId, NodeId, ShardId};
-pub use memory::{AtLimit, SizedBy, SlotSize};
+pub use memory::{AtLimit, Holding, MetNode, SizedBy, SlotSize};
 pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::{Place, Tied};
 pub use seen::{Seen, Why};

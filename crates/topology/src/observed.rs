@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, DroppedWrites, DuplicateId, Flags, Formed, Host, Instance,
+    Address, Attempt, ConfigEpoch, DroppedWrites, DuplicateId, Flags, Formed, Holding, Host, Instance, MetNode,
     NodeId, NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts,
     Timestamp,
 };
@@ -117,6 +117,11 @@ pub struct Observed {
     /// What former primaries wrote that their successors never had, of those whose process was not restarted since, as far
     /// as that was found lately. Kept in memory only.
     pub dropped_writes: BTreeMap<NodeId, DroppedWrites>,
+    /// What each node of ours held when every slot was last served by nodes that answered, and no unknown node was
+    /// listed. Kept in memory only.
+    pub holdings: BTreeMap<NodeId, Holding>,
+    /// Nodes of other clusters that nodes of ours list, or listed lately. Kept in memory only.
+    pub met: BTreeMap<NodeId, MetNode>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -160,6 +165,8 @@ impl Observed {
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),
             dropped_writes: BTreeMap::new(),
+            holdings: BTreeMap::new(),
+            met: BTreeMap::new(),
             servers,
             members,
             owners,

@@ -353,6 +353,18 @@ pub struct ServerInfo {
     pub full_copies: Option<FullCopies>,
 }
 
+impl ServerInfo {
+    /// Whether what it holds is of the stream of this id, or of one that continues it, all loaded, and with at least so
+    /// many keys.
+    pub fn holds_data_of(&self, stream: &str, keys_min: u64) -> bool {
+        let its = |now: &Stream| {
+            let before = now.before.as_ref();
+            now.id == stream || before.is_some_and(|(id, _)| id == stream)
+        };
+        !self.loading && self.keys >= keys_min && self.stream.as_ref().is_some_and(its)
+    }
+}
+
 /// The full copies that a server has begun to send since its process began, and what may end one before it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FullCopies {

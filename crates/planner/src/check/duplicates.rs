@@ -62,6 +62,7 @@ impl Lint<'_> {
             Action::Switchover { replica, primary } => vec![*replica, *primary],
             Action::Failover { dead, seen } => vec![seen.replica(), dead.node()],
             Action::Takeover { replica, dead } => vec![*replica, dead.node()],
+            Action::TakeBack { own } => vec![own.node(), own.foreign()],
             Action::Forget { teller, gone } => vec![*teller, gone.node()],
             Action::Reset { node } => self.copied_by(node.node()),
             Action::AssignSlot { node, owner, .. } => vec![*node, *owner],

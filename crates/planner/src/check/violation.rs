@@ -48,6 +48,12 @@ pub enum ViolationKind {
         /// The replica.
         replica: NodeId,
     },
+    /// It lets a node take slots back from a node of another cluster, and does not have it read right before whether it has
+    /// still its own data.
+    TakesBackUnread {
+        /// The node.
+        node: NodeId,
+    },
     /// It makes a node that owns slots, or holds keys that are no copy, a replica, or resets it.
     WouldLoseData {
         /// The node.
@@ -258,6 +264,7 @@ impl fmt::Display for Violation {
                 let id = replica.short();
                 write!(f, "promotes {id}, not known to hold its primary's data")
             }
+            Kind::TakesBackUnread { node } => f.write_str(&unread(*node)),
             Kind::TwoHeirs { primary } => write!(f, "promotes two replicas of {}", primary.short()),
             Kind::WouldLoseData { node } => write!(f, "would drop data of {}", node.short()),
             Kind::BadPrimary { primary } => write!(f, "{} can't be copied", primary.short()),
@@ -339,6 +346,11 @@ fn of_server(kind: &ViolationKind, server: &ServerName) -> String {
         }
         _ => format!("takes {server} away, which may be needed"),
     }
+}
+
+fn unread(node: NodeId) -> String {
+    let node = node.short();
+    format!("lets {node} take slots back, without reading again that it has its own data")
 }
 
 fn while_passed(node: NodeId, by: NodeId) -> String {

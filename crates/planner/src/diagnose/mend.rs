@@ -11,6 +11,7 @@ impl ProblemKind {
             Self::Uncovered(_) => format!(
                 "start the node that owned them; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
+            Self::ForeignNodesMet(met) => there::part(met, target),
             Self::RefusesWrites { address, why, replica, .. } => {
                 writes::mend(target, address, *why, *replica)
             }

@@ -28,6 +28,7 @@ impl fmt::Display for ProblemKind {
                 let how = there::state(*proved, *lives);
                 write!(f, "primary {} of slots {slots} is {how}", node.short())
             }
+            Self::ForeignNodesMet(met) => write!(f, "{met}"),
             Self::RefusesWrites {
                 node,
                 why,

@@ -5,6 +5,7 @@ use shardwright_topology::{
 };
 
 use super::ProblemKind;
+use crate::ForeignNodesMet;
 use crate::refused::{answers_others, linked_by};
 
 /// What keeps a server from being heard.
@@ -134,6 +135,52 @@ pub(super) fn let_announce(taken: &Taken, target: &str, node: NodeId) -> String 
         return format!("{announce}; leave it running");
     }
     format!("if it runs: {announce}; if it is gone: shardwright remove-node {target} {node}")
+}
+
+/// What a command to nodes needs that are none of ours to log in at.
+const LOG_IN: &str = "where a password is set, with SHARDWRIGHT_PASSWORD or --askpass";
+
+/// What parts two clusters that met: ours forget the others by themselves, where somebody manages this one.
+pub(super) fn part(met: &ForeignNodesMet, target: &str) -> String {
+    if !met.unremembered.is_empty() {
+        return give_back(met, target);
+    }
+    // Whoever of them still knows a node of ours that takes slots back from it follows that node, and copies it.
+    let ids: Vec<String> = met.ours.iter().map(ToString::to_string).collect();
+    let at: Vec<String> = met.nodes.values().map(ToString::to_string).collect();
+    let (ids, at) = (ids.join(" "), at.join(" "));
+    let part = format!(
+        "let the other cluster forget ours, or its data may be replaced by ours: for at in {at}; do for id in {ids}; do redis-cli -u redis://$at CLUSTER FORGET $id; done; done; then: shardwright fix {target}"
+    );
+    let part = format!(
+        "{part}; where nodes of the other cluster do not list each other any more, let them meet again after 60 s (CLUSTER MEET)"
+    );
+    if met.replaced.is_empty() {
+        return part;
+    }
+    format!("{part}; then restore what of ours was replaced")
+}
+
+/// What may be done about slots of a foreign node of which nobody remembers whose they were: it is not known whether their
+/// keys are anywhere else.
+fn give_back(met: &ForeignNodesMet, target: &str) -> String {
+    let back = met.unremembered.iter().filter_map(|(from, owned)| {
+        let (at, to) = (met.nodes.get(from)?, owned.to?);
+        let slots = owned.slots.count();
+        Some(format!(
+            "shardwright reshard {at} --from {from} --to {to} --slots {slots}"
+        ))
+    });
+    let back: Vec<String> = back.collect();
+    let give_up =
+        format!("give them up with their keys: shardwright fix {target} --accept-data-loss");
+    if back.is_empty() {
+        return give_up;
+    }
+    format!(
+        "move the slots back with their keys ({LOG_IN}): {}; or {give_up}",
+        back.join("; then: ")
+    )
 }
 
 /// What ends a script that runs for too long. One that has written can only be waited for.

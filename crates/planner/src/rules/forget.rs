@@ -1,6 +1,6 @@
 //! Nodes that will not return are forgotten by everyone at once, after their slots and replicas have others.
 
-use shardwright_topology::Source;
+use shardwright_topology::{Member, Source};
 
 use crate::draft::Draft;
 use crate::evidence::Gone;
@@ -8,10 +8,13 @@ use crate::{Action, Authority, Reason, safety};
 
 /// Makes every node that lists a gone one forget it. All in one pass: FORGET must reach everyone within 60 s.
 pub(crate) fn the_gone(p: &mut Draft<'_>) {
+    // One that answers where it does not belong is left alone while it owns slots.
+    let kept = |m: &&Member| p.strangers.contains(&m.id) && !m.slots.is_empty();
     let silent: Vec<_> =
         p.o.members()
             .values()
-            .filter(|m| m.source == Source::Others)
+            .filter(|m| m.source == Source::Others && !p.foreign.contains(&m.id))
+            .filter(|m| !kept(m))
             .map(|m| m.id)
             .collect();
     for node in silent {

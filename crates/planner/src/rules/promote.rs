@@ -8,7 +8,8 @@ use shardwright_topology::{
 use crate::draft::Draft;
 use crate::evidence::{
     Copy, Dead, HowDead, LOST_BEFORE_MS, LiveAt, RoleSeen, brings_nothing, clock, copies_elsewhere,
-    has_file_of, is_anothers, is_nowhere, last_heard, of_its_stream, read, sees_role,
+    has_file_of, has_its_data, is_anothers, is_nowhere, last_heard, of_its_stream, read, sees_role,
+    was_never_ours,
 };
 use crate::refused::unproved;
 use crate::rules::electable::hold_back_of;
@@ -34,7 +35,7 @@ const STARTS_OF_A_CONTAINER: u32 = 3;
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
     let silent: Vec<&Member> =
         p.o.voters()
-            .filter(|m| m.source == Source::Others)
+            .filter(|m| m.source == Source::Others && !p.foreign.contains(&m.id))
             .collect();
     for primary in silent {
         if is_returned(p, primary.id) {
@@ -358,6 +359,15 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
         let copies = fit.filter_map(|(m, v)| Some((read(v)?, std::cmp::Reverse(m.id))));
         copies.max().map(|(_, id)| id.0)
     };
+    // Of a node of another cluster that died before anybody saw it as such, some may have a copy, and others still ours:
+    // how far each has read its own stream says nothing then.
+    let ours = |v: &NodeView| has_something(o, v) && has_its_data(o, v.id) == Some(true);
+    if let Some(id) = was_never_ours(o, primary)
+        .then(|| freshest(&ours))
+        .flatten()
+    {
+        return Some(id);
+    }
     let best = freshest(&|v| has_copy(o, primary, v));
     if best.is_some() || !is_lost(o, primary) && !is_given_up(d, o, primary) {
         return best;

@@ -101,6 +101,7 @@ pub(crate) fn follow_anew(p: &mut Draft<'_>) {
         p.o.members()
             .values()
             .filter(|m| m.role == Role::Replica && m.source == Source::Itself && p.is_ours(m.id))
+            .filter(|m| m.primary.is_none_or(|id| !p.foreign.contains(&id)))
             .collect();
     for m in replicas {
         let (Some(primary), Some(from)) = (m.primary, copies_elsewhere(p.o, m.id)) else {
@@ -157,6 +158,10 @@ fn repoint(p: &mut Draft<'_>) -> Vec<NodeId> {
         let Some(primary) = replica.primary else {
             continue;
         };
+        // What it has may be the last copy of what a foreign node took.
+        if p.foreign.contains(&primary) && !safety::all_served(p.o) {
+            continue;
+        }
         match p.o.member(primary) {
             // Two that copy each other have no primary.
             Some(m) if m.role == Role::Replica && m.primary == Some(replica.id) => {
@@ -436,7 +441,7 @@ fn lend(p: &mut Draft<'_>, seats: &[Seat], live: &Live, lacks: &Seat, have: u16)
 }
 
 /// Makes a node a replica, once it knows its primary by name (else the engine says `Unknown node`).
-fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) {
+pub(crate) fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, because: Reason) {
     let same = |a: &Action| matches!(a, Action::Replicate { node: n, .. } if n.node() == node);
     if p.steps.iter().any(|s| same(&s.action)) {
         return; // it copies from elsewhere, and is told anew whom it follows first

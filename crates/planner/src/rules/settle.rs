@@ -13,6 +13,7 @@ impl Draft<'_> {
         self.steps.iter().any(|s| match s.action {
             Action::Failover { .. }
             | Action::Takeover { .. }
+            | Action::TakeBack { .. }
             | Action::AddSlots { .. }
             | Action::AssignSlot { .. }
             | Action::SetConfigEpoch { .. }

@@ -6,7 +6,7 @@ use shardwright_topology::{NodeId, NodeView, Role, Seen, Slot, SlotSet};
 use crate::draft::Draft;
 use crate::evidence::LiveAt;
 use crate::safety::{NoMove, why_no_room};
-use crate::{Action, Precondition, Reason, Standing, Waiting};
+use crate::{Action, Precondition, Reason, Waiting};
 
 /// How many slots of one node are begun in one pass: a step asks a few questions, so this is a second's work at most.
 const SLOTS_AT_ONCE: usize = 64;
@@ -24,7 +24,7 @@ pub(crate) fn carry(p: &mut Draft<'_>) {
     let holders: Vec<&NodeView> =
         p.o.views()
             .map(|(_, v)| v)
-            .filter(|v| belongs(p, v.id) && is_primary(v))
+            .filter(|v| p.belongs(v.id) && is_primary(v))
             .collect();
     for view in holders {
         let Seen::Known(strays) = &view.stray_keys else {
@@ -93,12 +93,6 @@ fn in_short(why: Vec<NoMove>) -> Vec<NoMove> {
     }
     out.dedup();
     out
-}
-
-/// Whether a node is one of this cluster's: also one that was asked to leave.
-fn belongs(p: &Draft<'_>, node: NodeId) -> bool {
-    let leaves = |name| matches!(p.standings.get(name), Some(Standing::Leaving));
-    p.is_ours(node) || p.o.server_of(node).is_some_and(|s| leaves(&s.name))
 }
 
 fn is_primary(view: &NodeView) -> bool {

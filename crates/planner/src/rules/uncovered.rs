@@ -48,8 +48,10 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
         }
         p.wait(Waiting::KeysUnclaimed { nodes, slots });
     }
+    // What is remembered may be older than what others believe.
     let (back, rest) = believed(p, &held.by_nobody);
-    for (node, slots) in back {
+    let (owned, rest) = owned_last(p, &rest);
+    for (node, slots) in back.into_iter().chain(owned) {
         claim(p, node, &slots, &Reason::NoKeys);
     }
     for (node, slots) in division(p, &rest) {
@@ -107,6 +109,20 @@ fn by_most_keys(
         }
     }
     sets(out)
+}
+
+/// The slots whose last owner is remembered, and may own them again, by that one; and the rest.
+fn owned_last(p: &Draft<'_>, slots: &SlotSet) -> (BTreeMap<NodeId, SlotSet>, SlotSet) {
+    let mut back: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    let mut rest = slots.clone();
+    for (node, before) in &p.o.holdings {
+        let owned = before.slots.intersection(&rest);
+        if !owned.is_empty() && p.o.member(*node).is_some_and(|m| may_own(p, m)) {
+            rest = rest.difference(&owned);
+            back.insert(*node, owned);
+        }
+    }
+    (back, rest)
 }
 
 /// The slots that some still give to a primary of ours, which no longer claims them, by that primary; and the rest.

@@ -9,6 +9,7 @@ mod dropped_writes;
 mod duplicates;
 mod electable;
 mod evicting;
+mod foreign;
 mod forget;
 mod forming;
 mod functions;

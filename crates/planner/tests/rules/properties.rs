@@ -298,6 +298,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         | Action::AddSlots { .. }
         | Action::Failover { .. }
         | Action::Takeover { .. }
+        | Action::TakeBack { .. }
         | Action::Forget { .. }
         | Action::Reset { .. }
         | Action::RaiseEpoch { .. }
@@ -344,6 +345,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             | Action::Meet { .. }
             | Action::Replicate { .. }
             | Action::Failover { .. }
+            | Action::TakeBack { .. }
             | Action::Reset { .. }
             | Action::CloseSlot { .. }
             | Action::CopyFunctions { .. }

@@ -11,6 +11,7 @@ use shardwright_topology::{Dissent, NodeId, NodeView, Observed};
 
 use crate::cli::Pace;
 use crate::exit::{ExitStatus, NotDone, WhyNotDone};
+use crate::met::MetNodes;
 use crate::moves::Move;
 use crate::printer::Printer;
 use crate::report;
@@ -65,11 +66,16 @@ pub(super) async fn carry_out<R: Runtime>(
     control: &mut Control<'_>,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let end = settle(keeper, timeout_s, control, out).await?;
+    let (end, met) = settle(keeper, timeout_s, control, out).await?;
     if let (End::Stopped(_), Some(overtaken)) = (&end, control.overtaken()) {
         return Err(overtaken.into());
     }
-    report::end(end, keeper.desired().consent, settled, out)
+    let consent = keeper.desired().consent;
+    match (&end, met.loss()) {
+        // What was given up by consent was told when it was seen.
+        (End::Settled(_), Some(loss)) if !consent.lose_data => Err(loss.into()),
+        _ => report::end(end, consent, settled, out),
+    }
 }
 
 /// The same for one thing that was asked for. `so` tells whether it is so: then what else the cluster lacks, and no
@@ -82,16 +88,22 @@ pub(super) async fn carry_out_until<R: Runtime>(
     control: &mut Control<'_>,
     out: &mut Printer,
 ) -> anyhow::Result<ExitStatus> {
-    match (
-        settle(keeper, timeout_s, control, out).await?,
-        control.overtaken(),
-    ) {
-        (End::Stopped(report), Some(_)) if so(&report.observed) => {
+    let (end, met) = settle(keeper, timeout_s, control, out).await?;
+    let consents = keeper.desired().consent.lose_data;
+    let loss = met.loss().filter(|_| !consents);
+    match (end, control.overtaken(), loss) {
+        (End::Stopped(report), Some(_), Some(loss))
+        | (End::Settled(report) | End::Stuck(report) | End::TimedOut(report), _, Some(loss))
+            if so(&report.observed) =>
+        {
+            Err(loss.into())
+        }
+        (End::Stopped(report), Some(_), _) if so(&report.observed) => {
             out.done(settled);
             Ok(ExitStatus::Success)
         }
-        (End::Stopped(_), Some(overtaken)) => Err(overtaken.into()),
-        (end, _) => ended_until(keeper, end, settled, so, out),
+        (End::Stopped(_), Some(overtaken), _) => Err(overtaken.into()),
+        (end, _, _) => ended_until(keeper, end, settled, so, out),
     }
 }
 
@@ -131,13 +143,15 @@ fn ended_until<R: Runtime>(
     }
 }
 
-/// Lets the keeper work until it is done or something stops it, and tells of each pass.
+/// Lets the keeper work until it is done or something stops it, and tells of each pass. Returns what was seen of another
+/// cluster beside how it ended.
 async fn settle<R: Runtime>(
     keeper: &mut Keeper<R>,
     timeout_s: u64,
     control: &mut Control<'_>,
     out: &mut Printer,
-) -> anyhow::Result<End> {
+) -> anyhow::Result<(End, MetNodes)> {
+    let mut met = MetNodes::default();
     let (stop, mut told) = control.parts()?;
     let mut progress = out.progress(keeper.moved());
     let limit = Duration::from_secs(timeout_s);
@@ -150,6 +164,10 @@ async fn settle<R: Runtime>(
         before.get_or_insert_with(|| after.clone());
         told(r);
         report::tell(&mut progress, r);
+        if let Some(text) = met.pass(r) {
+            progress.keep(&format!("warning: {text}"));
+            out.record.warning(&text);
+        }
         if out.is_json() {
             out.record.pass(r, consent);
         }
@@ -165,7 +183,7 @@ async fn settle<R: Runtime>(
         progress.keep(&note);
     }
     progress.done();
-    Ok(end?)
+    Ok((end?, met))
 }
 
 /// How many keys each server has deleted for lack of memory since it began.

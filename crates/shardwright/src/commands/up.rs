@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, EngineKind, KIND};
+use shardwright_planner::ForeignNodesMet;
 use shardwright_runtime::{Keeper, Links, Report, name_of_local_run};
 use shardwright_runtime_local::{
     Engine, EngineChoice, Local, Opened, State, TrialError, find_engine, is_to_be_tried, root,
@@ -21,8 +22,9 @@ use crate::cli::{LogFormat, Pace, Up};
 use crate::connect::{be_alone_with_lock, unique};
 use crate::exit::{ExitStatus, UsageError};
 use crate::handover::Declaration;
+use crate::met::foreign_nodes_met;
 use crate::printer::{Printer, chatter};
-use crate::report::causes;
+use crate::report::{causes, named};
 use crate::requests::{Control, Requests};
 use crate::stop::{Interrupted, signal_that_came, stop};
 use crate::target::only_local;
@@ -349,6 +351,7 @@ async fn watch(
 ) -> anyhow::Result<ExitStatus> {
     let mut log = Log {
         tracker: EventTracker::default(),
+        met: None,
         format,
     };
     log.say("watching; Ctrl-C ends the watch, the servers run on");
@@ -389,6 +392,8 @@ async fn watch(
 /// Writes what is watched to standard error.
 struct Log {
     tracker: EventTracker,
+    /// The nodes of another cluster that were told of.
+    met: Option<ForeignNodesMet>,
     format: LogFormat,
 }
 
@@ -398,9 +403,26 @@ impl Log {
         if report.outcomes.iter().any(|o| o.result.is_ok()) {
             out.record.changed(true);
         }
+        self.met(report);
         for event in self.tracker.pass(report) {
             self.write(&event);
         }
+    }
+
+    /// Tells of nodes of another cluster as soon as they are seen, and again when more of them are, or more is lost: the
+    /// next pass may see nothing of them any more.
+    fn met(&mut self, report: &Report) {
+        if report.plan.is_settled() {
+            self.met = None;
+        }
+        let met = foreign_nodes_met(&report.plan);
+        let told = self.met.as_ref();
+        let Some(met) = met.filter(|met| !told.is_some_and(|told| told.is_like(met))) else {
+            return;
+        };
+        let text = named(&met.to_string(), &report.observed);
+        self.write(&Event::new(report.observed.at, Severity::Error, text));
+        self.met = Some(met.clone());
     }
 
     fn say(&self, text: &str) {

@@ -147,7 +147,7 @@ impl Local {
         Ok(until_blocking("the servers are gone", LIMIT, gone)?)
     }
 
-    fn password(&self, user: &str) -> Outcome<String> {
+    pub(crate) fn password(&self, user: &str) -> Outcome<String> {
         Ok(fs::read_to_string(self.dir().join("secrets").join(user))?)
     }
 

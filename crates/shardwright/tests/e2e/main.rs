@@ -24,6 +24,7 @@ mod looking;
 mod lost_directories;
 mod lost_tables;
 mod members;
+mod met;
 mod moving;
 mod names;
 mod refusals;

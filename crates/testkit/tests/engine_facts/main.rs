@@ -8,6 +8,7 @@ mod addresses;
 mod failover;
 mod forming;
 mod frozen;
+mod meeting;
 mod persistence;
 mod refusing;
 mod scene;
