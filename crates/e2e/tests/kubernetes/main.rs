@@ -2,8 +2,8 @@
 //!
 //!   cargo test -p shardwright-e2e --test kubernetes -- [NAME...]
 //!
-//! Cases whose names contain one of the words; all of them by default. `--list` lists them. With
-//! `E2E_KEEP` set, what failed is left standing.
+//! Cases whose names contain one of the words; all of them by default, and with `--by-version` those that depend on the
+//! version of Kubernetes. `--list` lists them. With `E2E_KEEP` set, what failed is left standing.
 
 #![expect(
     clippy::print_stdout,
@@ -66,6 +66,7 @@ const CASES: &[Case] = &[
     case!(Beside edits::expanded as "expanded"),
     case!(Beside outside::rights as "rights"),
     case!(Beside outside::rendered as "rendered"),
+    case!(BesideOnTheMachine outside::applied_on_both_sides as "applied-on-both-sides"),
     case!(Beside outside::plugin as "plugin"),
     case!(Beside shape::scaled as "scaled-by-keys"),
     case!(Beside shape::scaled_by_valkey as "scaled-by-valkey"),
@@ -79,6 +80,12 @@ const CASES: &[Case] = &[
     case!(AloneOnTheMachine disturbed::node_cut as "node-cut"),
 ];
 
+/// What depends on the version: rules in the definition (CEL), the budgets' API, claims that are kept or grow, the
+/// admission of pods, and the rights that the operator needs.
+const BY_VERSION: &[&str] = &[
+    "article", "drained", "retained", "invalid", "expanded", "rights", "rendered",
+];
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.iter().any(|word| word == "--list") {
@@ -87,11 +94,14 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let wanted: Vec<&str> = words
+    let mut wanted: Vec<&str> = words
         .iter()
         .map(String::as_str)
         .filter(|w| !w.starts_with('-'))
         .collect();
+    if words.iter().any(|word| word == "--by-version") {
+        wanted.extend(BY_VERSION);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
