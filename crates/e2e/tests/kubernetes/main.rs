@@ -3,7 +3,8 @@
 //!   cargo test -p shardwright-e2e --test kubernetes -- [NAME...]
 //!
 //! Cases whose names contain one of the words; all of them by default, and with `--by-version` those that depend on the
-//! version of Kubernetes. `--list` lists them. With `E2E_KEEP` set, what failed is left standing.
+//! version of Kubernetes. `--list` lists them. With `E2E_KEEP` set, what failed is left standing;
+//! `E2E_BESIDE` says how many cases run side by side.
 
 #![expect(
     clippy::print_stdout,
@@ -188,11 +189,15 @@ async fn nobody_elses(kube: &Kube) -> Result<()> {
 }
 
 fn say(ended: &Ended) {
-    let seconds = ended.took.as_secs_f64();
+    let seconds = format!(
+        "({:.1} s, and {:.1} s until its namespace was gone)",
+        ended.took.as_secs_f64(),
+        ended.closing.as_secs_f64()
+    );
     match &ended.failure {
-        None => println!("test kubernetes::{} ... ok ({seconds:.1} s)", ended.name),
+        None => println!("test kubernetes::{} ... ok {seconds}", ended.name),
         Some(failure) => println!(
-            "test kubernetes::{} ... FAILED ({seconds:.1} s)\n{failure}\n",
+            "test kubernetes::{} ... FAILED {seconds}\n{failure}\n",
             ended.name
         ),
     }
