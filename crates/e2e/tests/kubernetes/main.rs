@@ -51,7 +51,8 @@ const CASES: &[Case] = &[
     case!(BesideOnTheMachine failures::killed_primaries as "killed-primaries"),
     case!(Beside failures::deleted_pods as "deleted-pods"),
     case!(Beside failures::drained as "drained"),
-    case!(Beside evictions::while_copying as "evicted-while-copying"),
+    // By itself: it allows writes to be away for a short time only, and slots that move beside it use the processors up.
+    case!(Alone evictions::while_copying as "evicted-while-copying"),
     case!(Beside failures::all_pods as "all-pods"),
     case!(Beside failures::one_late as "one-late"),
     case!(Beside failures::volume_gone as "volume-gone"),
