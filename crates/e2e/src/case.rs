@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::operator::Operator;
 use crate::table::Figure;
@@ -47,6 +47,8 @@ pub struct Ended {
     pub name: &'static str,
     /// How long it took.
     pub took: Duration,
+    /// How long it took after that until its namespace was gone.
+    pub closing: Duration,
     /// Why it failed, with all that helps; `None` when it passed.
     pub failure: Option<String>,
     /// Its figures.
@@ -56,8 +58,16 @@ pub struct Ended {
 /// A case that takes longer has stuck. The longest take a minute or two where nothing else runs; slots that move beside
 /// clients take a part of the time only, and a machine that is shared with others may be five times slower.
 const CASE_LIMIT: Duration = Duration::from_secs(900);
-/// Cases side by side: six servers each, on two cores.
-const BESIDE: usize = 2;
+/// Cases side by side where `E2E_BESIDE` says nothing else: six servers each, on two cores. Four use these up, and a
+/// switchover then takes seconds.
+const BESIDE: usize = 3;
+
+/// How many cases run side by side.
+fn beside() -> usize {
+    let asked = std::env::var("E2E_BESIDE").ok();
+    let asked = asked.and_then(|count| count.parse().ok());
+    asked.filter(|count| *count > 0).unwrap_or(BESIDE)
+}
 
 /// Runs the cases and returns how each ended. `say` hears of each end at once.
 pub async fn run_all(
@@ -66,16 +76,16 @@ pub async fn run_all(
     cases: &[Case],
     say: fn(&Ended),
 ) -> Vec<Ended> {
-    let places = Arc::new(Semaphore::new(BESIDE));
-    let beside =
+    let places = Arc::new(Semaphore::new(beside()));
+    let disturbs_nobody =
         |case: &&Case| matches!(case.company, Company::Beside | Company::BesideOnTheMachine);
     let mut tasks = tokio::task::JoinSet::new();
-    for case in cases.iter().filter(beside) {
+    for case in cases.iter().filter(disturbs_nobody) {
         let (kube, operator, places, case) =
             (kube.clone(), operator.cloned(), places.clone(), *case);
         tasks.spawn(async move {
-            let _place = places.acquire_owned().await;
-            let ended = run_one(&kube, operator, case).await;
+            let place = places.acquire_owned().await.ok();
+            let ended = run_one(&kube, operator, case, place).await;
             say(&ended);
             ended
         });
@@ -84,15 +94,22 @@ pub async fn run_all(
     while let Some(ended) = tasks.join_next().await {
         all.push(ended.expect("a case's panic is caught in its own task"));
     }
-    for case in cases.iter().filter(|case| !beside(case)) {
-        let ended = run_one(kube, operator.cloned(), *case).await;
+    for case in cases.iter().filter(|case| !disturbs_nobody(case)) {
+        let ended = run_one(kube, operator.cloned(), *case, None).await;
         say(&ended);
         all.push(ended);
     }
     all
 }
 
-async fn run_one(kube: &Kube, operator: Option<Operator>, case: Case) -> Ended {
+/// Runs a case. Its place is given back as soon as nothing but the end of its namespace is left: that is a wait for
+/// Kubernetes' own controllers, and the next case need not wait with it.
+async fn run_one(
+    kube: &Kube,
+    operator: Option<Operator>,
+    case: Case,
+    place: Option<OwnedSemaphorePermit>,
+) -> Ended {
     let start = Instant::now();
     let own = format!("e2e-{}", case.name);
     let namespace = if case.namespace.is_empty() {
@@ -122,13 +139,16 @@ async fn run_one(kube: &Kube, operator: Option<Operator>, case: Case) -> Ended {
             crate::dump::dump(&world).await
         )),
     };
+    let took = start.elapsed();
+    drop(place);
     // What failed may be kept to be looked at.
     let keep = failure.is_some() && std::env::var_os("E2E_KEEP").is_some();
     let closed = if keep { Ok(()) } else { world.close().await };
     let failure = failure.or_else(|| closed.err().map(|error| error.with_causes()));
     Ended {
         name: case.name,
-        took: start.elapsed(),
+        took,
+        closing: start.elapsed().saturating_sub(took),
         failure,
         figures: world.figures(),
     }

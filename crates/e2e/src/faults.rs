@@ -14,6 +14,8 @@ use crate::{Error, Kube, Result};
 
 /// Where `make kubernetes` keeps the pids of its programs.
 const RUN: &str = "/run/local-kubernetes";
+/// The kubectl of the Kubernetes that `make kubernetes` starts.
+pub const KUBECTL: &str = "/var/lib/local-kubernetes/bin/kubectl";
 /// The address its API server has.
 const SERVER: &str = "https://10.200.0.1:6443";
 

@@ -279,7 +279,9 @@ fn container(options: &Options) -> Value {
     ];
     let watched = options.watched.iter();
     args.extend(watched.map(|watched| format!("--namespace={watched}")));
-    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    // With the version that the API server would fill in: a fieldRef is compared as a whole, and what was applied on one
+    // side without it would be in conflict on the other.
+    let field = |path: &str| json!({ "fieldRef": { "apiVersion": "v1", "fieldPath": path } });
     let probe = |path: &str| json!({ "httpGet": { "path": path, "port": "admin" } });
     json!({
         "name": "operator",

@@ -69,11 +69,6 @@ async fn until_moving(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Runs our program to its end, while others go on.
-fn verb(args: &[&str]) -> Result<String> {
-    tokio::task::block_in_place(|| run_program(args))
-}
-
 /// The shards are these many, all about even, each with its replica, and no pod or volume is left over.
 async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<Shard>> {
     let pods = shards * 2;
@@ -189,7 +184,7 @@ pub(crate) async fn scaled_scattered(world: World) -> Result<()> {
         let replica = shard_at(&shards, at)?.replicas.first().cloned();
         let replica =
             replica.ok_or_else(|| Error::Wrong("a shard without a replica".to_owned()))?;
-        verb(&["failover", &target, &replica.name])?;
+        run_program(&["failover", &target, &replica.name])?;
     }
     scale(&world, 3).await?;
     let took = until_settled(&world, 3).await?;
@@ -248,8 +243,8 @@ pub(crate) async fn paused_and_cancelled(world: World) -> Result<()> {
     let cluster = small(&world, json!({})).await?;
     let writer = world.writer(&cluster, "app").await?;
     let target = format!("k8s:{}/small", world.namespace);
-    verb(&["pause", &target])?;
-    verb(&["scale", &target, "--shards", "4", "--no-wait"])?;
+    run_program(&["pause", &target])?;
+    run_program(&["scale", &target, "--shards", "4", "--no-wait"])?;
     let paused = || async {
         let object = object(&world).await?;
         let so = condition_of(&object, "Progressing").is_some_and(|c| {
@@ -264,18 +259,18 @@ pub(crate) async fn paused_and_cancelled(world: World) -> Result<()> {
     };
     until("moves are paused", RESHAPED, paused).await?;
     stays("no slot moves", Duration::from_secs(3), paused).await?;
-    let told = verb(&["status", &target, "-o", "json"])?;
+    let told = run_program(&["status", &target, "-o", "json"])?;
     let told: Value = serde_json::from_str(&told).map_err(|e| Error::Wrong(e.to_string()))?;
     ensure(told.pointer("/moves/paused") == Some(&json!(true)), || {
         format!("status says {}", told["moves"])
     })?;
-    verb(&["cancel", &target])?;
+    run_program(&["cancel", &target])?;
     exactly(&world, &cluster, 3).await?;
-    let dry = verb(&["scale", &target, "--shards", "4", "--dry-run"])?;
+    let dry = run_program(&["scale", &target, "--shards", "4", "--dry-run"])?;
     ensure(dry.contains("In all 4096 slots move"), || dry)?;
-    verb(&["scale", &target, "--shards", "4"])?;
+    run_program(&["scale", &target, "--shards", "4"])?;
     exactly(&world, &cluster, 4).await?;
-    verb(&["scale", &target, "--shards", "3"])?;
+    run_program(&["scale", &target, "--shards", "3"])?;
     exactly(&world, &cluster, 3).await?;
     writer.end(&cluster).await?.nothing_lost()
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shardwright_manifest::{Cluster, Quantity};
@@ -18,7 +19,8 @@ use crate::names::{self, Names};
 /// stays as it is.
 const STORAGE_BYTES: u64 = 8 << 30;
 
-/// The claim template.
+/// The claim template, with what the API server would fill in: the templates of a `StatefulSet` are compared as a whole,
+/// and what `render` prints would else be in conflict when it is applied on the server's side after the client's.
 pub(super) fn template(cluster: &Cluster, names: &Names) -> PersistentVolumeClaim {
     let bytes = cluster.storage_bytes().unwrap_or(STORAGE_BYTES);
     PersistentVolumeClaim {
@@ -38,9 +40,13 @@ pub(super) fn template(cluster: &Cluster, names: &Names) -> PersistentVolumeClai
                 )])),
                 limits: None,
             }),
+            volume_mode: Some("Filesystem".to_owned()),
             ..PersistentVolumeClaimSpec::default()
         }),
-        status: None,
+        status: Some(PersistentVolumeClaimStatus {
+            phase: Some("Pending".to_owned()),
+            ..PersistentVolumeClaimStatus::default()
+        }),
     }
 }
 
@@ -103,12 +109,10 @@ pub fn claim_change(live: &StatefulSet, wanted: &StatefulSet) -> ClaimChange {
 
 /// Puts the claim template of `live` in place of that of `wanted`, so that the rest can be applied.
 pub fn keep_live_claims(live: &StatefulSet, wanted: &mut StatefulSet) {
-    let mut claims = live.spec.volume_claim_templates.clone();
-    for claim in claims.iter_mut().flatten() {
-        // What the API server added is not ours to apply.
-        claim.status = None;
-    }
-    wanted.spec.volume_claim_templates = claims;
+    wanted
+        .spec
+        .volume_claim_templates
+        .clone_from(&live.spec.volume_claim_templates);
 }
 
 fn claim(set: &StatefulSet) -> Option<&PersistentVolumeClaim> {
