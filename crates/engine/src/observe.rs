@@ -7,7 +7,9 @@ use shardwright_topology::wire::{
     Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_keyspace, parse_my_id,
     parse_nodes, parse_role, parse_server_info,
 };
-use shardwright_topology::{NoWrites, NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why};
+use shardwright_topology::{
+    NoWrites, NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why, has_databases,
+};
 
 use crate::client::{Request, to_reply};
 use crate::{Client, Error};
@@ -56,14 +58,24 @@ impl Client {
             .collect();
         let counts = self.count_keys_of(&open).await?;
         view.keys_in_slot = open.into_iter().zip(counts).collect();
-        self.judge_writes(&mut view).await?;
-        self.read_buffer_limit(&mut view).await?;
+        self.read_settings(&mut view).await?;
         Ok(view)
+    }
+
+    /// Asks for the settings by which what it said before is judged.
+    pub async fn read_settings(&self, view: &mut NodeView) -> Result<(), Error> {
+        self.judge_writes(view).await?;
+        self.read_buffer_limit(view).await?;
+        if has_databases(view.server.engine, view.server.version) {
+            let told = self.setting("cluster-databases").await?;
+            view.server.databases_max = told.and_then(|value| value.parse().ok());
+        }
+        Ok(())
     }
 
     /// Whether what `INFO` says of failed snapshots and of replicas that keep up makes a server refuse writes is a matter of
     /// its settings.
-    pub async fn judge_writes(&self, view: &mut NodeView) -> Result<(), Error> {
+    async fn judge_writes(&self, view: &mut NodeView) -> Result<(), Error> {
         let refuses = match view.server.no_writes {
             Some(NoWrites::Snapshot) => self.minds_failed_snapshots().await?,
             Some(NoWrites::Replicas { good }) => self.wants_more_replicas(good).await?,
@@ -77,7 +89,7 @@ impl Client {
 
     /// Asks a primary that has begun several full copies for the limit of its replicas' output buffers, which may have ended
     /// them. Where none was closed for that, nothing is asked.
-    pub async fn read_buffer_limit(&self, view: &mut NodeView) -> Result<(), Error> {
+    async fn read_buffer_limit(&self, view: &mut NodeView) -> Result<(), Error> {
         let Some(copies) = &mut view.server.full_copies else {
             return Ok(());
         };

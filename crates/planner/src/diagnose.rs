@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Address, Dissent, DroppedWrites, DuplicateId, EngineKind, Health, Member, NoWrites, NodeId, Observed,
-    Process, Role, Seen, ServerName, SlotSet, Source, Version, Why,
+    Address, Dissent, DroppedWrites, DuplicateId, EngineKind, Health, Member, NoWrites, NodeId,
+    Observed, Process, Role, Seen, ServerName, SlotSet, Source, Unreadable, Version, Why,
 };
 
 mod dropped;
@@ -205,8 +205,10 @@ pub enum ProblemKind {
     WritesDropped(DroppedWrites),
     /// A replica without its link has more of a stream than its primary had when it was promoted.
     AheadOfPrimary(AheadOfPrimary),
-    /// A replica whose version can't read what its primary's writes.
+    /// A replica that can't read what its primary writes.
     CannotCopy {
+        /// Why not.
+        why: Unreadable,
         /// The replica, and its version.
         replica: (NodeId, EngineKind, Version),
         /// Its primary, and its version.
@@ -547,7 +549,9 @@ fn replica(o: &Observed, m: &Member, hosts: &BTreeSet<&String>, found: &mut Foun
 /// A replica that can't read what its primary writes.
 fn cannot_copy(o: &Observed, replica: NodeId, primary: NodeId) -> Option<ProblemKind> {
     let (reader, writer) = (&o.view_of(replica)?.server, &o.view_of(primary)?.server);
-    (!reader.reads(writer)).then_some(ProblemKind::CannotCopy {
+    let why = reader.why_not_read(writer)?;
+    Some(ProblemKind::CannotCopy {
+        why,
         replica: (replica, reader.engine, reader.version),
         primary: (primary, writer.engine, writer.version),
     })

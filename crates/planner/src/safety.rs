@@ -18,7 +18,7 @@ pub(crate) use moves::{
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 pub(crate) use remove::{drains, drains_for};
 pub(crate) use room::why_no_room;
-pub use versions::{can_copy, left_behind};
+pub use versions::{can_copy, left_behind, why_not_copy};
 
 use shardwright_topology::{
     Address, Claim, Disk, EngineKind, Member, NodeId, Observed, Place, Replication, Role, Row,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use shardwright_topology::{
-    Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, StartFailure, Why,
+    Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, StartFailure, Unreadable, Why,
 };
 
 use crate::evidence::Follower;
@@ -335,8 +335,10 @@ pub enum Waiting {
     },
     /// A replica's full copy begins again and again.
     RepeatedCopy(RepeatedCopy),
-    /// A node's version can't read all that its primary's writes.
+    /// A node can't read all that its primary writes.
     CannotCopy {
+        /// Why not.
+        why: Unreadable,
         /// The node.
         node: NodeId,
         /// Its primary, or the one it was to copy.
@@ -537,7 +539,9 @@ impl fmt::Display for Waiting {
                 write!(f, "replica {node:?} {}", text::behind(*lag_bytes))
             }
             Self::RepeatedCopy(again) => write!(f, "{again}; raise it: {}", again.remedy()),
-            Self::CannotCopy { node, primary } => f.write_str(&text::cannot_copy(*node, *primary)),
+            Self::CannotCopy { why, node, primary } => {
+                f.write_str(&text::cannot_copy(*why, *node, *primary))
+            }
             Self::CopiesElsewhere {
                 node,
                 primary,

@@ -99,8 +99,7 @@ async fn ask_it(
     }
     match client.observe().await?.parse() {
         Ok(mut view) => {
-            client.judge_writes(&mut view).await?;
-            client.read_buffer_limit(&mut view).await?;
+            client.read_settings(&mut view).await?;
             links.note(name, client, &view.server);
             Ok(Seen::Known(view))
         }

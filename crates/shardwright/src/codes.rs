@@ -7,6 +7,7 @@ use shardwright_planner::{Crowded, Waiting};
 use shardwright_runtime::{GuestError, PenError, RuntimeError, StepError};
 use shardwright_runtime_kubernetes::outside::AskError;
 use shardwright_runtime_local::{LocalError, ProcessError, StateError, TrialError};
+use shardwright_topology::Unreadable;
 
 use crate::exit::{NotDone, Refusal, UsageError, WhyNotDone};
 use crate::hint;
@@ -179,7 +180,10 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::Forgotten { .. } => "forgotten-node",
         Waiting::StateNotOk { .. } => "cluster-state-fail",
         Waiting::ReplicaCatchUp { .. } => "replica-lag",
-        Waiting::CannotCopy { .. } => "version-too-old",
+        Waiting::CannotCopy { why, .. } => match why {
+            Unreadable::Version => "version-too-old",
+            Unreadable::Databases { .. } => "too-few-databases",
+        },
         Waiting::RepeatedCopy(_) => "copy-begins-again",
         Waiting::CopiesElsewhere { .. } => "copies-elsewhere",
         Waiting::ReplicaMissing { .. } => "replica-missing",

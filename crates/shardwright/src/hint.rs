@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
 use shardwright_planner::{Consent, Foreign, ForeignNodesMet, NoDeath, Waiting, take_writes_again};
-use shardwright_topology::{Observed, Why};
+use shardwright_topology::{Observed, Unreadable, Why};
 
 /// How a server is made empty, where that is said to be right.
 macro_rules! emptied {
@@ -119,6 +119,10 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
             "; raise its maxmemory (CONFIG SET maxmemory), then run this again",
         ),
         Waiting::Foreign { what, .. } => of_foreign(what, consent),
+        Waiting::CannotCopy {
+            why: Unreadable::Databases { .. },
+            ..
+        } => "; start it without its data and with as many (cluster-databases), or take it out",
         Waiting::CannotCopy { .. } => {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
@@ -209,6 +213,9 @@ fn of_moves(why: &[NoMove], no_room: &'static str) -> &'static str {
         }
         NoMove::CannotRead { .. } => {
             Some("; run the receiver with its source's engine and version, or a newer one")
+        }
+        NoMove::FewerDatabases { .. } => {
+            Some("; start the receiver with as many (cluster-databases)")
         }
         NoMove::FunctionsOnlyHere { .. } => Some(
             "; load them at the others (shardwright check names the commands), or delete them: FUNCTION DELETE NAME",

@@ -181,6 +181,7 @@ impl Model {
             libraries: Some(node.libraries.len() as u64),
             keys: node.data.len() as u64,
             databases: BTreeMap::from([(0, node.data.len() as u64)]),
+            databases_max: None,
             uptime_s: Some(self.now.saturating_sub(node.started) / 1_000),
             availability_zone: None,
             no_writes: None,

@@ -48,5 +48,5 @@ pub use start_failure::{ConfigLine, StartFailure, WhyNotStarted};
 pub use unowned::unowned;
 pub use view::{
     ClusterInfo, EngineKind, Flags, FullCopies, Health, NoWrites, NodeView, OpenSlot, ReplicaLink,
-    Replication, Role, Row, Rows, ServerInfo, Stream, Version, reads,
+    Replication, Role, Row, Rows, ServerInfo, Stream, Unreadable, Version, has_databases, reads,
 };

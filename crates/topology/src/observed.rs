@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
-    Address, Attempt, ConfigEpoch, DroppedWrites, DuplicateId, Flags, Formed, Holding, Host, Instance, MetNode,
-    NodeId, NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts,
-    Timestamp,
+    Address, Attempt, ConfigEpoch, DroppedWrites, DuplicateId, Flags, Formed, Holding, Host,
+    Instance, MetNode, NodeId, NodeView, Process, Role, Row, Server, ServerName, Slot, SlotSet,
+    SlotSize, Starts, Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.

@@ -341,6 +341,9 @@ pub struct ServerInfo {
     pub keys: u64,
     /// Keys of each database that has some. A cluster has database 0 only, but for Valkey 9 and later.
     pub databases: BTreeMap<u32, u64>,
+    /// How many databases it has: one, but for Valkey 9 and later (`cluster-databases`, which does not change while it
+    /// runs). `None` where that was not asked for, or not told.
+    pub databases_max: Option<u32>,
     /// How many libraries of functions it has loaded (`FUNCTION LOAD`). Moving slots does not take them along.
     pub libraries: Option<u64>,
     /// Seconds since the process began.
@@ -412,10 +415,58 @@ pub fn reads(reader: (EngineKind, Version), writer: (EngineKind, Version)) -> bo
     }
 }
 
+/// Whether a server of this engine and version may have more databases than one in a cluster.
+pub fn has_databases(engine: EngineKind, version: Version) -> bool {
+    engine == EngineKind::Valkey && version.major >= 9
+}
+
+/// Why a server can't load all that another writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Unreadable {
+    /// Its version can't read it: see [`reads`].
+    Version,
+    /// It has fewer databases. Valkey refuses to select one that it does not have and goes on in database 0, with its
+    /// primary's stream as with its own file: keys of the others take the place of those there
+    /// (`fact_a_replica_with_fewer_databases_mixes_keys`).
+    Databases {
+        /// How many it has.
+        has: u32,
+        /// How many the other has.
+        wants: u32,
+    },
+}
+
 impl ServerInfo {
-    /// Whether this server can load all that another writes: see [`reads`].
+    /// Whether this server can load all that another writes.
     pub fn reads(&self, writer: &Self) -> bool {
-        reads((self.engine, self.version), (writer.engine, writer.version))
+        self.why_not_read(writer).is_none()
+    }
+
+    /// Why this server can't load all that another writes, now or later.
+    pub fn why_not_read(&self, writer: &Self) -> Option<Unreadable> {
+        if !reads((self.engine, self.version), (writer.engine, writer.version)) {
+            return Some(Unreadable::Version);
+        }
+        let wants = writer.databases_max.max(writer.databases_in_use());
+        self.why_too_few(wants?)
+    }
+
+    /// Why this server can't take the keys that another has.
+    pub fn why_not_take_keys(&self, source: &Self) -> Option<Unreadable> {
+        if !reads((self.engine, self.version), (source.engine, source.version)) {
+            return Some(Unreadable::Version);
+        }
+        self.why_too_few(source.databases_in_use()?)
+    }
+
+    /// How many databases a server needs to hold the keys of this one. `None` where it has no key.
+    fn databases_in_use(&self) -> Option<u32> {
+        self.databases.keys().next_back().map(|n| n + 1)
+    }
+
+    fn why_too_few(&self, wants: u32) -> Option<Unreadable> {
+        let has = self.databases_max?;
+        (has < wants).then_some(Unreadable::Databases { has, wants })
     }
 }
 

@@ -108,6 +108,7 @@ fn speaking(n: u8, rows: Vec<Row>) -> Server {
             libraries: None,
             keys: 0,
             databases: BTreeMap::new(),
+            databases_max: None,
             uptime_s: None,
             availability_zone: None,
             no_writes: None,

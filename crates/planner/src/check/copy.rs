@@ -41,6 +41,10 @@ impl Lint<'_> {
             }
         });
         let last = last.or_else(|| self.o.former.get(&primary));
+        let too_few = last.and_then(|v| view.server.databases_max.zip(v.server.databases_max));
+        if too_few.is_some_and(|(has, wants)| has < wants) {
+            return false;
+        }
         let linked = self.o.linked.get(&replica) == Some(&primary);
         // Without a link this much is what would be continued: after a copy that failed, nothing.
         let has_read = *link_up || *offset > 1;

@@ -1,6 +1,6 @@
 //! What mends a problem, as a person reads it: a command where there is one.
 
-use shardwright_topology::{Dissent, NodeId, Why};
+use shardwright_topology::{Dissent, NodeId, Unreadable, Why};
 
 use super::{ProblemKind, dropped, functions, primaries, there, writes};
 
@@ -59,6 +59,9 @@ impl ProblemKind {
             Self::RepeatedCopy(again) => again.remedy(),
             Self::WritesDropped(found) => dropped::remedy(Some(found)),
             Self::AheadOfPrimary(_) => dropped::remedy(None),
+            Self::CannotCopy { why: Unreadable::Databases { wants, .. }, replica: (node, ..), .. } => format!(
+                "take it out: shardwright remove-node {target} {node}, start it without its data and with cluster-databases {wants} in its configuration file, and add it again"
+            ),
             Self::CannotCopy { replica: (node, ..), .. } => format!(
                 "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
             ),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Version};
+use shardwright_topology::{Address, Dissent, EngineKind, NodeId, SlotSet, Unreadable, Version};
 
 use super::there::{self, Taken};
 use super::{ProblemKind, functions, keys, open_slots, primaries, writes};
@@ -73,7 +73,21 @@ impl fmt::Display for ProblemKind {
             Self::RepeatedCopy(again) => write!(f, "{again}"),
             Self::WritesDropped(dropped) => write!(f, "{dropped}"),
             Self::AheadOfPrimary(ahead) => write!(f, "{ahead}"),
-            Self::CannotCopy { replica, primary } => f.write_str(&too_old(*replica, *primary)),
+            Self::CannotCopy {
+                why: Unreadable::Version,
+                replica,
+                primary,
+            } => f.write_str(&too_old(*replica, *primary)),
+            Self::CannotCopy {
+                why: Unreadable::Databases { has, wants },
+                replica: (replica, ..),
+                primary: (primary, ..),
+            } => write!(
+                f,
+                "replica {} has {has} databases, and its primary {} has {wants} (cluster-databases): keys of those that it lacks take the place of keys in its database 0",
+                replica.short(),
+                primary.short()
+            ),
             Self::ReplicaAstray { node } => f.write_str(&astray(*node)),
             Self::NoReplica { primary } => {
                 write!(f, "primary {} has no live replica", primary.short())

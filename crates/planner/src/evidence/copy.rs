@@ -1,7 +1,8 @@
 //! Evidence that a replica holds what its primary has: whom it copies, and whose stream its offset belongs to.
 
 use shardwright_topology::{
-    Address, Flags, Host, NodeId, NodeView, Observed, Replication, Role, Seen, Stream, Why,
+    Address, Flags, Host, NodeId, NodeView, Observed, Replication, Role, Seen, Stream, Unreadable,
+    Why,
 };
 
 /// The greatest offset that servers show before they have copied anything.
@@ -34,6 +35,10 @@ impl Copy {
         let own = view.own()?;
         let offset = read(view)?;
         if own.primary != Some(primary) || matches!(target(o, view), Target::Elsewhere(_)) {
+            return None;
+        }
+        // The stream was read, and its keys are not where they belong.
+        if lacks_databases(o, view, primary) {
             return None;
         }
         // Without a link the offset is that of the stream that would be continued: none after a copy that failed.
@@ -256,6 +261,13 @@ pub(crate) fn of_its_stream(o: &Observed, replica: &NodeView, primary: NodeId) -
         Replication::Primary { .. } => return Some(false),
     };
     Some(of.has(has, offset) || has.continues(of))
+}
+
+/// Whether a replica has fewer databases than its primary by that one's last word.
+fn lacks_databases(o: &Observed, replica: &NodeView, primary: NodeId) -> bool {
+    let said = o.view_of(primary).or_else(|| last_heard(o, primary));
+    let why = said.and_then(|primary| replica.server.why_not_read(&primary.server));
+    matches!(why, Some(Unreadable::Databases { .. }))
 }
 
 /// Whether a replica lost its link in this run, and that may have been by its primary's death: it had no word of that

@@ -451,8 +451,8 @@ pub(crate) fn replicate(p: &mut Draft<'_>, node: NodeId, primary: NodeId, becaus
             .and_then(|v| v.rows.get(primary))
             .is_some_and(shardwright_topology::Row::is_member);
     let lives = p.o.view_of(primary).is_some();
-    if !safety::can_copy(p.o, node, primary) {
-        return p.wait(Waiting::CannotCopy { node, primary });
+    if let Some(why) = safety::why_not_copy(p.o, node, primary) {
+        return p.wait(Waiting::CannotCopy { why, node, primary });
     }
     match Unburdened::prove(p.o, node) {
         Some(proof) if knows && lives => {

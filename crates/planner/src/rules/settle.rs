@@ -151,12 +151,11 @@ fn catch_up(p: &mut Draft<'_>, view: &NodeView) {
     if copies_elsewhere(p.o, view.id).is_some() {
         return;
     }
-    if let Some(primary) = own
-        .primary
-        .filter(|id| !safety::can_copy(p.o, view.id, *id))
+    if let Some(primary) = own.primary
+        && let Some(why) = safety::why_not_copy(p.o, view.id, primary)
     {
         let node = view.id;
-        return p.wait(Waiting::CannotCopy { node, primary });
+        return p.wait(Waiting::CannotCopy { why, node, primary });
     }
     if in_sync(p.o, view) {
         return;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use shardwright_topology::{
     AtLimit, Dissent, EngineKind, NoWrites, NodeId, NodeView, Observed, Role, Seen, ServerName,
-    Slot, SlotSet, Source, Version, Why,
+    Slot, SlotSet, Source, Unreadable, Version, Why,
 };
 
 use super::room::why_no_room;
@@ -133,6 +133,13 @@ pub enum NoMove {
         /// The source, and its version.
         from: (NodeId, EngineKind, Version),
     },
+    /// The source has keys in databases that the target does not have.
+    FewerDatabases {
+        /// The target, and how many it has.
+        to: (NodeId, u32),
+        /// The source, and how many its keys are in.
+        from: (NodeId, u32),
+    },
     /// The server of the source or the target was told to end.
     Leaving {
         /// Which.
@@ -184,6 +191,7 @@ impl NoMove {
             | Self::SizeUnknown { .. }
             | Self::DuplicateId { .. }
             | Self::CannotRead { .. }
+            | Self::FewerDatabases { .. }
             | Self::RefusesWrites {
                 ends_by_itself: false,
                 ..
@@ -293,6 +301,13 @@ impl fmt::Display for NoMove {
             } => write!(
                 f,
                 "{to:?} runs {reads} {by}, which can't read the keys of {sends} {as_}, as {from:?} would send them"
+            ),
+            Self::FewerDatabases {
+                to: (to, has),
+                from: (from, wants),
+            } => write!(
+                f,
+                "{to:?} has {has} databases, and {from:?} has keys in {wants} (cluster-databases)"
             ),
             Self::Leaving { server } => write!(f, "{server} is being stopped"),
             Self::StrayKeys {
@@ -407,12 +422,16 @@ pub(crate) fn why_not_between(
     }
     if let (Some(source), Some(target)) = (o.view_of(from), o.view_of(to)) {
         let (source, target) = (&source.server, &target.server);
-        if !target.reads(source) {
-            why.push(NoMove::CannotRead {
+        why.extend(target.why_not_take_keys(source).map(|why| match why {
+            Unreadable::Version => NoMove::CannotRead {
                 to: (to, target.engine, target.version),
                 from: (from, source.engine, source.version),
-            });
-        }
+            },
+            Unreadable::Databases { has, wants } => NoMove::FewerDatabases {
+                to: (to, has),
+                from: (from, wants),
+            },
+        }));
     }
     let primary = o.member(to).is_some_and(|m| m.role == Role::Primary);
     if !primary || from == to {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use shardwright_topology::{
-    Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, StartFailure, Why,
+    Address, DuplicateId, NodeId, ServerName, Slot, SlotSet, StartFailure, Unreadable, Why,
 };
 
 use super::{OnlyOnDisk, Rest};
@@ -114,10 +114,15 @@ pub(super) fn doubled(duplicate: &DuplicateId) -> String {
     )
 }
 
-pub(super) fn cannot_copy(node: NodeId, primary: NodeId) -> String {
-    format!(
-        "{node:?} runs a version that can't read all that {primary:?} writes: its copy fails, or lacks what it does not know"
-    )
+pub(super) fn cannot_copy(why: Unreadable, node: NodeId, primary: NodeId) -> String {
+    match why {
+        Unreadable::Version => format!(
+            "{node:?} runs a version that can't read all that {primary:?} writes: its copy fails, or lacks what it does not know"
+        ),
+        Unreadable::Databases { has, wants } => format!(
+            "{node:?} has {has} databases, and {primary:?} has {wants} (cluster-databases): it would mix their keys"
+        ),
+    }
 }
 
 pub(super) fn stranded(server: &ServerName, host: &str, why: &NoRecreate) -> String {

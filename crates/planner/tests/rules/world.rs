@@ -499,6 +499,7 @@ impl World {
                 .then_some((0, node.keys))
                 .into_iter()
                 .collect(),
+            databases_max: None,
             uptime_s: node.uptime_s,
             availability_zone: None,
             no_writes: node.no_writes,

@@ -39,6 +39,7 @@ pub fn parse_server_info(text: &[u8]) -> Result<ServerInfo, WireError> {
         ops_per_s: found.ops_per_s.and_then(|(_, v)| number(v)),
         keys: all_keys(&databases),
         databases,
+        databases_max: None,
         libraries: found.libraries.and_then(|(_, v)| number(v)),
         uptime_s: found.uptime_s.and_then(|(_, v)| number(v)),
         availability_zone: found.availability_zone.and_then(|(_, v)| zone(v)),
