@@ -7,7 +7,7 @@ use shardwright_engine::Endpoint;
 use shardwright_planner::{Foreign, Request, Standing, safety, standings, unserved};
 use shardwright_runtime::Guest;
 use shardwright_topology::{
-    ConfigEpoch, Flags, Member, NodeId, NodeView, Observed, Role, Seen, ServerName,
+    ConfigEpoch, Flags, Member, NodeId, NodeView, Observed, Role, Seen, ServerName, Unreadable,
 };
 
 use super::change;
@@ -219,6 +219,15 @@ fn must_read_a_primary(
     let reads = |m: &&Member| safety::can_copy(o, view.id, m.id);
     if primaries.is_empty() || primaries.iter().any(reads) {
         return Ok(());
+    }
+    let why = primaries
+        .first()
+        .and_then(|m| safety::why_not_copy(o, view.id, m.id));
+    if let Some(Unreadable::Databases { has, wants }) = why {
+        return Err(Refusal(format!(
+            "{joiner} can't join as a replica: it has {has} databases, and its primary has {wants}, so it would mix their keys; \
+             start it with as many: cluster-databases {wants}"
+        )));
     }
     let versions: BTreeSet<String> = primaries
         .iter()

@@ -262,6 +262,38 @@ each_engine! {
 
 each_engine! {
     [valkey_9_1]
+    async fn a_server_with_fewer_databases_copies_nobody_and_is_promoted_by_nobody(engine) {
+        let cluster = Cluster::formed(&engine, 3, 0, |b| b.config("cluster-databases", "2")).await?;
+        let home = Home::new()?;
+        let target = cluster[1].address();
+        let few = Server::builder(&engine).cluster().config("cluster-databases", "1").start()?;
+        let add = ["add-node", &target, &few.address(), "--yes"];
+        home.run(&add).must(3, &["it has 1 databases, and its primary has 2", "cluster-databases 2"]);
+        home.run(&["check", &target]).must(0, &["[OK]"]);
+
+        // Others made it a replica.
+        let (primary, replica) = (cluster[0].id().await?, few.id().await?);
+        cluster[0].ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &few.port().to_string()]).await?;
+        let follows = || async {
+            few.ask::<()>(&["CLUSTER", "REPLICATE", &primary]).await.map_err(|e| e.to_string())
+        };
+        until("it follows", std::time::Duration::from_secs(10), follows).await?;
+        let named = || async {
+            let ran = home.run(&["check", &target]);
+            let told = format!("{}{}", ran.out, ran.err);
+            let all = ["has 1 databases, and its primary", "remove-node"].iter().all(|w| told.contains(w));
+            if ran.code == Some(1) && all { Ok(()) } else { Err(told) }
+        };
+        until("check names it", std::time::Duration::from_secs(20), named).await?;
+        let ran = home.run(&["failover", &target, &replica, "--yes", "--timeout", "5"]);
+        assert_ne!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        assert!(few.ask::<String>(&["INFO", "replication"]).await?.contains("role:slave"));
+        Ok(())
+    }
+}
+
+each_engine! {
+    [valkey_9_1]
     async fn a_slot_with_keys_in_two_databases_moves_whole(engine) {
         let scene = StrayKeys::new(&engine, &[0, 1], 0).await?;
         let (from, to) = (scene.cluster[0].id().await?, scene.cluster[1].id().await?);

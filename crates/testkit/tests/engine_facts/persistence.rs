@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use shardwright_testkit::slots::tag_for;
-use shardwright_testkit::{Cluster, Persistence, each_engine, until};
+use shardwright_testkit::{Cluster, Persistence, Server, each_engine, until};
 
-use crate::scene::{SOON, measured};
+use crate::scene::{SOON, measured, until_synced};
 
 const KEYS: u64 = 500;
 
@@ -26,6 +26,36 @@ async fn fill(cluster: &Cluster) -> Result<(), shardwright_testkit::Error> {
     })
     .await
     .map(|_| ())
+}
+
+each_engine! {
+    [valkey_9_1]
+    async fn fact_a_replica_with_fewer_databases_mixes_keys(engine) {
+        let primary = Server::builder(&engine).cluster().config("cluster-databases", "2").start()?;
+        let replica = Server::builder(&engine).cluster().config("cluster-databases", "1").start()?;
+        primary.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await?;
+        primary.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string()]).await?;
+        let id = primary.id().await?;
+        let follows = || async {
+            replica.ask::<()>(&["CLUSTER", "REPLICATE", &id]).await.map_err(|e| e.to_string())
+        };
+        until("it follows", SOON, follows).await?;
+        until_synced(&replica).await?;
+        let mut connection = primary.connection().await?;
+        for (database, value) in [("0", "zero"), ("1", "one")] {
+            redis::cmd("SELECT").arg(database).query_async::<()>(&mut connection).await?;
+            redis::cmd("SET").arg("k").arg(value).query_async::<()>(&mut connection).await?;
+        }
+        let mixed = || async {
+            let keys: String = replica.ask(&["INFO", "keyspace"]).await.map_err(|e| e.to_string())?;
+            let mut own = replica.connection().await.map_err(|e| e.to_string())?;
+            redis::cmd("READONLY").query_async::<()>(&mut own).await.map_err(|e| e.to_string())?;
+            let value: String = redis::cmd("GET").arg("k").query_async(&mut own).await.map_err(|e| e.to_string())?;
+            if value == "one" && keys.contains("db0:keys=1") { Ok(()) } else { Err(format!("{value} {keys}")) }
+        };
+        until("database 0 has what was written to database 1", SOON, mixed).await?;
+        Ok(())
+    }
 }
 
 each_engine! {
