@@ -267,7 +267,7 @@ each_engine! {
         let home = Home::new()?;
         let target = cluster[1].address();
         let few = Server::builder(&engine).cluster().config("cluster-databases", "1").start()?;
-        let add = ["add-node", &target, &few.address(), "--yes"];
+        let add = ["add-node", &target, &few.address()];
         home.run(&add).must(3, &["it has 1 databases, and its primary has 2", "cluster-databases 2"]);
         home.run(&["check", &target]).must(0, &["[OK]"]);
 
