@@ -82,16 +82,7 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
         1,
         json!({"engine": "redis", "image": "redis:7.0.15"}),
     );
-    let file = std::env::temp_dir().join(format!("{}.yaml", world.namespace));
-    // JSON is YAML.
-    std::fs::write(&file, manifest.to_string())
-        .map_err(Error::io(format!("write {}", file.display())))?;
-    let path = file.display().to_string();
-    let (major, minor) = world.kube.version;
-    let version = format!("{major}.{minor}");
-    let rendered = run_program(&["render", "-f", &path, "--kubernetes", &version]);
-    std::fs::remove_file(&file).map_err(Error::io(format!("remove {path}")))?;
-    let rendered = documents(&rendered?)?;
+    let rendered = documents(&render(&world, &manifest)?)?;
     let kinds: BTreeSet<_> = rendered
         .iter()
         .map(|document| text(document, "/kind").to_owned())
@@ -138,6 +129,20 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
     writer.end(&cluster).await?.nothing_lost()
 }
 
+/// What `render` prints of this manifest, for the version of Kubernetes that runs.
+fn render(world: &World, manifest: &Value) -> Result<String> {
+    let file = std::env::temp_dir().join(format!("{}.yaml", world.namespace));
+    // JSON is YAML.
+    std::fs::write(&file, manifest.to_string())
+        .map_err(Error::io(format!("write {}", file.display())))?;
+    let path = file.display().to_string();
+    let (major, minor) = world.kube.version;
+    let version = format!("{major}.{minor}");
+    let rendered = run_program(&["render", "-f", &path, "--kubernetes", &version]);
+    std::fs::remove_file(&file).map_err(Error::io(format!("remove {path}")))?;
+    rendered
+}
+
 /// What `install` and `render` print is applied by kubectl, on its side and then on the server's, without a conflict: what
 /// the API server fills in by itself is printed as it is stored. Where the API server is older than 1.25 it refuses, on
 /// its side, ports without a protocol.
@@ -152,15 +157,8 @@ pub(crate) async fn applied_on_both_sides(world: World) -> Result<()> {
     let operator = world.operator()?;
     let installed = run_program(&["install", "--namespace", &operator.namespace])?;
     let manifest = world.manifest("twice", 3, 1, json!({"engine": "redis"}));
-    let file = std::env::temp_dir().join(format!("{}.yaml", world.namespace));
-    std::fs::write(&file, manifest.to_string())
-        .map_err(Error::io(format!("write {}", file.display())))?;
-    let path = file.display().to_string();
-    let (major, minor) = world.kube.version;
-    let version = format!("{major}.{minor}");
-    let rendered = run_program(&["render", "-f", &path, "--kubernetes", &version]);
-    std::fs::remove_file(&file).map_err(Error::io(format!("remove {path}")))?;
-    for objects in [installed, rendered?] {
+    let rendered = render(&world, &manifest)?;
+    for objects in [installed, rendered] {
         kubectl(&["apply", "-f", "-"], &objects).await?;
         kubectl(&["apply", "--server-side", "-f", "-"], &objects).await?;
         let again = kubectl(&["apply", "--server-side", "-f", "-"], &objects).await?;
