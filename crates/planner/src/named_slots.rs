@@ -25,7 +25,7 @@ impl Waiting {
     pub fn slots(&self) -> Option<&SlotSet> {
         match self {
             Self::ShardLost { slots, .. }
-            | Self::Uncovered { slots }
+            | Self::Uncovered { slots, .. }
             | Self::KeysUncounted { slots, .. }
             | Self::KeysUnclaimed { slots, .. }
             | Self::Contested { slots }

@@ -10,6 +10,7 @@ mod room;
 mod versions;
 
 pub use eviction::{NoEviction, why_no_eviction};
+pub use held::Ungiven;
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
 pub(crate) use moves::{

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
-use shardwright_planner::{Consent, Foreign, NoDeath, Waiting, take_writes_again};
+use shardwright_planner::{Consent, Foreign, NoDeath, Ungiven, Waiting, take_writes_again};
 use shardwright_topology::{Observed, Why};
 
 /// How a server is made empty, where that is said to be right.
@@ -78,13 +78,11 @@ fn let_write(wait: &Waiting, o: &Observed) -> Option<String> {
 fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
     let or = |without, with| if consent.lose_data { without } else { with };
     match wait {
-        Waiting::DataLost
-        | Waiting::ShardLost { .. }
-        | Waiting::Uncovered { .. }
-        | Waiting::StartHeld { .. } => or(
+        Waiting::DataLost | Waiting::ShardLost { .. } | Waiting::StartHeld { .. } => or(
             "; restore its data",
             "; restore its data, or go on without: --accept-data-loss",
         ),
+        Waiting::Uncovered { why, .. } => of_ungiven(*why),
         Waiting::AnnouncedUnheard { .. }
         | Waiting::DeathUnproved {
             why: NoDeath::Linked { .. },
@@ -150,6 +148,16 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => "",
+    }
+}
+
+/// What may be done about slots that nobody owns. Consent gives out none while somebody is not heard.
+fn of_ungiven(why: Ungiven) -> &'static str {
+    match why {
+        Ungiven::SaidElsewhere => "",
+        Ungiven::Unheard => {
+            "; see to it that every server is heard: one that is not may have their keys"
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use shardwright_topology::{Member, NodeId, Role, Slot, SlotSet, Source};
 use crate::balance::{Owned, drain};
 use crate::draft::Draft;
 use crate::safety::{Held, someone_unheard};
-use crate::{Action, Precondition, Reason, Request, Shape, Waiting, layout};
+use crate::{Action, Precondition, Reason, Request, Shape, Ungiven, Waiting, layout};
 
 /// How many slots a node is told to take one by one in one pass: each is a round trip, and writes its table.
 const TAKEN_PER_PASS_MAX: usize = 256;
@@ -26,7 +26,13 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     }
     // Whoever is not heard may own them, or hold their keys; and so may the other of two processes with one id.
     if someone_unheard(p.o) || !p.o.duplicates().is_empty() {
-        return p.wait(Waiting::Uncovered { slots });
+        let unheard = someone_unheard(p.o);
+        let why = if unheard {
+            Ungiven::Unheard
+        } else {
+            Ungiven::SaidElsewhere
+        };
+        return p.wait(Waiting::Uncovered { slots, why });
     }
     let held = Held::of(p.o, &slots);
     for (node, slots) in held.uncounted {
@@ -55,7 +61,8 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     for (node, slots) in division(p, &rest) {
         claim(p, node, &slots, &Reason::NoKeys);
     }
-    p.wait(Waiting::Uncovered { slots });
+    let why = Ungiven::SaidElsewhere;
+    p.wait(Waiting::Uncovered { slots, why });
 }
 
 /// Lets a node own slots. Where its table gives some to others, it is told of each by itself: the engine adds only

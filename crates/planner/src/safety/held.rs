@@ -1,8 +1,17 @@
-//! Who holds keys of slots that nobody owns.
+//! Who holds keys of slots that nobody owns, and why such slots are not given out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{NodeId, NodeView, Observed, Role, Slot, SlotSet, Source};
+
+/// Why slots that nobody owns are not given out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Ungiven {
+    /// They are about to be, or another wait says it.
+    SaidElsewhere,
+    /// Somebody was not heard who may own them, or hold their keys.
+    Unheard,
+}
 
 /// Slots that nobody owns, by who holds keys of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Slots that nobody owns go to the node that holds their keys; where none does, to where the shape wants them.
 
-use shardwright_planner::{Action, Desired};
+use shardwright_planner::{Action, Desired, Ungiven, Waiting};
 use shardwright_topology::{Role, SlotSet};
 
 use crate::world::{World, consenting, guest_shape, id, says, slots, three};
@@ -85,7 +85,11 @@ fn nothing_is_given_while_someone_is_not_heard() {
         w.hush("c1");
         assert!(w.steps(&d).is_empty());
         assert!(says(&w.waits(&d), "nobody owns slots 0-99"));
-        assert!(w.plan(&d).is_stuck());
+        let plan = w.plan(&d);
+        assert!(plan.is_stuck());
+        // That is no loss, and consent does nothing about it.
+        let (slots, why) = (slots(0, 99), Ungiven::Unheard);
+        assert!(plan.waiting.contains(&Waiting::Uncovered { slots, why }));
     }
 }
 

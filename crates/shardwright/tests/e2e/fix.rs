@@ -439,3 +439,19 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn slots_whose_keys_a_frozen_node_may_have_wait_for_it(engine) {
+        let broken = Broken::with_replicas(&engine, 0).await?;
+        broken.disown(&SLOT.to_string()).await?;
+        broken.cluster[0].ask::<()>(&["CLIENT", "PAUSE", "60000", "ALL"]).await?;
+        for consent in [None, Some("--accept-data-loss")] {
+            let target = broken.target();
+            let args: Vec<&str> = ["fix", &target, "--timeout", "15"].into_iter().chain(consent).collect();
+            broken.home.run(&args).must(3, &["nobody owns slots 7; see to it that every server is heard"])
+                .without(&["restore its data", "accept-data-loss", "give slots"]);
+        }
+        Ok(())
+    }
+}
