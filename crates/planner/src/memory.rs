@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, NodeId, NodeView,
-    Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSize, Source, Starter,
-    Starts, Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, Member, NodeId,
+    NodeView, Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSet,
+    SlotSize, Source, Starter, Starts, Timestamp, Why,
 };
 
 use crate::Action;
@@ -64,6 +64,10 @@ pub struct Memory {
     held_back: BTreeSet<NodeId>,
     /// Nodes that others had forgotten at the first look, and when they last had; nothing before that look.
     forgotten: Option<BTreeMap<NodeId, Timestamp>>,
+    /// The slots of those who own some, and did not speak when they were last looked at.
+    silent: BTreeMap<NodeId, SlotSet>,
+    /// The slots of those of them that everyone was told to forget, while nobody owns them.
+    orphaned: SlotSet,
 }
 
 /// What a slot held at a node.
@@ -144,6 +148,7 @@ impl Memory {
         self.former.retain(|id, _| silent(*id));
         o.former.clone_from(&self.former);
         self.note_owners(o);
+        self.note_orphaned(o);
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
@@ -323,6 +328,15 @@ impl Memory {
         o.gave_all = self.owned.iter().filter_map(gave).collect();
     }
 
+    /// The slots of nodes that do not speak; and those of them that we had forgotten, which nobody owns yet.
+    fn note_orphaned(&mut self, o: &mut Observed) {
+        let unspoken = |m: &&Member| m.source == Source::Others && !m.slots.is_empty();
+        let silent = o.members().values().filter(unspoken);
+        self.silent = silent.map(|m| (m.id, m.slots.clone())).collect();
+        self.orphaned = self.orphaned.intersection(&o.uncovered());
+        o.orphaned.clone_from(&self.orphaned);
+    }
+
     /// When nodes became primaries, of those whose process was not restarted since.
     fn note_wins(&mut self, o: &Observed) {
         for (_, view) in o.views() {
@@ -381,6 +395,11 @@ impl Memory {
                 self.held_back.remove(node);
             }
             _ => {}
+        }
+        if let Action::Forget { gone, .. } = action
+            && let Some(slots) = self.silent.get(&gone.node())
+        {
+            self.orphaned = self.orphaned.union(slots);
         }
         if let Action::StartServer { server } | Action::StartAfresh { server } = action {
             let before = self.starts.get(server).map_or(0, |starts| starts.times);

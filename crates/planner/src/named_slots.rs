@@ -12,6 +12,7 @@ impl ProblemKind {
             | Self::Contested(slots)
             | Self::CoverageUnknown { slots, .. }
             | Self::Unowned { slots, .. }
+            | Self::NotGivenOut { slots, .. }
             | Self::PrimaryDown { slots, .. }
             | Self::IdLost { slots, .. }
             | Self::StrayKeys { slots, .. } => Some(slots),

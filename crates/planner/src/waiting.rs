@@ -491,7 +491,7 @@ impl fmt::Display for Waiting {
         match self {
             Self::DataLost => f.write_str(text::DATA_LOST),
             Self::ShardLost { primary, slots } => f.write_str(&text::shard_lost(*primary, slots)),
-            Self::Uncovered { slots, .. } => write!(f, "nobody owns slots {slots}"),
+            Self::Uncovered { slots, why } => write!(f, "nobody owns slots {slots}{why}"),
             Self::KeysUncounted { node, slots } => f.write_str(&text::uncounted(*node, slots)),
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),

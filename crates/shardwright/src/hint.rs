@@ -158,6 +158,9 @@ fn of_ungiven(why: Ungiven) -> &'static str {
         Ungiven::Unheard => {
             "; see to it that every server is heard: one that is not may have their keys"
         }
+        Ungiven::Forgotten => {
+            "; bring it back with its keys by shardwright fix HOST:PORT, with its address; if there is none, go on without: --accept-data-loss"
+        }
     }
 }
 

@@ -113,6 +113,9 @@ pub struct Observed {
     /// Nodes that others had forgotten when this cluster was first looked at, although they knew those, and when they
     /// last had. Kept in memory only.
     pub forgotten: BTreeMap<NodeId, Timestamp>,
+    /// Slots whose owner nobody answered as any more, and which we made everyone forget: nobody else may own them. Kept in
+    /// memory only.
+    pub orphaned: SlotSet,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -155,6 +158,7 @@ impl Observed {
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),
+            orphaned: SlotSet::empty(),
             servers,
             members,
             owners,

@@ -20,6 +20,7 @@ impl ProblemKind {
             Self::Unowned { clear: false, .. } => format!(
                 "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
             ),
+            Self::NotGivenOut { .. } => not_given_out(target),
             Self::Unowned { clear: true, .. }
             | Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlots { under_way: false, .. }
@@ -82,6 +83,13 @@ impl ProblemKind {
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }
     }
+}
+
+/// Where to look for whoever may own slots that nobody is seen to own.
+fn not_given_out(target: &str) -> String {
+    format!(
+        "shardwright fix HOST:PORT, with the node that was forgotten, brings it back with its keys; if there is none: shardwright fix {target} --accept-data-loss"
+    )
 }
 
 /// What lets a server be heard again.

@@ -1,6 +1,7 @@
 //! Who holds keys of slots that nobody owns, and why such slots are not given out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use shardwright_topology::{NodeId, NodeView, Observed, Role, Slot, SlotSet, Source};
 
@@ -11,6 +12,20 @@ pub enum Ungiven {
     SaidElsewhere,
     /// Somebody was not heard who may own them, or hold their keys.
     Unheard,
+    /// A node that all others were made to forget may own them, and have their keys.
+    Forgotten,
+}
+
+impl fmt::Display for Ungiven {
+    /// Follows the slots, as the end of a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SaidElsewhere | Self::Unheard => Ok(()),
+            Self::Forgotten => f.write_str(
+                ", and a node that all others were made to forget may own them and have their keys",
+            ),
+        }
+    }
 }
 
 /// Slots that nobody owns, by who holds keys of them.
