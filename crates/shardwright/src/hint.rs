@@ -161,6 +161,9 @@ fn of_ungiven(why: Ungiven) -> &'static str {
         Ungiven::Forgotten => {
             "; bring it back with its keys by shardwright fix HOST:PORT, with its address; if there is none, go on without: --accept-data-loss"
         }
+        Ungiven::TableLost(_) => {
+            "; see shardwright check HOST:PORT, with another node of its cluster; if it never had another, let it own them: --accept-data-loss"
+        }
     }
 }
 

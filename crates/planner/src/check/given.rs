@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{NodeId, NodeView, Role, Row, Server, Slot, SlotSet};
+use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Role, Row, Server, Slot, SlotSet};
 
 use super::{Lint, ViolationKind};
 use crate::{Authority, Request};
@@ -85,6 +85,13 @@ impl Lint<'_> {
         let views: Vec<&NodeView> = servers.filter_map(|s| s.view.known()).collect();
         let own: Vec<&Row> = views.iter().filter_map(|v| v.own()).collect();
         let primary = |row: &&&Row| row.role == Role::Primary;
+        let lone = |v: &&NodeView| v.server.keys > 0 && v.peers().next().is_none();
+        if let [view] = views.as_slice()
+            && lone(view)
+            && own.iter().any(|row| row.epoch == ConfigEpoch(0))
+        {
+            return slots;
+        }
         // Whom somebody still holds to be the owner, and who is here; or who was forgotten for its place was taken.
         slots = slots.difference(&self.o.orphaned);
         for row in views.iter().flat_map(|v| v.rows.iter()) {

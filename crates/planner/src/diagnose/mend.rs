@@ -3,6 +3,7 @@
 use shardwright_topology::{Dissent, NodeId, Why};
 
 use super::{ProblemKind, functions, primaries, there, writes};
+use crate::Ungiven;
 
 impl ProblemKind {
     /// What to do about it; `target` is how the cluster is named on the command line.
@@ -20,7 +21,7 @@ impl ProblemKind {
             Self::Unowned { clear: false, .. } => format!(
                 "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
             ),
-            Self::NotGivenOut { .. } => not_given_out(target),
+            Self::NotGivenOut { why, .. } => not_given_out(target, *why),
             Self::Unowned { clear: true, .. }
             | Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlots { under_way: false, .. }
@@ -86,10 +87,18 @@ impl ProblemKind {
 }
 
 /// Where to look for whoever may own slots that nobody is seen to own.
-fn not_given_out(target: &str) -> String {
-    format!(
-        "shardwright fix HOST:PORT, with the node that was forgotten, brings it back with its keys; if there is none: shardwright fix {target} --accept-data-loss"
-    )
+fn not_given_out(target: &str, why: Ungiven) -> String {
+    let (at, unless) = match why {
+        Ungiven::TableLost(_) => (
+            "shardwright check HOST:PORT, with another node of its cluster",
+            "it never had another",
+        ),
+        Ungiven::SaidElsewhere | Ungiven::Unheard | Ungiven::Forgotten => (
+            "shardwright fix HOST:PORT, with the node that was forgotten, brings it back with its keys",
+            "there is none",
+        ),
+    };
+    format!("{at}; if {unless}: shardwright fix {target} --accept-data-loss")
 }
 
 /// What lets a server be heard again.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{ConfigEpoch, NodeId, Observed, Role, SlotSet};
+use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Observed, Role, SlotSet};
 
 use super::Ungiven;
 
@@ -13,6 +13,11 @@ pub(crate) fn ungiven(o: &Observed, recorded: bool, slots: &SlotSet) -> Option<(
     if recorded || slots.is_empty() {
         return None;
     }
+    let mut views = o.views().map(|(_, view)| view);
+    let alone = views.next().filter(|_| views.next().is_none());
+    if let Some(node) = alone.and_then(without_table) {
+        return Some((slots.clone(), Ungiven::TableLost(node)));
+    }
     let here = |id: NodeId| o.member(id).is_some_and(|m| m.role == Role::Primary);
     let rows = o.views().flat_map(|(_, view)| view.rows.iter());
     let known = rows
@@ -21,6 +26,13 @@ pub(crate) fn ungiven(o: &Observed, recorded: bool, slots: &SlotSet) -> Option<(
     let unknown = slots.difference(&known);
     let forgotten = !unknown.is_empty() && !were_dropped(o, &unknown);
     forgotten.then_some((unknown, Ungiven::Forgotten))
+}
+
+/// A primary that has keys, and neither an epoch nor anybody in its table.
+fn without_table(view: &NodeView) -> Option<NodeId> {
+    let own = view.own()?;
+    let alone = view.peers().next().is_none() && own.epoch == ConfigEpoch(0);
+    (alone && own.role == Role::Primary && view.server.keys > 0).then_some(view.id)
 }
 
 /// Whether slots were taken from a primary that is here, and not left with one that is not: they are fewer than any

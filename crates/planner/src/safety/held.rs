@@ -14,6 +14,8 @@ pub enum Ungiven {
     Unheard,
     /// A node that all others were made to forget may own them, and have their keys.
     Forgotten,
+    /// This node has keys and knows no other: it may have lost its table of nodes, and others own the slots.
+    TableLost(NodeId),
 }
 
 impl fmt::Display for Ungiven {
@@ -23,6 +25,10 @@ impl fmt::Display for Ungiven {
             Self::SaidElsewhere | Self::Unheard => Ok(()),
             Self::Forgotten => f.write_str(
                 ", and a node that all others were made to forget may own them and have their keys",
+            ),
+            Self::TableLost(node) => write!(
+                f,
+                ", and {node:?}, which has keys and knows no other node, may have lost its table of nodes"
             ),
         }
     }

@@ -177,6 +177,14 @@ fn slots_that_one_who_is_not_seen_may_own() {
     w.node("a").slots = slots(10, 5460);
     w.counted(&slots(0, 9), &[]);
     passes(few, &guest, &w);
+    // One that has keys, knows nobody, and has no epoch.
+    let mut lone = World::empty();
+    let node = lone.add("b");
+    (node.keys, node.slots) = (9, slots(10, 16_383));
+    lone.counted(&slots(0, 9), &[]);
+    let few = vec![add_slots("b", slots(0, 9))];
+    finds(few.clone(), &guest, &lone, past(slots(0, 9)));
+    passes(few, &consenting(guest), &lone);
 }
 
 /// The old id of a server that speaks as another, with its data.

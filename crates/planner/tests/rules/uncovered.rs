@@ -223,3 +223,19 @@ fn slots_whose_owner_is_known_need_no_consent() {
     shard.counted(&slots(0, 5460), &[]);
     assert_eq!(given(&shard), 0);
 }
+
+/// A server that lost its table of nodes claims what it has keys of, and knows nobody.
+#[test]
+fn a_lone_node_with_keys_is_not_given_what_others_may_own() {
+    let mut w = World::empty();
+    let node = w.add("a");
+    (node.keys, node.slots, node.state_ok) = (9, slots(0, 9_999), false);
+    w.counted(&slots(10_000, 16_383), &[]);
+    let d = Desired::guest();
+    assert!(w.steps(&d).is_empty(), "{:?}", w.steps(&d));
+    let waits = w.waits(&d);
+    let wait = "a, which has keys and knows no other node, may have lost its table of nodes";
+    assert!(says(&waits, wait), "{waits:?}");
+    assert!(w.plan(&d).is_stuck());
+    assert_eq!(w.steps(&consenting(d)), ["give slots 10000-16383 to a"]);
+}

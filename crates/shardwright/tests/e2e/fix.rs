@@ -461,6 +461,21 @@ each_engine! {
 }
 
 each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_server_that_lost_its_table_is_given_nothing_by_itself(engine) {
+        let mut broken = Broken::with_replicas(&engine, 0).await?;
+        broken.lose_id().await?;
+        let back = broken.cluster[0].address();
+        let told = "may have lost its table of nodes";
+        broken.home.run(&["check", &back]).must(1, &["[ERR]", told, "shardwright check HOST:PORT"]);
+        broken.home.run(&["fix", &back]).must(3, &[told]).without(&["give slots"]);
+        broken.home.run(&["add-node", &broken.target(), &back]).must(0, &["is taken in with its data", "[OK]"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
     [redis_7_0, valkey_9_1]
     async fn slots_whose_keys_a_frozen_node_may_have_wait_for_it(engine) {
         let broken = Broken::with_replicas(&engine, 0).await?;
