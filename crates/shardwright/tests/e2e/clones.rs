@@ -37,6 +37,19 @@ each_engine! {
             let (told, _) = until("check names both", LIMIT, named).await?;
             assert!(!told.contains("wrong address"), "{told}");
         }
+        // Every look names it, at whatever moment of the two taking turns: each run begins without memory.
+        for _ in 0..10 {
+            let ran = home.run(&["check", &cluster[2].address()]);
+            let told = format!("{}\n{}", ran.out, ran.err);
+            let named = ran.code == Some(1) && told.contains("two processes answer as node");
+            assert!(named, "{:?} {told}", ran.code);
+        }
+        let from = cluster[1].id().await?;
+        for _ in 0..3 {
+            let ran = home.run(&["reshard", &cluster[2].address(), "--from", &from, "--to", &id, "--slots", "10", "--yes", "--timeout", "4"]);
+            let told = format!("{}\n{}", ran.out, ran.err);
+            assert!(ran.code != Some(0) && !told.contains("moved 10"), "no slot goes to either: {told}");
+        }
         // `fix` corrects nobody's address of it, says so, and ends.
         let refused = || async {
             let ran = home.run(&["fix", &cluster[1].address()]);
