@@ -73,6 +73,10 @@ const MAY_NAME_WIRE_KEYS: [&str; 3] = [
 /// Files that may pause between two looks, and why.
 const MAY_PAUSE: &[(&str, &str)] = &[
     (
+        "crates/runtime/src/duplicates/remade.rs",
+        "tables that change many times a second are read until they show both addresses, 2 s at most",
+    ),
+    (
         "crates/runtime/src/moving.rs",
         "how much a source gives in a second at most is what a person asked for (--bandwidth)",
     ),

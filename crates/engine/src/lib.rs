@@ -39,7 +39,7 @@ pub use functions::FunctionLibrary;
 pub use import::Keyspace;
 pub use keys::{Migrate, Migrated};
 pub use migrations::{MigrationState, SlotMigration, Way};
-pub use observe::{DatabaseSizes, RawView};
+pub use observe::{DatabaseSizes, InboundLinks, RawView};
 pub use refusal::{COMMANDS, Meaning, Purpose, Refusal, meaning, purpose};
 pub use socket::probe;
 pub use tls::{Tls, TlsError, TlsOptions};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shardwright_topology::wire::{
-    Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_keyspace, parse_my_id,
-    parse_nodes, parse_role, parse_server_info,
+    Command, RoleLink, RoleReply, WireError, parse_cluster_info, parse_inbound_links,
+    parse_keyspace, parse_my_id, parse_nodes, parse_role, parse_server_info,
 };
 use shardwright_topology::{
-    NoWrites, NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why, has_databases,
+    NoWrites, NodeId, NodeView, ReplicaLink, Replication, Seen, ServerInfo, Why, has_databases,
 };
 
 use crate::client::{Request, to_reply};
@@ -236,8 +236,47 @@ impl Client {
             changes: changes.and_then(|number| number.trim_end().parse().ok()),
         })
     }
+
+    /// When each node's link to this one was made, in one round trip. `None` where this user may not ask, or the engine
+    /// does not tell.
+    pub async fn inbound_links(&self) -> Result<Option<InboundLinks>, Error> {
+        const CLOCK: &str = "INFO server";
+        let requests = [LINKS, CLOCK].map(Request::new);
+        let mut replies = self.ask_all(LINKS, requests.into()).await?.into_iter();
+        let (Some(links), Some(clock)) = (replies.next(), replies.next()) else {
+            return Err(self
+                .asked(LINKS)
+                .strange("not as many replies as questions"));
+        };
+        let links = match links {
+            Err(Error::NoPerm { .. } | Error::UnknownCommand { .. } | Error::Server { .. }) => {
+                return Ok(None);
+            }
+            other => to_reply(other?),
+        };
+        let made = parse_inbound_links(&links).map_err(|e| self.asked(LINKS).strange(&e))?;
+        let clock = self.expect_text(CLOCK, clock?)?;
+        let clock = String::from_utf8_lossy(&clock);
+        let mut lines = clock.lines();
+        let now_us = lines.find_map(|line| line.strip_prefix("server_time_usec:"));
+        let now_us: Option<u64> = now_us.and_then(|number| number.trim_end().parse().ok());
+        Ok(now_us.map(|us| InboundLinks {
+            made,
+            now_ms: us / 1_000,
+        }))
+    }
 }
 
+/// The links of others to a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InboundLinks {
+    /// When each was made, in milliseconds of the node's clock.
+    pub made: BTreeMap<NodeId, u64>,
+    /// The node's clock as it answered, in milliseconds.
+    pub now_ms: u64,
+}
+
+const LINKS: &str = "CLUSTER LINKS";
 const KEYSPACE: &str = "INFO keyspace";
 
 /// The keys of a server, by database.
@@ -305,6 +344,7 @@ fn name(command: Command) -> &'static str {
         Command::ClusterInfo => "CLUSTER INFO",
         Command::ClusterMyId => "CLUSTER MYID",
         Command::ClusterShards => "CLUSTER SHARDS",
+        Command::ClusterLinks => LINKS,
         Command::Info => "INFO",
         Command::Role => "ROLE",
     }

@@ -153,6 +153,7 @@ pub const COMMANDS: &[(&str, Purpose)] = &[
     ("CLUSTER NODES", Purpose::View),
     ("CLUSTER INFO", Purpose::View),
     ("CLUSTER SHARDS", Purpose::View),
+    ("CLUSTER LINKS", Purpose::Setting),
     ("INFO", Purpose::View),
     ("ROLE", Purpose::View),
     ("DBSIZE", Purpose::Data),

@@ -284,7 +284,7 @@ impl fmt::Display for NoSwitchover {
             Self::RoleNotSeen => "not enough primaries see it as a replica yet; try again in some seconds",
             Self::LinkDown => "its bus link to the primary is down; try again in a second",
             Self::DuplicateId { node } => {
-                return write!(f, "two processes answer as node {node:?}; stop the copy first (shardwright check tells them apart)");
+                return write!(f, "two processes answer as node {node:?}; stop the one whose data is not needed first (shardwright check tells them apart)");
             }
             Self::WonLately { left_ms } => {
                 let seconds = left_ms.div_ceil(1_000);

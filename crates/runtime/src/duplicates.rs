@@ -2,8 +2,11 @@
 //!
 //! A copied disk makes a second process with the id of the first. The others take it for the first at a new address,
 //! and change their minds with every ping. So a table that has a living node elsewhere is either late, or right about
-//! another process: whoever answers there tells. Only two processes that answered at one time are called so: a node that
+//! another process: whoever answers there tells. Where all tables have the same address at that moment, links that are
+//! made anew again and again show that there are two ([`remade`]), and then the tables are read until they change. Only two processes that answered at one time are called so: a node that
 //! was started again has another run too.
+
+mod remade;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,6 +19,7 @@ use shardwright_topology::{
 use tokio::time::timeout;
 
 use crate::{Links, Seat, hear};
+use remade::Remade;
 
 /// The time of an address that only others tell of.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -29,6 +33,8 @@ const PROBES_MAX: usize = 32;
 pub(crate) struct Search {
     /// Addresses at which no second process answered, and when.
     in_vain: BTreeMap<Address, Instant>,
+    /// When links were asked for last.
+    links_asked: Option<Instant>,
 }
 
 /// A process that answered: what it said, and at which server and address.
@@ -42,12 +48,13 @@ struct Answer<'a> {
 
 impl Search {
     /// The node ids as which two processes answer now, of all that were heard in this look; `known` are those that were
-    /// found before, and are asked again.
+    /// found before, and are asked again. A whole look asks for the links of the bus too.
     pub(crate) async fn look(
         &mut self,
         links: &Links,
         heard: &[(Seat, Seen<NodeView>)],
         known: &[DuplicateId],
+        whole: bool,
     ) -> Vec<DuplicateId> {
         let mut first: BTreeMap<NodeId, Answer<'_>> = BTreeMap::new();
         let mut pairs: Vec<(NodeId, Instance)> = Vec::new();
@@ -83,7 +90,13 @@ impl Search {
                 self.in_vain.insert(address, Instant::now());
             }
         }
-        both_answer(links, &first, pairs).await
+        let found = both_answer(links, &first, pairs).await;
+        let recent = |at: Instant| at.elapsed() < remade::ASKED_FOR;
+        if !whole || !found.is_empty() || self.links_asked.is_some_and(recent) {
+            return found;
+        }
+        self.links_asked = Some(Instant::now());
+        by_links(links, heard, &first).await
     }
 
     /// Where others have a node that answers elsewhere; and where a second process was found before. An address that was
@@ -123,6 +136,37 @@ impl Search {
         }
         out
     }
+}
+
+/// The first node whose links are made anew again and again and as which two processes answer, if any.
+async fn by_links(
+    links: &Links,
+    heard: &[(Seat, Seen<NodeView>)],
+    first: &BTreeMap<NodeId, Answer<'_>>,
+) -> Vec<DuplicateId> {
+    let Some(mut remade) = Remade::look(links, heard).await else {
+        return Vec::new();
+    };
+    let asked = heard.iter().filter_map(|(seat, _)| seat.address.known());
+    let mut asked: BTreeSet<(Host, u16)> = asked.map(|a| (a.host.clone(), a.port)).collect();
+    while let Some(places) = remade.next().await {
+        for (address, node) in places {
+            let Some(one) = first.get(&node).filter(|_| address.host.ip().is_some()) else {
+                continue;
+            };
+            if !asked.insert((address.host.clone(), address.port)) {
+                continue;
+            }
+            let other = probe(links, &address, node).await;
+            let other = other.filter(|other| other.run_id != one.view.server.run_id);
+            let pairs = other.map(|other| (node, other)).into_iter().collect();
+            let found = both_answer(links, first, pairs).await;
+            if !found.is_empty() {
+                return found;
+            }
+        }
+    }
+    Vec::new()
 }
 
 /// The node ids as which another process answers a connection of its own, at the very address of the first: one that

@@ -147,7 +147,9 @@ impl<R: Runtime> Keeper<R> {
         functions::read(&self.links, &seats, &mut views).await;
         let heard: Vec<(Seat, Seen<NodeView>)> = seats.into_iter().zip(views).collect();
         let known = self.memory.duplicates();
-        let found = self.search.look(&self.links, &heard, &known).await;
+        let whole = !self.rests;
+        let search = self.search.look(&self.links, &heard, &known, whole);
+        let found = search.await;
         self.memory.note_duplicates(found, now());
         self.merge(heard).await
     }

@@ -17,7 +17,8 @@ macro_rules! emptied {
 }
 
 /// Of two processes with one node id.
-const STOP_THE_COPY: &str = "; stop the copy, and remove its nodes.conf before it starts again";
+const STOP_ONE: &str = "; look at the data of both (age proves nothing), stop the process whose data is not needed, and remove its \
+     nodes.conf before it starts again";
 
 /// Of a server whose directory can't be set aside; where it is not known what repairs it, one of the next.
 const NOT_ALL_SERVED: &str = "; not all slots are served without it: bring the others back first";
@@ -127,7 +128,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
             "; start it with its primary's engine and version or a newer one, or take it out"
         }
         Waiting::ForeignNodesMet(met) => of_met(met, consent),
-        Waiting::DuplicateId(_) => STOP_THE_COPY,
+        Waiting::DuplicateId(_) => STOP_ONE,
         Waiting::CopiesElsewhere { drops: None, .. }
         | Waiting::Contested { .. }
         | Waiting::KeysUncounted { .. }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Address, NodeId, NodeView, Replication, Server, ServerName};
+use crate::{Address, NodeId, NodeView, Replication, Role, Server, ServerName};
 
 /// One process that answered as a node, with what tells it from another.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -15,6 +15,10 @@ pub struct Instance {
     pub run_id: String,
     /// Seconds since the process began.
     pub uptime_s: Option<u64>,
+    /// Which role it gives itself.
+    pub role: Option<Role>,
+    /// How many keys it holds.
+    pub keys: u64,
     /// How far its replication stream is, in bytes.
     pub offset: u64,
 }
@@ -34,6 +38,8 @@ impl Instance {
             address: address.cloned(),
             run_id: view.server.run_id.clone(),
             uptime_s: view.server.uptime_s,
+            role: view.own().map(|own| own.role),
+            keys: view.server.keys,
             offset,
         }
     }
@@ -46,12 +52,17 @@ impl fmt::Display for Instance {
         if let Some(address) = self.address.as_ref().filter(|a| a.to_string() != self.at.0) {
             write!(f, " ({address})")?;
         }
-        write!(f, ": run {run}, ")?;
+        let role = match self.role {
+            Some(Role::Primary) => "primary, ",
+            Some(Role::Replica) => "replica, ",
+            None => "",
+        };
+        write!(f, ": {role}run {run}, ")?;
         match self.uptime_s {
             Some(seconds) => write!(f, "up {seconds} s")?,
             None => f.write_str("uptime unknown")?,
         }
-        write!(f, ", offset {}", self.offset)
+        write!(f, ", {} keys, offset {}", self.keys, self.offset)
     }
 }
 

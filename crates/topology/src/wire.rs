@@ -10,11 +10,13 @@
 //! | `INFO` | [`parse_server_info`] | [`ServerInfo`](crate::ServerInfo) |
 //! | `INFO keyspace` | [`parse_keyspace`] | keys by database |
 //! | `CLUSTER SHARDS` | [`parse_shards`] | [`ShardRow`]s |
+//! | `CLUSTER LINKS` | [`parse_inbound_links`] | when each node's link was made |
 //! | `ROLE` | [`parse_role`] | [`RoleReply`] |
 //! | a server's log | [`why_not_started`] | [`WhyNotStarted`](crate::WhyNotStarted) |
 //!
 //! What a later engine may add (flags, fields, keys) is passed over; what is there and makes no sense is an error.
 
+mod bus_links;
 mod cluster;
 mod error;
 mod info;
@@ -26,6 +28,7 @@ mod start_log;
 mod text;
 mod words;
 
+pub use bus_links::parse_inbound_links;
 pub use cluster::{parse_cluster_info, parse_my_id};
 pub use error::{Command, Fault, WireError};
 pub use info::{parse_keyspace, parse_server_info};

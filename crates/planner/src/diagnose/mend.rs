@@ -84,8 +84,9 @@ impl ProblemKind {
             Self::HeldBack { address, .. } => there::let_elect(address),
             Self::DuplicateId(two) if two.is_one_process() => "name it by one address only".to_owned(),
             Self::DuplicateId(_) => {
-                "a disk was copied: stop the process that is the copy (the younger one, unless you know better) and remove \
-                 its nodes.conf before it starts again; nothing is done about this node until then".to_owned()
+                "a disk was copied: stop the process whose data is not needed, and remove its nodes.conf before it starts \
+                 again. Which one that is a person decides: look at the keys of both; age proves nothing, for the original \
+                 may have been restarted. Nothing is done about this node until then".to_owned()
             }
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }

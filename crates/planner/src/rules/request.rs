@@ -163,8 +163,9 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let both = [Some(node), member.primary];
     if let Some(two) = both.into_iter().flatten().find(|id| p.o.has_duplicate(*id)) {
         let (node, two) = (node.short(), two.short());
-        let why =
-            format!("{node} can't leave: two processes answer as node {two}; stop the copy first");
+        let why = format!(
+            "{node} can't leave: two processes answer as node {two}; stop the one whose data is not needed first"
+        );
         return refuse(p, why);
     }
     if member.role == Role::Primary && !member.slots.is_empty() && !p.d.consent.lose_data {

@@ -255,7 +255,7 @@ impl fmt::Display for NoMove {
             Self::NotItsTurn => f.write_str("something else is done first"),
             Self::DuplicateId { node } => write!(
                 f,
-                "two processes answer as node {node:?}; stop the copy first"
+                "two processes answer as node {node:?}; stop the one whose data is not needed first"
             ),
             Self::SlotsUnserved => f.write_str("not every slot is served"),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),

@@ -15,6 +15,8 @@ fn instance(at: &str, run: &str, uptime_s: u64) -> Instance {
         address: None,
         run_id: run.to_owned(),
         uptime_s: Some(uptime_s),
+        role: None,
+        keys: 42,
         offset: 7,
     }
 }
@@ -53,7 +55,7 @@ fn the_address_of_a_doubled_node_is_not_corrected() {
     assert!(
         says(
             &waits,
-            "two processes answer as node a (a: run run-one, up 600 s, offset 7; 10.0.0.9:7000: run run-two, up 3 s, offset 7)"
+            "two processes answer as node a (a: run run-one, up 600 s, 42 keys, offset 7; 10.0.0.9:7000: run run-two, up 3 s, 42 keys, offset 7)"
         ),
         "{waits:?}"
     );
@@ -85,7 +87,10 @@ fn nothing_relies_on_a_doubled_node() {
         let plan = made(&d, &doubled(&w, "a"));
         let (steps, waits) = words(&w, &plan);
         assert!(steps.is_empty(), "{request:?}: {steps:?}");
-        assert!(says(&waits, "stop the copy"), "{waits:?}");
+        assert!(
+            says(&waits, "stop the one whose data is not needed"),
+            "{waits:?}"
+        );
         assert!(plan.is_stuck());
     }
 }
@@ -130,7 +135,7 @@ fn no_slot_moves_or_is_given_out_while_a_node_is_doubled() {
     assert!(
         says(
             &waits,
-            "two processes answer as node c; stop the copy first"
+            "two processes answer as node c; stop the one whose data is not needed first"
         ),
         "{waits:?}"
     );

@@ -84,7 +84,7 @@ fn nothing_is_done_at_a_twin() {
     assert!(!says(&steps, "c1"), "{steps:?}");
     assert!(says(
         &w.waits(&three()),
-        "two processes answer as node c1 (c1 (127.0.0.1:7005): run run-c1, up 600 s, offset 5000; copy"
+        "two processes answer as node c1 (c1 (127.0.0.1:7005): replica, run run-c1, up 600 s, 100 keys, offset 5000; copy"
     ));
     assert!(w.plan(&three()).is_stuck());
 }

@@ -27,7 +27,7 @@ each_engine! {
                 let ran = home.run(&["check", &target]);
                 let told = format!("{}\n{}", ran.out, ran.err);
                 let short = &id[..8];
-                let words = ["two processes answer as node", short, &original.address(), &copy.address(), "run ", "up ", "offset "];
+                let words = ["age proves nothing", "two processes answer as node", short, &original.address(), &copy.address(), "primary, run ", "up ", " keys, ", "offset "];
                 if ran.code == Some(1) && words.iter().all(|word| told.contains(word)) {
                     Ok(told)
                 } else {
@@ -37,12 +37,25 @@ each_engine! {
             let (told, _) = until("check names both", LIMIT, named).await?;
             assert!(!told.contains("wrong address"), "{told}");
         }
+        // Every look names it, at whatever moment of the two taking turns: each run begins without memory.
+        for _ in 0..10 {
+            let ran = home.run(&["check", &cluster[2].address()]);
+            let told = format!("{}\n{}", ran.out, ran.err);
+            let named = ran.code == Some(1) && told.contains("two processes answer as node");
+            assert!(named, "{:?} {told}", ran.code);
+        }
+        let from = cluster[1].id().await?;
+        for _ in 0..3 {
+            let ran = home.run(&["reshard", &cluster[2].address(), "--from", &from, "--to", &id, "--slots", "10", "--yes", "--timeout", "4"]);
+            let told = format!("{}\n{}", ran.out, ran.err);
+            assert!(ran.code != Some(0) && !told.contains("moved 10"), "no slot goes to either: {told}");
+        }
         // `fix` corrects nobody's address of it, says so, and ends.
         let refused = || async {
             let ran = home.run(&["fix", &cluster[1].address()]);
             let told = format!("{}\n{}", ran.out, ran.err);
             assert!(!told.contains("tell "), "no correction is tried: {told}");
-            let words = ["two processes answer as node", "stop the copy"];
+            let words = ["two processes answer as node", "stop the process whose data is not needed"];
             let all = ran.code == Some(3) && words.iter().all(|word| told.contains(word));
             if all { Ok(()) } else { Err(told) }
         };

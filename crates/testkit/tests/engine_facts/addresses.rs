@@ -1,6 +1,7 @@
 //! Addresses that change, are stale, or belong to strangers; and forgetting.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use shardwright_testkit::namespace::Namespace;
@@ -262,6 +263,50 @@ each_engine! {
         }
         copies_from(&new).await?;
         until_synced(&cluster[3]).await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn fact_two_processes_with_one_id_take_each_others_links(engine) {
+        let cluster = Cluster::formed(&engine, 3, 0, |builder| builder).await?;
+        let (original, other) = (&cluster[0], &cluster[1]);
+        let id = original.id().await?;
+        let link = || async {
+            let links: Vec<BTreeMap<String, String>> = other.ask(&["CLUSTER", "LINKS"]).await?;
+            let mut of_it = links.iter().filter(|l| l["node"] == id && l["direction"] == "from");
+            Ok::<_, shardwright_testkit::Error>(of_it.next().map(|l| l["create-time"].clone()))
+        };
+        let first = link().await?;
+        assert!(first.is_some());
+        stays(Duration::from_secs(1), || async { Ok(link().await? == first) }).await;
+
+        let dir = original.dir().join("copy");
+        std::fs::create_dir(&dir)?;
+        std::fs::copy(original.dir().join("nodes.conf"), dir.join("nodes.conf"))?;
+        let copy = Server::builder(&engine).cluster().dir(&dir).start()?;
+        assert_eq!(copy.id().await?, id);
+        // The node has one link from it at each moment, and it is made anew each time that the other process connects.
+        let seen = RefCell::new(BTreeSet::new());
+        let begun = Instant::now();
+        until("the link was made anew ten times", SOON, || async {
+            let made = link().await.map_err(|error| error.to_string())?;
+            seen.borrow_mut().extend(made);
+            let n = seen.borrow().len();
+            if n > 10 { Ok(()) } else { Err(format!("{n} times")) }
+        })
+        .await?;
+        measured("ten links of two processes with one id", &engine, begun.elapsed());
+        // Its table has the one and the other, in turn.
+        for process in [original, &copy] {
+            let at = format!(":{}@", process.port());
+            until("the table shows it there", SOON, || async {
+                let row = row(other, &id).await.map_err(|error| error.to_string())?;
+                if row.contains(&at) { Ok(()) } else { Err(row) }
+            })
+            .await?;
+        }
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ pub enum Command {
     ClusterMyId,
     /// `CLUSTER SHARDS`.
     ClusterShards,
+    /// `CLUSTER LINKS`.
+    ClusterLinks,
     /// `INFO`.
     Info,
     /// `ROLE`.
@@ -26,6 +28,7 @@ impl fmt::Display for Command {
             Self::ClusterInfo => "CLUSTER INFO",
             Self::ClusterMyId => "CLUSTER MYID",
             Self::ClusterShards => "CLUSTER SHARDS",
+            Self::ClusterLinks => "CLUSTER LINKS",
             Self::Info => "INFO",
             Self::Role => "ROLE",
         })
