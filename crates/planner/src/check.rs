@@ -206,7 +206,9 @@ impl Lint<'_> {
         let held = match server.map(|s| &s.disk) {
             Some(Seen::Known(Disk::Stale { claim })) if *claim != Claim::Nothing => {
                 let outdated = gave_up_slots && self.o.uncovered().is_empty();
-                (!outdated || self.is_better(claim)) && !self.d.consent.lose_data
+                let released = self.d.consent.lose_data
+                    && !server.is_some_and(|s| self.empties_others(s, claim));
+                (!outdated || self.is_better(claim)) && !released
             }
             Some(Seen::Known(
                 Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { .. },

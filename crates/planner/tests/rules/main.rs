@@ -11,6 +11,7 @@ mod evicting;
 mod forget;
 mod forming;
 mod functions;
+mod giving_up;
 mod leaving;
 mod loads;
 mod meeting;

@@ -52,6 +52,11 @@ impl Ended {
         Ok(ended)
     }
 
+    async fn with(mut self, prefix: &str) -> Outcome<Self> {
+        self.write(prefix).await?;
+        Ok(self)
+    }
+
     async fn write(&mut self, prefix: &str) -> Outcome<()> {
         let load = self.local.load(prefix)?;
         load.until_more(300, LIMIT).await?;
@@ -115,6 +120,26 @@ each_engine! {
             local.empty(server).await?;
         }
         local.up(&[]).must(0, &["[OK]"]);
+        local.run(&["check"]).must(0, &["[OK]"]);
+        ended.all_there().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_4, valkey_8_0, valkey_9_1]
+    async fn consent_starts_no_emptied_primary_before_a_replica_with_its_keys(engine) {
+        let spec = "  persistence: {aof: true, fsync: always, rdb: false}\n";
+        let local = Local::with_ports(&engine, spec, 6)?;
+        local.up(&[]).must(0, &["[OK]"]);
+        let ended = Ended { local, written: Vec::new() };
+        let ended = ended.with("a").await?;
+        ended.until_copied()?;
+        let local = &ended.local;
+        local.kill9([0, 3])?;
+        fs::remove_dir_all(local.node(0).join("data/appendonlydir"))?;
+        local.up(&[]).must(3, &["c-0 is held", "--accept-data-loss"]);
+        local.run(&["fix", "--accept-data-loss", "--timeout", "60"]).must(0, &["[OK]"]);
         local.run(&["check"]).must(0, &["[OK]"]);
         ended.all_there().await?;
         Ok(())
