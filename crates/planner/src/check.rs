@@ -129,7 +129,14 @@ impl Lint<'_> {
             }
             Action::SetConfigEpoch { blank, .. } => self.must_be_blank(i, blank.node()),
             Action::AddSlots { node, slots } => self.adds(i, *node, slots),
-            Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
+            Action::Meet { teller, target } => {
+                self.meets(i, target.node(), target.address());
+                for node in [*teller, target.node()] {
+                    if self.loses_to_the_cluster(node) {
+                        self.fatal(i, ViolationKind::WouldLoseData { node });
+                    }
+                }
+            }
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
             Action::SetElectable { node, electable } => self.sets_electable(i, *node, *electable),
             Action::Switchover { replica, primary } => {

@@ -150,7 +150,7 @@ pub fn may_set_aside(o: &Observed, server: &Server) -> bool {
 }
 
 /// Whether every slot has an owner that was heard, and is one process.
-fn all_served(o: &Observed) -> bool {
+pub(crate) fn all_served(o: &Observed) -> bool {
     let mut owners = o.members().values().filter(|m| !m.slots.is_empty());
     o.uncovered().is_empty() && owners.all(|m| m.source == Source::Itself && !o.has_duplicate(m.id))
 }
