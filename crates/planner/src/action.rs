@@ -463,6 +463,8 @@ pub enum Reason {
     StrayKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
+    /// The server lost its table of nodes, and nothing in its directory is needed: others serve every slot.
+    TableLost,
     /// The server refuses the data on its disk, and nothing in its directory is needed: others serve every slot.
     DataRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
@@ -569,6 +571,9 @@ impl fmt::Display for Reason {
             }
             Self::TableRefused => {
                 "it refuses its own table of nodes, others serve every slot, and its directory is kept aside"
+            }
+            Self::TableLost => {
+                "it lost its table of nodes, others serve every slot, and its directory is kept aside"
             }
             Self::DataRefused => DATA_REFUSED,
             Self::ClaimsBetter => {

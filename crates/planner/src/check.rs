@@ -218,7 +218,11 @@ impl Lint<'_> {
                 (!outdated || self.is_better(claim)) && !released
             }
             Some(Seen::Known(
-                Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { .. },
+                Disk::Blank
+                | Disk::Log
+                | Disk::CleanSnapshot
+                | Disk::Tableless
+                | Disk::Stale { .. },
             )) => false,
             Some(Seen::Known(Disk::TableRefused | Disk::DataRefused) | Seen::Unknown(_)) | None => {
                 true
@@ -246,6 +250,7 @@ impl Lint<'_> {
         let useless = self.o.servers().get(name).is_some_and(|s| {
             let harms = match s.disk.known() {
                 Some(Disk::TableRefused | Disk::DataRefused) => true,
+                Some(Disk::Tableless) => self.is_copied_elsewhere(s),
                 Some(Disk::Stale { claim }) => self.is_better(claim),
                 Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) | None => false,
             };

@@ -33,7 +33,7 @@ use crate::evidence::{
 };
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
-use data_first::{followed_by_data, would_empty};
+use data_first::{followed_by_data, is_served_elsewhere, would_empty};
 
 /// Why a dead server is not started.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +47,8 @@ pub enum NoStart {
     ClaimsBetter,
     /// It is not known what it would come back with.
     DiskUnknown,
+    /// It would come back as a node that nobody knows, with data that others serve.
+    TableLost,
     /// It would end again at once.
     TableRefused,
     /// The same, for the data.
@@ -91,6 +93,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     }
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
+        Some(Disk::Tableless) => is_served_elsewhere(o, server).then_some(NoStart::TableLost),
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
         Some(Disk::DataRefused) => Some(NoStart::DataRefused),
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,

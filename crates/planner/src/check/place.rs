@@ -71,7 +71,7 @@ impl Lint<'_> {
         match &s.view {
             Seen::Known(view) => view.server.keys > 0,
             Seen::Unknown(_) => {
-                let whole = [Disk::Log, Disk::CleanSnapshot].map(Seen::Known);
+                let whole = [Disk::Log, Disk::CleanSnapshot, Disk::Tableless].map(Seen::Known);
                 let down = matches!(s.process, Process::Dead(_)) && whole.contains(&s.disk);
                 down && !self.o.starts.contains_key(&s.name)
             }
@@ -98,6 +98,17 @@ impl Lint<'_> {
         })
     }
 
+    /// Whether the primary of the node that was recorded at a server has keys; where nobody tells of one, all who own slots.
+    pub(super) fn is_copied_elsewhere(&self, s: &Server) -> bool {
+        let row = s.recorded_id.and_then(|id| self.o.member(id));
+        let has = |id| self.o.view_of(id).map_or(0, |v| v.server.keys) > 0;
+        let mut owners = self.o.members().values().filter(|m| !m.slots.is_empty());
+        match row.and_then(|m| m.primary) {
+            Some(primary) => has(primary),
+            None => owners.all(|m| has(m.id)),
+        }
+    }
+
     /// Nobody who copies from there, and follows a node of which no file is left, holds keys.
     pub(super) fn leaves_copies(&mut self, i: usize, name: &ServerName) {
         let Some(place) = self.o.servers().get(name) else {
@@ -112,7 +123,7 @@ impl Lint<'_> {
             let lives = servers().any(|s| matches!(&s.view, Seen::Known(v) if v.id == id));
             let file = |s: &Server| {
                 let dead = matches!(s.process, Process::Dead(_));
-                let whole = [Disk::Log, Disk::CleanSnapshot].map(Seen::Known);
+                let whole = [Disk::Log, Disk::CleanSnapshot, Disk::Tableless].map(Seen::Known);
                 !dead
                     || whole.contains(&s.disk)
                         && s.disk_row.as_ref().is_none_or(|own| {

@@ -143,7 +143,10 @@ pub(crate) fn is_reborn(o: &Observed, s: &Server) -> bool {
 
 /// Whether a start would bring back all that a node wrote, but perhaps its last second.
 pub(crate) fn has_file_of(o: &Observed, s: &Server, node: NodeId) -> bool {
-    let whole = matches!(s.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
+    let whole = matches!(
+        s.disk.known(),
+        Some(Disk::Log | Disk::CleanSnapshot | Disk::Tableless)
+    );
     let its = s.disk_row.as_ref().is_none_or(|there| there.id == node);
     whole && (its || s.recorded_id == Some(node) && is_reborn(o, s))
 }

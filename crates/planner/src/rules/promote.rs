@@ -381,7 +381,10 @@ fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let server = o.server_of(primary);
     let disk = server.and_then(|s| s.disk.known());
     // What is old on a disk is no reason to pass over what a replica has.
-    let comes = matches!(disk, Some(Disk::Log | Disk::CleanSnapshot));
+    let comes = matches!(
+        disk,
+        Some(Disk::Log | Disk::CleanSnapshot | Disk::Tableless)
+    );
     let in_vain = server.is_some_and(|s| safety::was_started_in_vain(o, s));
     d.consent.lose_data && (!comes || in_vain || server.is_some_and(Server::has_other_table))
 }

@@ -4,6 +4,7 @@ use shardwright_topology::{
     Claim, DeathProof, Disk, NodeId, Observed, Process, Seen, Server, Source, Why,
 };
 
+use super::may_set_aside;
 use crate::evidence::{EmptyPlace, Follower, Follows, Who};
 
 /// How often a container that is held must have been let start, without a word from it, to count as one that can't.
@@ -39,7 +40,7 @@ fn comes_back(o: &Observed, s: &Server) -> bool {
         Process::Dead(_) => {
             let has_data = matches!(
                 s.disk.known(),
-                Some(Disk::Log | Disk::CleanSnapshot | Disk::Stale { .. })
+                Some(Disk::Log | Disk::CleanSnapshot | Disk::Tableless | Disk::Stale { .. })
             );
             has_data && !was_started_in_vain(o, s)
         }
@@ -78,4 +79,15 @@ pub(crate) fn would_empty(o: &Observed, server: &Server, claim: &Claim) -> bool 
         let yields = o.member(id).is_some_and(|m| m.epoch <= *epoch);
         serves && yields && server.recorded_id != Some(id)
     })
+}
+
+/// Whether nobody needs a server's directory, and the primary of its node has keys; where that is not known, all have.
+pub(crate) fn is_served_elsewhere(o: &Observed, server: &Server) -> bool {
+    let has_keys = |id| o.view_of(id).is_some_and(|view| view.server.keys > 0);
+    let node = server.recorded_id.and_then(|id| o.member(id));
+    let data = match node.and_then(|m| m.primary) {
+        Some(primary) => has_keys(primary),
+        None => o.voters().all(|m| has_keys(m.id)),
+    };
+    may_set_aside(o, server) && data
 }

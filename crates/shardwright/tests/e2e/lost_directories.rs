@@ -138,6 +138,26 @@ each_engine! {
 }
 
 each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_replica_whose_table_was_emptied_begins_anew_and_its_directory_is_kept(engine) {
+        let spec = "  persistence: {aof: true, fsync: always, rdb: false}\n";
+        let local = Local::with_ports(&engine, spec, 6)?;
+        local.up(&[]).must(0, &["[OK]"]);
+        let ended = Ended { local, written: Vec::new() };
+        let ended = ended.with("a").await?;
+        ended.until_copied()?;
+        let local = &ended.local;
+        local.kill9([3])?;
+        fs::write(local.node(3).join("data/nodes.conf"), "")?;
+        local.up(&[]).must(0, &["c-3 as a new node", "[OK]"]);
+        local.run(&["check"]).must(0, &["[OK]"]);
+        assert!(local.node(3).join("data.aside-1/appendonlydir").is_dir());
+        ended.all_there().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
     [redis_7_4, valkey_8_0, valkey_9_1]
     async fn consent_starts_no_emptied_primary_before_a_replica_with_its_keys(engine) {
         let spec = "  persistence: {aof: true, fsync: always, rdb: false}\n";
