@@ -482,6 +482,8 @@ pub enum Reason {
     StrayKeys,
     /// The server refuses its table of nodes, and nothing in its directory is needed: others serve every slot.
     TableRefused,
+    /// The server lost its table of nodes, and nothing in its directory is needed: others serve every slot.
+    TableLost,
     /// The server refuses the data on its disk, and nothing in its directory is needed: others serve every slot.
     DataRefused,
     /// The server's node would take slots from those who serve them, without its newest data; nothing in its directory
@@ -571,6 +573,9 @@ impl fmt::Display for Reason {
                 "it holds keys of a slot that is not its own, and nobody reaches them there"
             }
             Self::TableRefused => text::TABLE_REFUSED,
+            Self::TableLost => {
+                "it lost its table of nodes, others serve every slot, and its directory is kept aside"
+            }
             Self::DataRefused => text::DATA_REFUSED,
             Self::ClaimsBetter => {
                 "it became a primary unheard, and would empty those who serve its slots now; its directory is kept aside"

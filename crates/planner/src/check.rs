@@ -141,7 +141,14 @@ impl Lint<'_> {
             }
             Action::SetConfigEpoch { blank, .. } => self.must_be_blank(i, blank.node()),
             Action::AddSlots { node, slots } => self.adds(i, *node, slots),
-            Action::Meet { target, .. } => self.meets(i, target.node(), target.address()),
+            Action::Meet { teller, target } => {
+                self.meets(i, target.node(), target.address());
+                for node in [*teller, target.node()] {
+                    if self.loses_to_the_cluster(node) {
+                        self.fatal(i, ViolationKind::WouldLoseData { node });
+                    }
+                }
+            }
             Action::Replicate { node, primary } => self.replicates(i, node.node(), *primary),
             Action::SetElectable { node, electable } => self.sets_electable(i, *node, *electable),
             Action::Switchover { replica, primary } => {
@@ -221,10 +228,16 @@ impl Lint<'_> {
         let held = match server.map(|s| &s.disk) {
             Some(Seen::Known(Disk::Stale { claim })) if *claim != Claim::Nothing => {
                 let outdated = gave_up_slots && self.o.uncovered().is_empty();
-                (!outdated || self.is_better(claim)) && !self.d.consent.lose_data
+                let released = self.d.consent.lose_data
+                    && !server.is_some_and(|s| self.empties_others(s, claim));
+                (!outdated || self.is_better(claim)) && !released
             }
             Some(Seen::Known(
-                Disk::Blank | Disk::Log | Disk::CleanSnapshot | Disk::Stale { .. },
+                Disk::Blank
+                | Disk::Log
+                | Disk::CleanSnapshot
+                | Disk::Tableless
+                | Disk::Stale { .. },
             )) => false,
             Some(Seen::Known(Disk::TableRefused | Disk::DataRefused) | Seen::Unknown(_)) | None => {
                 true
@@ -252,6 +265,7 @@ impl Lint<'_> {
         let useless = self.o.servers().get(name).is_some_and(|s| {
             let harms = match s.disk.known() {
                 Some(Disk::TableRefused | Disk::DataRefused) => true,
+                Some(Disk::Tableless) => self.is_copied_elsewhere(s),
                 Some(Disk::Stale { claim }) => self.is_better(claim),
                 Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) | None => false,
             };

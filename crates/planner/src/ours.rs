@@ -6,7 +6,7 @@ use shardwright_topology::{
     NodeId, NodeView, Observed, Row, Seen, Server, ServerName, Source, Why,
 };
 
-use crate::returned::{Returned, returned, rival};
+use crate::returned::{Returned, returned, rival, yields};
 use crate::safety::why_not_retire;
 use crate::surplus::surplus;
 use crate::waiting::Foreign;
@@ -232,6 +232,9 @@ fn standing(d: &Desired, o: &Observed, main: &BTreeSet<NodeId>, server: &Server)
     if recorded && !overlaps(o, view) {
         return Standing::Member;
     }
+    if yields(d, o, server) {
+        return Standing::MayJoin;
+    }
     match returned(d, o, server) {
         Some(Returned::Free) => return Standing::MayJoin,
         Some(Returned::As(was)) => return Standing::Foreign(Foreign::Returned { was }),
@@ -296,6 +299,7 @@ fn foreign(
                 keys,
                 rival: other.name.clone(),
                 theirs: theirs.server.keys,
+                serves: theirs.peers().next().is_some(),
             },
             None => Foreign::HoldsKeys { keys },
         });

@@ -1,12 +1,15 @@
 //! A primary that lost its table of nodes: its server has its data still, and speaks under another id. The others list
 //! the old id without an address, and not as failed, or without a replica: the engine will promote nobody, ever.
 
+use std::collections::BTreeSet;
+
 use shardwright_topology::{
     ConfigEpoch, Flags, Health, Member, NodeId, NodeView, Observed, Role, Server, ServerName,
     SlotSet, Source,
 };
 
 use crate::evidence::Gone;
+use crate::safety::all_served;
 use crate::{Authority, Desired, Manner, Request};
 
 /// How far a server that has data, and no place in the cluster, may be taken in.
@@ -105,6 +108,30 @@ pub(crate) fn returned(d: &Desired, o: &Observed, server: &Server) -> Option<Ret
     let alone = o.replicas_of(was.id).all(gone);
     let takes = same && fits && alone && !was.slots.is_empty() && is_unaddressed(o, was.id);
     takes.then_some(Returned::As(was.id))
+}
+
+/// Whether a person gave up what this server holds beside those who serve its slots: a primary that lost its table of nodes,
+/// and claims only slots whose owners have their places in the cluster, a greater epoch, and no fewer keys. Once it is met
+/// the engine drops its keys, and it is a replica.
+pub(crate) fn yields(d: &Desired, o: &Observed, server: &Server) -> bool {
+    let recorded = server.recorded_id.is_some() && o.formed.is_some();
+    let ours = d.authority == Authority::Managed && recorded && d.consent.lose_data;
+    let Some(view) = server.view.known().filter(|_| ours && all_served(o)) else {
+        return false;
+    };
+    let lone = view.peers().next().is_none();
+    let Some(own) = view.own().filter(|own| lone && own.role == Role::Primary) else {
+        return false;
+    };
+    let owners: BTreeSet<NodeId> = own.slots.slots().filter_map(|s| o.owner(s)).collect();
+    let serves = |id: &NodeId| {
+        let placed = o.view_of(*id).is_some_and(|v| v.peers().next().is_some());
+        let greater = o.member(*id).is_some_and(|m| m.epoch > own.epoch);
+        placed && greater && *id != view.id
+    };
+    let keys = owners.iter().filter_map(|id| o.view_of(*id));
+    let keys: u64 = keys.map(|v| v.server.keys).sum();
+    !owners.is_empty() && owners.iter().all(serves) && view.server.keys <= keys
 }
 
 /// Another server whose node has keys, and claims some slots that this one's claims, by its own word: where both lost their

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+mod data_first;
 mod eviction;
 mod forgotten;
 mod held;
@@ -10,6 +11,7 @@ mod remove;
 mod room;
 mod versions;
 
+pub(crate) use data_first::{replica_comes_back, was_started_in_vain};
 pub use eviction::{NoEviction, why_no_eviction};
 pub(crate) use forgotten::ungiven;
 pub use held::Ungiven;
@@ -34,6 +36,7 @@ use crate::evidence::{
 };
 use crate::rules::promote::candidate;
 use crate::{Authority, Desired, Limits, Shape};
+use data_first::{followed_by_data, is_served_elsewhere, would_empty};
 
 /// Why a dead server is not started.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +50,8 @@ pub enum NoStart {
     ClaimsBetter,
     /// It is not known what it would come back with.
     DiskUnknown,
+    /// It would come back as a node that nobody knows, with data that others serve.
+    TableLost,
     /// It would end again at once.
     TableRefused,
     /// The same, for the data.
@@ -75,7 +80,13 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     {
         return Some(NoStart::SuccessorFirst);
     }
-    if !d.consent.lose_data {
+    if d.consent.lose_data {
+        let old = matches!(server.disk.known(), Some(Disk::Stale { .. }));
+        let loses = old || brings_nothing(o, server);
+        if let Some(by) = followed_by_data(o, server).filter(|_| loses) {
+            return Some(NoStart::PlaceFollowed { by });
+        }
+    } else {
         // Without data a new node comes, at an address that others may follow.
         let blank = brings_nothing(o, server).then(|| why_not_blank(o, server));
         let copied = left_alone(o, server).map(|by| NoStart::PlaceFollowed { by });
@@ -85,6 +96,7 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
     }
     match server.disk.known() {
         None => Some(NoStart::DiskUnknown),
+        Some(Disk::Tableless) => is_served_elsewhere(o, server).then_some(NoStart::TableLost),
         Some(Disk::TableRefused) => Some(NoStart::TableRefused),
         Some(Disk::DataRefused) => Some(NoStart::DataRefused),
         Some(Disk::Blank | Disk::Log | Disk::CleanSnapshot) => None,
@@ -92,7 +104,9 @@ pub fn why_not_start(d: &Desired, o: &Observed, server: &Server) -> Option<NoSta
             let owns_slots = *claim != Claim::Nothing;
             let never_formed = o.formed.is_none() && !owns_slots;
             let followed = follows(o, member, owns_slots);
-            if d.consent.lose_data || never_formed {
+            if d.consent.lose_data && (followed || would_empty(o, server, claim)) {
+                claims_better(o, claim).then_some(NoStart::ClaimsBetter)
+            } else if d.consent.lose_data || never_formed {
                 None
             } else if !followed {
                 Some(NoStart::OldData)

@@ -34,6 +34,8 @@ pub enum Foreign {
         rival: ServerName,
         /// How many that one holds.
         theirs: u64,
+        /// Whether that one has its place in the cluster: what it holds is served, and is not given up.
+        serves: bool,
     },
     /// It owns slots that are not its to own.
     OwnsSlots {
@@ -70,6 +72,7 @@ impl fmt::Display for Foreign {
                 keys,
                 rival,
                 theirs,
+                ..
             } => write!(
                 f,
                 "it holds {keys} key(s), of slots that {rival} claims as well, which holds {theirs}"

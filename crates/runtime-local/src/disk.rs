@@ -74,12 +74,16 @@ fn inspect(data: &Path, aof: bool, recorded: bool) -> io::Result<Disk> {
         Err(e) => return Err(e),
     };
     if aof && has_log(data)? {
-        return Ok(Disk::Log);
+        return Ok(if recorded && table.is_empty() {
+            Disk::Tableless
+        } else {
+            Disk::Log
+        });
     }
     if table.is_empty() {
         let claim = Claim::Unreadable;
         return Ok(match recorded && has_snapshot(data)? {
-            true if data.join(CLEAN_MARK).try_exists()? => Disk::CleanSnapshot,
+            true if data.join(CLEAN_MARK).try_exists()? => Disk::Tableless,
             true => Disk::Stale { claim },
             false => Disk::Blank,
         });
@@ -235,11 +239,12 @@ mod tests {
         fs::write(data.join(NODES_FILE), "")?;
         assert_eq!(found(false, true), stale, "an empty table is none");
         fs::write(data.join(CLEAN_MARK), "")?;
-        assert_eq!(found(false, true), Seen::Known(Disk::CleanSnapshot));
+        assert_eq!(found(false, true), Seen::Known(Disk::Tableless));
         fs::remove_file(data.join(CLEAN_MARK))?;
         fs::create_dir(data.join("appendonlydir"))?;
         fs::write(data.join("appendonlydir/appendonly.aof.manifest"), "file")?;
-        assert_eq!(found(true, true), Seen::Known(Disk::Log));
+        assert_eq!(found(true, true), Seen::Known(Disk::Tableless));
+        assert_eq!(found(true, false), Seen::Known(Disk::Log));
         assert_eq!(found(false, true), stale, "the log is not loaded");
         Ok(())
     }

@@ -204,6 +204,16 @@ fn of_foreign(what: &Foreign, consent: Consent) -> &'static str {
             "; where check says that every slot is served and nobody needs its keys, ",
             emptied!()
         ),
+        Foreign::SameSlots {
+            keys,
+            theirs,
+            serves: true,
+            ..
+        } if keys > theirs => concat!(
+            "; whose data counts, a person decides: that of the other is served; keep a copy of the directory of this one, ",
+            "and where nobody needs its keys, ",
+            emptied!()
+        ),
         Foreign::SameSlots { .. } => concat!(
             "; whose data counts, a person decides: keep a copy of both directories, then of the other server ",
             emptied!(),

@@ -221,6 +221,9 @@ impl Model {
         if node.torn {
             return Disk::TableRefused;
         }
+        if node.table_lost && s.persistence != Persistence::Off {
+            return Disk::Tableless;
+        }
         match s.persistence {
             Persistence::Always | Persistence::EverySecond => Disk::Log,
             Persistence::Off => Disk::Stale {

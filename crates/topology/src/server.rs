@@ -131,6 +131,8 @@ pub enum Disk {
     Log,
     /// Its identity, and a snapshot that was taken by a clean stop: it comes back with everything.
     CleanSnapshot,
+    /// Data as with one of these two, and no table of nodes: it would come back with that as a new node.
+    Tableless,
     /// An identity that its server refuses to load: it ended at its last start for the table of nodes on its disk.
     TableRefused,
     /// An identity, and data that its server refuses to load: it ended at its last start for a damaged append-only or RDB

@@ -46,6 +46,31 @@ impl Lint<'_> {
             && others.all(|row| speaks(row.id) && row.primary != Some(node))
     }
 
+    /// Whether two nodes that are made to meet would empty one of them unasked: it knows nobody, has keys, and claims slots
+    /// that a node of the cluster claims by more. By a person's word it may, where those who serve have as many.
+    pub(super) fn loses_to_the_cluster(&self, node: NodeId) -> bool {
+        let views = || self.all.servers().values().filter_map(|s| s.view.known());
+        let lone = |v: &NodeView| v.peers().next().is_none();
+        // One that speaks as itself only comes back, and follows who took its place.
+        let anew = |s: &&Server| s.recorded_id.is_some_and(|id| id != node);
+        let anew = self.all.servers().values().filter(anew);
+        let mut speak = anew.filter_map(|s| s.view.known());
+        let Some(view) = speak.find(|v| v.id == node && lone(v)) else {
+            return false;
+        };
+        let Some(own) = view.own().filter(|own| own.role == Role::Primary) else {
+            return false;
+        };
+        let takes = |v: &&NodeView| {
+            let theirs = v.own().filter(|own| own.role == Role::Primary);
+            let more = theirs.filter(|theirs| theirs.epoch > own.epoch);
+            !lone(v) && more.is_some_and(|row| !row.slots.intersection(&own.slots).is_empty())
+        };
+        let kept: u64 = views().filter(takes).map(|v| v.server.keys).sum();
+        let given_up = self.d.consent.lose_data && view.server.keys <= kept;
+        view.server.keys > 0 && views().any(|v| takes(&v)) && !given_up
+    }
+
     /// The server of this node speaks as another, lone one with keys, and claims at most what the old one had; nobody
     /// copies the old one; and everyone else was heard.
     pub(super) fn came_back_as_another(&self, node: NodeId) -> bool {

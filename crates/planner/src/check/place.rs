@@ -1,8 +1,8 @@
 //! What the linter asks of a death that a refused connection is to prove, and of a start without data.
 
 use shardwright_topology::{
-    Death, DeathProof, Disk, Health, NodeId, Process, Replication, Role, Row, Seen, Server,
-    ServerName,
+    Claim, ConfigEpoch, Death, DeathProof, Disk, Health, NodeId, Process, Replication, Role, Row,
+    Seen, Server, ServerName, SlotSet,
 };
 
 use super::{Lint, ViolationKind};
@@ -55,11 +55,57 @@ impl Lint<'_> {
     pub(super) fn takes_place(&mut self, i: usize, name: &ServerName) {
         let followed = self.o.servers().get(name).is_some_and(|place| {
             let mut others = self.o.servers().values().filter(|s| s.name != *name);
-            others.any(|other| self.may_copy(other, place)) || self.homeless_may_copy(place)
+            // A person gives up who is silent, and nobody who has keys.
+            let counts = |other: &Server| !self.d.consent.lose_data || self.has_keys(other);
+            let homeless = !self.d.consent.lose_data && self.homeless_may_copy(place);
+            others.any(|other| counts(other) && self.may_copy(other, place)) || homeless
         });
-        if followed && !self.d.consent.lose_data {
+        if followed {
             let server = name.clone();
             self.fatal(i, ViolationKind::TakesPlace { server });
+        }
+    }
+
+    /// Whether a server that speaks has keys, or one that is down would come back with its file: nobody tried that yet.
+    fn has_keys(&self, s: &Server) -> bool {
+        match &s.view {
+            Seen::Known(view) => view.server.keys > 0,
+            Seen::Unknown(_) => {
+                let whole = [Disk::Log, Disk::CleanSnapshot, Disk::Tableless].map(Seen::Known);
+                let down = matches!(s.process, Process::Dead(_)) && whole.contains(&s.disk);
+                down && !self.o.starts.contains_key(&s.name)
+            }
+        }
+    }
+
+    /// Whether keys that are served, or were copied, would be lost to a node that comes back with what it had once: one
+    /// that copies it has keys, or one serves slots that it claims, by no greater an epoch.
+    pub(super) fn empties_others(&self, s: &Server, claim: &Claim) -> bool {
+        let (epoch, claimed) = match claim {
+            Claim::Slots { epoch, slots } => (*epoch, slots.clone()),
+            Claim::Nothing => return false,
+            Claim::Unreadable => (ConfigEpoch(0), SlotSet::empty()),
+        };
+        let mut views = self.o.views().map(|(_, v)| v);
+        views.any(|v| {
+            let own = v.own().filter(|_| Some(v.id) != s.recorded_id);
+            let loses = own.is_some_and(|own| {
+                let follows = own.primary.is_some() && own.primary == s.recorded_id;
+                let serves = own.role == Role::Primary && own.epoch <= epoch;
+                follows || serves && !own.slots.intersection(&claimed).is_empty()
+            });
+            loses && v.server.keys > 0
+        })
+    }
+
+    /// Whether the primary of the node that was recorded at a server has keys; where nobody tells of one, all who own slots.
+    pub(super) fn is_copied_elsewhere(&self, s: &Server) -> bool {
+        let row = s.recorded_id.and_then(|id| self.o.member(id));
+        let has = |id| self.o.view_of(id).map_or(0, |v| v.server.keys) > 0;
+        let mut owners = self.o.members().values().filter(|m| !m.slots.is_empty());
+        match row.and_then(|m| m.primary) {
+            Some(primary) => has(primary),
+            None => owners.all(|m| has(m.id)),
         }
     }
 
@@ -77,7 +123,7 @@ impl Lint<'_> {
             let lives = servers().any(|s| matches!(&s.view, Seen::Known(v) if v.id == id));
             let file = |s: &Server| {
                 let dead = matches!(s.process, Process::Dead(_));
-                let whole = [Disk::Log, Disk::CleanSnapshot].map(Seen::Known);
+                let whole = [Disk::Log, Disk::CleanSnapshot, Disk::Tableless].map(Seen::Known);
                 !dead
                     || whole.contains(&s.disk)
                         && s.disk_row.as_ref().is_none_or(|own| {

@@ -71,30 +71,38 @@ impl EmptyPlace {
     /// # Errors
     /// When somebody follows the address, or may.
     pub fn prove(o: &Observed, server: &Server) -> Result<Self, Follower> {
-        let place = Place {
-            node: server.recorded_id,
-            address: server.address.known(),
-            slots: owned_by_word(o, server.recorded_id),
-        };
-        let mut others = o.servers().values().filter(|s| s.name != server.name);
-        let follower = others.find_map(|s| {
-            let who = Who::Server(s.name.clone());
-            place.follows(o, s).map(|how| Follower { who, how })
-        });
-        let follower = follower.or_else(|| {
-            let mut homeless = o.members().values().filter(|m| m.server.is_none());
-            let lost =
-                homeless.find(|m| place.is_primary_of(m) && Dead::prove(o, m.id).is_none())?;
-            let who = Who::Node(lost.id);
-            let how = Follows::Unheard;
-            Some(Follower { who, how })
-        });
-        match follower {
+        match Self::followers(o, server).next() {
             Some(follower) => Err(follower),
             None => Ok(Self {
                 server: server.name.clone(),
             }),
         }
+    }
+
+    /// Everyone who follows the address, or may.
+    pub(crate) fn followers<'a>(
+        o: &'a Observed,
+        server: &'a Server,
+    ) -> impl Iterator<Item = Follower> + 'a {
+        let place = Place {
+            node: server.recorded_id,
+            address: server.address.known(),
+            slots: owned_by_word(o, server.recorded_id),
+        };
+        let node = place.node;
+        let others = o.servers().values().filter(|s| s.name != server.name);
+        let followers = others.filter_map(move |s| {
+            let who = Who::Server(s.name.clone());
+            place.follows(o, s).map(|how| Follower { who, how })
+        });
+        let homeless = o.members().values().filter(|m| m.server.is_none());
+        let lost = homeless
+            .filter(move |m| is_replica_of(m, node) && Dead::prove(o, m.id).is_none())
+            .map(|m| Follower {
+                who: Who::Node(m.id),
+                how: Follows::Unheard,
+            });
+        followers.chain(lost)
     }
 
     /// The server whose address it is.
@@ -135,7 +143,10 @@ pub(crate) fn is_reborn(o: &Observed, s: &Server) -> bool {
 
 /// Whether a start would bring back all that a node wrote, but perhaps its last second.
 pub(crate) fn has_file_of(o: &Observed, s: &Server, node: NodeId) -> bool {
-    let whole = matches!(s.disk.known(), Some(Disk::Log | Disk::CleanSnapshot));
+    let whole = matches!(
+        s.disk.known(),
+        Some(Disk::Log | Disk::CleanSnapshot | Disk::Tableless)
+    );
     let its = s.disk_row.as_ref().is_none_or(|there| there.id == node);
     whole && (its || s.recorded_id == Some(node) && is_reborn(o, s))
 }
@@ -184,7 +195,7 @@ impl Place<'_> {
             return Some(Follows::Unknown);
         }
         let follows = before.is_some_and(|v| self.is_followed_by(v))
-            || told.is_some_and(|m| self.is_primary_of(m));
+            || told.is_some_and(|m| is_replica_of(m, self.node));
         let how = if dead {
             Follows::Down
         } else {
@@ -212,9 +223,9 @@ impl Place<'_> {
         let other = Some(own.id) != self.node && own.role == Role::Primary;
         other && !own.slots.intersection(&self.slots).is_empty()
     }
+}
 
-    /// By others' word.
-    fn is_primary_of(&self, m: &Member) -> bool {
-        m.role == Role::Replica && m.primary.is_some() && m.primary == self.node
-    }
+/// Whether a node is a replica of this one, by others' word.
+fn is_replica_of(m: &Member, node: Option<NodeId>) -> bool {
+    m.role == Role::Replica && m.primary.is_some() && m.primary == node
 }

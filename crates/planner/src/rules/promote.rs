@@ -1,8 +1,8 @@
 //! A dead primary with a live replica: promote the freshest, by vote, and without votes when that is too slow.
 
 use shardwright_topology::{
-    AttemptKind, DeathProof, Disk, Flags, Member, NodeId, NodeView, Observed, OpenSlot,
-    Replication, Server, Source, Starter, Timestamp,
+    AttemptKind, Disk, Flags, Member, NodeId, NodeView, Observed, OpenSlot, Replication, Server,
+    Source, Starter, Timestamp,
 };
 
 use crate::draft::Draft;
@@ -27,9 +27,6 @@ const TOOK_IN_LATELY_MS: u64 = 5_000;
 /// How long before a primary's death was seen its replica may have lost the link to it, for both to be one event: a pod
 /// that is gone is told of seconds late.
 const LINK_LOST_BEFORE_MS: u64 = 15_000;
-
-/// How often a container that is held must have been let start, without a word from it, to count as one that can't.
-const STARTS_OF_A_CONTAINER: u32 = 3;
 
 /// Promotes a replica of every primary that is proved dead and owns slots.
 pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
@@ -373,7 +370,13 @@ pub(crate) fn candidate(d: &Desired, o: &Observed, primary: NodeId) -> Option<No
         return best;
     }
     let something = freshest(&|v| has_something(o, v));
-    something.or_else(|| freshest(&|_| true).filter(|_| d.consent.lose_data))
+    // Consent goes past keys nowhere: neither here nor on a disk that comes back.
+    let starts = o.server_of(primary).is_some_and(|s| {
+        let old = matches!(s.disk.known(), Some(Disk::Stale { .. }));
+        old && !safety::was_started_in_vain(o, s)
+    });
+    let kept = starts || safety::replica_comes_back(o, primary);
+    something.or_else(|| freshest(&|v| v.server.keys > 0 || !kept).filter(|_| d.consent.lose_data))
 }
 
 /// Whether nothing of a dead primary will return: its directory is lost, and every replica of it was heard.
@@ -383,24 +386,16 @@ fn is_lost(o: &Observed, primary: NodeId) -> bool {
     disk_is_lost(o, primary) && o.replicas_of(primary).all(known)
 }
 
-/// Whether a person gave up what can't be had any more, and nothing is known that the primary could bring back.
+/// Whether a person gave up what can't be had any more, and nothing is known that the primary could bring back whole.
 fn is_given_up(d: &Desired, o: &Observed, primary: NodeId) -> bool {
     let server = o.server_of(primary);
     let disk = server.and_then(|s| s.disk.known());
-    let comes =
-        disk.is_some_and(|d| !matches!(d, Disk::Blank | Disk::TableRefused | Disk::DataRefused));
-    // It was started, and ended before it said a word: a file is broken, or a setting. A container that waits to be
-    // started has not ended for that, but one that waits once more after it was let start again and again has.
-    let in_vain = server.is_some_and(|s| {
-        let least = s.process.death().map(|death| match death.proof {
-            DeathProof::ChildReaped => 1,
-            _ => STARTS_OF_A_CONTAINER,
-        });
-        let times = o.starts.get(&s.name).map(|starts| starts.times);
-        least
-            .zip(times)
-            .is_some_and(|(least, times)| times >= least)
-    });
+    // What is old on a disk is no reason to pass over what a replica has.
+    let comes = matches!(
+        disk,
+        Some(Disk::Log | Disk::CleanSnapshot | Disk::Tableless)
+    );
+    let in_vain = server.is_some_and(|s| safety::was_started_in_vain(o, s));
     d.consent.lose_data && (!comes || in_vain || server.is_some_and(Server::has_other_table))
 }
 

@@ -64,6 +64,7 @@ fn hold(p: &mut Draft<'_>, server: &Server, why: NoStart) {
     let name = server.name.clone();
     match why {
         NoStart::SuccessorFirst => {}
+        NoStart::TableLost => start_afresh(p, server, Reason::TableLost),
         NoStart::TableRefused if safety::may_set_aside(p.o, server) => {
             start_afresh(p, server, Reason::TableRefused);
         }

@@ -13,6 +13,7 @@ mod foreign;
 mod forget;
 mod forming;
 mod functions;
+mod giving_up;
 mod leaving;
 mod loads;
 mod meeting;

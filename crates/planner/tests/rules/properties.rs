@@ -51,7 +51,7 @@ fn why(gene: u8) -> Why {
 }
 
 fn disk(gene: u8) -> Seen<Disk> {
-    Seen::Known(match gene % 8 {
+    Seen::Known(match gene % 9 {
         0 => Disk::Log,
         1 => Disk::Blank,
         2 => Disk::CleanSnapshot,
@@ -61,6 +61,7 @@ fn disk(gene: u8) -> Seen<Disk> {
         },
         5 => Disk::TableRefused,
         6 => Disk::DataRefused,
+        7 => Disk::Tableless,
         _ => return Seen::Unknown(Why::NotAsked),
     })
 }

@@ -40,6 +40,34 @@ fn a_replica_that_refuses_its_table_begins_anew() {
 }
 
 #[test]
+fn a_server_that_lost_its_table_begins_anew_where_others_serve_its_data() {
+    let mut w = World::formed(3, 1);
+    w.kill("a1", 0).disk = Seen::Known(Disk::Tableless);
+    assert_eq!(
+        w.reasons(&three()),
+        [
+            "start a1 as a new node: it lost its table of nodes, others serve every slot, and its directory is kept aside"
+        ]
+    );
+    // Its primary lost its keys: nobody but this one may have them. While one is silent, the same.
+    w.node("a").keys = 0;
+    assert_eq!(w.steps(&three()), ["start a1"]);
+    w.node("a").keys = 100;
+    w.hush("b");
+    assert_eq!(w.steps(&three()), ["start a1"]);
+    // A primary whose slots are served by its successor; and one that nobody took the place of.
+    let mut w = World::formed(3, 1);
+    let range = std::mem::take(&mut w.node("a").slots);
+    let a1 = w.node("a1");
+    (a1.primary, a1.epoch, a1.slots) = (None, 9, range);
+    w.kill("a", 5_000).disk = Seen::Known(Disk::Tableless);
+    assert_eq!(w.steps(&three()), ["start a as a new node"]);
+    let mut w = World::formed(3, 0);
+    w.kill("a", 0).disk = Seen::Known(Disk::Tableless);
+    assert_eq!(w.steps(&Desired::managed(3, 0)), ["start a"]);
+}
+
+#[test]
 fn a_replica_that_cannot_load_its_data_begins_anew() {
     let mut w = World::formed(3, 1);
     w.kill("a1", 0).disk = Seen::Known(Disk::DataRefused);

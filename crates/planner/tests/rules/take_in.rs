@@ -357,3 +357,36 @@ fn nobody_is_taken_in_whose_slots_another_owns_by_now_even_without_a_key() {
         assert!(!says(&w.steps(&d), " x"), "{:?}", w.steps(&d));
     }
 }
+
+#[test]
+fn what_a_server_without_its_table_has_beside_those_who_serve_is_given_up_by_a_persons_word() {
+    // a1 took the place of a, whose server came back with its data and without its table.
+    let mut w = lost(1);
+    let range = std::mem::take(&mut w.node("a").slots);
+    let a1 = w.node("a1");
+    (a1.primary, a1.epoch, a1.slots) = (None, 9, range);
+    let d = Desired::managed(3, 1);
+    assert!(!says(&w.steps(&d), " x"), "{:?}", w.steps(&d));
+    let same = "x does not belong here: it holds 100 key(s), of slots that a1 claims as well, which holds 100";
+    assert!(says(&w.waits(&d), same), "{:?}", w.waits(&d));
+    let given_up = consenting(d.clone());
+    let made = w.plan(&given_up);
+    assert!(says(&w.steps(&given_up), "tell b that x is"), "{made:?}");
+    assert_eq!(check(&made, &given_up, &w.observe()), []);
+    let drops = ViolationKind::WouldLoseData { node: id("x") };
+    let found = |d: &Desired, w: &World| check(&made, d, &w.observe());
+    assert!(found(&d, &w).iter().any(|v| v.kind == drops));
+    // Nobody yields who has more, nor while an owner is silent.
+    w.node("x").keys = 101;
+    assert!(!says(&w.steps(&given_up), " x"));
+    assert!(found(&given_up, &w).iter().any(|v| v.kind == drops));
+    w.node("x").keys = 100;
+    w.hush("b");
+    assert!(!says(&w.steps(&given_up), " x"));
+    // Once it is known to the others, and they serve, the old id is forgotten.
+    w.node("b").silent = None;
+    let x = w.node("x");
+    (x.island, x.keys) = (Some(0), 0);
+    x.slots = slots(0, 0).difference(&slots(0, 0));
+    assert!(says(&w.steps(&d), "forget a"), "{:?}", w.steps(&d));
+}
