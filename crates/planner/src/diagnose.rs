@@ -21,7 +21,7 @@ use crate::evidence::{Dead, copies_elsewhere, foreign_nodes, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
-use crate::{Desired, ForeignNodesMet, PrimariesAt, RepeatedCopy, Severity, Unspread};
+use crate::{Desired, ForeignNodesMet, PrimariesAt, RepeatedCopy, Severity, Ungiven, Unspread};
 pub use dropped::AheadOfPrimary;
 pub use functions::FunctionsDiffer;
 pub use open_slots::{slots_are_moving, while_slots_move};
@@ -58,6 +58,13 @@ pub enum ProblemKind {
         nodes: BTreeSet<NodeId>,
         /// Whether it is clear who is to own them.
         clear: bool,
+    },
+    /// Slots without an owner, of which nobody who was heard has a key, and which are given out by consent only.
+    NotGivenOut {
+        /// Which.
+        slots: SlotSet,
+        /// Why.
+        why: Ungiven,
     },
     /// Slots that two nodes claim.
     Contested(SlotSet),

@@ -60,5 +60,6 @@ pub use plan::{Plan, plan};
 pub use refused::{NoDeath, Witnesses};
 pub use repeated_copies::RepeatedCopy;
 pub use returned::unserved;
+pub use safety::Ungiven;
 pub use surplus::too_many;
 pub use waiting::{Foreign, OnlyOnDisk, Rest, Spread, SpreadBy, Waiting};

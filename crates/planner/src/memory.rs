@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardwright_topology::{
-    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, Holding, MetNode,
-    NodeId, NodeView, Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot, SlotSet,
-    SlotSize, Source, Starter, Starts, Timestamp, Why,
+    Attempt, AttemptKind, Death, DeathProof, Dissent, DuplicateId, Health, Holding, Member,
+    MetNode, NodeId, NodeView, Observed, Place, Process, Role, Row, Seen, Server, ServerName, Slot,
+    SlotSet, SlotSize, Source, Starter, Starts, Timestamp, Why,
 };
 
 use crate::Action;
@@ -87,6 +87,10 @@ pub struct Memory {
     looked: Option<Timestamp>,
     /// Nodes of other clusters that nodes of ours list, or listed lately.
     met: BTreeMap<NodeId, MetNode>,
+    /// The slots of those who own some, and did not speak when they were last looked at.
+    silent: BTreeMap<NodeId, SlotSet>,
+    /// The slots of those of them that everyone was told to forget, while nobody owns them.
+    orphaned: SlotSet,
 }
 
 /// What a slot held at a node.
@@ -169,6 +173,7 @@ impl Memory {
         self.note_owners(o);
         self.note_holdings(o);
         self.note_met(o);
+        self.note_orphaned(o);
         self.note_wins(o);
         self.note_links(o);
         o.linked = self.linked.iter().map(|(id, (_, of))| (*id, *of)).collect();
@@ -401,6 +406,15 @@ impl Memory {
             .collect()
     }
 
+    /// The slots of nodes that do not speak; and those of them that we had forgotten, which nobody owns yet.
+    fn note_orphaned(&mut self, o: &mut Observed) {
+        let unspoken = |m: &&Member| m.source == Source::Others && !m.slots.is_empty();
+        let silent = o.members().values().filter(unspoken);
+        self.silent = silent.map(|m| (m.id, m.slots.clone())).collect();
+        self.orphaned = self.orphaned.intersection(&o.uncovered());
+        o.orphaned.clone_from(&self.orphaned);
+    }
+
     /// When nodes became primaries, of those whose process was not restarted since.
     fn note_wins(&mut self, o: &Observed) {
         for (_, view) in o.views() {
@@ -462,6 +476,11 @@ impl Memory {
                 self.former_primaries.switched(*primary, *replica, at);
             }
             _ => {}
+        }
+        if let Action::Forget { gone, .. } = action
+            && let Some(slots) = self.silent.get(&gone.node())
+        {
+            self.orphaned = self.orphaned.union(slots);
         }
         if let Action::StartServer { server } | Action::StartAfresh { server } = action {
             let before = self.starts.get(server).map_or(0, |starts| starts.times);

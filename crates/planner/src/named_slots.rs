@@ -12,6 +12,7 @@ impl ProblemKind {
             | Self::Contested(slots)
             | Self::CoverageUnknown { slots, .. }
             | Self::Unowned { slots, .. }
+            | Self::NotGivenOut { slots, .. }
             | Self::PrimaryDown { slots, .. }
             | Self::IdLost { slots, .. }
             | Self::StrayKeys { slots, .. } => Some(slots),
@@ -26,7 +27,7 @@ impl Waiting {
     pub fn slots(&self) -> Option<&SlotSet> {
         match self {
             Self::ShardLost { slots, .. }
-            | Self::Uncovered { slots }
+            | Self::Uncovered { slots, .. }
             | Self::KeysUncounted { slots, .. }
             | Self::KeysUnclaimed { slots, .. }
             | Self::Contested { slots }

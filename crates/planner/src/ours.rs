@@ -138,6 +138,7 @@ pub(crate) fn without_strangers(
     clean.forgotten.clone_from(&o.forgotten);
     clean.holdings.clone_from(&o.holdings);
     clean.met.clone_from(&o.met);
+    clean.orphaned.clone_from(&o.orphaned);
     for duplicate in o.duplicates() {
         clean.note_duplicate(duplicate.clone());
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 mod eviction;
+mod forgotten;
 mod held;
 mod moves;
 mod remove;
@@ -10,6 +11,8 @@ mod room;
 mod versions;
 
 pub use eviction::{NoEviction, why_no_eviction};
+pub(crate) use forgotten::ungiven;
+pub use held::Ungiven;
 pub(crate) use held::{Held, someone_unheard};
 pub use moves::{NoMove, why_not_move};
 pub(crate) use moves::{

@@ -11,7 +11,7 @@ use shardwright_topology::{
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{Crowded, ForeignNodesMet, NoDeath, RepeatedCopy};
+use crate::{Crowded, ForeignNodesMet, NoDeath, RepeatedCopy, Ungiven};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -151,6 +151,8 @@ pub enum Waiting {
     Uncovered {
         /// Which.
         slots: SlotSet,
+        /// Why they are not given out.
+        why: Ungiven,
     },
     /// Nobody owns these slots, and a node that has keys did not count those of them.
     KeysUncounted {
@@ -494,7 +496,7 @@ impl fmt::Display for Waiting {
         match self {
             Self::DataLost => f.write_str(text::DATA_LOST),
             Self::ShardLost { primary, slots } => f.write_str(&text::shard_lost(*primary, slots)),
-            Self::Uncovered { slots } => write!(f, "nobody owns slots {slots}"),
+            Self::Uncovered { slots, why } => write!(f, "nobody owns slots {slots}{why}"),
             Self::KeysUncounted { node, slots } => f.write_str(&text::uncounted(*node, slots)),
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use shardwright_engine::{Close, Error, Unreachable};
 use shardwright_planner::safety::NoMove;
-use shardwright_planner::{Consent, Foreign, ForeignNodesMet, NoDeath, Waiting, take_writes_again};
+use shardwright_planner::{
+    Consent, Foreign, ForeignNodesMet, NoDeath, Ungiven, Waiting, take_writes_again,
+};
 use shardwright_topology::{Observed, Unreadable, Why};
 
 /// How a server is made empty, where that is said to be right.
@@ -78,13 +80,11 @@ fn let_write(wait: &Waiting, o: &Observed) -> Option<String> {
 fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
     let or = |without, with| if consent.lose_data { without } else { with };
     match wait {
-        Waiting::DataLost
-        | Waiting::ShardLost { .. }
-        | Waiting::Uncovered { .. }
-        | Waiting::StartHeld { .. } => or(
+        Waiting::DataLost | Waiting::ShardLost { .. } | Waiting::StartHeld { .. } => or(
             "; restore its data",
             "; restore its data, or go on without: --accept-data-loss",
         ),
+        Waiting::Uncovered { why, .. } => of_ungiven(*why),
         Waiting::AnnouncedUnheard { .. }
         | Waiting::DeathUnproved {
             why: NoDeath::Linked { .. },
@@ -183,6 +183,22 @@ fn of_met(met: &ForeignNodesMet, consent: Consent) -> &'static str {
          ours may come again, and follows a node of ours which takes slots back from it: then its data is replaced. Then \
          restore what was replaced; a node that follows one of them owns its slots again, with the data that it has now, by \
          CLUSTER FAILOVER TAKEOVER, sent to it"
+    }
+}
+
+/// What may be done about slots that nobody owns. Consent gives out none while somebody is not heard.
+fn of_ungiven(why: Ungiven) -> &'static str {
+    match why {
+        Ungiven::SaidElsewhere => "",
+        Ungiven::Unheard => {
+            "; see to it that every server is heard: one that is not may have their keys"
+        }
+        Ungiven::Forgotten => {
+            "; bring it back with its keys by shardwright fix HOST:PORT, with its address; if there is none, go on without: --accept-data-loss"
+        }
+        Ungiven::TableLost(_) => {
+            "; see shardwright check HOST:PORT, with another node of its cluster; if it never had another, let it own them: --accept-data-loss"
+        }
     }
 }
 

@@ -306,6 +306,7 @@ fn leaves_unserved(kind: &ProblemKind) -> bool {
         ProblemKind::Uncovered(_)
             | ProblemKind::CoverageUnknown { .. }
             | ProblemKind::Unowned { .. }
+            | ProblemKind::NotGivenOut { .. }
             | ProblemKind::PrimaryDown { .. }
     )
 }

@@ -122,6 +122,9 @@ pub struct Observed {
     pub holdings: BTreeMap<NodeId, Holding>,
     /// Nodes of other clusters that nodes of ours list, or listed lately. Kept in memory only.
     pub met: BTreeMap<NodeId, MetNode>,
+    /// Slots whose owner nobody answered as any more, and which we made everyone forget: nobody else may own them. Kept in
+    /// memory only.
+    pub orphaned: SlotSet,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -167,6 +170,7 @@ impl Observed {
             dropped_writes: BTreeMap::new(),
             holdings: BTreeMap::new(),
             met: BTreeMap::new(),
+            orphaned: SlotSet::empty(),
             servers,
             members,
             owners,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shardwright_topology::{NodeId, NodeView, Server, Slot, SlotSet};
+use shardwright_topology::{ConfigEpoch, NodeId, NodeView, Role, Row, Server, Slot, SlotSet};
 
 use super::{Lint, ViolationKind};
 use crate::{Authority, Request};
@@ -49,11 +49,13 @@ impl Lint<'_> {
         if forming || anew {
             return;
         }
+        let mut unkeyed = Vec::new();
         let mut unknown = Vec::new();
         let mut kept = Vec::new();
         for slot in slots.slots() {
             match self.keys(slot) {
                 Keys::Unknown => unknown.push(slot),
+                Keys::At(holders) if holders.is_empty() => unkeyed.push(slot),
                 Keys::At(holders) if self.may_have(node, &holders) => {}
                 Keys::At(_) => kept.push(slot),
             }
@@ -66,6 +68,51 @@ impl Lint<'_> {
             let slots = kept.into_iter().collect();
             self.fatal(i, ViolationKind::GivesPastHolder { slots });
         }
+        let slots = self.of_the_unseen(unkeyed);
+        if !slots.is_empty() {
+            self.fatal(i, ViolationKind::GivesPastForgotten { slots });
+        }
+    }
+
+    /// Of slots without a key those that a node may own which no server that was heard knows. A person may give them up;
+    /// of a cluster of ours every server is known.
+    fn of_the_unseen(&self, unkeyed: Vec<Slot>) -> SlotSet {
+        let mut slots: SlotSet = unkeyed.into_iter().collect();
+        if self.d.consent.lose_data || self.d.authority == Authority::Managed {
+            return SlotSet::empty();
+        }
+        let servers = self.o.servers().values();
+        let views: Vec<&NodeView> = servers.filter_map(|s| s.view.known()).collect();
+        let own: Vec<&Row> = views.iter().filter_map(|v| v.own()).collect();
+        let primary = |row: &&&Row| row.role == Role::Primary;
+        let lone = |v: &&NodeView| v.server.keys > 0 && v.peers().next().is_none();
+        if let [view] = views.as_slice()
+            && lone(view)
+            && own.iter().any(|row| row.epoch == ConfigEpoch(0))
+        {
+            return slots;
+        }
+        // Whom somebody still holds to be the owner, and who is here; or who was forgotten for its place was taken.
+        slots = slots.difference(&self.o.orphaned);
+        for row in views.iter().flat_map(|v| v.rows.iter()) {
+            if own.iter().filter(primary).any(|own| own.id == row.id) {
+                slots = slots.difference(&row.slots);
+            }
+        }
+        let least = own.iter().filter(primary).map(|row| row.slots.count());
+        let least = least.filter(|count| *count > 0).min();
+        // Each epoch was taken by one node: those that no primary here has may be its replicas'.
+        let current = views.iter().map(|v| v.cluster.current_epoch.0).max();
+        let epochs = own.iter().filter(primary).map(|row| row.epoch.0);
+        let epochs: BTreeSet<u64> = epochs.filter(|epoch| *epoch > 0).collect();
+        let replicas = own.iter().filter(|row| row.role == Role::Replica).count();
+        let all_here = current.is_some_and(|epochs_taken| {
+            usize::try_from(epochs_taken).is_ok_and(|n| n <= epochs.len() + replicas)
+        });
+        if all_here && least.is_some_and(|least| slots.count() < least) {
+            return SlotSet::empty();
+        }
+        slots
     }
 
     fn keys(&self, slot: Slot) -> Keys {
@@ -91,13 +138,13 @@ impl Lint<'_> {
         }
     }
 
-    /// Nobody has keys, or the node has, and beside it only its replicas, or a person agreed.
+    /// The node has keys, and beside it only its replicas, or a person agreed.
     fn may_have(&self, node: NodeId, holders: &BTreeSet<NodeId>) -> bool {
         let copies = |id: &NodeId| {
             let own = self.o.view_of(*id).and_then(NodeView::own);
             *id == node || own.is_some_and(|own| own.primary == Some(node))
         };
         let alone = holders.iter().all(copies) || self.d.consent.lose_data;
-        holders.is_empty() || holders.contains(&node) && alone
+        holders.contains(&node) && alone
     }
 }

@@ -217,6 +217,11 @@ pub enum ViolationKind {
         /// Which.
         slots: SlotSet,
     },
+    /// It gives out slots that a node may own which all others were made to forget, or which are another cluster's.
+    GivesPastForgotten {
+        /// Which.
+        slots: SlotSet,
+    },
     /// It takes the last replica in sync from a primary that lives, and not in exchange for a better placed one.
     BaresShard {
         /// The primary.
@@ -318,6 +323,7 @@ impl fmt::Display for Violation {
             Kind::GivesPastHolder { slots } => {
                 write!(f, "gives out slots {slots}, whose keys another node holds")
             }
+            Kind::GivesPastForgotten { slots } => f.write_str(&past_forgotten(slots)),
             Kind::BaresShard { primary } => {
                 write!(f, "takes the last replica in sync from {primary:?}")
             }
@@ -381,6 +387,10 @@ fn without_room(node: NodeId, comes: u64, left: u64) -> String {
 
 fn unasked(slots: &SlotSet) -> String {
     format!("gives out slots {slots}, whose keys may be at a node that was not asked")
+}
+
+fn past_forgotten(slots: &SlotSet) -> String {
+    format!("gives out slots {slots}, which a node that is not seen may own")
 }
 
 fn unowned(from: NodeId, slots: &SlotSet) -> String {

@@ -6,8 +6,8 @@ use shardwright_topology::{NodeId, NodeView, Observed, Role, Seen, SlotSet};
 
 use super::text::list;
 use super::{Found, ProblemKind, add};
-use crate::Severity;
-use crate::safety::{Held, someone_unheard};
+use crate::safety::{Held, someone_unheard, ungiven};
+use crate::{Severity, Ungiven};
 
 /// Slots without an owner. Where everyone was heard and counted, it is known who holds their keys.
 pub(super) fn uncovered(o: &Observed, found: &mut Found) {
@@ -26,7 +26,18 @@ pub(super) fn uncovered(o: &Observed, found: &mut Found) {
         let one = one.map(|(node, slots)| (BTreeSet::from([node]), slots, true));
         let several = held.unclear.into_iter();
         let several = several.map(|(nodes, slots)| (nodes, slots, false));
-        let nobody = (BTreeSet::new(), held.by_nobody, true);
+        let kept = ungiven(o, o.formed.is_some(), &held.by_nobody);
+        let mut nobodys = held.by_nobody;
+        if let Some((slots, why)) = kept {
+            unknown = unknown.difference(&slots);
+            nobodys = nobodys.difference(&slots);
+            add(
+                found,
+                Severity::Fatal,
+                ProblemKind::NotGivenOut { slots, why },
+            );
+        }
+        let nobody = (BTreeSet::new(), nobodys, true);
         for (nodes, slots, clear) in one.chain(several).chain([nobody]) {
             unknown = unknown.difference(&slots);
             if !slots.is_empty() {
@@ -89,6 +100,10 @@ pub(super) fn coverage_unknown(slots: &SlotSet, (silent, of): (usize, usize)) ->
     format!(
         "nobody who was heard knows an owner of {count} slots, and {silent} of {of} servers were not heard: {slots}"
     )
+}
+
+pub(super) fn not_given_out(slots: &SlotSet, why: Ungiven) -> String {
+    format!("{} slots have no owner: {slots}{why}", slots.count())
 }
 
 pub(super) fn unowned(slots: &SlotSet, nodes: &BTreeSet<NodeId>) -> String {

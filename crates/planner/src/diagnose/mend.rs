@@ -3,6 +3,7 @@
 use shardwright_topology::{Dissent, NodeId, Unreadable, Why};
 
 use super::{ProblemKind, dropped, functions, primaries, there, writes};
+use crate::Ungiven;
 
 impl ProblemKind {
     /// What to do about it; `target` is how the cluster is named on the command line.
@@ -21,6 +22,7 @@ impl ProblemKind {
             Self::Unowned { clear: false, .. } => format!(
                 "compare the keys (CLUSTER GETKEYSINSLOT at each node); shardwright fix {target} --accept-data-loss lets the node with most keys own each slot, and deletes nothing at the others"
             ),
+            Self::NotGivenOut { why, .. } => not_given_out(target, *why),
             Self::Unowned { clear: true, .. }
             | Self::PrimaryDown { proved: true, replica: true, .. }
             | Self::OpenSlots { under_way: false, .. }
@@ -83,6 +85,21 @@ impl ProblemKind {
             Self::MixedVersions(_) => "bring all nodes to one major version".to_owned(),
         }
     }
+}
+
+/// Where to look for whoever may own slots that nobody is seen to own.
+fn not_given_out(target: &str, why: Ungiven) -> String {
+    let (at, unless) = match why {
+        Ungiven::TableLost(_) => (
+            "shardwright check HOST:PORT, with another node of its cluster",
+            "it never had another",
+        ),
+        Ungiven::SaidElsewhere | Ungiven::Unheard | Ungiven::Forgotten => (
+            "shardwright fix HOST:PORT, with the node that was forgotten, brings it back with its keys",
+            "there is none",
+        ),
+    };
+    format!("{at}; if {unless}: shardwright fix {target} --accept-data-loss")
 }
 
 /// What lets a server be heard again.

@@ -17,6 +17,7 @@ impl fmt::Display for ProblemKind {
                 f.write_str(&keys::coverage_unknown(slots, *not_heard))
             }
             Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
+            Self::NotGivenOut { slots, why } => f.write_str(&keys::not_given_out(slots, *why)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
             Self::PrimaryDown {
                 node,

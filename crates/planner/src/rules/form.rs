@@ -9,7 +9,9 @@ use shardwright_topology::{
 use crate::draft::Draft;
 use crate::evidence::Blank;
 use crate::ours::is_fresh;
-use crate::{Action, Authority, Precondition, Reason, Request, Shape, Standing, Waiting, layout};
+use crate::{
+    Action, Authority, Precondition, Reason, Request, Shape, Standing, Ungiven, Waiting, layout,
+};
 
 /// How far the cluster's life has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,7 +109,8 @@ fn give_slots(p: &mut Draft<'_>) -> Stage {
     }
     let Some(owners) = choose_owners(p, &servers, &layout(shards)) else {
         let slots = p.o.uncovered();
-        p.wait(Waiting::Uncovered { slots });
+        let why = Ungiven::SaidElsewhere;
+        p.wait(Waiting::Uncovered { slots, why });
         return Stage::Lost;
     };
     for (i, (range, id)) in owners.iter().enumerate() {

@@ -1,5 +1,5 @@
 //! Slots that nobody owns: each goes to the node that holds its keys, and where no node holds any, to where the shape
-//! wants it. A person decides only where several nodes hold keys of one slot.
+//! wants it. A person decides only where several nodes hold keys of one slot, or a node that is not seen may.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use shardwright_topology::{Member, NodeId, Role, Slot, SlotSet, Source};
 
 use crate::balance::{Owned, drain};
 use crate::draft::Draft;
-use crate::safety::{Held, someone_unheard};
-use crate::{Action, Precondition, Reason, Request, Shape, Waiting, layout};
+use crate::safety::{Held, someone_unheard, ungiven};
+use crate::{Action, Authority, Precondition, Reason, Request, Shape, Ungiven, Waiting, layout};
 
 /// How many slots a node is told to take one by one in one pass: each is a round trip, and writes its table.
 const TAKEN_PER_PASS_MAX: usize = 256;
@@ -26,7 +26,13 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     }
     // Whoever is not heard may own them, or hold their keys; and so may the other of two processes with one id.
     if someone_unheard(p.o) || !p.o.duplicates().is_empty() {
-        return p.wait(Waiting::Uncovered { slots });
+        let unheard = someone_unheard(p.o);
+        let why = if unheard {
+            Ungiven::Unheard
+        } else {
+            Ungiven::SaidElsewhere
+        };
+        return p.wait(Waiting::Uncovered { slots, why });
     }
     let held = Held::of(p.o, &slots);
     for (node, slots) in held.uncounted {
@@ -48,8 +54,11 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
         }
         p.wait(Waiting::KeysUnclaimed { nodes, slots });
     }
+    let recorded = p.d.authority == Authority::Managed;
+    let kept = ungiven(p.o, recorded, &held.by_nobody).filter(|_| !p.d.consent.lose_data);
+    let (kept, why) = kept.unwrap_or((SlotSet::empty(), Ungiven::SaidElsewhere));
     // What is remembered may be older than what others believe.
-    let (back, rest) = believed(p, &held.by_nobody);
+    let (back, rest) = believed(p, &held.by_nobody.difference(&kept));
     let (owned, rest) = owned_last(p, &rest);
     for (node, slots) in back.into_iter().chain(owned) {
         claim(p, node, &slots, &Reason::NoKeys);
@@ -57,7 +66,13 @@ pub(crate) fn cover(p: &mut Draft<'_>) {
     for (node, slots) in division(p, &rest) {
         claim(p, node, &slots, &Reason::NoKeys);
     }
-    p.wait(Waiting::Uncovered { slots });
+    let why_of = [
+        (slots.difference(&kept), Ungiven::SaidElsewhere),
+        (kept, why),
+    ];
+    for (slots, why) in why_of.into_iter().filter(|(slots, _)| !slots.is_empty()) {
+        p.wait(Waiting::Uncovered { slots, why });
+    }
 }
 
 /// Lets a node own slots. Where its table gives some to others, it is told of each by itself: the engine adds only

@@ -1,8 +1,38 @@
-//! Who holds keys of slots that nobody owns.
+//! Who holds keys of slots that nobody owns, and why such slots are not given out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use shardwright_topology::{NodeId, NodeView, Observed, Role, Slot, SlotSet, Source};
+
+/// Why slots that nobody owns are not given out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Ungiven {
+    /// They are about to be, or another wait says it.
+    SaidElsewhere,
+    /// Somebody was not heard who may own them, or hold their keys.
+    Unheard,
+    /// A node that all others were made to forget may own them, and have their keys.
+    Forgotten,
+    /// This node has keys and knows no other: it may have lost its table of nodes, and others own the slots.
+    TableLost(NodeId),
+}
+
+impl fmt::Display for Ungiven {
+    /// Follows the slots, as the end of a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SaidElsewhere | Self::Unheard => Ok(()),
+            Self::Forgotten => f.write_str(
+                ", and a node that all others were made to forget may own them and have their keys",
+            ),
+            Self::TableLost(node) => write!(
+                f,
+                ", and {node:?}, which has keys and knows no other node, may have lost its table of nodes"
+            ),
+        }
+    }
+}
 
 /// Slots that nobody owns, by who holds keys of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -156,6 +156,37 @@ fn slots_owned_and_twice_and_given_up() {
     finds(one, &consenting(three()), &w, owned);
 }
 
+#[test]
+fn slots_that_one_who_is_not_seen_may_own() {
+    let past = |set| ViolationKind::GivesPastForgotten { slots: set };
+    let mut w = World::formed(4, 0);
+    w.nodes.retain(|n| n.name != "a");
+    w.counted(&slots(0, 4095), &[]);
+    let one = vec![add_slots("b", slots(0, 4095))];
+    let few = vec![add_slots("b", slots(0, 9))];
+    let guest = Desired::guest();
+    finds(one.clone(), &guest, &w, past(slots(0, 4095)));
+    finds(few.clone(), &guest, &w, past(slots(0, 9)));
+    passes(one.clone(), &consenting(guest.clone()), &w);
+    passes(one.clone(), &Desired::managed(3, 0), &w);
+    w.believes("c", "d", |row| {
+        row.slots = row.slots.union(&slots(0, 4095));
+    });
+    passes(one, &guest, &w);
+    let mut w = healthy();
+    w.node("a").slots = slots(10, 5460);
+    w.counted(&slots(0, 9), &[]);
+    passes(few, &guest, &w);
+    // One that has keys, knows nobody, and has no epoch.
+    let mut lone = World::empty();
+    let node = lone.add("b");
+    (node.keys, node.slots) = (9, slots(10, 16_383));
+    lone.counted(&slots(0, 9), &[]);
+    let few = vec![add_slots("b", slots(0, 9))];
+    finds(few.clone(), &guest, &lone, past(slots(0, 9)));
+    passes(few, &consenting(guest), &lone);
+}
+
 /// The old id of a server that speaks as another, with its data.
 #[test]
 fn forgets_an_old_id_only_when_its_server_is_there() {

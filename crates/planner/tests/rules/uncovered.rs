@@ -1,6 +1,6 @@
 //! Slots that nobody owns go to the node that holds their keys; where none does, to where the shape wants them.
 
-use shardwright_planner::{Action, Desired};
+use shardwright_planner::{Action, Desired, Ungiven, Waiting};
 use shardwright_topology::{Role, SlotSet};
 
 use crate::world::{World, consenting, guest_shape, id, says, slots, three};
@@ -85,7 +85,11 @@ fn nothing_is_given_while_someone_is_not_heard() {
         w.hush("c1");
         assert!(w.steps(&d).is_empty());
         assert!(says(&w.waits(&d), "nobody owns slots 0-99"));
-        assert!(w.plan(&d).is_stuck());
+        let plan = w.plan(&d);
+        assert!(plan.is_stuck());
+        // That is no loss, and consent does nothing about it.
+        let (slots, why) = (slots(0, 99), Ungiven::Unheard);
+        assert!(plan.waiting.contains(&Waiting::Uncovered { slots, why }));
     }
 }
 
@@ -96,13 +100,13 @@ fn a_shard_that_lost_its_slots_gets_them_back_from_nobody_else() {
     w.nodes.retain(|n| !n.name.starts_with('a'));
     w.add("d").island = Some(0);
     w.counted(&slots(0, 5460), &[]);
-    for d in [three(), guest_shape(3, 1)] {
+    for d in [three(), consenting(guest_shape(3, 1))] {
         let given = w.steps(&d);
         assert_eq!(given[0], "give slots 0-5460 to d", "{given:?}");
         assert!(!says(&given, "to b") && !says(&given, "to c"), "{given:?}");
     }
     // Where nobody declared a shape, the slots are divided among those that have some.
-    let given = w.steps(&Desired::guest());
+    let given = w.steps(&consenting(Desired::guest()));
     assert!(says(&given, "to b") && says(&given, "to c"), "{given:?}");
 }
 
@@ -167,4 +171,71 @@ fn contested_slots_are_left_to_the_engines() {
     let waits = w.waits(&three());
     assert!(says(&waits, "two nodes claim slots 5"), "{waits:?}");
     assert!(!says(&w.steps(&three()), "give slots"));
+}
+
+/// Four primaries, of which the others were made to forget the first: it is not found from them.
+fn forgetful() -> World {
+    let mut w = World::formed(4, 0);
+    w.nodes.retain(|n| n.name != "a");
+    w.counted(&slots(0, 4095), &[]);
+    w
+}
+
+#[test]
+fn slots_that_a_forgotten_primary_may_own_are_given_out_by_consent_only() {
+    let w = forgetful();
+    for d in [Desired::guest(), guest_shape(3, 0)] {
+        assert!(w.steps(&d).is_empty(), "{:?}", w.steps(&d));
+        let waits = w.waits(&d);
+        let wait = "nobody owns slots 0-4095, and a node that all others were made to forget may";
+        assert!(says(&waits, wait), "{waits:?}");
+        assert!(w.plan(&d).is_stuck());
+        assert_eq!(w.steps(&consenting(d)).len(), 3);
+    }
+    // The servers of a cluster of ours are recorded, and each was heard.
+    assert_eq!(w.steps(&Desired::managed(3, 0)).len(), 3);
+}
+
+#[test]
+fn slots_whose_owner_is_known_need_no_consent() {
+    let given = |w: &World| {
+        let steps = w.steps(&Desired::guest());
+        steps.iter().filter(|s| s.starts_with("give slots")).count()
+    };
+    // A few slots, and each epoch that was ever taken is one of these primaries', or may be a replica's.
+    let mut few = lacking();
+    few.counted(&slots(0, 99), &[]);
+    assert_eq!(given(&few), 1);
+    for node in ["a1", "b1"] {
+        few.nodes.retain(|n| n.name != node);
+    }
+    assert_eq!(
+        given(&few),
+        0,
+        "two epochs are nobody's, and one replica is left"
+    );
+    // Somebody's table gives them to a primary that is here.
+    few.believes("c1", "a", |row| row.slots = slots(0, 5460));
+    assert_eq!(given(&few), 1);
+    // As many as any primary has may be a shard, made without epochs.
+    let mut shard = World::formed(3, 1);
+    shard.node("a").slots = SlotSet::empty();
+    shard.counted(&slots(0, 5460), &[]);
+    assert_eq!(given(&shard), 0);
+}
+
+/// A server that lost its table of nodes claims what it has keys of, and knows nobody.
+#[test]
+fn a_lone_node_with_keys_is_not_given_what_others_may_own() {
+    let mut w = World::empty();
+    let node = w.add("a");
+    (node.keys, node.slots, node.state_ok) = (9, slots(0, 9_999), false);
+    w.counted(&slots(10_000, 16_383), &[]);
+    let d = Desired::guest();
+    assert!(w.steps(&d).is_empty(), "{:?}", w.steps(&d));
+    let waits = w.waits(&d);
+    let wait = "a, which has keys and knows no other node, may have lost its table of nodes";
+    assert!(says(&waits, wait), "{waits:?}");
+    assert!(w.plan(&d).is_stuck());
+    assert_eq!(w.steps(&consenting(d)), ["give slots 10000-16383 to a"]);
 }

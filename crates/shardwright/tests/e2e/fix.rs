@@ -439,3 +439,54 @@ each_engine! {
         Ok(())
     }
 }
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn slots_of_a_primary_that_the_others_forgot_are_not_given_away(engine) {
+        let broken = Broken::with_replicas(&engine, 0).await?;
+        // The one with the smallest epoch: it would believe the others.
+        let left_out = broken.cluster[0].id().await?;
+        for server in &broken.cluster.servers[1..] {
+            server.ask::<()>(&["CLUSTER", "FORGET", &left_out]).await?;
+        }
+        let at = broken.cluster[0].address();
+        let count = "5461 slots have no owner: 0-5460, and a node that all others were made to forget";
+        broken.check().must(1, &["[ERR]", count, "shardwright fix HOST:PORT", "--accept-data-loss"]);
+        broken.fix().must(3, &["nobody owns slots 0-5460", "forget", "--accept-data-loss"])
+            .without(&["give slots"]);
+        broken.home.run(&["fix", &at]).must(0, &["[OK] the cluster is healthy"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_server_that_lost_its_table_is_given_nothing_by_itself(engine) {
+        let mut broken = Broken::with_replicas(&engine, 0).await?;
+        broken.lose_id().await?;
+        let back = broken.cluster[0].address();
+        let told = "may have lost its table of nodes";
+        broken.home.run(&["check", &back]).must(1, &["[ERR]", told, "shardwright check HOST:PORT"]);
+        broken.home.run(&["fix", &back]).must(3, &[told]).without(&["give slots"]);
+        broken.home.run(&["add-node", &broken.target(), &back]).must(0, &["is taken in with its data", "[OK]"]);
+        broken.well().await?;
+        Ok(())
+    }
+}
+
+each_engine! {
+    [redis_7_0, valkey_9_1]
+    async fn slots_whose_keys_a_frozen_node_may_have_wait_for_it(engine) {
+        let broken = Broken::with_replicas(&engine, 0).await?;
+        broken.disown(&SLOT.to_string()).await?;
+        broken.cluster[0].ask::<()>(&["CLIENT", "PAUSE", "60000", "ALL"]).await?;
+        for consent in [None, Some("--accept-data-loss")] {
+            let target = broken.target();
+            let args: Vec<&str> = ["fix", &target, "--timeout", "15"].into_iter().chain(consent).collect();
+            broken.home.run(&args).must(3, &["nobody owns slots 7; see to it that every server is heard"])
+                .without(&["restore its data", "accept-data-loss", "give slots"]);
+        }
+        Ok(())
+    }
+}
