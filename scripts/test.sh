@@ -18,8 +18,8 @@ skipped="$(mktemp)"
 trap 'rm -f "$log" "$skipped"' EXIT
 # Tests that cannot run say so in this file; see crates/testkit/src/skip.rs.
 export SHARDWRIGHT_SKIPPED="$skipped"
-# Most tests wait for servers most of the time: more of them than processors side by side.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((3 * $(nproc)))}"
+# Most tests wait for servers most of the time: two for each processor side by side.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 
 # The examples in the documentation first: they are few, and the long run comes last. A failure hides no other.
 failed=0

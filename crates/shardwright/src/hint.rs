@@ -120,13 +120,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
             "; raise its maxmemory (CONFIG SET maxmemory), then run this again",
         ),
         Waiting::Foreign { what, .. } => of_foreign(what, consent),
-        Waiting::CannotCopy {
-            why: Unreadable::Databases { .. },
-            ..
-        } => "; start it without its data and with as many (cluster-databases), or take it out",
-        Waiting::CannotCopy { .. } => {
-            "; start it with its primary's engine and version or a newer one, or take it out"
-        }
+        Waiting::CannotCopy { why, .. } => of_unreadable(*why),
         Waiting::ForeignNodesMet(met) => of_met(met, consent),
         Waiting::DuplicateId(_) => STOP_ONE,
         Waiting::CopiesElsewhere { drops: None, .. }
@@ -156,6 +150,18 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         | Waiting::NodesMissing { .. }
         | Waiting::Surplus { .. }
         | Waiting::Request { .. } => "",
+    }
+}
+
+/// What may be done about a node that can't copy its primary.
+fn of_unreadable(why: Unreadable) -> &'static str {
+    match why {
+        Unreadable::Version => {
+            "; start it with its primary's engine and version or a newer one, or take it out"
+        }
+        Unreadable::Databases { .. } => {
+            "; start it without its data and with as many (cluster-databases), or take it out"
+        }
     }
 }
 

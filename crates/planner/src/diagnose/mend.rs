@@ -61,12 +61,7 @@ impl ProblemKind {
             Self::RepeatedCopy(again) => again.remedy(),
             Self::WritesDropped(found) => dropped::remedy(Some(found)),
             Self::AheadOfPrimary(_) => dropped::remedy(None),
-            Self::CannotCopy { why: Unreadable::Databases { wants, .. }, replica: (node, ..), .. } => format!(
-                "take it out: shardwright remove-node {target} {node}, start it without its data and with cluster-databases {wants} in its configuration file, and add it again"
-            ),
-            Self::CannotCopy { replica: (node, ..), .. } => format!(
-                "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
-            ),
+            Self::CannotCopy { why, replica: (node, ..), .. } => cannot_copy(*why, *node, target),
             Self::StrayKeysUnknown { .. } => {
                 "look again; if it stays, see whether the user may ask CLUSTER COUNTKEYSINSLOT and SELECT".to_owned()
             }
@@ -129,6 +124,17 @@ fn id_lost(target: &str, replica: Option<NodeId>, silent: Option<NodeId>) -> Str
         ),
         (None, None) => format!(
             "do not empty the server that has its data: shardwright add-node {target} HOST:PORT takes it in with its data (a local cluster: shardwright fix {target})"
+        ),
+    }
+}
+
+fn cannot_copy(why: Unreadable, node: NodeId, target: &str) -> String {
+    match why {
+        Unreadable::Version => format!(
+            "start it with the engine and version of its primary, or a newer one; or take it out: shardwright remove-node {target} {node}"
+        ),
+        Unreadable::Databases { wants, .. } => format!(
+            "take it out: shardwright remove-node {target} {node}, start it without its data and with cluster-databases {wants} in its configuration file, and add it again"
         ),
     }
 }

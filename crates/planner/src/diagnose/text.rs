@@ -52,10 +52,7 @@ impl fmt::Display for ProblemKind {
                 dissent,
                 speakers,
                 about,
-            } => {
-                let what = believed(*dissent);
-                write!(f, "{} {what} {}", list(speakers), list(about))
-            }
+            } => f.write_str(&disagree(*dissent, speakers, about)),
             Self::OpenSlots { .. } => f.write_str(&open_slots::text(self)),
             Self::StrayKeys {
                 node,
@@ -75,24 +72,12 @@ impl fmt::Display for ProblemKind {
             Self::WritesDropped(dropped) => write!(f, "{dropped}"),
             Self::AheadOfPrimary(ahead) => write!(f, "{ahead}"),
             Self::CannotCopy {
-                why: Unreadable::Version,
+                why,
                 replica,
                 primary,
-            } => f.write_str(&too_old(*replica, *primary)),
-            Self::CannotCopy {
-                why: Unreadable::Databases { has, wants },
-                replica: (replica, ..),
-                primary: (primary, ..),
-            } => write!(
-                f,
-                "replica {} has {has} databases, and its primary {} has {wants} (cluster-databases): keys of those that it lacks take the place of keys in its database 0",
-                replica.short(),
-                primary.short()
-            ),
+            } => f.write_str(&cannot_copy(*why, *replica, *primary)),
             Self::ReplicaAstray { node } => f.write_str(&astray(*node)),
-            Self::NoReplica { primary } => {
-                write!(f, "primary {} has no live replica", primary.short())
-            }
+            Self::NoReplica { primary } => f.write_str(&no_replica(*primary)),
             Self::UnevenReplicas { most, least, .. } => f.write_str(&divided(*most, *least)),
             Self::EmptyPrimary { node } => write!(f, "primary {} owns no slots", node.short()),
             Self::Majority { at, .. } => f.write_str(&primaries::majority(at)),
@@ -106,6 +91,15 @@ impl fmt::Display for ProblemKind {
             Self::MixedVersions(found) => f.write_str(&versions(found)),
         }
     }
+}
+
+fn no_replica(primary: NodeId) -> String {
+    format!("primary {} has no live replica", primary.short())
+}
+
+fn disagree(dissent: Dissent, speakers: &BTreeSet<NodeId>, about: &BTreeSet<NodeId>) -> String {
+    let what = believed(dissent);
+    format!("{} {what} {}", list(speakers), list(about))
 }
 
 pub(super) fn lost(node: NodeId, taken: Option<&Taken>) -> String {
@@ -208,12 +202,20 @@ pub(super) fn believed(dissent: Dissent) -> &'static str {
 
 pub(super) type Runs = (NodeId, EngineKind, Version);
 
-pub(super) fn too_old((replica, reads, by): Runs, (primary, writes, version): Runs) -> String {
-    format!(
-        "replica {} runs {reads} {by}, which can't read all that its primary {} ({writes} {version}) writes: its copy fails, or lacks what it does not know",
-        replica.short(),
-        primary.short()
-    )
+fn cannot_copy(
+    why: Unreadable,
+    (replica, reads, by): Runs,
+    (primary, writes, version): Runs,
+) -> String {
+    let (replica, primary) = (replica.short(), primary.short());
+    match why {
+        Unreadable::Version => format!(
+            "replica {replica} runs {reads} {by}, which can't read all that its primary {primary} ({writes} {version}) writes: its copy fails, or lacks what it does not know"
+        ),
+        Unreadable::Databases { has, wants } => format!(
+            "replica {replica} has {has} databases, and its primary {primary} has {wants} (cluster-databases): keys of those that it lacks take the place of keys in its database 0"
+        ),
+    }
 }
 
 pub(super) fn divided((most, many): (NodeId, usize), (least, few): (NodeId, usize)) -> String {

@@ -1,6 +1,6 @@
 //! Primaries that were told to end hand their role to a replica while they still can.
 
-use shardwright_topology::{AttemptKind, Member, NodeId, Observed, Source};
+use shardwright_topology::{AttemptKind, Member, NodeId, NodeView, Observed, Source};
 
 use crate::draft::Draft;
 use crate::evidence::read;
@@ -35,6 +35,19 @@ pub(crate) fn before_reset(o: &Observed, node: NodeId) -> Vec<Precondition> {
     let lives = primary.map(|m| Precondition::OwnsSlots { node: m.id });
     let unburdened = Precondition::IsUnburdened { node };
     [unburdened].into_iter().chain(lives).collect()
+}
+
+/// Who has a handshake with this node's address that is not done. Once the node is reset it would go on with that, under its
+/// new id, and be a member again.
+pub(crate) fn greeter_of(o: &Observed, node: NodeId) -> Option<NodeId> {
+    let address = &o.member(node)?.address;
+    let greets = |v: &NodeView| {
+        v.rows
+            .iter()
+            .any(|r| !r.is_member() && r.address == *address)
+    };
+    let mut others = o.views().filter(|(_, v)| v.id != node);
+    others.find(|(_, v)| greets(v)).map(|(_, v)| v.id)
 }
 
 /// Where every replica leaves too, as when the whole cluster stops, there is nobody to hand over to.

@@ -58,6 +58,11 @@ fn retire(p: &mut Draft<'_>, server: &Server, view: &NodeView) -> Vec<NoRemove> 
     if let Some(for_ms) = safety::drains_for(p.o, p.l, view.id) {
         return vec![NoRemove::Drains { for_ms }];
     }
+    if let Some(speaker) = leave::greeter_of(p.o, view.id) {
+        let about = view.id;
+        p.wait(Waiting::Views { speaker, about });
+        return Vec::new();
+    }
     forget_everywhere(p, &gone, &Reason::NotWanted);
     let alone = view.peers().next().is_none();
     if let Some(node) = Unburdened::prove(p.o, view.id).filter(|_| !alone) {

@@ -6,7 +6,7 @@ use crate::draft::Draft;
 use crate::evidence::{Dead, Gone, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
 use crate::refused::why_not_dead;
 use crate::rules::forget::forget_everywhere;
-use crate::rules::leave::before_reset;
+use crate::rules::leave::{before_reset, greeter_of};
 use crate::rules::promote::{believes_too_much, candidate, may_step_in};
 use crate::rules::shape;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
@@ -200,6 +200,12 @@ fn leave(p: &mut Draft<'_>, node: NodeId) {
     let drains = safety::drains_for(p.o, p.l, node).filter(|_| p.o.view_of(node).is_some());
     if let Some(for_ms) = drains {
         return p.wait(Waiting::Drains { node, for_ms });
+    }
+    if let Some(speaker) = greeter_of(p.o, node) {
+        return p.wait(Waiting::Views {
+            speaker,
+            about: node,
+        });
     }
     forget_everywhere(p, &gone, &Reason::Asked);
     if let Some(proof) = Unburdened::prove(p.o, node).filter(|_| !alone) {

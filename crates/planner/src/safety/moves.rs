@@ -248,6 +248,10 @@ impl NoMove {
     }
 }
 
+fn fewer_databases(to: NodeId, has: u32, from: NodeId, wants: u32) -> String {
+    format!("{to:?} has {has} databases, and {from:?} has keys in {wants} (cluster-databases)")
+}
+
 impl fmt::Display for NoMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -305,10 +309,7 @@ impl fmt::Display for NoMove {
             Self::FewerDatabases {
                 to: (to, has),
                 from: (from, wants),
-            } => write!(
-                f,
-                "{to:?} has {has} databases, and {from:?} has keys in {wants} (cluster-databases)"
-            ),
+            } => f.write_str(&fewer_databases(*to, *has, *from, *wants)),
             Self::Leaving { server } => write!(f, "{server} is being stopped"),
             Self::StrayKeys {
                 node,

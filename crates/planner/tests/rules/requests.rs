@@ -1,7 +1,7 @@
 //! What a person asks for, once.
 
 use shardwright_planner::{Desired, Manner, Request};
-use shardwright_topology::{AttemptKind, ServerName};
+use shardwright_topology::{AttemptKind, Flags, ServerName};
 
 use crate::world::{World, consenting, id, says, slots, three};
 
@@ -192,6 +192,19 @@ fn a_node_without_slots_leaves() {
             "reset c1",
         ]
     );
+}
+
+#[test]
+fn a_node_that_is_still_greeted_leaves_when_that_is_done() {
+    let mut w = World::formed(3, 1);
+    w.believes("b", "c1", |row| {
+        row.flags = row.flags.with(Flags::HANDSHAKE);
+    });
+    let d = Desired::guest().with(Request::Leave { node: id("c1") });
+    let steps = w.steps(&d);
+    let leaves = |s: &String| s.contains("forget c1") || s.contains("reset");
+    assert!(!steps.iter().any(leaves), "{steps:?}");
+    assert!(says(&w.waits(&d), "b has no news of c1 yet"));
 }
 
 #[test]

@@ -495,10 +495,7 @@ impl World {
             ops_per_s: None,
             libraries: node.libraries,
             keys: node.keys,
-            databases: (node.keys > 0)
-                .then_some((0, node.keys))
-                .into_iter()
-                .collect(),
+            databases: BTreeMap::from_iter((node.keys > 0).then_some((0, node.keys))),
             databases_max: None,
             uptime_s: node.uptime_s,
             availability_zone: None,

@@ -99,7 +99,7 @@ pub(crate) async fn all() -> Result<(), Failure> {
 
     heading(
         "7. The cluster now",
-        "The one that died is back, as a replica of its successor.",
+        "The one that died is back, and the primaries are on hosts apart.",
     );
     verb(&program, &["check", &format!("local:{CLUSTER}")]).await?;
     verb(&program, &["status", &format!("local:{CLUSTER}")]).await?;

@@ -43,9 +43,10 @@ impl Watch {
         self.said.borrow().len()
     }
 
-    /// Waits for a line that begins so, after the first `skip` lines.
+    /// Waits for a line whose text, after its time and severity, begins so, after the first `skip` lines.
     pub(crate) async fn until_said(&mut self, begin: &str, skip: usize) -> Result<(), Failure> {
-        let right = |lines: &Vec<String>| lines.iter().skip(skip).any(|l| l.starts_with(begin));
+        let right =
+            |lines: &Vec<String>| lines.iter().skip(skip).any(|l| text(l).starts_with(begin));
         match tokio::time::timeout(LIMIT, self.said.wait_for(right)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(format!("the watch ended before it said \"{begin}\"").into()),
@@ -65,6 +66,13 @@ impl Watch {
             Err(format!("the watch ended with {status}").into())
         }
     }
+}
+
+/// What a line tells, without when, and how grave it is.
+fn text(line: &str) -> &str {
+    let rest = line.split_once(' ').map_or(line, |(_, rest)| rest);
+    rest.split_once(' ')
+        .map_or(rest, |(_, text)| text.trim_start())
 }
 
 /// Shows every line, and keeps it for those who wait.
