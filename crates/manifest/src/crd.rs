@@ -1,6 +1,8 @@
 //! The `CustomResourceDefinition`: the schema of the document in the form that Kubernetes takes
 //! (structural, <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/>).
 
+mod rules;
+
 use serde_json::{Map, Value, json};
 
 use crate::document::KIND;
@@ -16,66 +18,27 @@ pub const PLURAL: &str = "redisclusters";
 /// The name of the definition itself.
 pub const CRD_NAME: &str = "redisclusters.shardwright.dev";
 
-/// Whether the definition carries rules in the Common Expression Language.
+/// Which rules in the Common Expression Language the definition carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cel {
-    /// For Kubernetes 1.25 and later: some mistakes are refused at once, with a reason.
+    /// For Kubernetes 1.29 and later: many mistakes are refused at once, with a reason and the field.
     With,
+    /// For Kubernetes 1.25 to 1.28, which know no functions about amounts, and no rule that points at a field.
+    WithoutQuantities,
     /// For older ones, which refuse the definition otherwise. The operator finds the same mistakes.
     Without,
 }
 
-/// A rule about the value at `path`; a name with `[]` is each item of a list.
-struct Rule {
-    path: &'static [&'static str],
-    cel: &'static str,
-    message: &'static str,
+impl Cel {
+    /// What the API server of this version (major, minor) takes.
+    pub fn of_version(version: (u32, u32)) -> Self {
+        match version {
+            (1, ..25) | (0, _) => Self::Without,
+            (1, 25..29) => Self::WithoutQuantities,
+            _ => Self::With,
+        }
+    }
 }
-
-/// What the schema alone cannot say. Only what never becomes right by itself: whoever makes one of
-/// these mistakes is told by `kubectl apply`. Those with `oldSelf` hold for changes only.
-const RULES: [Rule; 8] = [
-    Rule {
-        path: &["spec"],
-        cel: "(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')",
-        message: "storage.storageClassName cannot be changed: make another cluster and move the data",
-    },
-    Rule {
-        path: &["spec", "engine"],
-        cel: "self == oldSelf || oldSelf == 'redis'",
-        message: "a Valkey cluster cannot become a Redis one: Redis does not read its files",
-    },
-    Rule {
-        path: &["spec", "version"],
-        cel: "self.matches('^[0-9]{1,5}([.][0-9]{1,5}){0,2}$')",
-        message: "write one to three numbers, such as \"7.0\" or \"9.1.0\"",
-    },
-    Rule {
-        path: &["spec", "users", "[]"],
-        cel: "self.name in ['default', 'replication', 'shardwright'] || has(self.rules)",
-        message: "rules is missing: say what the user may do, for example `~* &* +@all -@dangerous`",
-    },
-    Rule {
-        path: &["spec", "users", "[]"],
-        cel: "!(self.name in ['replication', 'shardwright']) || !has(self.rules)",
-        message: "the rules of `replication` and `shardwright` are Shardwright's own: leave the field out",
-    },
-    Rule {
-        path: &["spec", "users", "[]"],
-        cel: "!(self.name in ['replication', 'shardwright']) || !has(self.passwordHashes) || self.passwordHashes.size() == 0",
-        message: "Shardwright has to know the passwords of `replication` and `shardwright` themselves: use passwordSecret",
-    },
-    Rule {
-        path: &["spec", "storage"],
-        cel: "!has(self.recreateAfterSeconds) || (has(self.onUnreachable) && self.onUnreachable == 'RecreateAfter')",
-        message: "recreateAfterSeconds says nothing without onUnreachable: RecreateAfter",
-    },
-    Rule {
-        path: &["spec", "pod", "labels"],
-        cel: "!('app.kubernetes.io/name' in self) && !('app.kubernetes.io/instance' in self) && !('app.kubernetes.io/managed-by' in self) && !('app.kubernetes.io/component' in self)",
-        message: "the labels app.kubernetes.io/name, instance, managed-by and component are set by Shardwright",
-    },
-];
 
 /// Bounds without which Kubernetes takes a rule for too expensive, and lists with a key each, whose
 /// items several managers can own. Beyond them nothing sensible is refused.
@@ -154,7 +117,7 @@ fn bounded(schema: &mut Value, bounds: &Bounds) {
 }
 
 /// The `CustomResourceDefinition` of a `RedisCluster`, as `kubectl apply` takes it.
-pub fn crd(rules: Cel) -> Value {
+pub fn crd(cel: Cel) -> Value {
     let mut document = schema::schema();
     let mut spec = document["properties"]["spec"].take();
     let mut status = schema::of::<RedisClusterStatus>();
@@ -187,14 +150,12 @@ pub fn crd(rules: Cel) -> Value {
     }
     bounded(&mut root["properties"]["spec"], &SPEC);
     bounded(&mut root["properties"]["status"], &STATUS);
-    if rules == Cel::With {
-        for Rule { path, cel, message } in &RULES {
-            let rules = schema_at(&mut root, path)
-                .entry("x-kubernetes-validations")
-                .or_insert_with(|| json!([]));
-            if let Value::Array(rules) = rules {
-                rules.push(json!({ "rule": cel, "message": message }));
-            }
+    for rule in rules::rules(cel) {
+        let rules = schema_at(&mut root, rule.path)
+            .entry("x-kubernetes-validations")
+            .or_insert_with(|| json!([]));
+        if let Value::Array(rules) = rules {
+            rules.push(rule.validation(cel));
         }
     }
     json!({

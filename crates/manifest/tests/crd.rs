@@ -21,9 +21,26 @@ fn the_definition() -> Outcome {
     });
     assert_eq!(crd(Cel::With)["metadata"]["name"], CRD_NAME);
     let without = crd(Cel::Without).to_string();
-    assert!(text.contains("x-kubernetes-validations"));
+    assert!(text.contains("x-kubernetes-validations") && text.contains("fieldPath"));
     assert!(!without.contains("x-kubernetes-validations") && !without.contains("oldSelf"));
+    let early = crd(Cel::WithoutQuantities).to_string();
+    assert!(early.contains("oldSelf") && !early.contains("fieldPath"));
     Ok(())
+}
+
+#[test]
+fn the_version_of_kubernetes_says_which_rules_it_takes() {
+    for (version, cel) in [
+        ((1, 20), Cel::Without),
+        ((1, 24), Cel::Without),
+        ((1, 25), Cel::WithoutQuantities),
+        ((1, 28), Cel::WithoutQuantities),
+        ((1, 29), Cel::With),
+        ((1, 37), Cel::With),
+        ((2, 0), Cel::With),
+    ] {
+        assert_eq!(Cel::of_version(version), cel, "{version:?}");
+    }
 }
 
 /// The rules of a structural schema: a type at each place, and only keywords that are allowed.
@@ -199,7 +216,13 @@ fn each_rule_refuses_what_it_is_for() -> Outcome {
         assert!(Cluster::from_text(&document).is_err(), "{text}");
     }
     let changes = [
-        ("engine: valkey", "engine: redis", ".spec.engine"),
+        ("engine: valkey", "engine: redis", ".spec"),
+        // Without an engine and an image it is Valkey, and so it is for a version that only Valkey has.
+        ("{}", "engine: redis", ".spec"),
+        ("{}", "version: '7.0'", ".spec"),
+        ("version: '7'", "engine: redis", ".spec"),
+        ("version: '8.0'", "{version: '7.1.3'}", ".spec"),
+        ("engine: valkey", "version: '7.0'", ".spec"),
         (
             "storage: {size: 1Gi, storageClassName: a}",
             "storage: {size: 1Gi, storageClassName: b}",
@@ -215,7 +238,12 @@ fn each_rule_refuses_what_it_is_for() -> Outcome {
     }
     for (old, new) in [
         ("engine: redis", "engine: valkey"),
-        ("{}", "engine: redis"),
+        ("version: '7.0'", "engine: redis"),
+        ("version: '7.0'", "{}"),
+        ("engine: valkey", "version: '7.2'"),
+        ("{}", "{engine: valkey, version: '9.1'}"),
+        // What is in an image is not known here.
+        ("image: 'redis:7.4'", "engine: redis"),
         ("storage: {size: 1Gi}", "storage: {size: 2Gi}"),
         (
             "{}",
