@@ -1,11 +1,13 @@
 //! The `CustomResourceDefinition`: the schema of the document in the form that Kubernetes takes
 //! (structural, <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/>).
 
+mod lists;
 mod rules;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::document::KIND;
+use crate::limits;
 use crate::schema;
 use crate::status::RedisClusterStatus;
 
@@ -40,87 +42,12 @@ impl Cel {
     }
 }
 
-/// Bounds without which Kubernetes takes a rule for too expensive, and lists with a key each, whose
-/// items several managers can own. Beyond them nothing sensible is refused.
-fn bounds() -> [(&'static [&'static str], Value); 6] {
-    let by_name = json!(["name"]);
-    [
-        (
-            &["spec", "users"],
-            json!({ "maxItems": 1000, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": by_name }),
-        ),
-        (&["spec", "users", "[]", "name"], json!({ "maxLength": 63 })),
-        (
-            &["spec", "users", "[]", "passwordHashes"],
-            json!({ "maxItems": 100 }),
-        ),
-        (&["spec", "version"], json!({ "maxLength": 20 })),
-        (
-            &["spec", "storage", "storageClassName"],
-            json!({ "maxLength": 253 }),
-        ),
-        (
-            &["status", "conditions"],
-            json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] }),
-        ),
-    ]
-}
-
-/// How much there may be of what has no bound of its own: an API server takes anything without one for as large as a whole
-/// request, and refuses rules about it as too expensive. Nothing that makes sense comes near.
-struct Bounds {
-    items: u32,
-    properties: u32,
-    length: u32,
-}
-
-/// Of what people write.
-const SPEC: Bounds = Bounds {
-    items: 1_000,
-    properties: 1_000,
-    length: 65_536,
-};
-
-/// Of what we write: a node each, and messages that may name ranges of slots.
-const STATUS: Bounds = Bounds {
-    items: 16_384,
-    properties: 16_384,
-    length: 262_144,
-};
-
-/// Gives every list, map and string below a schema a bound, where it has none.
-fn bounded(schema: &mut Value, bounds: &Bounds) {
-    let Value::Object(object) = schema else {
-        return;
-    };
-    let bound = match object.get("type").and_then(Value::as_str) {
-        Some("array") => Some(("maxItems", bounds.items)),
-        Some("object") if object.contains_key("additionalProperties") => {
-            Some(("maxProperties", bounds.properties))
-        }
-        Some("string") if !object.contains_key("enum") => Some(("maxLength", bounds.length)),
-        Some(_) | None => None,
-    };
-    if let Some((keyword, most)) = bound {
-        object.entry(keyword).or_insert_with(|| json!(most));
-    }
-    if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        properties
-            .values_mut()
-            .for_each(|inner| bounded(inner, bounds));
-    }
-    for inner in ["items", "additionalProperties"] {
-        if let Some(inner) = object.get_mut(inner) {
-            bounded(inner, bounds);
-        }
-    }
-}
-
 /// The `CustomResourceDefinition` of a `RedisCluster`, as `kubectl apply` takes it.
 pub fn crd(cel: Cel) -> Value {
     let mut document = schema::schema();
     let mut spec = document["properties"]["spec"].take();
     let mut status = schema::of::<RedisClusterStatus>();
+    limits::limit_status(&mut status);
     structural(&mut spec);
     structural(&mut status);
     let mut root = json!({
@@ -133,25 +60,24 @@ pub fn crd(cel: Cel) -> Value {
             "metadata": {
                 "type": "object",
                 "properties": {
-                    // The one thing of the metadata that a definition may narrow. The pattern is
-                    // that of a Service, whose name it becomes.
-                    "name": { "type": "string", "maxLength": 52, "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$" },
+                    // The one thing of the metadata that a definition may narrow.
+                    "name": { "type": "string", "maxLength": 52 },
                 },
             },
             "spec": spec,
             "status": status,
         },
     });
-    for (path, keywords) in bounds() {
-        let at = schema_at(&mut root, path);
-        for (keyword, value) in keywords.as_object().into_iter().flatten() {
-            at.insert(keyword.clone(), value.clone());
-        }
+    if cel == Cel::Without {
+        // That of a Service, whose name it becomes. Where there are rules, one of them says the same in words.
+        let pattern = json!({ "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$" });
+        schema::add(&mut root, "metadata.name", pattern);
     }
-    bounded(&mut root["properties"]["spec"], &SPEC);
-    bounded(&mut root["properties"]["status"], &STATUS);
+    for (path, keywords) in lists::lists() {
+        schema::add(&mut root, path, keywords);
+    }
     for rule in rules::rules(cel) {
-        let rules = schema_at(&mut root, rule.path)
+        let rules = schema::at(&mut root, rule.path)
             .entry("x-kubernetes-validations")
             .or_insert_with(|| json!([]));
         if let Value::Array(rules) = rules {
@@ -225,18 +151,6 @@ fn columns() -> Value {
         column("Age", "date", ".metadata.creationTimestamp", "Since when."),
         why,
     ])
-}
-
-/// The schema of the value at `path`.
-fn schema_at<'a>(root: &'a mut Value, path: &[&str]) -> &'a mut Map<String, Value> {
-    let found = path.iter().fold(root, |schema, name| match *name {
-        "[]" => &mut schema["items"],
-        name => &mut schema["properties"][name],
-    });
-    // The paths above are constants, and a test walks them all.
-    found
-        .as_object_mut()
-        .unwrap_or_else(|| panic!("there is no schema at {}", path.join(".")))
 }
 
 /// Rewrites what a structural schema says in another way.
