@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, KIND, Problems};
 
 use crate::facts::ObjectKey;
+use crate::objects::check_overrides;
 use crate::wish::{KEYS, MOVES, PAUSED};
 
 /// What tools write into annotations for themselves: it is theirs, and not to be put on everything.
@@ -129,9 +130,11 @@ impl ClusterObject {
         })
     }
 
-    /// What it asks for, or everything that is wrong with it.
+    /// What it asks for, or everything that is wrong with it, its overrides of pods included.
     pub fn accepted(&self) -> Result<Accepted, Problems> {
-        Cluster::from_text(&self.document.to_string())
+        let accepted = Cluster::from_text(&self.document.to_string())?;
+        check_overrides(&accepted.cluster)?;
+        Ok(accepted)
     }
 
     /// The object as Events point to it.
@@ -237,5 +240,16 @@ mod tests {
         }));
         let problems = read.accepted().expect_err("unsound").to_string();
         assert!(problems.contains("shrads"), "{problems}");
+    }
+
+    #[test]
+    fn an_object_whose_pods_cannot_be_made_is_unsound() {
+        let read = object(json!({
+            "metadata": {"name": "redis", "namespace": "cache", "uid": "u"},
+            "spec": {"pod": {"affinity": {"nodeAfinity": {}}, "env": [{"name": "POD_IP"}]}},
+        }));
+        let problems = read.accepted().expect_err("unsound");
+        let paths: Vec<&str> = problems.all().iter().map(|p| p.path.as_str()).collect();
+        assert_eq!(paths, ["spec.pod.affinity.nodeAfinity", "spec.pod.env"]);
     }
 }
