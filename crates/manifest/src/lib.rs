@@ -18,6 +18,7 @@ mod config;
 mod crd;
 mod document;
 mod limits;
+mod policy;
 mod problem;
 mod quantity;
 mod quote;
@@ -42,6 +43,7 @@ pub use document::{
     ResourcesSpec, SecretName, StorageSpec, UserSpec,
 };
 pub use limits::STORAGE_BYTES_DEFAULT;
+pub use policy::{config_policy, has_admission_policies};
 pub use problem::{Problem, Problems, Warning};
 pub use quantity::{Quantity, QuantityError};
 pub use quote::quote;
