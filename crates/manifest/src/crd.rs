@@ -73,6 +73,10 @@ pub fn crd(cel: Cel) -> Value {
         let pattern = json!({ "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$" });
         schema::add(&mut root, "metadata.name", pattern);
     }
+    // So that what is stored shows the defaults within.
+    for object in ["spec.persistence", "spec.acl"] {
+        schema::add(&mut root, object, json!({ "default": {} }));
+    }
     for (path, keywords) in lists::lists() {
         schema::add(&mut root, path, keywords);
     }

@@ -16,7 +16,38 @@ pub fn schema() -> Value {
     root["properties"]["apiVersion"]["const"] = json!(API_VERSION);
     root["properties"]["kind"]["const"] = json!(KIND);
     limits::limit_spec(&mut root);
+    tell_defaults(&mut root["properties"]["spec"]);
     root
+}
+
+/// Ends the description of each field that has a default with it: `kubectl explain` shows nothing else of it.
+fn tell_defaults(schema: &mut Value) {
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else {
+        if let Some(items) = schema.get_mut("items") {
+            tell_defaults(items);
+        }
+        return;
+    };
+    for inner in properties.values_mut() {
+        let default = match inner.get("default") {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => None,
+            Some(number @ (Value::Bool(_) | Value::Number(_))) => Some(number.to_string()),
+        };
+        if let (Some(default), Some(Value::String(description))) =
+            (default, inner.get_mut("description"))
+        {
+            // The choices have a line each.
+            let gap = if description.contains('\n') {
+                '\n'
+            } else {
+                ' '
+            };
+            write!(description, "{gap}Default: `{default}`.")
+                .expect("writing to a String cannot fail");
+        }
+        tell_defaults(inner);
+    }
 }
 
 /// The schema of the value at `path`: names with dots between, with `[]` behind one for each item of a list, and `*` for
