@@ -18,8 +18,10 @@ use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Sour
 
 use crate::reason::{cut, named};
 
+mod listed;
 mod verdict;
 
+use listed::listed;
 pub(crate) use verdict::beyond_us;
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
@@ -123,7 +125,9 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
             .filter(|m| trouble(o, m).is_none())
             .count(),
     );
-    let shards = shards(o);
+    let all = shards(o);
+    let shard_count = count(all.len());
+    let (shards, unlisted_shards) = listed(all);
     let mut verdicts = [
         (READY, ready),
         (PROGRESSING, progressing),
@@ -142,7 +146,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         observed_generation: Some(about.generation),
         state: Some(state),
         ready: Some(format!("{in_order}/{nodes_declared}")),
-        shard_count: Some(count(shards.len())),
+        shard_count: Some(shard_count),
         node_count: Some(count(o.members().len())),
         ready_node_count: Some(in_order),
         slots_covered: Some(served),
@@ -154,6 +158,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         },
         conditions: conditions(about, verdicts),
         shards,
+        unlisted_shards,
     }
 }
 
