@@ -55,6 +55,8 @@ pub struct About<'a> {
     pub shape: ShapeStatus,
     /// How far slots have moved, where some have to.
     pub moves: Option<&'a MoveProgress>,
+    /// Who wrote the declared number of shards, as the API server calls it, where that is known.
+    pub shaped_by: Option<&'a str>,
 }
 
 /// What there is to say of one pod.
@@ -133,6 +135,9 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         (PROGRESSING, progressing),
         (DEGRADED, degraded),
     ];
+    if !plan.is_settled() {
+        verdicts[1].1.clauses.extend(reshaped(&about));
+    }
     for (kind, verdict) in &mut verdicts {
         for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
             *text = named(text, o);
@@ -160,6 +165,15 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         shards,
         unlisted_shards,
     }
+}
+
+/// Who changed the number of shards, while it is being changed: `kubectl apply` of a file takes back what `kubectl scale` did,
+/// and says nothing of it.
+fn reshaped(about: &About<'_>) -> Option<String> {
+    let (former, wanted) = (about.before?.settled_shape?.shards, about.shape.shards);
+    let manager = about.shaped_by?;
+    (former != wanted)
+        .then(|| format!("from {former} to {wanted} shards, as the field manager {manager} wrote"))
 }
 
 /// The status of an object whose manifest can't be used: every problem with its path. What was known of the
