@@ -44,6 +44,42 @@ impl Cel {
 
 /// The `CustomResourceDefinition` of a `RedisCluster`, as `kubectl apply` takes it.
 pub fn crd(cel: Cel) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": CRD_NAME },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": "RedisClusterList",
+                "plural": PLURAL,
+                "singular": "rediscluster",
+                // Not `rc`: so kubectl calls ReplicationControllers.
+                "shortNames": ["rdc"],
+            },
+            "versions": [{
+                "name": VERSION,
+                "served": true,
+                "storage": true,
+                "schema": { "openAPIV3Schema": object_schema(cel) },
+                "additionalPrinterColumns": columns(),
+                "subresources": {
+                    "status": {},
+                    // No selector: an autoscaler would divide what the pods use by the shards.
+                    "scale": {
+                        "specReplicasPath": ".spec.shards",
+                        "statusReplicasPath": ".status.shardCount",
+                    },
+                },
+            }],
+        },
+    })
+}
+
+/// The schema of an object: what people write, what we say of it, and the rules that an API server of this kind takes.
+fn object_schema(cel: Cel) -> Value {
     let mut document = schema::schema();
     let mut spec = document["properties"]["spec"].take();
     let mut status = schema::of::<RedisClusterStatus>();
@@ -88,38 +124,7 @@ pub fn crd(cel: Cel) -> Value {
             rules.push(rule.validation(cel));
         }
     }
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": CRD_NAME },
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": "RedisClusterList",
-                "plural": PLURAL,
-                "singular": "rediscluster",
-                // Not `rc`: so kubectl calls ReplicationControllers.
-                "shortNames": ["rdc"],
-            },
-            "versions": [{
-                "name": VERSION,
-                "served": true,
-                "storage": true,
-                "schema": { "openAPIV3Schema": root },
-                "additionalPrinterColumns": columns(),
-                "subresources": {
-                    "status": {},
-                    // No selector: an autoscaler would divide what the pods use by the shards.
-                    "scale": {
-                        "specReplicasPath": ".spec.shards",
-                        "statusReplicasPath": ".status.shardCount",
-                    },
-                },
-            }],
-        },
-    })
+    root
 }
 
 fn columns() -> Value {
