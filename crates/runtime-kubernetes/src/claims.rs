@@ -50,7 +50,7 @@ impl Applier {
         let kept_engine = self.keep_engine(&live, &mut set).await?;
         let keeps = keep_pods(&live, &mut set) || kept_engine.is_some();
         let change = if kept_engine.is_some() {
-            // Volumes grow once that is settled: the set is made anew for them.
+            // Volumes grow once the image is decided: the set is made anew for them.
             keep_live_claims(&live, &mut set);
             ClaimChange::None
         } else {
