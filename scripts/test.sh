@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test this machine can run: unit, property, simulation, real servers, documentation.
+# Every test this machine can run: unit, property, simulation, real servers, documentation, the definition for Kubernetes.
 # Ends with what was skipped and why. Further arguments go to `cargo test`.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -23,6 +23,16 @@ export SHARDWRIGHT_SKIPPED="$skipped"
 failed=0
 cargo test --workspace --locked --no-fail-fast --doc "$@" 2>&1 | tee "$log" || failed=1
 cargo test --workspace --locked --no-fail-fast --lib --bins --tests "$@" 2>&1 | tee -a "$log" || failed=1
+
+# The definition as the code of an API server sees it: two minutes of processor time where nothing is built yet.
+skip_definition() { echo "skipped: the definition, seen by the code of an API server: $1" >>"$skipped"; }
+if ! command -v go >/dev/null; then
+    skip_definition "there is no Go"
+elif ! (cd tests/definition && go mod download) >/dev/null 2>&1; then
+    skip_definition "its Go modules cannot be had here"
+else
+    (cd tests/definition && go test ./...) 2>&1 | tee -a "$log" || failed=1
+fi
 
 awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
     END { printf "\n%d tests passed, %d failed, %d ignored\n", passed, failed, ignored }' "$log"

@@ -86,6 +86,10 @@ kinds! {
     CLUSTER_ROLE = "rbac.authorization.k8s.io" "v1" "ClusterRole" "clusterroles" false;
     /// Cluster role bindings.
     CLUSTER_ROLE_BINDING = "rbac.authorization.k8s.io" "v1" "ClusterRoleBinding" "clusterrolebindings" false;
+    /// Admission policies.
+    POLICY = "admissionregistration.k8s.io" "v1" "ValidatingAdmissionPolicy" "validatingadmissionpolicies" false;
+    /// Where admission policies hold.
+    POLICY_BINDING = "admissionregistration.k8s.io" "v1" "ValidatingAdmissionPolicyBinding" "validatingadmissionpolicybindings" false;
     /// Leases.
     LEASE = "coordination.k8s.io" "v1" "Lease" "leases" true;
     /// Definitions of custom kinds.

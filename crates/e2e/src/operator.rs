@@ -55,15 +55,11 @@ pub fn run_program(args: &[&str]) -> Result<String> {
 impl Operator {
     /// Installs what `shardwright install` prints, and waits until the operator runs.
     pub async fn install(kube: &Kube) -> Result<Self> {
-        // CEL rules in a definition are known from 1.25 on; before, the API server refuses them.
-        let old = kube.version < (1, 25);
-        let args: &[&str] = if old {
-            &["install", "--without-cel"]
-        } else {
-            &["install"]
-        };
+        // An older API server refuses rules that a newer one takes.
+        let (major, minor) = kube.version;
+        let version = format!("{major}.{minor}");
         let mut deployment = None;
-        for document in documents(&run_program(args)?)? {
+        for document in documents(&run_program(&["install", "--kubernetes", &version])?)? {
             let kind = Kind::of(&document)?;
             let applied = kube.apply(&document).await?;
             match kind {

@@ -129,6 +129,11 @@ pub fn default_settings() -> &'static [DefaultSetting] {
     &DEFAULTS
 }
 
+/// The settings that a manifest may not give, in the order of their keys.
+pub(crate) fn owned_settings() -> &'static [OwnedSetting] {
+    &OWNED
+}
+
 /// Why a manifest may not give `key`, or None if it may.
 pub fn owned_setting(key: &str) -> Option<&'static OwnedSetting> {
     let key = modern_key(key);

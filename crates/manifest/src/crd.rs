@@ -1,9 +1,13 @@
 //! The `CustomResourceDefinition`: the schema of the document in the form that Kubernetes takes
 //! (structural, <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/>).
 
-use serde_json::{Map, Value, json};
+mod lists;
+mod rules;
+
+use serde_json::{Value, json};
 
 use crate::document::KIND;
+use crate::limits;
 use crate::schema;
 use crate::status::RedisClusterStatus;
 
@@ -16,187 +20,30 @@ pub const PLURAL: &str = "redisclusters";
 /// The name of the definition itself.
 pub const CRD_NAME: &str = "redisclusters.shardwright.dev";
 
-/// Whether the definition carries rules in the Common Expression Language.
+/// Which rules in the Common Expression Language the definition carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cel {
-    /// For Kubernetes 1.25 and later: some mistakes are refused at once, with a reason.
+    /// For Kubernetes 1.29 and later: many mistakes are refused at once, with a reason and the field.
     With,
+    /// For Kubernetes 1.25 to 1.28, which know no functions about amounts, and no rule that points at a field.
+    WithoutQuantities,
     /// For older ones, which refuse the definition otherwise. The operator finds the same mistakes.
     Without,
 }
 
-/// A rule about the value at `path`; a name with `[]` is each item of a list.
-struct Rule {
-    path: &'static [&'static str],
-    cel: &'static str,
-    message: &'static str,
-}
-
-/// What the schema alone cannot say. Only what never becomes right by itself: whoever makes one of
-/// these mistakes is told by `kubectl apply`. Those with `oldSelf` hold for changes only.
-const RULES: [Rule; 8] = [
-    Rule {
-        path: &["spec"],
-        cel: "(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')",
-        message: "storage.storageClassName cannot be changed: make another cluster and move the data",
-    },
-    Rule {
-        path: &["spec", "engine"],
-        cel: "self == oldSelf || oldSelf == 'redis'",
-        message: "a Valkey cluster cannot become a Redis one: Redis does not read its files",
-    },
-    Rule {
-        path: &["spec", "version"],
-        cel: "self.matches('^[0-9]{1,5}([.][0-9]{1,5}){0,2}$')",
-        message: "write one to three numbers, such as \"7.0\" or \"9.1.0\"",
-    },
-    Rule {
-        path: &["spec", "users", "[]"],
-        cel: "self.name in ['default', 'replication', 'shardwright'] || has(self.rules)",
-        message: "rules is missing: say what the user may do, for example `~* &* +@all -@dangerous`",
-    },
-    Rule {
-        path: &["spec", "users", "[]"],
-        cel: "!(self.name in ['replication', 'shardwright']) || !has(self.rules)",
-        message: "the rules of `replication` and `shardwright` are Shardwright's own: leave the field out",
-    },
-    Rule {
-        path: &["spec", "users", "[]"],
-        cel: "!(self.name in ['replication', 'shardwright']) || !has(self.passwordHashes) || self.passwordHashes.size() == 0",
-        message: "Shardwright has to know the passwords of `replication` and `shardwright` themselves: use passwordSecret",
-    },
-    Rule {
-        path: &["spec", "storage"],
-        cel: "!has(self.recreateAfterSeconds) || (has(self.onUnreachable) && self.onUnreachable == 'RecreateAfter')",
-        message: "recreateAfterSeconds says nothing without onUnreachable: RecreateAfter",
-    },
-    Rule {
-        path: &["spec", "pod", "labels"],
-        cel: "!('app.kubernetes.io/name' in self) && !('app.kubernetes.io/instance' in self) && !('app.kubernetes.io/managed-by' in self) && !('app.kubernetes.io/component' in self)",
-        message: "the labels app.kubernetes.io/name, instance, managed-by and component are set by Shardwright",
-    },
-];
-
-/// Bounds without which Kubernetes takes a rule for too expensive, and lists with a key each, whose
-/// items several managers can own. Beyond them nothing sensible is refused.
-fn bounds() -> [(&'static [&'static str], Value); 6] {
-    let by_name = json!(["name"]);
-    [
-        (
-            &["spec", "users"],
-            json!({ "maxItems": 1000, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": by_name }),
-        ),
-        (&["spec", "users", "[]", "name"], json!({ "maxLength": 63 })),
-        (
-            &["spec", "users", "[]", "passwordHashes"],
-            json!({ "maxItems": 100 }),
-        ),
-        (&["spec", "version"], json!({ "maxLength": 20 })),
-        (
-            &["spec", "storage", "storageClassName"],
-            json!({ "maxLength": 253 }),
-        ),
-        (
-            &["status", "conditions"],
-            json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] }),
-        ),
-    ]
-}
-
-/// How much there may be of what has no bound of its own: an API server takes anything without one for as large as a whole
-/// request, and refuses rules about it as too expensive. Nothing that makes sense comes near.
-struct Bounds {
-    items: u32,
-    properties: u32,
-    length: u32,
-}
-
-/// Of what people write.
-const SPEC: Bounds = Bounds {
-    items: 1_000,
-    properties: 1_000,
-    length: 65_536,
-};
-
-/// Of what we write: a node each, and messages that may name ranges of slots.
-const STATUS: Bounds = Bounds {
-    items: 16_384,
-    properties: 16_384,
-    length: 262_144,
-};
-
-/// Gives every list, map and string below a schema a bound, where it has none.
-fn bounded(schema: &mut Value, bounds: &Bounds) {
-    let Value::Object(object) = schema else {
-        return;
-    };
-    let bound = match object.get("type").and_then(Value::as_str) {
-        Some("array") => Some(("maxItems", bounds.items)),
-        Some("object") if object.contains_key("additionalProperties") => {
-            Some(("maxProperties", bounds.properties))
-        }
-        Some("string") if !object.contains_key("enum") => Some(("maxLength", bounds.length)),
-        Some(_) | None => None,
-    };
-    if let Some((keyword, most)) = bound {
-        object.entry(keyword).or_insert_with(|| json!(most));
-    }
-    if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        properties
-            .values_mut()
-            .for_each(|inner| bounded(inner, bounds));
-    }
-    for inner in ["items", "additionalProperties"] {
-        if let Some(inner) = object.get_mut(inner) {
-            bounded(inner, bounds);
+impl Cel {
+    /// What the API server of this version (major, minor) takes.
+    pub fn of_version(version: (u32, u32)) -> Self {
+        match version {
+            (1, ..25) | (0, _) => Self::Without,
+            (1, 25..29) => Self::WithoutQuantities,
+            _ => Self::With,
         }
     }
 }
 
 /// The `CustomResourceDefinition` of a `RedisCluster`, as `kubectl apply` takes it.
-pub fn crd(rules: Cel) -> Value {
-    let mut document = schema::schema();
-    let mut spec = document["properties"]["spec"].take();
-    let mut status = schema::of::<RedisClusterStatus>();
-    structural(&mut spec);
-    structural(&mut status);
-    let mut root = json!({
-        "type": "object",
-        "description": document["description"],
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": { "type": "string", "description": document["properties"]["apiVersion"]["description"] },
-            "kind": { "type": "string", "description": document["properties"]["kind"]["description"] },
-            "metadata": {
-                "type": "object",
-                "properties": {
-                    // The one thing of the metadata that a definition may narrow. The pattern is
-                    // that of a Service, whose name it becomes.
-                    "name": { "type": "string", "maxLength": 52, "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$" },
-                },
-            },
-            "spec": spec,
-            "status": status,
-        },
-    });
-    for (path, keywords) in bounds() {
-        let at = schema_at(&mut root, path);
-        for (keyword, value) in keywords.as_object().into_iter().flatten() {
-            at.insert(keyword.clone(), value.clone());
-        }
-    }
-    bounded(&mut root["properties"]["spec"], &SPEC);
-    bounded(&mut root["properties"]["status"], &STATUS);
-    if rules == Cel::With {
-        for Rule { path, cel, message } in &RULES {
-            let rules = schema_at(&mut root, path)
-                .entry("x-kubernetes-validations")
-                .or_insert_with(|| json!([]));
-            if let Value::Array(rules) = rules {
-                rules.push(json!({ "rule": cel, "message": message }));
-            }
-        }
-    }
+pub fn crd(cel: Cel) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -216,7 +63,7 @@ pub fn crd(rules: Cel) -> Value {
                 "name": VERSION,
                 "served": true,
                 "storage": true,
-                "schema": { "openAPIV3Schema": root },
+                "schema": { "openAPIV3Schema": object_schema(cel) },
                 "additionalPrinterColumns": columns(),
                 "subresources": {
                     "status": {},
@@ -229,6 +76,55 @@ pub fn crd(rules: Cel) -> Value {
             }],
         },
     })
+}
+
+/// The schema of an object: what people write, what we say of it, and the rules that an API server of this kind takes.
+fn object_schema(cel: Cel) -> Value {
+    let mut document = schema::schema();
+    let mut spec = document["properties"]["spec"].take();
+    let mut status = schema::of::<RedisClusterStatus>();
+    limits::limit_status(&mut status);
+    structural(&mut spec);
+    structural(&mut status);
+    let mut root = json!({
+        "type": "object",
+        "description": document["description"],
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": { "type": "string", "description": document["properties"]["apiVersion"]["description"] },
+            "kind": { "type": "string", "description": document["properties"]["kind"]["description"] },
+            "metadata": {
+                "type": "object",
+                "properties": {
+                    // The one thing of the metadata that a definition may narrow.
+                    "name": { "type": "string", "maxLength": 52 },
+                },
+            },
+            "spec": spec,
+            "status": status,
+        },
+    });
+    if cel == Cel::Without {
+        // That of a Service, whose name it becomes. Where there are rules, one of them says the same in words.
+        let pattern = json!({ "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$" });
+        schema::add(&mut root, "metadata.name", pattern);
+    }
+    // So that what is stored shows the defaults within.
+    for object in ["spec.persistence", "spec.acl"] {
+        schema::add(&mut root, object, json!({ "default": {} }));
+    }
+    for (path, keywords) in lists::lists() {
+        schema::add(&mut root, path, keywords);
+    }
+    for rule in rules::rules(cel) {
+        let rules = schema::at(&mut root, rule.path)
+            .entry("x-kubernetes-validations")
+            .or_insert_with(|| json!([]));
+        if let Value::Array(rules) = rules {
+            rules.push(rule.validation(cel));
+        }
+    }
+    root
 }
 
 fn columns() -> Value {
@@ -264,18 +160,6 @@ fn columns() -> Value {
         column("Age", "date", ".metadata.creationTimestamp", "Since when."),
         why,
     ])
-}
-
-/// The schema of the value at `path`.
-fn schema_at<'a>(root: &'a mut Value, path: &[&str]) -> &'a mut Map<String, Value> {
-    let found = path.iter().fold(root, |schema, name| match *name {
-        "[]" => &mut schema["items"],
-        name => &mut schema["properties"][name],
-    });
-    // The paths above are constants, and a test walks them all.
-    found
-        .as_object_mut()
-        .unwrap_or_else(|| panic!("there is no schema at {}", path.join(".")))
 }
 
 /// Rewrites what a structural schema says in another way.

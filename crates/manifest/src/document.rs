@@ -64,25 +64,30 @@ pub struct RedisClusterSpec {
     /// How many replicas each primary has. With 0, losing a node loses the data of its shard.
     #[schemars(range(min = 0, max = 10))]
     pub replicas_per_shard: u32,
-    /// The server: `redis` or `valkey`. Without it, whichever is found on this machine or in the
-    /// image, and where no image is named either, Valkey.
+    /// The server. Default: whichever is found on this machine or in the image; where no image is
+    /// named either, Valkey, or Redis for a version before 7.2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineKind>,
-    /// The version of the engine, as text: `"7.0"` or `"9.1.0"`.
+    /// The version of the engine, as text. Example: `"9.1"` or `"7.0.15"`. Default: on Kubernetes
+    /// `"9.1"` of Valkey and `"7.4"` of Redis; on a local machine that of the program that is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The container image, if it is to be another than the usual one of that engine and version.
-    /// Without meaning on a local machine, where a program is run as it is.
+    /// Without meaning on a local machine, where a program is run as it is. Example:
+    /// `docker.io/valkey/valkey:9.1-alpine`. Default: the usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// When Kubernetes fetches the images. Without meaning on a local machine.
+    /// When Kubernetes fetches the images. Without meaning on a local machine. Default: as
+    /// Kubernetes has it, which depends on the tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// The Secrets with logins for image registries. Without meaning on a local machine.
+    /// The Secrets with logins for image registries. Without meaning on a local machine. Example:
+    /// `[{name: registry}]`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<SecretName>,
     /// The image with `shardwright-node`, the small program in every pod that guards the start and
     /// the end of the server. Without meaning on a local machine, where Shardwright itself does.
+    /// Default: `ghcr.io/shardwright/node:1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_image: Option<String>,
     /// Hands off: nothing is changed in the cluster, whatever happens to it. The engine's own
@@ -90,18 +95,20 @@ pub struct RedisClusterSpec {
     pub paused: bool,
     /// The users and what each may do. `default` (the administrator), `replication` (replicas log
     /// in with it at their primary) and `shardwright` exist in any case, and need to be listed only
-    /// to say where their password comes from.
+    /// to say where their password comes from. Default: these three.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserSpec>,
     /// How the users are given to the servers. Without meaning on a local machine.
     pub acl: AclSpec,
     /// Settings of `redis.conf`, for all nodes alike. Those that Shardwright itself answers for,
-    /// such as `port` or `cluster-enabled`, are refused.
+    /// such as `port` or `cluster-enabled`, are refused. Example: `{maxmemory-policy: allkeys-lru,
+    /// hz: 20}`. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, ConfigValue>,
     /// What the nodes write to disk.
     pub persistence: PersistenceSpec,
-    /// The disk of each node.
+    /// The disk of each node. Default: 8Gi of the default storage class on Kubernetes; on a local
+    /// machine what there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
     /// Keep the volumes with the data when the cluster is deleted; one of the same name takes them
@@ -117,7 +124,8 @@ pub struct RedisClusterSpec {
     pub drain_seconds: u32,
     /// Changes to the pods. Without meaning on a local machine.
     pub pod: PodOverrides,
-    /// For `shardwright up` on this machine; without meaning on Kubernetes.
+    /// For `shardwright up` on this machine; without meaning on Kubernetes. Default: ports from 7000 on
+    /// at 127.0.0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalSpec>,
 }
@@ -174,19 +182,21 @@ impl fmt::Display for EngineKind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserSpec {
-    /// The name to log in with.
+    /// The name to log in with. Example: `worker`.
     pub name: String,
-    /// What the user may do, in the ACL language of the engine: `~* &* +@all -@dangerous` is all
-    /// keys, all channels, all commands but the dangerous ones. Passwords do not belong here.
+    /// What the user may do, in the ACL language of the engine. Passwords do not belong here.
+    /// Example: `~* &* +@all -@dangerous` is all keys, all channels, all commands but the dangerous
+    /// ones. Default: those of `default`, `replication` and `shardwright`; others need some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
     /// The Kubernetes Secret with the password. Without it (and without `passwordHashes`) a
     /// password is generated. Locally it comes from the directory given with `--secrets`, from the
-    /// file called like the user.
+    /// file called like the user. Example: `{name: redis-passwords, key: worker}`. Default: a
+    /// generated one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<PasswordSecretRef>,
     /// SHA-256 hashes of passwords, 64 lower-case hexadecimal digits each. Any of them lets the
-    /// user in, so a password can be changed without a moment in which none is valid.
+    /// user in, so a password can be changed without a moment in which none is valid. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub password_hashes: Vec<String>,
 }
@@ -304,17 +314,18 @@ pub enum AppendFsync {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StorageSpec {
     /// The size of the volume of each node. Three times `maxmemory` leaves room for a rewrite of
-    /// the append-only file beside the old one and a snapshot.
+    /// the append-only file beside the old one and a snapshot. It can grow, and not shrink. Example:
+    /// `10Gi`.
     pub size: Quantity,
-    /// The storage class of the volumes; without it, the default of the Kubernetes cluster. Cannot
-    /// be changed later. Without meaning on a local machine.
+    /// The storage class of the volumes. Cannot be changed later. Without meaning on a local machine.
+    /// Example: `fast`. Default: that of the Kubernetes cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
     /// What to do about a pod whose Kubernetes node is unreachable while its volume pins it there.
     /// Without meaning on a local machine, which is one host.
     #[serde(default)]
     pub on_unreachable: OnUnreachable,
-    /// How long to wait before `RecreateAfter` acts, in seconds; 300 unless given.
+    /// How long to wait before `RecreateAfter` acts, in seconds. Default: 300.
     #[schemars(range(min = 30, max = 604_800))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recreate_after_seconds: Option<u32>,
@@ -335,11 +346,11 @@ pub struct ResourcesSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ResourceAmounts {
-    /// Memory: `2Gi`, `500M`.
+    /// Memory. Example: `2Gi` or `500M`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
-    /// Processor time: `2` is two processors, `250m` a quarter of one. Not enforced on a local
-    /// machine.
+    /// Processor time. Not enforced on a local machine. Example: `2` is two processors, `250m` a
+    /// quarter of one. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Quantity>,
 }
@@ -360,15 +371,16 @@ pub enum FailoverPolicy {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LocalSpec {
     /// The port of the first node; the others follow. The cluster bus is at the port + 10000.
+    /// Default: 7000.
     #[schemars(range(min = 1024, max = 55535))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The addresses the nodes listen on. Without it 127.0.0.1, which only this machine reaches.
+    /// The addresses the nodes listen on. Default: `[127.0.0.1]`, which only this machine reaches.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bind: Vec<String>,
     /// Pretended hosts, to see how nodes are placed: node 0 gets the first label, node 1 the
     /// second, and so on in turn. A replica is never put on the host of its primary while another
-    /// choice exists.
+    /// choice exists. Example: `[{name: a, zone: z1}, {name: b, zone: z2}]`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<LocalHost>,
 }
@@ -379,7 +391,7 @@ pub struct LocalSpec {
 pub struct LocalHost {
     /// The name of the host.
     pub name: String,
-    /// The zone the host is in.
+    /// The zone the host is in. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
 }

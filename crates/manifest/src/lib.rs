@@ -17,6 +17,8 @@ mod cluster;
 mod config;
 mod crd;
 mod document;
+mod limits;
+mod policy;
 mod problem;
 mod quantity;
 mod quote;
@@ -40,6 +42,8 @@ pub use document::{
     PersistenceSpec, PodOverrides, RawObject, RedisCluster, RedisClusterSpec, ResourceAmounts,
     ResourcesSpec, SecretName, StorageSpec, UserSpec,
 };
+pub use limits::STORAGE_BYTES_DEFAULT;
+pub use policy::{config_policy, has_admission_policies};
 pub use problem::{Problem, Problems, Warning};
 pub use quantity::{Quantity, QuantityError};
 pub use quote::quote;

@@ -53,6 +53,11 @@ impl Problems {
         }])
     }
 
+    /// These problems, if there are any.
+    pub fn of(problems: Vec<Problem>) -> Option<Self> {
+        (!problems.is_empty()).then_some(Self(problems))
+    }
+
     /// The problems, in the order of their discovery: form first, then meaning.
     pub fn all(&self) -> &[Problem] {
         &self.0

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::document::{API_VERSION, KIND, RedisCluster};
+use crate::limits;
 
 /// The JSON schema (2020-12) of a `RedisCluster`, without references, with a description at each
 /// field, and with nothing allowed that is not named.
@@ -14,7 +15,61 @@ pub fn schema() -> Value {
     let mut root = of::<RedisCluster>();
     root["properties"]["apiVersion"]["const"] = json!(API_VERSION);
     root["properties"]["kind"]["const"] = json!(KIND);
+    limits::limit_spec(&mut root);
+    tell_defaults(&mut root["properties"]["spec"]);
     root
+}
+
+/// Ends the description of each field that has a default with it: `kubectl explain` shows nothing else of it.
+fn tell_defaults(schema: &mut Value) {
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else {
+        if let Some(items) = schema.get_mut("items") {
+            tell_defaults(items);
+        }
+        return;
+    };
+    for inner in properties.values_mut() {
+        let default = match inner.get("default") {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => None,
+            Some(number @ (Value::Bool(_) | Value::Number(_))) => Some(number.to_string()),
+        };
+        if let (Some(default), Some(Value::String(description))) =
+            (default, inner.get_mut("description"))
+        {
+            // The choices have a line each.
+            let gap = if description.contains('\n') {
+                '\n'
+            } else {
+                ' '
+            };
+            write!(description, "{gap}Default: `{default}`.")
+                .expect("writing to a String cannot fail");
+        }
+        tell_defaults(inner);
+    }
+}
+
+/// The schema of the value at `path`: names with dots between, with `[]` behind one for each item of a list, and `*` for
+/// each value of a map; empty is the root. Panics where there is none: the paths are constants, and tests walk them all.
+pub(crate) fn at<'a>(root: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
+    let names = path.split('.').filter(|name| !name.is_empty());
+    let found = names.fold(root, |schema, name| match name.strip_suffix("[]") {
+        Some(list) => &mut schema["properties"][list]["items"],
+        None if name == "*" => &mut schema["additionalProperties"],
+        None => &mut schema["properties"][name],
+    });
+    found
+        .as_object_mut()
+        .unwrap_or_else(|| panic!("there is no schema at {path:?}"))
+}
+
+/// Adds these keywords, a mapping, to the schema of the value at `path`.
+pub(crate) fn add(root: &mut Value, path: &str, keywords: Value) {
+    let schema = at(root, path);
+    if let Value::Object(keywords) = keywords {
+        schema.extend(keywords);
+    }
 }
 
 /// The JSON schema of `T`, in the few forms that [`crate::shape`] and [`crate::crd()`] read.

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::limits::too_much;
 use crate::problem::{Findings, field, item};
 
 /// Reports what does not fit `schema` and mends `object` so that it does.
@@ -37,7 +38,10 @@ fn mend_mapping(path: &str, object: &mut Map<String, Value>, schema: &Value, out
             continue;
         };
         // As in Kubernetes, null is the same as leaving the field out.
-        if value.is_null() && values_schema.is_none() {
+        if value.is_null() {
+            if !properties.contains_key(&name) {
+                out.warning(&at, "is empty, which is the same as leaving it out");
+            }
             object.remove(&name);
             continue;
         }
@@ -89,8 +93,18 @@ fn missing(schema: &Value) -> String {
 /// Why `value` itself (not what is inside of it) does not fit, or None.
 fn misfit(value: &Value, schema: &Value) -> Option<String> {
     if schema.get("x-kubernetes-int-or-string").is_some() {
-        let fits = value.is_string() || value.is_number();
-        return (!fits).then(|| format!("must be a quantity such as 2Gi, not {}", shown(value)));
+        let fits = value.is_string() || value.is_i64() || value.is_u64();
+        return (!fits).then(|| {
+            let quotes = if value.is_number() {
+                ": put it in quotes"
+            } else {
+                ""
+            };
+            format!(
+                "must be a quantity such as 2Gi, not {}{quotes}",
+                shown(value)
+            )
+        });
     }
     if let Some(choices) = schema["enum"].as_array() {
         return (!choices.contains(value)).then(|| {
@@ -126,7 +140,11 @@ fn misfit(value: &Value, schema: &Value) -> Option<String> {
         "object" | "array" if value.is_string() => "text".to_owned(),
         _ => shown(value),
     };
-    (!fits).then(|| format!("must be {wanted}, not {found}{quotes}"))
+    if fits {
+        too_much(value, schema)
+    } else {
+        Some(format!("must be {wanted}, not {found}{quotes}"))
+    }
 }
 
 /// Whether the value fits the Rust type; the narrower range of the field is a matter of meaning,

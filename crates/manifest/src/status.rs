@@ -45,9 +45,13 @@ pub struct RedisClusterStatus {
     /// `Ready`, `Progressing` and `Degraded`, each with its reason and what happens next.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// The shards, in the order of their first slots.
+    /// The shards, in the order of their first slots. Of a cluster of more than 1000 nodes only those with a node that is
+    /// not in order, and without the replicas that are: `shardwright status k8s:NAMESPACE/NAME` shows all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<ShardStatus>,
+    /// How many shards are not listed, where some are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlisted_shards: Option<u32>,
 }
 
 /// How far slots have moved. Counted since the operator that runs now began with it.

@@ -243,6 +243,40 @@ fn the_schema() {
     });
 }
 
+/// What a person is shown of a field that may be left out.
+#[test]
+fn every_field_that_may_be_left_out_tells_its_default() {
+    fn walk(path: &str, schema: &Value, fields: &mut usize) {
+        let required = schema["required"].as_array();
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            let needed = required.is_some_and(|names| names.iter().any(|n| n == name.as_str()));
+            let description = inner["description"].as_str().unwrap_or("");
+            // Of an object its fields tell.
+            if !needed && inner.get("properties").is_none() {
+                assert!(description.contains("Default: "), "{path}: {description}");
+                *fields += 1;
+            }
+            if let Some(default) = inner.get("default").filter(|d| !d.is_array()) {
+                let text = default
+                    .as_str()
+                    .map_or_else(|| default.to_string(), str::to_owned);
+                assert!(
+                    description.ends_with(&format!("Default: `{text}`.")),
+                    "{path}: {description}"
+                );
+            }
+            walk(&path, inner, fields);
+        }
+        if let Some(items) = schema.get("items") {
+            walk(&format!("{path}[]"), items, fields);
+        }
+    }
+    let mut fields = 0;
+    walk("spec", &schema()["properties"]["spec"], &mut fields);
+    assert!(fields > 40, "only {fields} fields were walked");
+}
+
 #[test]
 fn the_schema_describes_every_field_and_allows_no_other() {
     fn walk(path: &str, schema: &Value, fields: &mut usize) {

@@ -262,6 +262,13 @@ fn what_only_kubernetes_needs() {
             spec("pod: {nodeSelector: {disk: 'a b'}, annotations: {'': x}}"),
             spec("pod: {priorityClassName: High, serviceAccountName: ''}"),
             spec("pod: {tolerations: Exists, affinity: [], env: [TZ], sidecar: []}"),
+            spec(
+                "pod: {env: [{value: x}, {name: ''}], volumes: [{emptyDir: {}}], volumeMounts: [{name: a}, {mountPath: /a}]}"
+            ),
+            spec(
+                "pod: {sidecars: [{name: a}, {image: x}], initContainers: [{name: b, image: null}]}"
+            ),
+            spec("pod: {topologySpreadConstraints: [{topologyKey: zone}]}"),
             spec("pod: {terminationGracePeriodSeconds: 0}"),
             spec("pod: {terminationGracePeriodSeconds: 15}"),
             spec("config: {shutdown-timeout: 60}\npod: {terminationGracePeriodSeconds: 60}"),

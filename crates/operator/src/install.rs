@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use shardwright_manifest::config_policy;
 use shardwright_runtime_kubernetes::names;
 
 /// The name of the operator's own objects.
@@ -25,6 +26,8 @@ pub struct Options {
     pub image: String,
     /// The namespaces whose clusters it keeps; all if there are none.
     pub watched: Vec<String>,
+    /// Whether the API server knows admission policies.
+    pub admission_policies: bool,
 }
 
 /// One rule of access: these verbs on these resources of this group.
@@ -148,6 +151,30 @@ pub const OWN: &[Rule] = &[Rule {
     why: "of several operators one acts",
 }];
 
+/// What whoever may look at a namespace may do with the clusters there.
+pub const VIEW: &[Rule] = &[Rule {
+    group: "shardwright.dev",
+    resources: &["redisclusters", "redisclusters/status"],
+    verbs: READ,
+    why: "what is wanted, and how it is",
+}];
+
+/// What whoever may change a namespace may do beside that. The status is the operator's alone.
+pub const EDIT: &[Rule] = &[
+    Rule {
+        group: "shardwright.dev",
+        resources: &["redisclusters"],
+        verbs: &["create", "update", "patch", "delete", "deletecollection"],
+        why: "clusters are declared, changed and removed",
+    },
+    Rule {
+        group: "shardwright.dev",
+        resources: &["redisclusters/scale"],
+        verbs: &["get", "update", "patch"],
+        why: "kubectl scale",
+    },
+];
+
 /// Whether these rules allow a call.
 pub fn allows(rules: &[Rule], group: &str, resource: &str, verb: &str) -> bool {
     rules.iter().any(|rule| {
@@ -159,6 +186,8 @@ pub fn allows(rules: &[Rule], group: &str, resource: &str, verb: &str) -> bool {
 pub fn objects(options: &Options, crd: Value) -> Vec<Value> {
     let mut all = vec![namespace(options), crd, service_account(options)];
     all.extend(access(options));
+    all.extend(access_for_people(options));
+    all.extend(policies(options));
     all.push(deployment(options));
     all.push(metrics_service(options));
     all
@@ -205,6 +234,35 @@ fn access(options: &Options) -> Vec<Value> {
     }
     grant("Role", "shardwright-leader", Some(&options.namespace), OWN);
     all
+}
+
+/// Roles that Kubernetes adds to its own `view`, `edit` and `admin`, by these labels.
+fn access_for_people(options: &Options) -> [Value; 2] {
+    let own = &options.namespace;
+    let add_to = |name: &str, rules: &[Rule], roles: &[&str]| {
+        let mut role = role("ClusterRole", &format!("{own}-{name}"), None, rules);
+        for to in roles {
+            let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+            role["metadata"]["labels"][label] = json!("true");
+        }
+        role
+    };
+    [
+        add_to("view", VIEW, &["view", "edit", "admin"]),
+        add_to("edit", EDIT, &["edit", "admin"]),
+    ]
+}
+
+/// What is refused of documents, where the API server can be told so.
+fn policies(options: &Options) -> Vec<Value> {
+    if !options.admission_policies {
+        return Vec::new();
+    }
+    let mut policies = config_policy(&format!("{}-config", options.namespace));
+    for policy in &mut policies {
+        policy["metadata"]["labels"] = json!(labels());
+    }
+    policies.into()
 }
 
 fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &[Rule]) -> Value {
@@ -279,7 +337,8 @@ fn container(options: &Options) -> Value {
     ];
     let watched = options.watched.iter();
     args.extend(watched.map(|watched| format!("--namespace={watched}")));
-    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    // With what an API server would add: it would count as another manager's in a later server-side apply.
+    let field = |path: &str| json!({ "fieldRef": { "apiVersion": "v1", "fieldPath": path } });
     let probe = |path: &str| json!({ "httpGet": { "path": path, "port": "admin" } });
     json!({
         "name": "operator",
@@ -331,6 +390,7 @@ mod tests {
             namespace: NAMESPACE.to_owned(),
             image: "ghcr.io/shardwright/shardwright:1.2.3".to_owned(),
             watched: watched.iter().map(|w| (*w).to_owned()).collect(),
+            admission_policies: true,
         }
     }
 
@@ -356,13 +416,14 @@ mod tests {
             .filter(|o| o["kind"] == "ClusterRole")
             .filter_map(|o| o["metadata"]["name"].as_str())
             .collect();
-        assert_eq!(wide, ["shardwright-system-places"]);
+        let named = |name: &str| format!("shardwright-system-{name}");
+        assert_eq!(wide, ["places", "view", "edit"].map(named));
         assert!(text.contains("--namespace=cache") && text.contains("--namespace=shop"));
     }
 
     #[test]
     fn nothing_is_granted_by_the_dozen() {
-        for rule in CLUSTERS.iter().chain(PLACES).chain(OWN) {
+        for rule in [CLUSTERS, PLACES, OWN, VIEW, EDIT].concat() {
             assert!(!rule.why.is_empty());
             for word in rule.resources.iter().chain(rule.verbs) {
                 assert!(!word.contains('*'), "{rule:?}");
@@ -374,6 +435,50 @@ mod tests {
         for verb in ["list", "watch", "update"] {
             assert!(!allows(CLUSTERS, "", "secrets", verb), "{verb} secrets");
         }
+    }
+
+    #[test]
+    fn people_may_use_clusters_where_they_may_use_the_namespace() {
+        let all = objects(&options(&[]), json!({}));
+        let added_to = |to: &str| {
+            let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+            let added = all
+                .iter()
+                .filter(|o| o["metadata"]["labels"][&label] == "true");
+            let names: Vec<&str> = added
+                .filter_map(|o| o["metadata"]["name"].as_str())
+                .collect();
+            names.join(" ")
+        };
+        let (view, edit) = ("shardwright-system-view", "shardwright-system-edit");
+        assert_eq!(added_to("view"), view);
+        assert_eq!(added_to("edit"), format!("{view} {edit}"));
+        assert_eq!(added_to("admin"), format!("{view} {edit}"));
+        for verb in ["create", "update", "patch", "delete"] {
+            assert!(allows(EDIT, "shardwright.dev", "redisclusters", verb));
+            assert!(!allows(VIEW, "shardwright.dev", "redisclusters", verb));
+            assert!(!allows(
+                EDIT,
+                "shardwright.dev",
+                "redisclusters/status",
+                verb
+            ));
+        }
+    }
+
+    #[test]
+    fn a_policy_is_only_where_it_is_known() {
+        let mut options = options(&[]);
+        let policies = |options: &Options| {
+            let all = objects(options, json!({}));
+            let kinds = all.iter().filter_map(|o| o["kind"].as_str());
+            kinds
+                .filter(|kind| kind.starts_with("ValidatingAdmission"))
+                .count()
+        };
+        assert_eq!(policies(&options), 2);
+        options.admission_policies = false;
+        assert_eq!(policies(&options), 0);
     }
 
     /// Every kind of call that the code makes, and no other is granted.

@@ -44,12 +44,6 @@ pub struct Config {
 /// The operator can't begin, or must not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// It is not known where the API server is.
-    #[error("no Kubernetes is known here; set KUBECONFIG, or run in a pod")]
-    Config(#[from] kube::config::InferConfigError),
-    /// The client can't be made.
-    #[error("cannot make a client for the API server")]
-    Client(#[from] kube::Error),
     /// The admin server.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -58,13 +52,16 @@ pub enum OperatorError {
     Lost(#[from] LeaseError),
 }
 
-/// Runs until `stop` ends, or it must not go on.
+/// Runs against the API server of `client` until `stop` ends, or it must not go on.
 ///
 /// # Errors
 /// When it can't begin, and when the lease is lost.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), OperatorError> {
+pub async fn run(
+    config: Config,
+    client: Client,
+    stop: impl Future<Output = ()>,
+) -> Result<(), OperatorError> {
     let mut stop = pin!(stop);
-    let client = Client::try_from(kube::Config::infer().await?)?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     let bound = admin::serve(config.admin, Arc::clone(&health), Arc::clone(&metrics)).await?;
     tracing::info!(admin = %bound, identity = config.identity, "started");

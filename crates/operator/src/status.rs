@@ -18,8 +18,10 @@ use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Sour
 
 use crate::reason::{cut, named};
 
+mod listed;
 mod verdict;
 
+use listed::listed;
 pub(crate) use verdict::beyond_us;
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
@@ -53,6 +55,8 @@ pub struct About<'a> {
     pub shape: ShapeStatus,
     /// How far slots have moved, where some have to.
     pub moves: Option<&'a MoveProgress>,
+    /// Who wrote the declared number of shards, as the API server calls it, where that is known.
+    pub shaped_by: Option<&'a str>,
 }
 
 /// What there is to say of one pod.
@@ -123,12 +127,17 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
             .filter(|m| trouble(o, m).is_none())
             .count(),
     );
-    let shards = shards(o);
+    let all = shards(o);
+    let shard_count = count(all.len());
+    let (shards, unlisted_shards) = listed(all);
     let mut verdicts = [
         (READY, ready),
         (PROGRESSING, progressing),
         (DEGRADED, degraded),
     ];
+    if !plan.is_settled() {
+        verdicts[1].1.clauses.extend(reshaped(&about));
+    }
     for (kind, verdict) in &mut verdicts {
         for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
             *text = named(text, o);
@@ -142,7 +151,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         observed_generation: Some(about.generation),
         state: Some(state),
         ready: Some(format!("{in_order}/{nodes_declared}")),
-        shard_count: Some(count(shards.len())),
+        shard_count: Some(shard_count),
         node_count: Some(count(o.members().len())),
         ready_node_count: Some(in_order),
         slots_covered: Some(served),
@@ -154,7 +163,17 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         },
         conditions: conditions(about, verdicts),
         shards,
+        unlisted_shards,
     }
+}
+
+/// Who changed the number of shards, while it is being changed: `kubectl apply` of a file takes back what `kubectl scale` did,
+/// and says nothing of it.
+fn reshaped(about: &About<'_>) -> Option<String> {
+    let (former, wanted) = (about.before?.settled_shape?.shards, about.shape.shards);
+    let manager = about.shaped_by?;
+    (former != wanted)
+        .then(|| format!("from {former} to {wanted} shards, as the field manager {manager} wrote"))
 }
 
 /// The status of an object whose manifest can't be used: every problem with its path. What was known of the

@@ -482,6 +482,7 @@ impl<'a> One<'a> {
             answer: None,
             shape: ShapeStatus::default(),
             moves: None,
+            shaped_by: object.shards_by.as_deref(),
         });
         self.count(&new);
         match self.told.tell(self.world, object, new).await {

@@ -33,6 +33,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
             replicas_per_shard: 1,
         },
         moves: None,
+        shaped_by: None,
     }
 }
 
@@ -487,6 +488,29 @@ fn growing() -> World {
         node.place.leave_rank = rank;
     }
     w
+}
+
+#[test]
+fn while_the_shape_changes_who_wrote_it_is_told() {
+    let w = growing();
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let told = |shards: u16, shaped_by: Option<&'static str>| {
+        let about = About {
+            shape: ShapeStatus {
+                shards: u32::from(shards),
+                replicas_per_shard: 1,
+            },
+            shaped_by,
+            ..at(LATER, Some(&healthy))
+        };
+        let status = of_pass(about, &w.plan(&Desired::managed(shards, 1)), &w.observe());
+        condition(&status, PROGRESSING).message.clone()
+    };
+    let words = "from 3 to 4 shards, as the field manager kubectl-client-side-apply wrote";
+    let apply = Some("kubectl-client-side-apply");
+    assert!(told(4, apply).ends_with(words), "{}", told(4, apply));
+    assert!(!told(4, None).contains("field manager"));
+    assert!(!told(3, apply).contains("field manager"));
 }
 
 #[test]

@@ -39,14 +39,14 @@ pub enum ApplyError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// There is another object of this name.
-    #[error(
-        "the {kind} {name} is there already and is not ours; remove it, or name the cluster otherwise"
-    )]
+    #[error("the {kind} {name} is there already, and {}", whose(.owner.as_deref()))]
     Taken {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
+        /// Whose it is, if that is known.
+        owner: Option<String>,
     },
     /// The object still belongs to a cluster of this name that was deleted.
     #[error(
@@ -58,6 +58,27 @@ pub enum ApplyError {
         /// Its name.
         name: String,
     },
+}
+
+/// Nothing that others need is to be removed on our word.
+fn whose(owner: Option<&str>) -> String {
+    match owner {
+        Some(owner) => format!("belongs to {owner}: name this cluster otherwise"),
+        None => {
+            "is not ours: name this cluster otherwise, or remove it once nobody needs it".to_owned()
+        }
+    }
+}
+
+/// Whose an object is that is not ours: of another cluster here, or of what is said to own it.
+fn owner_of(there: &ObjectMeta) -> Option<String> {
+    let label = |key: &str| there.labels.as_ref().and_then(|l| l.get(key));
+    let managed = label(names::MANAGED_BY_LABEL).map(String::as_str) == Some(names::MANAGED_BY);
+    if managed && let Some(cluster) = label(names::INSTANCE_LABEL) {
+        return Some(format!("the {KIND} {cluster}"));
+    }
+    let owner = there.owner_references.iter().flatten().next()?;
+    Some(format!("the {} {}", owner.kind, owner.name))
 }
 
 /// What an apply did.
@@ -271,7 +292,8 @@ impl Applier {
         let ours = label(names::MANAGED_BY_LABEL).map(String::as_str) == Some(names::MANAGED_BY)
             && label(names::INSTANCE_LABEL) == Some(&self.key.name);
         if !ours {
-            return Err(ApplyError::Taken { kind, name });
+            let owner = owner_of(&there);
+            return Err(ApplyError::Taken { kind, name, owner });
         }
         let mut owners = there.owner_references.iter().flatten();
         if there.deletion_timestamp.is_some()
@@ -404,4 +426,54 @@ pub(crate) fn hash_of(built: &Built) -> Result<u64, ApplyError> {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_an_object_is_that_stands_in_the_way_is_told() {
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let of_redis = ObjectMeta {
+            labels: Some(BTreeMap::from([
+                label(names::MANAGED_BY_LABEL, names::MANAGED_BY),
+                label(names::INSTANCE_LABEL, "redis"),
+            ])),
+            ..ObjectMeta::default()
+        };
+        let of_web = ObjectMeta {
+            owner_references: Some(vec![OwnerReference {
+                kind: "Deployment".to_owned(),
+                name: "web".to_owned(),
+                ..OwnerReference::default()
+            }]),
+            ..ObjectMeta::default()
+        };
+        let told = |there: &ObjectMeta| {
+            let taken = ApplyError::Taken {
+                kind: "Service".to_owned(),
+                name: "redis-client".to_owned(),
+                owner: owner_of(there),
+            };
+            taken.to_string()
+        };
+        let head = "the Service redis-client is there already, and";
+        for (there, end) in [
+            (
+                &of_redis,
+                "belongs to the RedisCluster redis: name this cluster otherwise",
+            ),
+            (
+                &of_web,
+                "belongs to the Deployment web: name this cluster otherwise",
+            ),
+            (
+                &ObjectMeta::default(),
+                "is not ours: name this cluster otherwise, or remove it once nobody needs it",
+            ),
+        ] {
+            assert_eq!(told(there), format!("{head} {end}"));
+        }
+    }
 }

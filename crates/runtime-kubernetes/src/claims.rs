@@ -47,8 +47,16 @@ impl Applier {
         }
         self.refuse_others(&built, run).await?;
         let mut set = objects.stateful_set.clone();
-        let keeps = keep_pods(&live, &mut set);
-        let change = claim_change(&live, &set);
+        let kept_engine = self.keep_engine(&live, &mut set).await?;
+        let keeps = keep_pods(&live, &mut set) || kept_engine.is_some();
+        let change = if kept_engine.is_some() {
+            // Volumes grow once the image is decided: the set is made anew for them.
+            keep_live_claims(&live, &mut set);
+            ClaimChange::None
+        } else {
+            claim_change(&live, &set)
+        };
+        run.warnings.extend(kept_engine);
         match &change {
             ClaimChange::None => {}
             ClaimChange::Grow {

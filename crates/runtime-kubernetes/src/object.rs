@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Map, Value, json};
 use shardwright_manifest::{API_VERSION, Accepted, Cluster, KIND, Problems};
 
 use crate::facts::ObjectKey;
+use crate::objects::check_overrides;
 use crate::wish::{KEYS, MOVES, PAUSED};
 
 /// What tools write into annotations for themselves: it is theirs, and not to be put on everything.
@@ -45,6 +47,8 @@ pub struct ClusterObject {
     pub wishes: BTreeMap<String, String>,
     /// What the annotation [`MOVES`] says.
     pub moves: Option<String>,
+    /// Who wrote the number of shards last, as the API server calls it: a field manager such as `kubectl-edit`.
+    pub shards_by: Option<String>,
     /// The document as it was written, with what tools put into it left out.
     document: Value,
 }
@@ -96,6 +100,7 @@ impl ClusterObject {
             status: object.data.get("status").cloned(),
             wishes,
             moves,
+            shards_by: manager_of_shards(&object.metadata),
             document,
         })
     }
@@ -129,9 +134,11 @@ impl ClusterObject {
         })
     }
 
-    /// What it asks for, or everything that is wrong with it.
+    /// What it asks for, or everything that is wrong with it, its overrides of pods included.
     pub fn accepted(&self) -> Result<Accepted, Problems> {
-        Cluster::from_text(&self.document.to_string())
+        let accepted = Cluster::from_text(&self.document.to_string())?;
+        check_overrides(&accepted.cluster)?;
+        Ok(accepted)
     }
 
     /// The object as Events point to it.
@@ -145,6 +152,16 @@ impl ClusterObject {
             ..ObjectReference::default()
         }
     }
+}
+
+fn manager_of_shards(meta: &ObjectMeta) -> Option<String> {
+    let entries = meta.managed_fields.iter().flatten();
+    let of_shards = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:shards").is_some())
+    });
+    let last = of_shards.max_by_key(|entry| entry.time.as_ref());
+    last?.manager.clone()
 }
 
 #[cfg(test)]
@@ -237,5 +254,41 @@ mod tests {
         }));
         let problems = read.accepted().expect_err("unsound").to_string();
         assert!(problems.contains("shrads"), "{problems}");
+    }
+
+    #[test]
+    fn who_wrote_the_number_of_shards_last_is_known() {
+        let entry = |manager: &str, time: &str, spec: Value| {
+            json!({
+                "manager": manager, "operation": "Update", "time": time,
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec},
+            })
+        };
+        let shards = || json!({".": {}, "f:shards": {}});
+        let read = |entries: &[Value]| {
+            object(json!({"metadata": {
+                "name": "redis", "namespace": "cache", "uid": "u", "managedFields": entries,
+            }}))
+        };
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z");
+        let both = read(&[
+            entry("kubectl-client-side-apply", late, shards()),
+            entry("kubectl", early, shards()),
+            entry("shardwright", late, json!({"f:paused": {}})),
+        ]);
+        assert_eq!(both.shards_by.as_deref(), Some("kubectl-client-side-apply"));
+        let other = read(&[entry("shardwright", late, json!({"f:paused": {}}))]);
+        assert_eq!(other.shards_by, None);
+    }
+
+    #[test]
+    fn an_object_whose_pods_cannot_be_made_is_unsound() {
+        let read = object(json!({
+            "metadata": {"name": "redis", "namespace": "cache", "uid": "u"},
+            "spec": {"pod": {"affinity": {"nodeAfinity": {}}, "env": [{"name": "POD_IP"}]}},
+        }));
+        let problems = read.accepted().expect_err("unsound");
+        let paths: Vec<&str> = problems.all().iter().map(|p| p.path.as_str()).collect();
+        assert_eq!(paths, ["spec.pod.affinity.nodeAfinity", "spec.pod.env"]);
     }
 }

@@ -24,8 +24,8 @@ use kube::Resource;
 use kube::core::{ApiResource, DynamicObject};
 use serde::Serialize;
 use shardwright_manifest::{
-    AclStorage, Cluster, NodeSettings, PasswordSecret, Problem, REPLICATION_USER, RenderError,
-    Replication, SHARDWRIGHT_USER, Secret, redis_conf, replication_auth, users_acl,
+    AclStorage, Cluster, NodeSettings, PasswordSecret, Problem, Problems, REPLICATION_USER,
+    RenderError, Replication, SHARDWRIGHT_USER, Secret, redis_conf, replication_auth, users_acl,
 };
 
 pub use self::claims::{ClaimChange, claim_change, keep_live_claims};
@@ -205,6 +205,15 @@ impl Objects {
             AclObject::ConfigMap(_) => ApiResource::erase::<SecretObject>(&()),
         }
     }
+}
+
+/// Whether pods can be made of the overrides in the manifest.
+///
+/// # Errors
+/// Every problem of theirs: what [`build`] refuses too.
+pub fn check_overrides(cluster: &Cluster) -> Result<(), Problems> {
+    let problems = pod::template(cluster, &Names::of(cluster)).err();
+    problems.and_then(Problems::of).map_or(Ok(()), Err)
 }
 
 /// Builds all objects of `cluster`. Fails with every problem of the overrides at once, or where a

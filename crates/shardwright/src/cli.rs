@@ -456,7 +456,7 @@ pub(crate) struct OperatorArgs {
 #[command(
     after_help = "Examples:\n  shardwright install | kubectl apply -f -\n  \
     shardwright install --watch-namespace cache | kubectl apply -f -    only for clusters of one namespace\n  \
-    shardwright install --without-cel | kubectl apply -f -              for Kubernetes before 1.25"
+    shardwright install --kubernetes 1.24 | kubectl apply -f -          for that version of Kubernetes"
 )]
 pub(crate) struct Install {
     /// The namespace of the operator
@@ -468,17 +468,27 @@ pub(crate) struct Install {
     /// Keep only the clusters of this namespace, which must exist; may be given several times
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) watch_namespace: Vec<String>,
-    /// Leave out the rules in the Common Expression Language, which Kubernetes before 1.25 refuses
-    #[arg(long)]
-    pub(crate) without_cel: bool,
+    #[command(flatten)]
+    pub(crate) rules: RulesFor,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  shardwright crd | kubectl apply -f -\n  \
-    shardwright crd --without-cel | kubectl apply -f -    for Kubernetes before 1.25")]
+    shardwright crd --kubernetes 1.24 | kubectl apply -f -    for that version of Kubernetes")]
 pub(crate) struct CrdArgs {
-    /// Leave out the rules in the Common Expression Language, which Kubernetes before 1.25 refuses
-    #[arg(long)]
+    #[command(flatten)]
+    pub(crate) rules: RulesFor,
+}
+
+/// Which rules about documents an API server takes.
+#[derive(Debug, Args)]
+pub(crate) struct RulesFor {
+    /// The version of Kubernetes it is for. Older ones refuse rules that newer ones take: there are more from 1.25, 1.29
+    /// and 1.30 on. Without: the newest
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes: Option<String>,
+    /// Leave out all rules in the Common Expression Language: the same as --kubernetes 1.24
+    #[arg(long, conflicts_with = "kubernetes")]
     pub(crate) without_cel: bool,
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Call(args) => Box::pin(call::run(args, &login, out)).await,
             Command::SetTimeout(args) => Box::pin(set_timeout::run(args, &login, out)).await,
             Command::Import(args) => Box::pin(import::run(args, &login, out)).await,
-            Command::Operator(args) => Box::pin(operator::run(args)).await,
+            Command::Operator(args) => Box::pin(operator::run(args, &login.kube)).await,
             Command::Install(args) => install::run(args, out),
             Command::Crd(args) => crd::run(&args, out),
             Command::Render(args) => render::run(&args, out),

@@ -123,8 +123,8 @@ async fn must_be(client: &Client, key: &ObjectKey) -> anyhow::Result<ClusterObje
     Err(UsageError(object).into())
 }
 
-/// A client of the API server that is meant: as kubectl finds it.
-async fn client(args: &KubeArgs) -> anyhow::Result<Client> {
+/// A client of the API server that is meant: as kubectl finds it, or in a pod that of its cluster.
+pub(crate) async fn client(args: &KubeArgs) -> anyhow::Result<Client> {
     let options = KubeConfigOptions {
         context: args.context.clone(),
         ..KubeConfigOptions::default()
@@ -161,6 +161,16 @@ fn unusable(error: &KubeconfigError) -> UsageError {
         next = cause.source();
     }
     UsageError(text)
+}
+
+/// A version of Kubernetes (major, minor) as it is written: `1.37`, `v1.37.2`.
+pub(crate) fn version(text: &str) -> Result<(u32, u32), UsageError> {
+    let numbers = text.strip_prefix('v').unwrap_or(text).split_once('.');
+    let version = numbers.and_then(|(major, rest)| {
+        let minor = rest.split('.').next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
+    version.ok_or_else(|| UsageError(format!("--kubernetes {text}: write a version such as 1.20")))
 }
 
 /// The namespace that kubectl would take where none is named: the context's.

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::image;
 use super::names;
 use crate::cluster::{Kubernetes, Unreachable};
-use crate::document::{OnUnreachable, PodOverrides, RedisClusterSpec, StorageSpec};
+use crate::document::{OnUnreachable, PodOverrides, RawObject, RedisClusterSpec, StorageSpec};
 use crate::problem::{Findings, field, item};
 
 /// How long `RecreateAfter` waits unless told: a Kubernetes node that restarts is back by then.
@@ -127,6 +129,7 @@ fn check_pod(pod: &PodOverrides, config: &BTreeMap<String, String>, out: &mut Fi
             out.problem(field("spec.pod", name), message);
         }
     }
+    check_items(pod, out);
     if let Some(seconds) = pod.termination_grace_period_seconds {
         let path = "spec.pod.terminationGracePeriodSeconds";
         let waits = config
@@ -146,6 +149,38 @@ fn check_pod(pod: &PodOverrides, config: &BTreeMap<String, String>, out: &mut Fi
                     "is {seconds}: handing over may take {HAND_OVER_SECONDS_MAX} seconds, and the replicas have {waits} more to catch up; a pod may be killed before it has saved its data"
                 ),
             );
+        }
+    }
+}
+
+/// Items without a field that no pod can be made without. Some of these tell the items of a list apart for Kubernetes.
+fn check_items(pod: &PodOverrides, out: &mut Findings) {
+    let none = Vec::new();
+    let spread = pod.topology_spread_constraints.as_ref().unwrap_or(&none);
+    let lists: [(&str, &[RawObject], &[&str]); 6] = [
+        ("env", &pod.env, &["name"]),
+        ("volumeMounts", &pod.volume_mounts, &["name", "mountPath"]),
+        ("volumes", &pod.volumes, &["name"]),
+        ("sidecars", &pod.sidecars, &["name", "image"]),
+        ("initContainers", &pod.init_containers, &["name", "image"]),
+        (
+            "topologySpreadConstraints",
+            spread,
+            &["maxSkew", "topologyKey", "whenUnsatisfiable"],
+        ),
+    ];
+    for (list, items, required) in lists {
+        for (index, RawObject(object)) in items.iter().enumerate() {
+            let path = item(&field("spec.pod", list), index);
+            for name in required {
+                match object.get(*name) {
+                    None | Some(Value::Null) => out.problem(field(&path, name), "is missing"),
+                    Some(Value::String(text)) if text.is_empty() => {
+                        out.problem(field(&path, name), "is empty");
+                    }
+                    Some(_) => {}
+                }
+            }
         }
     }
 }

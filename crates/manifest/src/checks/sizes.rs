@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config;
 use crate::document::{RedisClusterSpec, ResourceAmounts, ResourcesSpec};
+use crate::limits::STORAGE_BYTES_MIN;
 use crate::problem::{Findings, field};
 use crate::quantity::{Quantity, QuantityError};
 
@@ -28,6 +29,7 @@ pub(crate) fn check(
     let ResourcesSpec { limits, requests } = &spec.resources;
     let storage = spec.storage.as_ref().map(|storage| &storage.size);
     let storage_bytes = amount("spec.storage.size", storage, Quantity::bytes, out);
+    check_storage(storage, storage_bytes, out);
     let (memory_limit_bytes, cpu_limit_milli) = amounts("spec.resources.limits", limits, out);
     let (memory_request_bytes, cpu_request_milli) =
         amounts("spec.resources.requests", requests, out);
@@ -57,6 +59,21 @@ pub(crate) fn check(
     }
     check_memory(spec, &sizes, config, out);
     sizes
+}
+
+/// A number without a unit is bytes, which nobody means.
+fn check_storage(given: Option<&Quantity>, bytes: Option<u64>, out: &mut Findings) {
+    if let (Some(given), Some(bytes)) = (given, bytes)
+        && bytes < STORAGE_BYTES_MIN
+    {
+        let text = given.as_str();
+        let message = if text.bytes().all(|b| b.is_ascii_digit()) {
+            format!("is {text} bytes: did you mean {text}Gi?")
+        } else {
+            format!("is {text}: a node needs 1Mi at least")
+        };
+        out.problem("spec.storage.size", message);
+    }
 }
 
 fn check_memory(

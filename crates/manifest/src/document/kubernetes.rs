@@ -62,60 +62,65 @@ pub enum OnUnreachable {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PodOverrides {
-    /// More labels. Those that select the pods of the cluster are refused.
+    /// More labels. Those that select the pods of the cluster are refused. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
+    /// Annotations. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Labels that a Kubernetes node must have.
+    /// Labels that a Kubernetes node must have. Example: `{disk: ssd}`. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Affinity, as in any pod. In addition to the spread over hosts and zones.
+    /// Affinity, as in any pod. In addition to the spread over hosts and zones. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<RawObject>,
-    /// Tolerations, as in any pod.
+    /// Tolerations, as in any pod. Example: `[{key: dedicated, operator: Exists}]`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<RawObject>,
-    /// Topology spread constraints, as in any pod. They replace the usual ones (spread over hosts
-    /// and over zones as far as possible); an empty list means no spread.
+    /// Topology spread constraints, as in any pod. They replace the usual ones; an empty list means
+    /// no spread. Example: `[{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable:
+    /// DoNotSchedule}]`. Default: spread over hosts and over zones as far as possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology_spread_constraints: Option<Vec<RawObject>>,
-    /// The priority class.
+    /// The priority class. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
-    /// The scheduler.
+    /// The scheduler. Default: that of Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler_name: Option<String>,
-    /// The runtime class.
+    /// The runtime class. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<String>,
     /// The service account. Its token is not mounted in any case: the servers do not talk to
-    /// Kubernetes.
+    /// Kubernetes. Default: that of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
-    /// How long a pod may take to end, in seconds. Without it: the time to hand over, the time to
+    /// How long a pod may take to end, in seconds. Default: the time to hand over, the time to
     /// wait for replicas, and the time to write a snapshot of `maxmemory`.
     #[schemars(range(min = 1, max = 86400))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<u32>,
-    /// The security context of the pod, as in any pod. Its fields replace the usual ones one by one
-    /// (not root, user and groups 999, seccomp `RuntimeDefault`).
+    /// The security context of the pod, as in any pod. Its fields replace the usual ones one by one.
+    /// Example: `{runAsUser: 1000}`. Default: not root, user and groups 999, seccomp
+    /// `RuntimeDefault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security_context: Option<RawObject>,
-    /// Environment variables of the server, as in any container.
+    /// Environment variables of the server, as in any container. Example: `[{name: TZ, value: UTC}]`.
+    /// Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<RawObject>,
-    /// More mounts of the server, as in any container; the volumes are listed in `volumes`.
+    /// More mounts of the server, as in any container; the volumes are listed in `volumes`. Example:
+    /// `[{name: extra, mountPath: /extra}]`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<RawObject>,
-    /// More volumes, as in any pod.
+    /// More volumes, as in any pod. Example: `[{name: extra, emptyDir: {}}]`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<RawObject>,
-    /// More containers beside the server, as in any pod.
+    /// More containers beside the server, as in any pod. Example: `[{name: exporter, image:
+    /// "example.com/exporter:1"}]`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<RawObject>,
-    /// More containers that run before the server, as in any pod.
+    /// More containers that run before the server, as in any pod. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<RawObject>,
 }

@@ -9,18 +9,14 @@ use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use shardwright_manifest::{Cluster, Quantity};
+use shardwright_manifest::{Cluster, Quantity, STORAGE_BYTES_DEFAULT};
 
 use super::quantity;
 use crate::names::{self, Names};
 
-/// The size of a volume that nothing was said about. Part of every such cluster's template, so it
-/// stays as it is.
-const STORAGE_BYTES: u64 = 8 << 30;
-
 /// The claim template.
 pub(super) fn template(cluster: &Cluster, names: &Names) -> PersistentVolumeClaim {
-    let bytes = cluster.storage_bytes().unwrap_or(STORAGE_BYTES);
+    let bytes = cluster.storage_bytes().unwrap_or(STORAGE_BYTES_DEFAULT);
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(names::DATA_VOLUME.to_owned()),

@@ -614,23 +614,23 @@ fn overrides_are_read_strictly() {
         "pod: {tolerations: [{oparator: Exists}]}",
         "pod: {tolerations: [{operator: 1}]}",
         "pod: {affinity: {nodeAfinity: {}, podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologykey: x, topologyKey: host}]}}}",
-        "pod: {sidecars: [{name: redis}, {name: x}, {name: x}]}",
-        "pod: {initContainers: [{name: install-node}]}",
+        "pod: {sidecars: [{name: redis, image: x}, {name: x, image: x}, {name: x, image: x}]}",
+        "pod: {initContainers: [{name: install-node, image: x}]}",
         "pod: {volumes: [{name: data, emptyDir: {}}, {name: tmp, emptyDir: {}}]}",
         "pod: {volumeMounts: [{name: data, mountPath: /data/}]}",
         "pod: {env: [{name: POD_IP, value: x}]}",
         "pod: {securityContext: {runAsUser: root}}",
-        "pod: {sidecars: [{name: a, ports: [{port: 1}]}]}",
+        "pod: {sidecars: [{name: a, image: x, ports: [{port: 1}]}]}",
     ]
     .map(|lines| format!("{lines}\n  {}", refused(lines)))
     .into();
     snapshot!("overrides-refused", all.join("\n"));
     // Spellings that Kubernetes takes.
     for lines in [
-        "pod: {sidecars: [{name: a, resources: {limits: {cpu: 1, memory: 1Gi}}}]}",
+        "pod: {sidecars: [{name: a, image: x, resources: {limits: {cpu: 1, memory: 1Gi}}}]}",
         "pod: {tolerations: [{operator: Exists, key: null}]}",
         "pod: {volumes: [{name: a, emptyDir: {}}]}",
-        "pod: {sidecars: [{name: a, ports: [{containerPort: 80}], args: []}]}",
+        "pod: {sidecars: [{name: a, image: x, ports: [{containerPort: 80}], args: []}]}",
     ] {
         assert!(
             built_with(&with(lines), None, BudgetApi::V1).is_ok(),

@@ -2,18 +2,28 @@
 
 use shardwright_manifest::{Cel, crd};
 
-use crate::cli::CrdArgs;
-use crate::exit::ExitStatus;
+use crate::cli::{CrdArgs, RulesFor};
+use crate::exit::{ExitStatus, UsageError};
+use crate::kubernetes::version;
 use crate::printer::Printer;
 use crate::yaml;
 
+/// The last version of Kubernetes without rules.
+const WITHOUT_RULES: (u32, u32) = (1, 24);
+/// Newer than any: all that there is.
+const NEWEST: (u32, u32) = (u32::MAX, 0);
+
+/// The version of Kubernetes (major, minor) that rules are for.
+pub(super) fn version_for(rules: &RulesFor) -> Result<(u32, u32), UsageError> {
+    match &rules.kubernetes {
+        Some(text) => version(text),
+        None if rules.without_cel => Ok(WITHOUT_RULES),
+        None => Ok(NEWEST),
+    }
+}
+
 pub(super) fn run(args: &CrdArgs, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    let cel = if args.without_cel {
-        Cel::Without
-    } else {
-        Cel::With
-    };
-    let definition = crd(cel);
+    let definition = crd(Cel::of_version(version_for(&args.rules)?));
     if out.is_json() {
         out.document(&definition)?;
     } else {

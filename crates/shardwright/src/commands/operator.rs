@@ -4,11 +4,12 @@ use anyhow::Context;
 use shardwright_operator::install::{LEASE, NAMESPACE};
 use shardwright_operator::{Config, run as operate};
 
-use crate::cli::OperatorArgs;
+use crate::cli::{KubeArgs, OperatorArgs};
 use crate::exit::ExitStatus;
+use crate::kubernetes::client;
 use crate::stop::stop;
 
-pub(super) async fn run(args: OperatorArgs) -> anyhow::Result<ExitStatus> {
+pub(super) async fn run(args: OperatorArgs, kube: &KubeArgs) -> anyhow::Result<ExitStatus> {
     let from = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
     let lease_namespace = args
         .lease_namespace
@@ -23,8 +24,9 @@ pub(super) async fn run(args: OperatorArgs) -> anyhow::Result<ExitStatus> {
         lease: LEASE.to_owned(),
         identity: from("POD_NAME").unwrap_or_else(of_this_process),
     };
+    let client = client(kube).await?;
     let asked = stop().context("cannot listen to signals")?;
-    operate(config, asked).await?;
+    operate(config, client, asked).await?;
     Ok(ExitStatus::Success)
 }
 

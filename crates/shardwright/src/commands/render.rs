@@ -16,6 +16,7 @@ use shardwright_runtime_kubernetes::objects::{
 use super::up::read_manifest;
 use crate::cli::Render;
 use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::kubernetes::version;
 use crate::printer::Printer;
 use crate::yaml;
 
@@ -53,22 +54,9 @@ pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus
 }
 
 fn budget(kubernetes: Option<&str>) -> Result<BudgetApi, UsageError> {
-    let Some(text) = kubernetes else {
-        return Ok(BudgetApi::V1);
-    };
-    let version = text
-        .strip_prefix('v')
-        .unwrap_or(text)
-        .split_once('.')
-        .and_then(|(major, rest)| {
-            let minor = rest.split('.').next()?;
-            Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
-        });
-    match version {
-        Some(version) => Ok(BudgetApi::of_version(version)),
-        None => Err(UsageError(format!(
-            "--kubernetes {text}: write a version such as 1.20"
-        ))),
+    match kubernetes {
+        Some(text) => Ok(BudgetApi::of_version(version(text)?)),
+        None => Ok(BudgetApi::V1),
     }
 }
 

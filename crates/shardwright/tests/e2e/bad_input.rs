@@ -222,6 +222,7 @@ each_engine! {
         for verb in ["status", "check", "plan", "fix"] {
             home.run(&[verb, "k8s:a/b", "--kubeconfig", &missing]).must(2, &["no-such-kubeconfig"]);
         }
+        home.run(&["operator", "--kubeconfig", &missing]).must(2, &["no-such-kubeconfig"]);
         home.run(&["failover", "k8s:a/b", "b-1,force"]).must(2, &["names no node"]);
         home.run(&["down", "k8s:a/b"]).must(2, &["kubectl delete rediscluster b -n a"]);
         home.run(&["add-node", "k8s:a/b", &nowhere]).must(2, &["kubectl edit rediscluster b -n a"]);

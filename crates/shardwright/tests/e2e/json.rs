@@ -268,6 +268,28 @@ fn of_documents(home: &Home, seen: &mut BTreeSet<String>) -> TestResult {
         assert!(document["kind"].is_string(), "{ran:?}");
         seen.insert(words[0].to_owned());
     }
+    // What an older API server would refuse is left out.
+    for (words, policies, rules) in [
+        (&["install"][..], true, true),
+        (&["install", "--kubernetes", "1.29"], false, true),
+        (&["install", "--kubernetes", "v1.24.3"], false, false),
+        (&["install", "--without-cel"], false, false),
+    ] {
+        let out = home
+            .run(&[words, &["-o", "json"]].concat())
+            .must(0, &[])
+            .out;
+        assert_eq!(
+            out.contains("ValidatingAdmissionPolicy"),
+            policies,
+            "{words:?}"
+        );
+        assert_eq!(out.contains("x-kubernetes-validations"), rules, "{words:?}");
+    }
+    for verb in ["crd", "install"] {
+        home.run(&[verb, "--kubernetes", "new"])
+            .must(2, &["--kubernetes new: write a version such as 1.20"]);
+    }
     let no = json!(false);
     let lines: [Line<'_>; 3] = [
         (&["completions", "bash"], 0, "done", no.clone()),
