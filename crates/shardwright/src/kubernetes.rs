@@ -70,6 +70,7 @@ async fn look_at_as(
     };
     let access = Access {
         credentials,
+        alternative: None,
         tls: tls(login)?,
         timeouts: Timeouts {
             connect: CONNECT_LIMIT,
