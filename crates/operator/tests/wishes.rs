@@ -132,6 +132,7 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
             answer,
             shape: ShapeStatus::default(),
             moves: None,
+            passwords_not_applied: &[],
         };
         of_pass(about, &plan, &w.observe())
     };

@@ -11,6 +11,7 @@ pub mod names;
 mod object;
 pub mod objects;
 pub mod outside;
+mod password_changes;
 mod passwords;
 mod pods;
 mod record;

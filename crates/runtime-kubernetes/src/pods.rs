@@ -79,6 +79,11 @@ impl Pods {
         }
     }
 
+    /// Gates are asked with this password from now on.
+    pub fn set_access(&mut self, access: &Access) {
+        self.password = access.credentials.as_ref().map(|c| c.password.clone());
+    }
+
     /// It is to be like this from now on.
     pub fn set_cluster(&mut self, cluster: Cluster) {
         self.cluster = cluster;
