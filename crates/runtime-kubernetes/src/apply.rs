@@ -22,7 +22,7 @@ use crate::request::{RequestError, ask};
 use crate::wake::Wake;
 use crate::world::{Marked, World};
 
-/// How often Secrets are looked at: they are not watched, for who may watch them may read them all.
+/// How often Secrets are looked at where they may not be watched: who may watch them may read them all.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How long a watch may lag behind a write before its word counts against what was written.
 const WATCH_LAG: Duration = Duration::from_secs(5);

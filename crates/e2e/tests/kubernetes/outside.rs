@@ -45,8 +45,7 @@ pub(crate) async fn rights(world: World) -> Result<()> {
         })?;
     }
     let never = [
-        ("", "secrets", "list"),
-        ("", "secrets", "watch"),
+        ("", "secrets", "update"),
         ("", "pods/exec", "create"),
         ("", "pods", "create"),
         ("", "namespaces", "delete"),
