@@ -19,6 +19,7 @@ use crate::objects::{self, BuildError, Built, Given, Objects};
 use crate::password_changes::{self, InUse, not_applied};
 use crate::passwords::{PasswordError, Passwords};
 use crate::request::{RequestError, ask};
+use crate::seats;
 use crate::wake::Wake;
 use crate::world::{Marked, World};
 
@@ -203,7 +204,7 @@ impl Applier {
                 made: &passwords.made,
                 read: &passwords.read,
                 budget: self.world.budget_api(),
-                pods_min: 0,
+                pods_min: self.pods_min(),
             },
         )?;
         let wanted = passwords.all();
@@ -243,6 +244,19 @@ impl Applier {
                 changed: None,
             },
         })
+    }
+
+    /// How many pods a `StatefulSet` has to begin with: all that have data on their volumes. One that is there says itself
+    /// how many it has, and gives up only those that are empty.
+    fn pods_min(&self) -> u32 {
+        if self.world.set(&self.key).is_some() {
+            return 0;
+        }
+        let pods = self.world.pods(&self.key);
+        let stay = pods.iter().filter(|pod| pod.leaving_since.is_none());
+        let ordinals = stay.filter_map(|pod| self.names.ordinal(&pod.name));
+        let there = ordinals.max().map_or(0, |last| last.saturating_add(1));
+        seats::pods_with_data(&self.names, &self.world.claims(&self.key)).max(there)
     }
 
     /// Where there are pods, keeps in these objects the passwords that pods have, and notes whose were changed. Returns
