@@ -208,8 +208,9 @@ impl Applier {
             },
         )?;
         let wanted = passwords.all();
+        let just_made = passwords.is_fresh(SHARDWRIGHT_USER);
         let in_use = self
-            .keep_passwords(cluster, &wanted, &mut objects, run)
+            .keep_passwords(cluster, &mut passwords, &mut objects, run)
             .await?;
         if let Some(first) = &objects.passwords
             && passwords.keep(&client, &self.names, first).await?
@@ -232,12 +233,14 @@ impl Applier {
             }
         }
         self.remove_superseded(&objects, run).await?;
+        let misnamed = seats::misnamed_claims(&self.names, &self.world.claims(&self.key));
+        run.warnings.extend(misnamed);
         self.tend_claims(cluster, run).await?;
         let own = wanted.get(SHARDWRIGHT_USER).cloned();
         Ok(match in_use {
             Some(in_use) => OwnPasswords {
                 servers: Some(in_use),
-                changed: own,
+                changed: own.filter(|_| !just_made),
             },
             None => OwnPasswords {
                 servers: own,
@@ -264,23 +267,25 @@ impl Applier {
     async fn keep_passwords(
         &mut self,
         cluster: &Cluster,
-        wanted: &BTreeMap<String, Secret>,
+        passwords: &mut Passwords,
         objects: &mut Objects,
         run: &mut Run<'_>,
     ) -> Result<Option<Secret>, ApplyError> {
+        let wanted = passwords.all();
         let runs = self.world.set(&self.key).is_some() || !self.world.pods(&self.key).is_empty();
-        if !runs || self.in_use.as_ref() == Some(wanted) {
+        if !runs || self.in_use.as_ref() == Some(&wanted) {
             return Ok(None);
         }
         self.in_use = None;
         let in_use = InUse::read(self.world.client(), &self.names, &run.owner.uid).await?;
         let changed = in_use
-            .keep(objects, wanted)
+            .keep(objects, &wanted)
             .map_err(|user| password_changes::lost(cluster, &self.names, user))?;
         if changed.is_empty() {
-            self.in_use = Some(wanted.clone());
+            self.in_use = Some(wanted);
             return Ok(None);
         }
+        passwords.leave_out(&changed);
         let not_applied = |user: &String| not_applied(cluster, &self.names, user);
         run.passwords_not_applied = changed.iter().map(not_applied).collect();
         Ok(if changed.contains(SHARDWRIGHT_USER) {

@@ -88,6 +88,11 @@ impl InUse {
             }
         }
         objects.acl.edit(|text| with_kept(text, &changed));
+        // A Secret that is made anew gets no password that no server has.
+        let made = objects.passwords.iter_mut();
+        for data in made.filter_map(|secret| secret.data.as_mut()) {
+            data.retain(|user, _| !changed.contains_key(user.as_str()));
+        }
         Ok(changed.into_keys().map(str::to_owned).collect())
     }
 
@@ -193,9 +198,9 @@ pub(crate) fn not_applied(cluster: &Cluster, names: &Names, user: &str) -> Strin
         " (set spec.retainVolumes to true first, or the data goes as well)"
     };
     format!(
-        "the password of the user {user} was changed in the Secret {secret} (key {key}), and servers that run keep the one \
-         that they have: {back}; a new one is taken when the whole cluster starts: delete the RedisCluster{first}, and \
-         apply it again once its pods are gone"
+        "the Secret {secret} (key {key}) does not hold the password of the user {user} that the servers have, and they \
+         keep it: {back}; a new one is taken when the whole cluster starts: delete the RedisCluster{first}, and apply it \
+         again once its pods are gone"
     )
 }
 

@@ -151,6 +151,32 @@ fn what_can_not_be_kept_is_an_error_and_a_new_cluster_takes_all() {
     assert!(new == as_wanted);
 }
 
+/// The Secret with the made passwords was removed: those that are made in its place are no server's.
+#[test]
+fn no_secret_is_made_with_passwords_that_no_server_has() {
+    let cluster = cluster("");
+    let made = |password: &str| BTreeMap::from([("default".to_owned(), Secret::new(password))]);
+    let read = passwords(&cluster, &[]);
+    let built = |made: &BTreeMap<String, Secret>| {
+        let given = Given {
+            owner: None,
+            made,
+            read: &BTreeMap::from_iter(read.clone().into_iter().filter(|(u, _)| u != "default")),
+            budget: BudgetApi::V1,
+            pods_min: 0,
+        };
+        build(&cluster, &given).expect("objects")
+    };
+    let first = built(&made("one"));
+    let mut new = built(&made("two"));
+    let wanted = read.clone().into_iter().chain(made("two")).collect();
+    let changed = in_use(&first).keep(&mut new, &wanted);
+    assert_eq!(changed, Ok(BTreeSet::from(["default".to_owned()])));
+    assert_eq!(acl_of(&new), acl_of(&first));
+    let kept = new.passwords.and_then(|secret| secret.data);
+    assert_eq!(kept, Some(BTreeMap::new()));
+}
+
 #[test]
 fn what_is_told_takes_the_change_back_and_shows_no_password() {
     let names = Names::new("redis", "cache");

@@ -1,6 +1,6 @@
 //! The passwords of a cluster's users: made once and kept, or read from the Secrets that the manifest names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -88,6 +88,16 @@ impl Passwords {
         let read = self.read.iter().chain(&self.made);
         read.map(|(user, password)| (user.clone(), password.clone()))
             .collect()
+    }
+
+    /// Keeps none of these that was just made: the servers have others, which were in the Secret before.
+    pub(crate) fn leave_out(&mut self, users: &BTreeSet<String>) {
+        self.fresh.retain(|user, _| !users.contains(user));
+    }
+
+    /// Whether this password was just made.
+    pub(crate) fn is_fresh(&self, user: &str) -> bool {
+        self.fresh.contains_key(user)
     }
 
     /// Reads what there is, and makes what is missing: in memory only, see [`Passwords::keep`].

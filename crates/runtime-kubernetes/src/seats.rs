@@ -95,6 +95,21 @@ pub(crate) fn pods_with_data(names: &Names, claims: &[Arc<ClaimFact>]) -> u32 {
     ordinals.max().map_or(0, |last| last.saturating_add(1))
 }
 
+/// What is said of claims with data of this cluster that no pod can mount.
+pub(crate) fn misnamed_claims(names: &Names, claims: &[Arc<ClaimFact>]) -> Vec<String> {
+    let used = used_claims(claims).into_iter();
+    let misnamed = used.filter(|claim| names.pod_of_claim(&claim.name).is_none());
+    let text = |claim: &ClaimFact| {
+        let as_pods_do = names.claim(&names.pod(0));
+        format!(
+            "the PersistentVolumeClaim {} records data of this cluster, and no pod mounts a claim of that name: they are \
+             called as {as_pods_do}",
+            claim.name
+        )
+    };
+    misnamed.map(text).collect()
+}
+
 /// The claims with data of the cluster that claims say was formed here last.
 fn used_claims(claims: &[Arc<ClaimFact>]) -> Vec<&ClaimFact> {
     let Some(formed) = formed(None, claims) else {

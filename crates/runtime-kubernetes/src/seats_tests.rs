@@ -310,6 +310,10 @@ fn as_many_pods_start_as_there_are_claims_with_data() {
     ]);
     assert_eq!(pods_with_data(&names, &claims), 8);
     assert_eq!(pods_with_data(&names, &[]), 0);
+    let told = misnamed_claims(&names, &claims);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("data-other-10"), "{told:?}");
+    assert!(told[0].contains("called as data-redis-0"), "{told:?}");
 }
 
 #[test]
