@@ -290,7 +290,7 @@ async fn budgets_served(client: &Client) -> Result<BudgetApi, kube::Error> {
 }
 
 /// The version that an API server tells: some write `27+` for the minor part.
-fn version_of(major: &str, minor: &str) -> Option<(u32, u32)> {
+pub(crate) fn version_of(major: &str, minor: &str) -> Option<(u32, u32)> {
     let digits = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit());
         text.get(..end.unwrap_or(text.len()))?.parse::<u32>().ok()

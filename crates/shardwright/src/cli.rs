@@ -492,8 +492,9 @@ pub(crate) struct CrdArgs {
     NAME-create and apply the output again. A cluster without the \
     append-only file is refused: who would tell a server that lost its memory when it may start again?\n\
     The passwords are taken from --secrets, and no output has others: applied to a cluster that runs, it would lock \
-    everybody out. Before Kubernetes 1.21, say its version (--kubernetes 1.20), or kubectl knows no \
-    PodDisruptionBudget in version policy/v1."
+    everybody out. Which version of Kubernetes it is for is asked of the API server that kubectl would use. Where it \
+    can't be asked, say it before 1.21 (--kubernetes 1.20), or kubectl finds no PodDisruptionBudget in version \
+    policy/v1."
 )]
 pub(crate) struct Render {
     /// The manifest (`RedisCluster`); - is standard input
@@ -509,7 +510,7 @@ pub(crate) struct Render {
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
     /// The version of Kubernetes it is for: before 1.21 some objects have other versions; from 1.27 on the disruption
-    /// budget lets pods go that are not ready
+    /// budget lets pods go that are not ready. Without: asked of the API server, if one is known here
     #[arg(long, value_name = "VERSION")]
     pub(crate) kubernetes: Option<String>,
 }

@@ -124,6 +124,20 @@ async fn must_be(client: &Client, key: &ObjectKey) -> anyhow::Result<ClusterObje
     Err(UsageError(object).into())
 }
 
+/// The version of the Kubernetes that is meant, major and minor. Absent where none is known here, or where what it tells
+/// can't be read.
+///
+/// # Errors
+/// Where one is known, and can't be asked.
+pub(crate) async fn version(args: &KubeArgs) -> anyhow::Result<Option<(u32, u32)>> {
+    let named = args.context.is_some() || args.kubeconfig.is_some();
+    if !named && Config::infer().await.is_err() {
+        return Ok(None);
+    }
+    let client = client(args).await?;
+    Ok(outside::version(&client).await?)
+}
+
 /// A client of the API server that is meant: as kubectl finds it.
 async fn client(args: &KubeArgs) -> anyhow::Result<Client> {
     let options = KubeConfigOptions {

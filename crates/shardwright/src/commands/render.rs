@@ -16,18 +16,27 @@ use shardwright_runtime_kubernetes::objects::{
 };
 
 use super::up::read_manifest;
-use crate::cli::Render;
+use crate::cli::{KubeArgs, Login, Render};
 use crate::exit::{ExitStatus, Refusal, UsageError};
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::yaml;
 
-pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus> {
-    let budget = budget(args.kubernetes.as_deref())?;
+pub(super) async fn run(
+    args: &Render,
+    login: &Login,
+    out: &mut Printer,
+) -> anyhow::Result<ExitStatus> {
+    let declared = args.kubernetes.as_deref().map(budget).transpose()?;
     let Accepted { cluster, warnings } = Cluster::from_text(&read_manifest(&args.file)?)?;
     for warning in warnings {
         out.warn(&warning.to_string());
     }
     let passwords = Passwords::gather(&cluster, args.secrets.as_deref(), args.make_passwords)?;
+    let budget = match declared {
+        Some(budget) => budget,
+        None => budget_of_server(&login.kube, out).await?,
+    };
     let given = Given {
         owner: None,
         made: &passwords.kept,
@@ -40,6 +49,10 @@ pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus
         StandaloneError::NoAppendOnlyFile => anyhow::Error::new(Refusal(error.to_string())),
         StandaloneError::Build(_) => error.into(),
     })?;
+    // Before anything is printed: what was applied and is kept nowhere is lost.
+    if let Some(dir) = &args.secrets {
+        passwords.keep(dir)?;
+    }
     if out.is_json() {
         out.document(&json!({ "apiVersion": "v1", "kind": "List", "items": documents }))?;
     } else {
@@ -55,10 +68,29 @@ pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus
     Ok(ExitStatus::Success)
 }
 
-fn budget(kubernetes: Option<&str>) -> Result<BudgetApi, UsageError> {
-    let Some(text) = kubernetes else {
-        return Ok(BudgetApi::V1);
-    };
+/// The budgets of the Kubernetes that kubectl would apply the output to. Where none is known here, or it does not answer,
+/// those of every version since 1.21.
+async fn budget_of_server(args: &KubeArgs, out: &mut Printer) -> anyhow::Result<BudgetApi> {
+    match kubernetes::version(args).await {
+        Ok(Some((major, minor))) => {
+            out.say(&format!(
+                "For Kubernetes {major}.{minor}, as the API server says; for another: --kubernetes VERSION"
+            ));
+            Ok(BudgetApi::of_version((major, minor)))
+        }
+        Ok(None) => Ok(BudgetApi::V1),
+        // It was named, and is not there.
+        Err(error) if args.context.is_some() || args.kubeconfig.is_some() => Err(error),
+        Err(error) => {
+            out.warn(&format!(
+                "for Kubernetes 1.21 or later: which it is was not told ({error:#}); for another: --kubernetes VERSION"
+            ));
+            Ok(BudgetApi::V1)
+        }
+    }
+}
+
+fn budget(text: &str) -> Result<BudgetApi, UsageError> {
     let version = text
         .strip_prefix('v')
         .unwrap_or(text)
@@ -91,8 +123,9 @@ struct Passwords {
 }
 
 impl Passwords {
-    /// Reads every password from `dir`. What is missing there is made and kept there where `make` says so, and is an
-    /// error else: the output is applied again, and with other passwords than its servers have nobody could log in.
+    /// Reads every password from `dir`. What is missing there is made where `make` says so, to be kept by
+    /// [`Passwords::keep`], and is an error else: the output is applied again, and with other passwords than its servers
+    /// have nobody could log in.
     fn gather(cluster: &Cluster, dir: Option<&Path>, make: bool) -> anyhow::Result<Self> {
         let mut passwords = Self::default();
         let mut missing = Vec::new();
@@ -125,20 +158,28 @@ impl Passwords {
         if to_make.is_empty() {
             return Ok(passwords);
         }
-        let Some(dir) = dir.filter(|_| make) else {
+        if dir.is_none() || !make {
             return Err(UsageError(not_given(cluster, dir, &to_make)).into());
-        };
+        }
         for user in to_make {
             let mut bytes = [0_u8; 32];
             getrandom::fill(&mut bytes)
                 .map_err(|e| anyhow::anyhow!("no random bytes for a password: {e}"))?;
-            let password = Secret::from_random(&bytes);
-            // Before anything is printed: what was applied and is kept nowhere is lost.
-            keep(dir, user, &password)?;
             passwords.made.push(user.to_owned());
+            let password = Secret::from_random(&bytes);
             passwords.kept.insert(user.to_owned(), password);
         }
         Ok(passwords)
+    }
+
+    /// Writes what was made into `dir`, a file for each user.
+    fn keep(&self, dir: &Path) -> anyhow::Result<()> {
+        for (user, password) in &self.kept {
+            if self.made.contains(user) {
+                keep(dir, user, password)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -152,8 +193,8 @@ fn not_given(cluster: &Cluster, dir: Option<&Path>, users: &[&str]) -> String {
     format!(
         "the passwords of these users are not given: {users}; for a new cluster have them made once, and kept: \
          --secrets {dir} --make-passwords; for one that runs, put the passwords that its servers have into that \
-         directory, a file for each user: kubectl get secret -n {namespace} {secret} -o \
-         go-template='{{{{index .data \"{user}\" | base64decode}}}}' > {dir}/{user}"
+         directory, a file for each user: (umask 077; mkdir -p {dir}; kubectl get secret -n {namespace} {secret} -o \
+         go-template='{{{{index .data \"{user}\" | base64decode}}}}' > {dir}/{user})"
     )
 }
 
@@ -211,16 +252,15 @@ mod tests {
     #[test]
     fn budgets_are_of_the_version_that_kubernetes_knows() -> anyhow::Result<()> {
         for (text, api) in [
-            (None, BudgetApi::V1),
-            (Some("1.20"), BudgetApi::V1Beta1),
-            (Some("v1.20.2"), BudgetApi::V1Beta1),
-            (Some("1.21"), BudgetApi::V1),
-            (Some("1.27"), BudgetApi::V1Unhealthy),
-            (Some("2.0"), BudgetApi::V1Unhealthy),
+            ("1.20", BudgetApi::V1Beta1),
+            ("v1.20.2", BudgetApi::V1Beta1),
+            ("1.21", BudgetApi::V1),
+            ("1.27", BudgetApi::V1Unhealthy),
+            ("2.0", BudgetApi::V1Unhealthy),
         ] {
             assert_eq!(budget(text)?, api, "{text:?}");
         }
-        assert!(budget(Some("new")).is_err());
+        assert!(budget("new").is_err());
         Ok(())
     }
 
@@ -244,7 +284,8 @@ mod tests {
     /// The output is applied again: with other passwords nobody could log in at the servers that run.
     #[test]
     fn a_second_run_has_the_passwords_of_the_first_or_ends() -> anyhow::Result<()> {
-        let cluster = Cluster::from_text(include_str!("../../../../examples/minimal.yaml"))?.cluster;
+        let cluster =
+            Cluster::from_text(include_str!("../../../../examples/minimal.yaml"))?.cluster;
         let home = tempfile::tempdir()?;
         let dir = home.path().join("new/passwords");
         for given in [None, Some(&*dir)] {
@@ -260,8 +301,11 @@ mod tests {
         }
         assert!(!dir.exists(), "a refusal writes nothing");
         let first = Passwords::gather(&cluster, Some(&dir), true)?;
+        assert!(!dir.exists(), "what is printed nowhere is kept nowhere");
+        first.keep(&dir)?;
         for make in [true, false] {
             let again = Passwords::gather(&cluster, Some(&dir), make)?;
+            again.keep(&dir)?;
             assert_eq!((&again.kept, again.made.len()), (&first.kept, 0));
         }
         let mode = |path: &Path| -> anyhow::Result<u32> {
