@@ -106,6 +106,14 @@ pub struct Access {
 }
 
 impl Access {
+    /// The credentials that a server took last, as far as that is known: those that servers use at each other for us.
+    pub fn accepted(&self) -> Option<&Credentials> {
+        let other = self.alternative.as_ref().filter(|a| a.was_accepted());
+        other
+            .map(Alternative::credentials)
+            .or(self.credentials.as_ref())
+    }
+
     /// Whether both log in in the same way.
     pub fn has_same_credentials(&self, other: &Self) -> bool {
         let second = |access: &Self| access.alternative.as_ref().map(|a| a.credentials.clone());
@@ -143,6 +151,12 @@ mod tests {
         assert!(with(Some("hunter2")).has_same_credentials(&with(Some("hunter2"))));
         assert!(!with(Some("hunter2")).has_same_credentials(&with(Some("other"))));
         assert!(!with(Some("hunter2")).has_same_credentials(&with(None)));
+        let access = with(Some("hunter2"));
+        assert_eq!(access.accepted(), access.credentials.as_ref());
+        if let Some(other) = &access.alternative {
+            other.note(true);
+        }
+        assert_eq!(access.accepted(), Some(&login("hunter2")));
         assert!(!format!("{:?}", with(Some("hunter2"))).contains("hunter2"));
     }
 }
