@@ -204,7 +204,7 @@ impl Applier {
                 made: &passwords.made,
                 read: &passwords.read,
                 budget: self.world.budget_api(),
-                pods_min: self.pods_min(),
+                pods_min: 0,
             },
         )?;
         let wanted = passwords.all();
@@ -233,8 +233,7 @@ impl Applier {
             }
         }
         self.remove_superseded(&objects, run).await?;
-        let misnamed = seats::misnamed_claims(&self.names, &self.world.claims(&self.key));
-        run.warnings.extend(misnamed);
+        self.warn_of_claims(cluster, run);
         self.tend_claims(cluster, run).await?;
         let own = wanted.get(SHARDWRIGHT_USER).cloned();
         Ok(match in_use {
@@ -249,12 +248,21 @@ impl Applier {
         })
     }
 
-    /// How many pods a `StatefulSet` has to begin with: all that have data on their volumes. One that is there says itself
-    /// how many it has, and gives up only those that are empty.
-    fn pods_min(&self) -> u32 {
-        if self.world.set(&self.key).is_some() {
-            return 0;
+    /// Names the claims with data of this cluster that have no pods.
+    fn warn_of_claims(&self, cluster: &Cluster, run: &mut Run<'_>) {
+        let claims = self.world.claims(&self.key);
+        let misnamed = seats::misnamed_claims(&self.names, &claims);
+        run.warnings.extend(misnamed);
+        let pods = self.world.pods(&self.key);
+        if let Some(set) = self.world.set(&self.key).filter(|set| !set.leaving) {
+            let idle = seats::idle_claims(&self.names, &claims, &pods, &set, cluster.nodes());
+            run.warnings.extend(idle);
         }
+    }
+
+    /// How many pods a `StatefulSet` has to begin with that is made anew: all that have data on their volumes, or are
+    /// there. Only those that are empty are given up.
+    pub(crate) fn first_pods(&self) -> u32 {
         let pods = self.world.pods(&self.key);
         let stay = pods.iter().filter(|pod| pod.leaving_since.is_none());
         let ordinals = stay.filter_map(|pod| self.names.ordinal(&pod.name));

@@ -110,6 +110,38 @@ pub(crate) fn misnamed_claims(names: &Names, claims: &[Arc<ClaimFact>]) -> Vec<S
     misnamed.map(text).collect()
 }
 
+/// What is said of claims with data of this cluster that the `StatefulSet` has no pods for: it was made with fewer.
+pub(crate) fn idle_claims(
+    names: &Names,
+    claims: &[Arc<ClaimFact>],
+    pods: &[Arc<PodFact>],
+    set: &SetFact,
+    wanted: u32,
+) -> Option<String> {
+    // A set without a record was just made, with pods for all of them.
+    set.formed.as_ref()?;
+    let mut idle: BTreeMap<u32, &str> = BTreeMap::new();
+    for claim in used_claims(claims) {
+        let Some(pod) = names.pod_of_claim(&claim.name) else {
+            continue;
+        };
+        let known = set.nodes.contains_key(pod) || pods.iter().any(|p| p.name == pod);
+        if let Some(ordinal) = names.ordinal(pod).filter(|n| *n >= wanted && !known) {
+            idle.insert(ordinal, &claim.name);
+        }
+    }
+    let (last, _) = idle.last_key_value()?;
+    let all: Vec<&str> = idle.values().copied().collect();
+    Some(format!(
+        "claims record data of this cluster, and the StatefulSet has no pods for them: {}; have them started: kubectl scale \
+         statefulset -n {} {} --replicas={}",
+        all.join(", "),
+        names.namespace(),
+        names.stateful_set(),
+        last.saturating_add(1)
+    ))
+}
+
 /// The claims with data of the cluster that claims say was formed here last.
 fn used_claims(claims: &[Arc<ClaimFact>]) -> Vec<&ClaimFact> {
     let Some(formed) = formed(None, claims) else {

@@ -310,6 +310,22 @@ fn as_many_pods_start_as_there_are_claims_with_data() {
     ]);
     assert_eq!(pods_with_data(&names, &claims), 8);
     assert_eq!(pods_with_data(&names, &[]), 0);
+    // A set that was made with fewer pods, as by an operator that did not look.
+    let formed = formed(None, &claims);
+    let idle = |nodes: &[(&str, &str)], pods: &[Arc<PodFact>]| {
+        idle_claims(&names, &claims, pods, &set(formed.clone(), nodes), 6)
+    };
+    let told = idle(&[("redis-0", ID)], &[]).expect("a claim has no pod");
+    assert!(
+        told.contains("data-redis-7;")
+            && told.contains("kubectl scale statefulset -n cache redis --replicas=8"),
+        "{told}"
+    );
+    assert_eq!(idle(&[("redis-7", OTHER_ID)], &[]), None);
+    let there = [pod_of(pod("redis-7", running(), json!({})))];
+    assert_eq!(idle(&[], &there), None);
+    let fresh = set(None, &[]);
+    assert_eq!(idle_claims(&names, &claims, &[], &fresh, 6), None);
     let told = misnamed_claims(&names, &claims);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("data-other-10"), "{told:?}");
