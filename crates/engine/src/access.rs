@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::{Dial, Tls};
@@ -37,6 +38,38 @@ pub struct Credentials {
     pub password: Secret,
 }
 
+/// Credentials that are tried where a server does not take [`Access::credentials`]: after a password was changed, a
+/// server may have the one or the other.
+#[derive(Clone, Debug)]
+pub struct Alternative {
+    credentials: Credentials,
+    /// Whether a server took these last; then they are tried first. Clones share it, and nothing else keeps it.
+    accepted: Arc<AtomicBool>,
+}
+
+impl Alternative {
+    /// These, tried second until a server takes them.
+    pub fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            accepted: Arc::default(),
+        }
+    }
+
+    /// Whom to log in as.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    pub(crate) fn was_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note(&self, accepted: bool) {
+        self.accepted.store(accepted, Ordering::Relaxed);
+    }
+}
+
 /// How long things may take. Every call to a server has one of these limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -62,12 +95,30 @@ impl Default for Timeouts {
 pub struct Access {
     /// Whom to log in as; nobody where absent.
     pub credentials: Option<Credentials>,
+    /// What a server may take instead; never tried without [`Access::credentials`].
+    pub alternative: Option<Alternative>,
     /// TLS; plain TCP where absent.
     pub tls: Option<Tls>,
     /// The limits.
     pub timeouts: Timeouts,
     /// The way to the servers; a TCP connection to their address where absent.
     pub dial: Option<Arc<dyn Dial>>,
+}
+
+impl Access {
+    /// The credentials that a server took last, as far as that is known: those that servers use at each other for us.
+    pub fn accepted(&self) -> Option<&Credentials> {
+        let other = self.alternative.as_ref().filter(|a| a.was_accepted());
+        other
+            .map(Alternative::credentials)
+            .or(self.credentials.as_ref())
+    }
+
+    /// Whether both log in in the same way.
+    pub fn has_same_credentials(&self, other: &Self) -> bool {
+        let second = |access: &Self| access.alternative.as_ref().map(|a| a.credentials.clone());
+        self.credentials == other.credentials && second(self) == second(other)
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +135,28 @@ mod tests {
             ..Access::default()
         };
         assert!(!format!("{access:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn an_alternative_counts_and_is_not_shown() {
+        let login = |password: &str| Credentials {
+            user: None,
+            password: Secret::new(password),
+        };
+        let with = |alternative: Option<&str>| Access {
+            credentials: Some(login("first")),
+            alternative: alternative.map(|password| Alternative::new(login(password))),
+            ..Access::default()
+        };
+        assert!(with(Some("hunter2")).has_same_credentials(&with(Some("hunter2"))));
+        assert!(!with(Some("hunter2")).has_same_credentials(&with(Some("other"))));
+        assert!(!with(Some("hunter2")).has_same_credentials(&with(None)));
+        let access = with(Some("hunter2"));
+        assert_eq!(access.accepted(), access.credentials.as_ref());
+        if let Some(other) = &access.alternative {
+            other.note(true);
+        }
+        assert_eq!(access.accepted(), Some(&login("hunter2")));
+        assert!(!format!("{:?}", with(Some("hunter2"))).contains("hunter2"));
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::close::{Close, Noted};
 use crate::error::Asked;
-use crate::{Access, Dialled, Endpoint, Error, Timeouts, socket};
+use crate::{Access, Credentials, Dialled, Endpoint, Error, Timeouts, socket};
 
 /// One held connection to one server. Clones share it; calls made at the same time are sent
 /// at once and answered in turn. It closes when the last clone is dropped.
@@ -112,16 +112,41 @@ impl Client {
             }))
         };
         let client = opened.await.unwrap_or_else(late)?;
-        if let Some(credentials) = &access.credentials {
-            let mut login = Request::new("AUTH");
-            if let Some(user) = &credentials.user {
-                login = login.arg(user);
-            }
-            client
-                .done(login.arg(credentials.password.expose()))
-                .await?;
-        }
+        client.log_in(access).await?;
         Ok(client)
+    }
+
+    /// Logs in where the access says as whom: with what a server took last, then with the other. A server that refuses
+    /// a password keeps the connection open.
+    async fn log_in(&self, access: &Access) -> Result<(), Error> {
+        let Some(first) = &access.credentials else {
+            return Ok(());
+        };
+        let Some(other) = &access.alternative else {
+            return self.authenticate(first).await;
+        };
+        let other_first = other.was_accepted();
+        let (one, two) = if other_first {
+            (other.credentials(), first)
+        } else {
+            (first, other.credentials())
+        };
+        match self.authenticate(one).await {
+            Err(Error::Auth { .. }) => {
+                self.authenticate(two).await?;
+                other.note(!other_first);
+                Ok(())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn authenticate(&self, credentials: &Credentials) -> Result<(), Error> {
+        let mut login = Request::new("AUTH");
+        if let Some(user) = &credentials.user {
+            login = login.arg(user);
+        }
+        self.done(login.arg(credentials.password.expose())).await
     }
 
     /// Opens a connection that works on this database: what it asks of keys concerns them alone.

@@ -27,7 +27,7 @@ mod slot_loads;
 mod socket;
 mod tls;
 
-pub use access::{Access, Credentials, Secret, Timeouts};
+pub use access::{Access, Alternative, Credentials, Secret, Timeouts};
 pub use capabilities::{Capabilities, Engine, Feature};
 pub use client::Client;
 pub use close::Close;

@@ -1,10 +1,11 @@
 //! Connections to real servers: how they open, are refused, and end.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use shardwright_engine::{
-    ACL_RULES, Access, Client, Close, Credentials, Endpoint, Error, Failover, Retry, Save, Secret,
-    Timeouts, Tls, TlsOptions, Unreachable, probe,
+    ACL_RULES, Access, Alternative, Client, Close, Credentials, Endpoint, Error, Failover, Retry,
+    Save, Secret, Timeouts, Tls, TlsOptions, Unreachable, probe,
 };
 use shardwright_testkit::tls::Certificates;
 use shardwright_testkit::{Persistence, Server, each_engine, until};
@@ -25,6 +26,31 @@ fn as_user(user: Option<&str>, password: &str) -> Access {
     Access {
         credentials: Some(credentials),
         ..Access::default()
+    }
+}
+
+each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn the_password_that_a_server_has_is_found_of_two(engine) {
+        let server = Server::builder(&engine).acl(["user default on nopass ~* &* +@all", "user own on >old +@all"]).start()?;
+        let login = |password: &str| as_user(Some("own"), password).credentials;
+        let both = |first: &str, second: &str| Access {
+            alternative: login(second).map(Alternative::new),
+            ..as_user(Some("own"), first)
+        };
+        let access = both("new", "old");
+        Client::connect(&endpoint(&server), &access).await?.ping().await?;
+        // What was taken last is tried first: the server's record of refusals does not grow with each connection.
+        Client::connect(&endpoint(&server), &access).await?.ping().await?;
+        let refused = server.ask::<Vec<BTreeMap<String, redis::Value>>>(&["ACL", "LOG"]).await?;
+        let counts: Vec<_> = refused.iter().map(|entry| &entry["count"]).collect();
+        assert_eq!(counts, [&redis::Value::Int(1)]);
+        server.ask::<String>(&["ACL", "SETUSER", "own", "resetpass", ">new"]).await?;
+        Client::connect(&endpoint(&server), &access).await?.ping().await?;
+        let neither = Client::connect(&endpoint(&server), &both("old", "older")).await;
+        let error = neither.expect_err("it has neither");
+        assert!(matches!(error, Error::Auth { .. }), "{error}");
+        Ok(())
     }
 }
 

@@ -33,6 +33,11 @@ pub const PROGRESSING: &str = "Progressing";
 /// The condition type: whether less stands between the data and a loss than was declared.
 pub const DEGRADED: &str = "Degraded";
 
+/// The condition type: `False` while the servers do not have a password that was changed in its Secret; absent else.
+pub const PASSWORDS_APPLIED: &str = "PasswordsApplied";
+/// The reason of that, and of the event.
+pub const PASSWORD_CHANGED: &str = "PasswordChanged";
+
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
 
@@ -57,6 +62,8 @@ pub struct About<'a> {
     pub moves: Option<&'a MoveProgress>,
     /// Who wrote the declared number of shards, as the API server calls it, where that is known.
     pub shaped_by: Option<&'a str>,
+    /// Passwords that were changed and that the servers do not get: one text for each user.
+    pub passwords_not_applied: &'a [String],
 }
 
 /// What there is to say of one pod.
@@ -313,6 +320,13 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
         let verdict = Verdict::new(done, answer.reason, answer.text.clone());
         (ANSWER, verdict)
     });
+    let passwords = (!about.passwords_not_applied.is_empty()).then(|| {
+        let text = about.passwords_not_applied.join("; ");
+        (
+            PASSWORDS_APPLIED,
+            Verdict::new(false, PASSWORD_CHANGED, text),
+        )
+    });
     // What was answered last is told until something else is asked for.
     let last = about
         .before
@@ -320,6 +334,7 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
         .filter(|_| about.answer.is_none());
     verdicts
         .into_iter()
+        .chain(passwords)
         .chain(answer)
         .map(|(kind, verdict)| {
             let unknown = verdict.reason == CREDENTIALS_REJECTED && kind != PROGRESSING;

@@ -27,7 +27,8 @@ use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
 use crate::reason::reason;
 use crate::status::{
-    About, Answer, AnswerState, Change, change, of_error, of_invalid, of_pass, of_paused,
+    About, Answer, AnswerState, Change, PASSWORD_CHANGED, change, of_error, of_invalid, of_pass,
+    of_paused,
 };
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
@@ -124,6 +125,8 @@ struct One<'a> {
     warned: Option<i64>,
     /// What can't be had, as it was told last.
     apply_warnings: Vec<String>,
+    /// The changed passwords that servers do not get, as they were told last.
+    passwords_not_applied: Vec<String>,
 }
 
 /// A keeper, and what it was made with.
@@ -156,6 +159,7 @@ impl<'a> One<'a> {
             moves_warned: None,
             warned: None,
             apply_warnings: Vec::new(),
+            passwords_not_applied: Vec::new(),
         }
     }
 
@@ -262,6 +266,7 @@ impl<'a> One<'a> {
         let pods = notes(&self.world.pods(&object.key));
         let far = self.far(&report);
         let trouble = self.trouble.clone();
+        let not_applied = self.passwords_not_applied.clone();
         self.tell_stuck(object, &report);
         let stuck = self.stuck.as_ref();
         let stuck = stuck.is_some_and(|(since, _)| since.elapsed() >= STUCK_AFTER);
@@ -276,6 +281,7 @@ impl<'a> One<'a> {
                 answer: answer.as_ref(),
                 shape: shape_of(&cluster),
                 moves: far.as_ref(),
+                passwords_not_applied: &not_applied,
                 ..about
             };
             of_pass(about, &report.plan, &report.observed)
@@ -355,8 +361,19 @@ impl<'a> One<'a> {
             self.tell(object, notes);
             self.apply_warnings.clone_from(&applied.warnings);
         }
+        if self.passwords_not_applied != applied.passwords_not_applied {
+            let texts = applied.passwords_not_applied.iter();
+            self.tell(object, texts.map(|t| events::of_error(PASSWORD_CHANGED, t)));
+            self.passwords_not_applied
+                .clone_from(&applied.passwords_not_applied);
+        }
         match &mut self.keeper {
-            Some(kept) if kept.access.credentials == applied.access.credentials => {
+            Some(kept) => {
+                if !kept.access.has_same_credentials(&applied.access) {
+                    kept.keeper.set_access(applied.access.clone());
+                    kept.keeper.runtime_mut().set_access(&applied.access);
+                    kept.access = applied.access;
+                }
                 if kept.cluster != *cluster {
                     kept.keeper.runtime_mut().set_cluster(cluster.clone());
                     kept.keeper.set_desired(cluster.desired());
@@ -364,7 +381,7 @@ impl<'a> One<'a> {
                     kept.cluster = cluster.clone();
                 }
             }
-            Some(_) | None => {
+            None => {
                 let access = applied.access;
                 let key = object.key.clone();
                 let pods = Pods::new(self.world.clone(), key, cluster.clone(), &access);
@@ -483,6 +500,7 @@ impl<'a> One<'a> {
             shape: ShapeStatus::default(),
             moves: None,
             shaped_by: object.shards_by.as_deref(),
+            passwords_not_applied: &[],
         });
         self.count(&new);
         match self.told.tell(self.world, object, new).await {

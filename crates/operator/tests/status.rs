@@ -9,8 +9,8 @@ use shardwright_manifest::{
     Cluster, Condition, ConditionStatus, RedisClusterStatus, ShapeStatus, StateWord,
 };
 use shardwright_operator::status::{
-    About, CREDENTIALS_REJECTED, Change, DEGRADED, PROGRESSING, PodNote, PodTrouble, READY, change,
-    of_error, of_invalid, of_pass, of_paused,
+    About, CREDENTIALS_REJECTED, Change, DEGRADED, PASSWORD_CHANGED, PASSWORDS_APPLIED,
+    PROGRESSING, PodNote, PodTrouble, READY, change, of_error, of_invalid, of_pass, of_paused,
 };
 use shardwright_planner::Desired;
 use shardwright_runtime::MoveProgress;
@@ -34,6 +34,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
         },
         moves: None,
         shaped_by: None,
+        passwords_not_applied: &[],
     }
 }
 
@@ -369,6 +370,31 @@ fn servers_that_do_not_let_the_operator_in_are_not_known_to_be_down() {
     w.node("c1").silent = None;
     let state = status(&w, LATER, Some(&healthy)).state;
     assert_eq!(state, Some(StateWord::Down));
+}
+
+#[test]
+fn a_password_that_servers_do_not_get_is_a_condition_while_that_lasts() {
+    let w = World::formed(3, 1);
+    let told = |texts: &[String], before: Option<&RedisClusterStatus>| {
+        let about = About {
+            passwords_not_applied: texts,
+            ..at(FIRST, before)
+        };
+        of_pass(about, &w.plan(&Desired::managed(3, 1)), &w.observe())
+    };
+    let healthy = told(&[], None);
+    let changed = told(&["the password of the user app".to_owned()], Some(&healthy));
+    let c = condition(&changed, PASSWORDS_APPLIED);
+    assert_eq!(
+        (c.status, c.reason.as_str()),
+        (ConditionStatus::False, PASSWORD_CHANGED)
+    );
+    assert_eq!(c.message, "the password of the user app");
+    assert_eq!(change(&changed, &healthy), Change::News);
+    // Clients are served, and nothing else is hidden by it.
+    assert_eq!(changed.state, Some(StateWord::Healthy));
+    assert_eq!(condition(&changed, READY).status, ConditionStatus::True);
+    assert_eq!(told(&[], Some(&changed)).conditions, healthy.conditions);
 }
 
 #[test]

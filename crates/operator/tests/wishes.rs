@@ -133,6 +133,7 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
             shape: ShapeStatus::default(),
             moves: None,
             shaped_by: None,
+            passwords_not_applied: &[],
         };
         of_pass(about, &plan, &w.observe())
     };

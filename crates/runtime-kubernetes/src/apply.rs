@@ -9,19 +9,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
-use shardwright_engine::{Access, Credentials};
-use shardwright_manifest::{API_VERSION, Cluster, KIND, SHARDWRIGHT_USER};
+use shardwright_engine::{Access, Alternative, Credentials};
+use shardwright_manifest::{API_VERSION, Cluster, KIND, SHARDWRIGHT_USER, Secret};
 
 use crate::facts::{ObjectKey, state_of};
 use crate::names::{self, Names};
 use crate::object::ClusterObject;
 use crate::objects::{self, BuildError, Built, Given, Objects};
+use crate::password_changes::{self, InUse, not_applied};
 use crate::passwords::{PasswordError, Passwords};
 use crate::request::{RequestError, ask};
+use crate::seats;
 use crate::wake::Wake;
 use crate::world::{Marked, World};
 
-/// How often Secrets are looked at: they are not watched, for who may watch them may read them all.
+/// How often Secrets are looked at where they may not be watched: who may watch them may read them all.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How long a watch may lag behind a write before its word counts against what was written.
 const WATCH_LAG: Duration = Duration::from_secs(5);
@@ -90,6 +92,8 @@ pub struct Applied {
     pub warnings: Vec<String>,
     /// What is under way, such as the `StatefulSet` being made anew; the cluster's signal rings when to go on.
     pub pending: Vec<String>,
+    /// Passwords that were changed in their Secrets and that the servers do not get: one text for each user.
+    pub passwords_not_applied: Vec<String>,
     /// How we log in at the servers.
     pub access: Access,
 }
@@ -103,6 +107,8 @@ pub struct Applier {
     wake: Wake,
     done: Option<Done>,
     written: BTreeMap<(String, String), Written>,
+    /// The passwords that were found to be those of the objects that pods mount.
+    in_use: Option<BTreeMap<String, Secret>>,
 }
 
 /// The last apply that went well.
@@ -130,6 +136,15 @@ pub(crate) struct Run<'a> {
     pub(crate) changed: Vec<String>,
     pub(crate) warnings: Vec<String>,
     pub(crate) pending: Vec<String>,
+    pub(crate) passwords_not_applied: Vec<String>,
+}
+
+/// The passwords of our own user.
+struct OwnPasswords {
+    /// That of the objects that the pods mount.
+    servers: Option<Secret>,
+    /// That of its Secret, where it is another: a person may have given it to the servers.
+    changed: Option<Secret>,
 }
 
 impl Applier {
@@ -142,6 +157,7 @@ impl Applier {
             key,
             done: None,
             written: BTreeMap::new(),
+            in_use: None,
         }
     }
 
@@ -168,18 +184,21 @@ impl Applier {
             changed: Vec::new(),
             warnings: Vec::new(),
             pending: Vec::new(),
+            passwords_not_applied: Vec::new(),
         };
-        let password = Box::pin(self.apply_all(cluster, &mut run)).await?;
-        let credentials = password.map(|password| Credentials {
+        let own = Box::pin(self.apply_all(cluster, &mut run)).await?;
+        let login = |password: Secret| Credentials {
             user: Some(SHARDWRIGHT_USER.to_owned()),
-            password,
-        });
+            password: shardwright_engine::Secret::new(password.expose()),
+        };
         let applied = Applied {
             changed: run.changed,
             warnings: run.warnings,
             pending: run.pending,
+            passwords_not_applied: run.passwords_not_applied,
             access: Access {
-                credentials,
+                credentials: own.servers.map(login),
+                alternative: own.changed.map(login).map(Alternative::new),
                 ..Access::default()
             },
         };
@@ -196,10 +215,10 @@ impl Applier {
         &mut self,
         cluster: &Cluster,
         run: &mut Run<'_>,
-    ) -> Result<Option<shardwright_engine::Secret>, ApplyError> {
+    ) -> Result<OwnPasswords, ApplyError> {
         let client = self.world.client().clone();
         let mut passwords = Passwords::gather(&client, &self.names, cluster).await?;
-        let objects = objects::build(
+        let mut objects = objects::build(
             cluster,
             &Given {
                 owner: Some(run.owner),
@@ -209,6 +228,11 @@ impl Applier {
                 pods_min: 0,
             },
         )?;
+        let wanted = passwords.all();
+        let just_made = passwords.is_fresh(SHARDWRIGHT_USER);
+        let in_use = self
+            .keep_passwords(cluster, &mut passwords, &mut objects, run)
+            .await?;
         if let Some(first) = &objects.passwords
             && passwords.keep(&client, &self.names, first).await?
         {
@@ -230,9 +254,74 @@ impl Applier {
             }
         }
         self.remove_superseded(&objects, run).await?;
+        self.warn_of_claims(cluster, run);
         self.tend_claims(cluster, run).await?;
-        let ours = passwords.of(SHARDWRIGHT_USER);
-        Ok(ours.map(|password| shardwright_engine::Secret::new(password.expose())))
+        let own = wanted.get(SHARDWRIGHT_USER).cloned();
+        Ok(match in_use {
+            Some(in_use) => OwnPasswords {
+                servers: Some(in_use),
+                changed: own.filter(|_| !just_made),
+            },
+            None => OwnPasswords {
+                servers: own,
+                changed: None,
+            },
+        })
+    }
+
+    /// Names the claims with data of this cluster that have no pods.
+    fn warn_of_claims(&self, cluster: &Cluster, run: &mut Run<'_>) {
+        let claims = self.world.claims(&self.key);
+        let misnamed = seats::misnamed_claims(&self.names, &claims);
+        run.warnings.extend(misnamed);
+        let pods = self.world.pods(&self.key);
+        if let Some(set) = self.world.set(&self.key).filter(|set| !set.leaving) {
+            let idle = seats::idle_claims(&self.names, &claims, &pods, &set, cluster.nodes());
+            run.warnings.extend(idle);
+        }
+    }
+
+    /// How many pods a `StatefulSet` has to begin with that is made anew: all that have data on their volumes, or are
+    /// there. Only those that are empty are given up.
+    pub(crate) fn first_pods(&self) -> u32 {
+        let pods = self.world.pods(&self.key);
+        let stay = pods.iter().filter(|pod| pod.leaving_since.is_none());
+        let ordinals = stay.filter_map(|pod| self.names.ordinal(&pod.name));
+        let there = ordinals.max().map_or(0, |last| last.saturating_add(1));
+        seats::pods_with_data(&self.names, &self.world.claims(&self.key)).max(there)
+    }
+
+    /// Where there are pods, keeps in these objects the passwords that pods have, and notes whose were changed. Returns
+    /// that of our own user if it is among them.
+    async fn keep_passwords(
+        &mut self,
+        cluster: &Cluster,
+        passwords: &mut Passwords,
+        objects: &mut Objects,
+        run: &mut Run<'_>,
+    ) -> Result<Option<Secret>, ApplyError> {
+        let wanted = passwords.all();
+        let runs = self.world.set(&self.key).is_some() || !self.world.pods(&self.key).is_empty();
+        if !runs || self.in_use.as_ref() == Some(&wanted) {
+            return Ok(None);
+        }
+        self.in_use = None;
+        let in_use = InUse::read(self.world.client(), &self.names, &run.owner.uid).await?;
+        let changed = in_use
+            .keep(objects, &wanted)
+            .map_err(|user| password_changes::lost(cluster, &self.names, user))?;
+        if changed.is_empty() {
+            self.in_use = Some(wanted);
+            return Ok(None);
+        }
+        passwords.leave_out(&changed);
+        let not_applied = |user: &String| not_applied(cluster, &self.names, user);
+        run.passwords_not_applied = changed.iter().map(not_applied).collect();
+        Ok(if changed.contains(SHARDWRIGHT_USER) {
+            in_use.own_password()
+        } else {
+            None
+        })
     }
 
     /// Applies one object, unless it is known to be as it is wanted.

@@ -38,7 +38,10 @@ impl Applier {
             api.get_opt(&name),
         );
         let Some(live) = look.await? else {
-            return self.write(&built, wanted, run).await;
+            let mut set = objects.stateful_set.clone();
+            let first = i32::try_from(self.first_pods()).unwrap_or(i32::MAX);
+            set.spec.replicas = set.spec.replicas.max(Some(first));
+            return self.write(&Built::of(&set)?, wanted, run).await;
         };
         if live.metadata.deletion_timestamp.is_some() {
             run.pending

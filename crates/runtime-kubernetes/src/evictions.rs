@@ -27,6 +27,7 @@ impl Applier {
             changed: Vec::new(),
             warnings: Vec::new(),
             pending: Vec::new(),
+            passwords_not_applied: Vec::new(),
         };
         self.apply_one(&budget, &mut run).await?;
         Ok(run.changed)

@@ -12,6 +12,7 @@ mod object;
 pub mod objects;
 mod older_engine;
 pub mod outside;
+mod password_changes;
 mod passwords;
 mod pods;
 mod record;

@@ -207,6 +207,12 @@ impl Names {
         format!("{DATA_VOLUME}-{pod}")
     }
 
+    /// The pod whose claim is called `claim`, if it is one of this cluster.
+    pub fn pod_of_claim<'a>(&self, claim: &'a str) -> Option<&'a str> {
+        let pod = claim.strip_prefix(DATA_VOLUME)?.strip_prefix('-')?;
+        self.ordinal(pod).map(|_| pod)
+    }
+
     /// The name in DNS of the pod called `pod`.
     pub fn pod_host(&self, pod: &str) -> String {
         format!(
@@ -266,6 +272,16 @@ mod tests {
             assert_eq!(names.ordinal(other), None, "{other}");
         }
         assert_eq!(names.claim("redis-0"), "data-redis-0");
+        assert_eq!(names.pod_of_claim("data-redis-7"), Some("redis-7"));
+        for other in [
+            "redis-7",
+            "dataredis-7",
+            "data-other-7",
+            "data-redis-x",
+            "data-",
+        ] {
+            assert_eq!(names.pod_of_claim(other), None, "{other}");
+        }
         assert_eq!(
             names.pod_host("redis-0"),
             "redis-0.redis.cache.svc.cluster.local"

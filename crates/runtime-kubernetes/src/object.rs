@@ -134,6 +134,19 @@ impl ClusterObject {
         })
     }
 
+    /// Whether a user's password is in the Secret of this name.
+    pub(crate) fn names_secret(&self, secret: &str) -> bool {
+        let users = self
+            .document
+            .pointer("/spec/users")
+            .and_then(Value::as_array);
+        let mut names = users.into_iter().flatten().filter_map(|user| {
+            let name = user.pointer("/passwordSecret/name")?;
+            name.as_str()
+        });
+        names.any(|name| name == secret)
+    }
+
     /// What it asks for, or everything that is wrong with it, its overrides of pods included.
     pub fn accepted(&self) -> Result<Accepted, Problems> {
         let accepted = Cluster::from_text(&self.document.to_string())?;
@@ -232,6 +245,22 @@ mod tests {
             .cluster;
         assert_eq!((five.shards(), five.replicas_per_shard()), (5, 1));
         assert!(plain.reshaped(Some(2), None).is_err());
+    }
+
+    #[test]
+    fn a_cluster_knows_the_secrets_of_its_users() {
+        let read = object(json!({
+            "metadata": {"name": "redis", "namespace": "cache", "uid": "u"},
+            "spec": {"users": [
+                {"name": "app", "rules": "+get", "passwordSecret": {"name": "mine", "key": "app"}},
+                {"name": "other", "rules": "+get"},
+            ]},
+        }));
+        assert!(read.names_secret("mine"));
+        assert!(!read.names_secret("other"));
+        let plain =
+            object(json!({"metadata": {"name": "redis", "namespace": "cache", "uid": "u"}}));
+        assert!(!plain.names_secret("mine"));
     }
 
     #[test]

@@ -100,6 +100,25 @@ pub enum AclObject {
     ConfigMap(ConfigMap),
 }
 
+impl AclObject {
+    /// Replaces the text of each file by what `edit` makes of it.
+    pub(crate) fn edit(&mut self, edit: impl Fn(&str) -> String) {
+        match self {
+            Self::Secret(secret) => {
+                for bytes in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
+                    let text = edit(&String::from_utf8_lossy(&bytes.0));
+                    bytes.0 = text.into_bytes();
+                }
+            }
+            Self::ConfigMap(map) => {
+                for text in map.data.iter_mut().flat_map(BTreeMap::values_mut) {
+                    *text = edit(text);
+                }
+            }
+        }
+    }
+}
+
 /// All objects of a cluster.
 #[derive(Clone, PartialEq)]
 pub struct Objects {

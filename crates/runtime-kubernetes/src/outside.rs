@@ -14,6 +14,7 @@ use crate::facts::ObjectKey;
 use crate::object::{ClusterObject, cluster_resource};
 use crate::request::{RequestError, ask};
 use crate::wish::{Asked, MOVES, PAUSED};
+use crate::world::version_of;
 
 /// How often a change is tried anew that met another's. Ours are as short as a request.
 const TRIES: u32 = 8;
@@ -39,6 +40,13 @@ pub enum AskError {
     /// Others change the object all the time.
     #[error("the RedisCluster {0} is changed by others all the time; try again")]
     Busy(ObjectKey),
+}
+
+/// The version of the API server, major and minor; none where what it tells is no version.
+pub async fn version(client: &Client) -> Result<Option<(u32, u32)>, RequestError> {
+    let what = || "ask the API server for its version".to_owned();
+    let told = ask(what, client.apiserver_version()).await?;
+    Ok(version_of(&told.major, &told.minor))
 }
 
 /// Reads a `RedisCluster`; none where there is no such object.

@@ -1,6 +1,6 @@
 //! The passwords of a cluster's users: made once and kept, or read from the Secrets that the manifest names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -52,6 +52,20 @@ pub enum PasswordError {
         /// The key.
         key: String,
     },
+    /// It was changed, and the password that the servers have is not there any more.
+    #[error(
+        "the password of user {user} in the Secret {secret} (key {key}) is another than the servers have, and the Secret {auth}, which held theirs, is gone; put the password that they have back into {secret}"
+    )]
+    InUseIsGone {
+        /// Whose.
+        user: String,
+        /// Where the changed one is.
+        secret: String,
+        /// Its key.
+        key: String,
+        /// The Secret that the pods mount.
+        auth: String,
+    },
     /// The system gives no random bytes.
     #[error("no random bytes for a password: {0}")]
     Random(String),
@@ -69,8 +83,21 @@ pub(crate) struct Passwords {
 }
 
 impl Passwords {
-    pub(crate) fn of(&self, user: &str) -> Option<&Secret> {
-        self.read.get(user).or_else(|| self.made.get(user))
+    /// All, by user.
+    pub(crate) fn all(&self) -> BTreeMap<String, Secret> {
+        let read = self.read.iter().chain(&self.made);
+        read.map(|(user, password)| (user.clone(), password.clone()))
+            .collect()
+    }
+
+    /// Keeps none of these that was just made: the servers have others, which were in the Secret before.
+    pub(crate) fn leave_out(&mut self, users: &BTreeSet<String>) {
+        self.fresh.retain(|user, _| !users.contains(user));
+    }
+
+    /// Whether this password was just made.
+    pub(crate) fn is_fresh(&self, user: &str) -> bool {
+        self.fresh.contains_key(user)
     }
 
     /// Reads what there is, and makes what is missing: in memory only, see [`Passwords::keep`].
@@ -154,18 +181,29 @@ impl Passwords {
     }
 }
 
+/// The Secret with a user's password, and its key: as the manifest names them, else those that are made.
+pub(crate) fn place_of(cluster: &Cluster, names: &Names, user: &str) -> (String, String) {
+    let mut places = passwords_to_read(cluster).into_iter();
+    match places.find(|(name, _)| *name == user) {
+        Some((_, place)) => (place.name.clone(), place.key.clone()),
+        None => (names.passwords_secret(), user.to_owned()),
+    }
+}
+
 /// The password of Shardwright's own user, which is only read: with it, whoever may read the Secret enters as the
-/// operator does.
+/// operator does. It is that of the servers: the Secret that the manifest names may hold another by now.
 pub async fn own_password(client: &Client, cluster: &Cluster) -> Result<Secret, PasswordError> {
     let names = Names::of(cluster);
     let api = Api::<SecretObject>::namespaced(client.clone(), names.namespace());
-    let place = passwords_to_read(cluster)
-        .into_iter()
-        .find(|(user, _)| *user == SHARDWRIGHT_USER);
-    let (name, key) = match place {
-        Some((_, place)) => (place.name.clone(), place.key.clone()),
-        None => (names.passwords_secret(), SHARDWRIGHT_USER.to_owned()),
-    };
+    let (auth, file) = (names.auth_secret(), names::PASSWORD_FILE);
+    match get(&api, &auth).await {
+        Ok(Some(secret)) => return password(SHARDWRIGHT_USER, Some(&secret), &auth, file),
+        Ok(None) => {}
+        // The right to read one Secret may be given by its name.
+        Err(error) if error.code() == Some(403) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (name, key) = place_of(cluster, &names, SHARDWRIGHT_USER);
     let secret = get(&api, &name).await?;
     password(SHARDWRIGHT_USER, secret.as_ref(), &name, &key)
 }

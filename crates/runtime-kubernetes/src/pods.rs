@@ -1,6 +1,6 @@
 //! The runtime of Kubernetes: each node a pod of one `StatefulSet`. Hands, no opinions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ struct Written {
     set: String,
     formed: Option<Formed>,
     nodes: BTreeMap<String, NodeId>,
+    /// The pods that were taken away, with what was recorded of them.
+    gone: BTreeSet<String>,
 }
 
 impl Pods {
@@ -79,6 +81,11 @@ impl Pods {
         }
     }
 
+    /// Gates are asked with this password from now on.
+    pub fn set_access(&mut self, access: &Access) {
+        self.password = access.credentials.as_ref().map(|c| c.password.clone());
+    }
+
     /// It is to be like this from now on.
     pub fn set_cluster(&mut self, cluster: Cluster) {
         self.cluster = cluster;
@@ -94,6 +101,7 @@ impl Pods {
         let mut set = SetFact::clone(&*self.world.set(&self.key)?);
         if set.uid == self.written.set {
             set.formed = set.formed.or_else(|| self.written.formed.clone());
+            set.nodes.retain(|pod, _| !self.written.gone.contains(pod));
             let written = self.written.nodes.iter();
             set.nodes
                 .extend(written.map(|(pod, id)| (pod.clone(), *id)));
@@ -102,10 +110,10 @@ impl Pods {
     }
 
     /// What was written on another `StatefulSet` counts no more.
-    fn written_on(&mut self, set: &SetFact) -> &mut Written {
-        if self.written.set != set.uid {
+    fn written_on(&mut self, set_uid: &str) -> &mut Written {
+        if self.written.set != set_uid {
             self.written = Written {
-                set: set.uid.clone(),
+                set: set_uid.to_owned(),
                 ..Written::default()
             };
         }
@@ -220,8 +228,9 @@ impl Pods {
             }
         }
         if set.formed.is_none() {
-            self.write_set(&set, Some(&formed), &BTreeMap::new())
-                .await?;
+            let mut nodes = seats::recorded_by_claims(&self.names, &claims);
+            nodes.extend(set.nodes.clone());
+            self.write_set(&set, Some(&formed), &nodes).await?;
             written = true;
         }
         Ok(written)
@@ -237,16 +246,20 @@ impl Pods {
         let request = record::write_set(self.world.client(), set, &said);
         let what = || format!("record on the StatefulSet {}", set.cluster);
         ask(what, request).await.map_err(failed)?;
-        let written = self.written_on(set);
+        let written = self.written_on(&set.uid);
         written.formed = formed.cloned().or_else(|| written.formed.take());
-        let nodes = nodes.iter().map(|(pod, id)| (pod.clone(), *id));
-        written.nodes.extend(nodes);
+        for (pod, id) in nodes {
+            written.gone.remove(pod);
+            written.nodes.insert(pod.clone(), *id);
+        }
         Ok(())
     }
 
-    /// What was written of this pod is no longer so.
-    pub(crate) fn forget_record(&mut self, pod: &str) {
-        self.written.nodes.remove(pod);
+    /// What was recorded of this pod is no longer so.
+    pub(crate) fn forget_record(&mut self, set_uid: &str, pod: &str) {
+        let written = self.written_on(set_uid);
+        written.nodes.remove(pod);
+        written.gone.insert(pod.to_owned());
     }
 
     /// Has the gate of a pod let its server start. The kubelet starts what is not held.

@@ -54,14 +54,104 @@ pub struct Sight<'a> {
     pub now: Timestamp,
 }
 
-/// A seat for every ordinal that is wanted, and for every pod beyond that still exists.
+/// A seat for every ordinal that is wanted, and for every pod beyond that still exists or is recorded: one that is not
+/// there yet, or not just now, has its data on its volume.
 pub fn seats(sight: &Sight<'_>) -> Vec<Seat> {
-    let beyond = sight
-        .pods
-        .iter()
-        .filter_map(|pod| sight.names.ordinal(&pod.name));
+    let there = sight.pods.iter().map(|pod| pod.name.as_str());
+    let recorded = recorded_pods(sight);
+    let beyond = there.chain(recorded.iter().map(String::as_str));
+    let beyond = beyond.filter_map(|pod| sight.names.ordinal(pod));
     let ordinals: BTreeSet<u32> = (0..sight.wanted).chain(beyond).collect();
     ordinals.into_iter().map(|n| seat(sight, n)).collect()
+}
+
+/// The pods that the `StatefulSet` records. One that was made anew on retained claims records nothing before what the
+/// claims say was copied to it.
+fn recorded_pods(sight: &Sight<'_>) -> BTreeSet<String> {
+    match sight.set.filter(|set| set.formed.is_some()) {
+        Some(set) => set.nodes.keys().cloned().collect(),
+        None => recorded_by_claims(sight.names, sight.claims)
+            .into_keys()
+            .collect(),
+    }
+}
+
+/// The nodes that claims record, by pod. Claims of another cluster of this name count for nothing.
+pub(crate) fn recorded_by_claims(
+    names: &Names,
+    claims: &[Arc<ClaimFact>],
+) -> BTreeMap<String, NodeId> {
+    let of = |claim: &&ClaimFact| Some((names.pod_of_claim(&claim.name)?.to_owned(), claim.node?));
+    let used = used_claims(claims);
+    used.iter().filter_map(of).collect()
+}
+
+/// How many pods a `StatefulSet` has to have that is made anew, so that the data on every claim of this cluster is looked
+/// at before anything is decided: retained claims may be more than the manifest wants now.
+pub(crate) fn pods_with_data(names: &Names, claims: &[Arc<ClaimFact>]) -> u32 {
+    let used = used_claims(claims);
+    let pods = used.iter().filter_map(|c| names.pod_of_claim(&c.name));
+    let ordinals = pods.filter_map(|pod| names.ordinal(pod));
+    ordinals.max().map_or(0, |last| last.saturating_add(1))
+}
+
+/// What is said of claims with data of this cluster that no pod can mount.
+pub(crate) fn misnamed_claims(names: &Names, claims: &[Arc<ClaimFact>]) -> Vec<String> {
+    let used = used_claims(claims).into_iter();
+    let misnamed = used.filter(|claim| names.pod_of_claim(&claim.name).is_none());
+    let text = |claim: &ClaimFact| {
+        let as_pods_do = names.claim(&names.pod(0));
+        format!(
+            "the PersistentVolumeClaim {} records data of this cluster, and no pod mounts a claim of that name: they are \
+             called as {as_pods_do}",
+            claim.name
+        )
+    };
+    misnamed.map(text).collect()
+}
+
+/// What is said of claims with data of this cluster that the `StatefulSet` has no pods for: it was made with fewer.
+pub(crate) fn idle_claims(
+    names: &Names,
+    claims: &[Arc<ClaimFact>],
+    pods: &[Arc<PodFact>],
+    set: &SetFact,
+    wanted: u32,
+) -> Option<String> {
+    // A set without a record was just made, with pods for all of them.
+    set.formed.as_ref()?;
+    let mut idle: BTreeMap<u32, &str> = BTreeMap::new();
+    for claim in used_claims(claims) {
+        let Some(pod) = names.pod_of_claim(&claim.name) else {
+            continue;
+        };
+        let known = set.nodes.contains_key(pod) || pods.iter().any(|p| p.name == pod);
+        if let Some(ordinal) = names.ordinal(pod).filter(|n| *n >= wanted && !known) {
+            idle.insert(ordinal, &claim.name);
+        }
+    }
+    let (last, _) = idle.last_key_value()?;
+    let all: Vec<&str> = idle.values().copied().collect();
+    Some(format!(
+        "claims record data of this cluster, and the StatefulSet has no pods for them: {}; have them started: kubectl scale \
+         statefulset -n {} {} --replicas={}",
+        all.join(", "),
+        names.namespace(),
+        names.stateful_set(),
+        last.saturating_add(1)
+    ))
+}
+
+/// The claims with data of the cluster that claims say was formed here last.
+fn used_claims(claims: &[Arc<ClaimFact>]) -> Vec<&ClaimFact> {
+    let Some(formed) = formed(None, claims) else {
+        return Vec::new();
+    };
+    let ours = |claim: &&ClaimFact| {
+        let of = claim.formed.as_ref();
+        !claim.leaving && of.is_some_and(|of| of.cluster_id == formed.cluster_id)
+    };
+    claims.iter().map(|claim| &**claim).filter(ours).collect()
 }
 
 /// The recorded fact that the cluster was formed: the `StatefulSet`'s, else that of any claim. Claims outlive their

@@ -246,6 +246,92 @@ fn a_pod_beyond_those_wanted_keeps_its_seat_and_others_get_none() {
     assert_eq!(names, ["redis-0", "redis-1", "redis-7"]);
 }
 
+/// The claim of this pod, with the record of the cluster `cluster` and of a node.
+fn used_claim(pod: &str, cluster: &str, node: &str) -> Arc<ClaimFact> {
+    let mut claim = claim(&json!({
+        "shardwright.dev/cluster-id": cluster, "shardwright.dev/formed-at-ms": "7",
+        "shardwright.dev/node-id": node,
+    }));
+    claim["metadata"]["name"] = json!(format!("data-{pod}"));
+    claim_of(claim)
+}
+
+#[test]
+fn retained_claims_beyond_those_wanted_keep_their_seats_until_they_are_given_up() {
+    let mut scene = Scene::empty();
+    scene.claims = vec![
+        used_claim("redis-0", "s0", ID),
+        used_claim("redis-3", "s0", OTHER_ID),
+    ];
+    let names = |scene: &Scene| -> Vec<String> {
+        let seats = scene.seats(2).into_iter();
+        seats.map(|seat| seat.name.0).collect()
+    };
+    let all = ["redis-0", "redis-1", "redis-3"];
+    assert_eq!(names(&scene), all);
+    let last = scene.seats(2).remove(2);
+    assert_eq!(last.recorded_id, OTHER_ID.parse().ok());
+    assert!(is_unreachable(&last, "no such pod"));
+    // A set that was made anew knows nothing yet, and then what the claims say.
+    scene.set = Some(set(None, &[]));
+    assert_eq!(names(&scene), all);
+    let formed = formed(None, &scene.claims);
+    scene.set = Some(set(formed.clone(), &[("redis-3", OTHER_ID)]));
+    assert_eq!(names(&scene), all);
+    // The pod was taken away; that its claim is still there is no reason to miss it.
+    scene.set = Some(set(formed, &[("redis-0", ID)]));
+    assert_eq!(names(&scene), ["redis-0", "redis-1"]);
+}
+
+#[test]
+fn as_many_pods_start_as_there_are_claims_with_data() {
+    let names = Names::new("redis", "cache");
+    let mut claims = vec![
+        used_claim("redis-0", "s0", ID),
+        used_claim("redis-7", "s0", OTHER_ID),
+    ];
+    assert_eq!(pods_with_data(&names, &claims), 8);
+    let nodes = recorded_by_claims(&names, &claims);
+    assert_eq!(
+        nodes.keys().collect::<Vec<_>>(),
+        ["redis-0", "redis-7"],
+        "{nodes:?}"
+    );
+    // Claims without a record, of another cluster, of other pods, and such as are being deleted hold nothing of it.
+    let mut unused = claim(&json!({}));
+    unused["metadata"]["name"] = json!("data-redis-8");
+    let mut leaving = used_claim("redis-11", "s0", ID);
+    Arc::make_mut(&mut leaving).leaving = true;
+    claims.extend([
+        claim_of(unused),
+        used_claim("redis-9", "an-older-one", ID),
+        used_claim("other-10", "s0", ID),
+        leaving,
+    ]);
+    assert_eq!(pods_with_data(&names, &claims), 8);
+    assert_eq!(pods_with_data(&names, &[]), 0);
+    // A set that was made with fewer pods, as by an operator that did not look.
+    let formed = formed(None, &claims);
+    let idle = |nodes: &[(&str, &str)], pods: &[Arc<PodFact>]| {
+        idle_claims(&names, &claims, pods, &set(formed.clone(), nodes), 6)
+    };
+    let told = idle(&[("redis-0", ID)], &[]).expect("a claim has no pod");
+    assert!(
+        told.contains("data-redis-7;")
+            && told.contains("kubectl scale statefulset -n cache redis --replicas=8"),
+        "{told}"
+    );
+    assert_eq!(idle(&[("redis-7", OTHER_ID)], &[]), None);
+    let there = [pod_of(pod("redis-7", running(), json!({})))];
+    assert_eq!(idle(&[], &there), None);
+    let fresh = set(None, &[]);
+    assert_eq!(idle_claims(&names, &claims, &[], &fresh, 6), None);
+    let told = misnamed_claims(&names, &claims);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("data-other-10"), "{told:?}");
+    assert!(told[0].contains("called as data-redis-0"), "{told:?}");
+}
+
 #[test]
 fn a_held_server_is_started_by_a_step_and_comes_back_stale() {
     let mut scene = Scene::of(pod("redis-0", running(), json!({})));

@@ -92,9 +92,9 @@ impl Pods {
                 let patch = Patch::Merge(patch);
                 let request = api.patch(&name, &params, &patch);
                 ask(what, request).await.map_err(failed)?;
-                self.forget_record(pod);
             }
         }
+        self.forget_record(&set.uid, pod);
         let claim_name = self.names.claim(pod);
         let claims = self.world.claims(&self.key);
         let claim = claims.iter().find(|c| c.name == claim_name && !c.leaving);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::{
     ApiResource, DynamicObject, DynamicResourceScope, NamespaceResourceScope, PartialObjectMeta,
@@ -77,6 +77,36 @@ impl Mark {
     }
 }
 
+/// One state of a Secret, by its metadata alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct SecretFact {
+    key: ObjectKey,
+    /// The cluster that it was made for.
+    cluster: Option<ObjectKey>,
+    state: u64,
+}
+
+impl SecretFact {
+    fn of(secret: &PartialObjectMeta<Secret>) -> Option<Self> {
+        Some(Self {
+            key: ObjectKey::of(&secret.metadata)?,
+            cluster: cluster_of(&secret.metadata),
+            state: state_of(&secret.metadata),
+        })
+    }
+
+    /// Tells the cluster that it was made for, and those whose users have a password in it.
+    fn tell(stores: &Stores, secret: &Self) {
+        if let Some(cluster) = &secret.cluster {
+            stores.bells.ring(cluster);
+        }
+        let ObjectKey { namespace, name } = &secret.key;
+        for cluster in stores.clusters.select(namespace, |c| c.names_secret(name)) {
+            stores.bells.ring(&cluster.key);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Stores {
     clusters: Arc<Store<ClusterObject>>,
@@ -84,6 +114,7 @@ struct Stores {
     claims: Arc<Store<ClaimFact>>,
     sets: Arc<Store<SetFact>>,
     hosts: Arc<Store<HostFact>>,
+    secrets: Arc<Store<SecretFact>>,
     /// By kind.
     marks: BTreeMap<String, Arc<Store<Mark>>>,
     bells: Bells,
@@ -111,6 +142,7 @@ impl World {
             claims: Arc::default(),
             sets: Arc::default(),
             hosts: Arc::default(),
+            secrets: Arc::default(),
             marks: marks.collect(),
             bells: Bells::default(),
             coming_and_going: watch::Sender::new(0),
@@ -205,8 +237,7 @@ impl World {
         self.stores.hosts.is_listed() && self.host(name).is_none()
     }
 
-    /// The state of an object that we apply. What is not watched (Secrets: who may watch them may read them all) is
-    /// not known.
+    /// The state of an object that we apply. That of Secrets is not known: the right to watch them may be missing.
     pub(crate) fn mark(&self, kind: &str, key: &ObjectKey) -> Marked {
         if kind == SET {
             let set = self.stores.sets.get(key);
@@ -233,6 +264,9 @@ pub(crate) enum Marked {
 
 /// The kind of the set of pods.
 const SET: &str = "StatefulSet";
+/// Secrets that hold no password of ours, and may be many.
+const OTHER_SECRETS_LEFT_OUT: &str =
+    "type!=kubernetes.io/service-account-token,type!=helm.sh/release.v1";
 /// Which disruption budgets there are. What a version knows can be switched off, so the list of what is served counts
 /// as well.
 async fn budgets_served(client: &Client) -> Result<BudgetApi, kube::Error> {
@@ -256,7 +290,7 @@ async fn budgets_served(client: &Client) -> Result<BudgetApi, kube::Error> {
 }
 
 /// The version that an API server tells: some write `27+` for the minor part.
-fn version_of(major: &str, minor: &str) -> Option<(u32, u32)> {
+pub(crate) fn version_of(major: &str, minor: &str) -> Option<(u32, u32)> {
     let digits = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit());
         text.get(..end.unwrap_or(text.len()))?.parse::<u32>().ok()
@@ -284,7 +318,12 @@ impl Watcher {
         let pods = watcher(self.api(), ours.clone());
         let claims = watcher(self.api(), ours.clone());
         let sets = watcher(self.api::<PartialObjectMeta<StatefulSet>>(), ours.clone());
-        let hosts = watcher(Api::all(self.client.clone()), any);
+        let hosts = watcher(Api::all(self.client.clone()), any.clone());
+        // By their metadata alone: what is in them is read by name.
+        let secrets = watcher(
+            self.api::<PartialObjectMeta<Secret>>(),
+            any.fields(OTHER_SECRETS_LEFT_OUT),
+        );
         let mut tasks = vec![
             self.follow(
                 clusters,
@@ -317,6 +356,14 @@ impl Watcher {
                 }
             }),
         ];
+        let secrets = self.follow(
+            secrets,
+            &s.secrets,
+            Need::IfAllowed,
+            SecretFact::of,
+            SecretFact::tell,
+        );
+        tasks.push(secrets);
         for kind in marked {
             let events = watcher(
                 self.api_of::<PartialObjectMeta<DynamicObject>>(kind),
@@ -357,7 +404,8 @@ impl Watcher {
                     Err(error) => {
                         stores.errors.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%error, "a watch failed; it is begun anew");
-                        // Without Kubernetes nodes the rest goes on: where things are stays unknown.
+                        // Without Kubernetes nodes the rest goes on: where things are stays unknown. Without Secrets
+                        // too: those that are used are looked at now and then.
                         if need == Need::IfAllowed && is_forbidden(&error) {
                             once.fill(&stores);
                         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use shardwright_engine::Access;
 use shardwright_planner::{
     Action, Authority, Budget, Desired, Limits, Memory, Plan, Severity, Violation, Waiting,
     Witnesses, check, plan, to_record,
@@ -103,6 +104,13 @@ impl<R: Runtime> Keeper<R> {
     /// Keeps other bounds and times from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Enters servers in this way from now on. Connections that are open are closed; what is remembered stays.
+    pub fn set_access(&mut self, access: Access) {
+        let links = Links::new(access, self.links.pen().map(str::to_owned));
+        links.set_budget(self.links.budget());
+        self.links = links;
     }
 
     /// Holds a lock, by which others are kept from the same cluster, for as long as this value lives.

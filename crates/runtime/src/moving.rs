@@ -144,7 +144,7 @@ impl Moves {
             to: to.node(),
             target_is: o.view_of(to.node()).map(|v| v.server.engine),
             target_at: &target_at,
-            credentials: links.access().credentials.as_ref(),
+            credentials: links.access().accepted(),
             others: &others,
             keeps_limit: self.keeps_limit(o, to.node()),
             finishing: &self.finishing,

@@ -241,7 +241,7 @@ impl KeysToMove<'_> {
             keys,
             replace: self.replace,
             limit: LIMIT + Duration::from_millis(bytes / SLOW_BYTES_PER_MS),
-            credentials: self.links.access().credentials.as_ref(),
+            credentials: self.links.access().accepted(),
         }
     }
 }

@@ -494,13 +494,17 @@ pub(crate) struct RulesFor {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  shardwright render -f examples/article.yaml > cluster.yaml && kubectl apply -f cluster.yaml\n  \
-    shardwright render -f examples/article.yaml --kubernetes 1.20 --secrets passwords/\n\n\
+    after_help = "Examples:\n  shardwright render -f examples/article.yaml --secrets passwords --make-passwords | kubectl apply -f -    a new cluster\n  \
+    shardwright render -f examples/article.yaml --secrets passwords | kubectl apply -f -                     the same again\n  \
+    shardwright render -f examples/article.yaml --secrets passwords --kubernetes 1.20\n\n\
     A Job forms the cluster; run again, it does nothing, or brings the nodes together where they lost sight of each \
     other. Without an operator nobody does that by himself: after all pods were gone at once, delete the Job \
     NAME-create and apply the output again. A cluster without the \
     append-only file is refused: who would tell a server that lost its memory when it may start again?\n\
-    Passwords that are not given are made, anew in each run: keep the output."
+    The passwords are taken from --secrets, and no output has others: applied to a cluster that runs, it would lock \
+    everybody out. Which version of Kubernetes it is for is asked of the API server that kubectl would use. Where it \
+    can't be asked, say it before 1.21 (--kubernetes 1.20), or kubectl finds no PodDisruptionBudget in version \
+    policy/v1."
 )]
 pub(crate) struct Render {
     /// The manifest (`RedisCluster`); - is standard input
@@ -509,11 +513,14 @@ pub(crate) struct Render {
     /// A directory with passwords: a file for each user, or SECRET/KEY as the manifest names them
     #[arg(long, value_name = "DIR")]
     pub(crate) secrets: Option<PathBuf>,
+    /// Make the passwords that are missing in --secrets, and keep them there; for a new cluster
+    #[arg(long, requires = "secrets")]
+    pub(crate) make_passwords: bool,
     /// The image of the Job that forms the cluster. Without: the one of this version
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
     /// The version of Kubernetes it is for: before 1.21 some objects have other versions; from 1.27 on the disruption
-    /// budget lets pods go that are not ready
+    /// budget lets pods go that are not ready. Without: asked of the API server, if one is known here
     #[arg(long, value_name = "VERSION")]
     pub(crate) kubernetes: Option<String>,
 }

@@ -76,7 +76,7 @@ pub(crate) fn run(cli: Cli, out: &mut Printer) -> anyhow::Result<ExitStatus> {
             Command::Operator(args) => Box::pin(operator::run(args, &login.kube)).await,
             Command::Install(args) => install::run(args, out),
             Command::Crd(args) => crd::run(&args, out),
-            Command::Render(args) => render::run(&args, out),
+            Command::Render(args) => Box::pin(render::run(&args, &login, out)).await,
             Command::Completions(args) => man::completions(&args, out),
             Command::Man(args) => man::run(&args, out),
         }

@@ -66,6 +66,7 @@ pub(crate) fn access(login: &Login, out: &mut Printer) -> anyhow::Result<Access>
     };
     Ok(Access {
         credentials,
+        alternative: None,
         tls: tls(login)?,
         timeouts,
         dial: None,

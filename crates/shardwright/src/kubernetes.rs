@@ -70,6 +70,7 @@ async fn look_at_as(
     };
     let access = Access {
         credentials,
+        alternative: None,
         tls: tls(login)?,
         timeouts: Timeouts {
             connect: CONNECT_LIMIT,
@@ -123,6 +124,20 @@ async fn must_be(client: &Client, key: &ObjectKey) -> anyhow::Result<ClusterObje
     Err(UsageError(object).into())
 }
 
+/// The version of the Kubernetes that is meant, major and minor. Absent where none is known here, or where what it tells
+/// can't be read.
+///
+/// # Errors
+/// Where one is known, and can't be asked.
+pub(crate) async fn server_version(args: &KubeArgs) -> anyhow::Result<Option<(u32, u32)>> {
+    let named = args.context.is_some() || args.kubeconfig.is_some();
+    if !named && Config::infer().await.is_err() {
+        return Ok(None);
+    }
+    let client = client(args).await?;
+    Ok(outside::version(&client).await?)
+}
+
 /// A client of the API server that is meant: as kubectl finds it, or in a pod that of its cluster.
 pub(crate) async fn client(args: &KubeArgs) -> anyhow::Result<Client> {
     let options = KubeConfigOptions {
@@ -164,7 +179,7 @@ fn unusable(error: &KubeconfigError) -> UsageError {
 }
 
 /// A version of Kubernetes (major, minor) as it is written: `1.37`, `v1.37.2`.
-pub(crate) fn version(text: &str) -> Result<(u32, u32), UsageError> {
+pub(crate) fn parse_version(text: &str) -> Result<(u32, u32), UsageError> {
     let numbers = text.strip_prefix('v').unwrap_or(text).split_once('.');
     let version = numbers.and_then(|(major, rest)| {
         let minor = rest.split('.').next()?;

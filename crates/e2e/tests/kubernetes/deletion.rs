@@ -3,25 +3,35 @@
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
-use shardwright_e2e::kube_api::{Deletion, name};
-use shardwright_e2e::servers::Cluster;
+use shardwright_e2e::kube_api::{Deletion, name, text};
+use shardwright_e2e::servers::{Cluster, Shard};
 use shardwright_e2e::wait::until;
 use shardwright_e2e::world::{READY_LIMIT, Written};
 use shardwright_e2e::{Kind, Result, World};
 
 use crate::failures::{WHOLE, small};
+use crate::shape::exactly;
 
 const COUNT: usize = 6;
 
-/// Writes for a while, then deletes the object and waits until its pods are gone.
-async fn written_and_deleted(world: &World, cluster: &Cluster) -> Result<Vec<String>> {
-    cluster.until_agreed(COUNT, WHOLE).await?;
+/// What a cluster had before it was deleted.
+struct Before {
+    /// The ids of its nodes, sorted.
+    ids: Vec<String>,
+    /// How many keys its primaries held.
+    keys: u64,
+}
+
+/// Writes for a while, then deletes the object and waits until its `count` pods are gone.
+async fn written_and_deleted(world: &World, cluster: &Cluster, count: usize) -> Result<Before> {
+    let (shards, _) = cluster.until_agreed(count, WHOLE).await?;
     let writer = world.writer(cluster, "app").await?;
     writer.until_more(500, WHOLE).await?;
     let written: Written = writer.end(cluster).await?;
     written.nothing_lost()?;
     let mut ids = ids(cluster).await?;
     ids.sort();
+    let keys = keys_of(cluster, &shards).await?;
     let object = cluster.name.as_str();
     world
         .kube
@@ -41,7 +51,16 @@ async fn written_and_deleted(world: &World, cluster: &Cluster) -> Result<Vec<Str
     })
     .await?;
     world.took("deleted → pods gone", took, "");
-    Ok(ids)
+    Ok(Before { ids, keys })
+}
+
+/// How many keys the primaries hold.
+async fn keys_of(cluster: &Cluster, shards: &[Shard]) -> Result<u64> {
+    let mut keys = 0;
+    for shard in shards {
+        keys += cluster.view(&shard.primary).await?.keys;
+    }
+    Ok(keys)
 }
 
 async fn ids(cluster: &Cluster) -> Result<Vec<String>> {
@@ -55,8 +74,7 @@ async fn ids(cluster: &Cluster) -> Result<Vec<String>> {
 /// Deleted, volumes kept; made again: the same servers with the same data.
 pub(crate) async fn retained(world: World) -> Result<()> {
     let cluster = small(&world, json!({})).await?;
-    let before = written_and_deleted(&world, &cluster).await?;
-    let keys = "load";
+    let before = written_and_deleted(&world, &cluster, COUNT).await?;
     let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
     ensure(claims.len() == COUNT, || {
         format!("{} of {COUNT} claims are left", claims.len())
@@ -65,16 +83,46 @@ pub(crate) async fn retained(world: World) -> Result<()> {
     let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
     let mut after = ids(&cluster).await?;
     after.sort();
-    ensure(before == after, || {
-        format!("other servers: {before:?}, then {after:?}")
+    ensure(before.ids == after, || {
+        format!("other servers: {:?}, then {after:?}", before.ids)
     })?;
-    let mut count = 0;
-    for shard in &shards {
-        count += cluster.view(&shard.primary).await?.keys;
-    }
-    ensure(count >= 500, || {
-        format!("{count} keys named {keys} of at least 500 are there")
+    let keys = keys_of(&cluster, &shards).await?;
+    ensure(keys >= 500 && keys == before.keys, || {
+        format!("{keys} keys of {} are there", before.keys)
     })?;
+    let writer = world.writer(&cluster, "app").await?;
+    writer.end(&cluster).await?.nothing_lost()
+}
+
+/// Deleted, volumes kept; made again with fewer shards than the volumes have: all of them come up, and the fourth shard's
+/// slots and keys move to the others before its pods and volumes go.
+pub(crate) async fn retained_fewer(world: World) -> Result<()> {
+    let spec = json!({"engine": "redis", "image": "redis:7.0.15"});
+    let (cluster, _) = world.up(&world.manifest("small", 4, 1, spec)).await?;
+    let before = written_and_deleted(&world, &cluster, COUNT + 2).await?;
+    let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
+    ensure(claims.len() == COUNT + 2, || {
+        format!("{} of {} claims are left", claims.len(), COUNT + 2)
+    })?;
+    let start = std::time::Instant::now();
+    let cluster = small(&world, json!({})).await?;
+    let shards = exactly(&world, &cluster, 3).await?;
+    world.took(
+        "made again with fewer shards → so many",
+        start.elapsed(),
+        "",
+    );
+    let keys = keys_of(&cluster, &shards).await?;
+    ensure(keys == before.keys, || {
+        format!("{keys} keys of {} are there", before.keys)
+    })?;
+    // What is only not there yet was never told to be gone.
+    let events = world.kube.list(Kind::EVENT, &world.namespace, "").await?;
+    let lost: Vec<_> = events
+        .iter()
+        .filter(|event| ["ShardLost", "DataLost"].contains(&text(event, "/reason")))
+        .collect();
+    ensure(lost.is_empty(), || format!("told as lost: {lost:?}"))?;
     let writer = world.writer(&cluster, "app").await?;
     writer.end(&cluster).await?.nothing_lost()
 }
@@ -82,7 +130,7 @@ pub(crate) async fn retained(world: World) -> Result<()> {
 /// Deleted, one by one emptied, made again: that is lost data, and not a new cluster.
 pub(crate) async fn wiped(world: World) -> Result<()> {
     let cluster = small(&world, json!({})).await?;
-    written_and_deleted(&world, &cluster).await?;
+    written_and_deleted(&world, &cluster, COUNT).await?;
     // The volumes are emptied in place: the claims, and what is recorded on them, stay.
     let claims = world.kube.list(Kind::CLAIM, &world.namespace, "").await?;
     try_join_all(claims.iter().map(|claim| empty(&world, name(claim)))).await?;
@@ -168,7 +216,7 @@ async fn empty(world: &World, claim: &str) -> Result<()> {
 /// `retainVolumes: false`: with the object go its volumes and everything else.
 pub(crate) async fn released(world: World) -> Result<()> {
     let cluster = small(&world, json!({"retainVolumes": false})).await?;
-    written_and_deleted(&world, &cluster).await?;
+    written_and_deleted(&world, &cluster, COUNT).await?;
     let kinds = [
         Kind::CLAIM,
         Kind::STATEFUL_SET,

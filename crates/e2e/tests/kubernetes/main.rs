@@ -18,6 +18,7 @@ mod edits;
 mod evictions;
 mod failures;
 mod outside;
+mod passwords;
 mod shape;
 
 use std::process::ExitCode;
@@ -58,12 +59,14 @@ const CASES: &[Case] = &[
     case!(Beside apart::two_at_once as "two-at-once"),
     case!(BesideOnTheMachine apart::reused_addresses as "reused-addresses"),
     case!(Beside deletion::retained as "retained"),
+    case!(Beside deletion::retained_fewer as "retained-fewer"),
     case!(Beside deletion::wiped as "wiped"),
     case!(Beside deletion::released as "released"),
     case!(Beside edits::invalid as "invalid"),
     case!(Beside edits::reverted as "reverted"),
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
+    case!(Beside passwords::changed as "passwords-changed"),
     case!(Beside outside::rights as "rights"),
     case!(Beside outside::rendered as "rendered"),
     case!(Beside outside::plugin as "plugin"),

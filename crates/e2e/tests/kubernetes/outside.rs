@@ -1,10 +1,11 @@
 //! The operator's rights, clusters without it, and the command line against Kubernetes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
-use shardwright_e2e::kube_api::{documents, text};
+use shardwright_e2e::kube_api::{Deletion, documents, text};
 use shardwright_e2e::operator::{program, run_program};
 use shardwright_e2e::servers::{Cluster, Shard};
 use shardwright_e2e::wait::until;
@@ -44,8 +45,7 @@ pub(crate) async fn rights(world: World) -> Result<()> {
         })?;
     }
     let never = [
-        ("", "secrets", "list"),
-        ("", "secrets", "watch"),
+        ("", "secrets", "update"),
         ("", "pods/exec", "create"),
         ("", "pods", "create"),
         ("", "namespaces", "delete"),
@@ -71,7 +71,8 @@ pub(crate) async fn rights(world: World) -> Result<()> {
     Ok(())
 }
 
-/// `shardwright render -f FILE | kubectl apply -f -`: a cluster without the operator.
+/// `shardwright render -f FILE --secrets DIR | kubectl apply -f -`: a cluster without the operator. Run and applied a
+/// second time, it locks nobody out.
 pub(crate) async fn rendered(world: World) -> Result<()> {
     let manifest = world.manifest(
         "plain",
@@ -79,17 +80,27 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
         1,
         json!({"engine": "redis", "image": "redis:7.0.15"}),
     );
-    let file = std::env::temp_dir().join(format!("{}.yaml", world.namespace));
+    let home = std::env::temp_dir().join(format!("{}-rendered", world.namespace));
+    std::fs::create_dir_all(&home).map_err(Error::io(format!("make {}", home.display())))?;
+    let file = home.join("manifest.yaml");
     // JSON is YAML.
     std::fs::write(&file, manifest.to_string())
         .map_err(Error::io(format!("write {}", file.display())))?;
-    let path = file.display().to_string();
+    let ended = rendered_twice(&world, &file, &home.join("passwords")).await;
+    std::fs::remove_dir_all(&home).map_err(Error::io(format!("remove {}", home.display())))?;
+    ended
+}
+
+async fn rendered_twice(world: &World, file: &Path, passwords: &Path) -> Result<()> {
+    let (path, secrets) = (file.display().to_string(), passwords.display().to_string());
     let (major, minor) = world.kube.version;
     let version = format!("{major}.{minor}");
-    let rendered = run_program(&["render", "-f", &path, "--kubernetes", &version]);
-    std::fs::remove_file(&file).map_err(Error::io(format!("remove {path}")))?;
-    let rendered = documents(&rendered?)?;
-    let kinds: BTreeSet<_> = rendered
+    let render = ["render", "-f", &path, "--kubernetes", &version];
+    // Passwords that are kept nowhere would be others in the next output.
+    ends(&program()?, &render, 2, "--make-passwords")?;
+    let keeping = [&render[..], &["--secrets", &secrets, "--make-passwords"]].concat();
+    let first = documents(&run_program(&keeping)?)?;
+    let kinds: BTreeSet<_> = first
         .iter()
         .map(|document| text(document, "/kind").to_owned())
         .collect();
@@ -107,9 +118,7 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
         })?;
     }
     let start = std::time::Instant::now();
-    for document in &rendered {
-        world.kube.apply(document).await?;
-    }
+    apply_all(world, &first).await?;
     until("the job has formed the cluster", READY_LIMIT, || async {
         let jobs = world.kube.list(Kind::JOB, &world.namespace, "").await?;
         let done = jobs
@@ -132,7 +141,36 @@ pub(crate) async fn rendered(world: World) -> Result<()> {
     cluster.until_agreed(COUNT, WHOLE).await?;
     world.took("rendered and applied → whole", start.elapsed(), "");
     let writer = world.writer(&cluster, "app").await?;
+    // Without the version: it is asked for.
+    let again = ["render", "-f", &path, "--secrets", &secrets];
+    let second = documents(&run_program(&again)?)?;
+    ensure(first == second, || {
+        "the second output of render is another".to_owned()
+    })?;
+    apply_all(world, &second).await?;
+    // A pod that starts with what was applied last logs in at its primary, and the writer at it.
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let replica = shard_at(&shards, 0)?.replicas.first();
+    let replica = replica.ok_or_else(|| Error::Wrong("a shard without a replica".to_owned()))?;
+    world
+        .kube
+        .delete(
+            Kind::POD,
+            &world.namespace,
+            &replica.name,
+            Deletion::default(),
+        )
+        .await?;
+    crate::failures::until_new(&cluster, replica).await?;
+    cluster.until_agreed(COUNT, WHOLE).await?;
     writer.end(&cluster).await?.nothing_lost()
+}
+
+async fn apply_all(world: &World, documents: &[Value]) -> Result<()> {
+    for document in documents {
+        world.kube.apply(document).await?;
+    }
+    Ok(())
 }
 
 /// The verbs on `k8s:NAMESPACE/NAME`, and as the kubectl plugin.

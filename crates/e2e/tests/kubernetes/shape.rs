@@ -75,7 +75,7 @@ fn verb(args: &[&str]) -> Result<String> {
 }
 
 /// The shards are these many, all about even, each with its replica, and no pod or volume is left over.
-async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<Shard>> {
+pub(crate) async fn exactly(world: &World, cluster: &Cluster, shards: usize) -> Result<Vec<Shard>> {
     let pods = shards * 2;
     let (found, _) = cluster.until_agreed(pods, RESHAPED).await?;
     ensure(found.len() == shards, || {

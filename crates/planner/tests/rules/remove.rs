@@ -1,7 +1,7 @@
 //! Servers that are too many: three shards of two are declared, and more is there.
 
 use shardwright_planner::safety::{NoRemove, why_not_remove, why_not_retire};
-use shardwright_planner::{Desired, Limits, Precondition, Request, plan};
+use shardwright_planner::{Action, Desired, Limits, Precondition, Request, Step, Waiting, plan};
 use shardwright_topology::{ServerName, SlotSet, Timestamp};
 
 use crate::world::{NOW, World, id, says, slots, three};
@@ -356,6 +356,26 @@ fn what_is_more_urgent_comes_first() {
     w.node("a").slots = slots(1, 5460);
     let steps = w.steps(&three());
     assert!(!says(&steps, "reset") && !says(&steps, "make"), "{steps:?}");
+}
+
+/// Made again on more volumes than are declared now: the servers of one shard start a little later than the others.
+#[test]
+fn a_shard_that_has_not_started_yet_is_neither_lost_nor_forgotten() {
+    let mut w = ranked(4, 1);
+    for name in ["d", "d1"] {
+        w.hush(name);
+    }
+    let plan = w.plan(&three());
+    let lost = |wait: &Waiting| matches!(wait, Waiting::ShardLost { .. } | Waiting::DataLost);
+    assert!(!plan.waiting.iter().any(lost), "{plan:?}");
+    let replaces = |step: &Step| {
+        matches!(
+            step.action,
+            Action::Forget { .. } | Action::AddSlots { .. } | Action::AssignSlot { .. }
+        )
+    };
+    assert!(!plan.steps.iter().any(replaces), "{plan:?}");
+    assert!(!plan.is_settled());
 }
 
 #[test]

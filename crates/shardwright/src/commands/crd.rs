@@ -4,7 +4,7 @@ use shardwright_manifest::{Cel, crd};
 
 use crate::cli::{CrdArgs, RulesFor};
 use crate::exit::{ExitStatus, UsageError};
-use crate::kubernetes::version;
+use crate::kubernetes::parse_version;
 use crate::printer::Printer;
 use crate::yaml;
 
@@ -16,7 +16,7 @@ const NEWEST: (u32, u32) = (u32::MAX, 0);
 /// The version of Kubernetes (major, minor) that rules are for.
 pub(super) fn version_for(rules: &RulesFor) -> Result<(u32, u32), UsageError> {
     match &rules.kubernetes {
-        Some(text) => version(text),
+        Some(text) => parse_version(text),
         None if rules.without_cel => Ok(WITHOUT_RULES),
         None => Ok(NEWEST),
     }

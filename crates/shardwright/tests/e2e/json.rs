@@ -262,7 +262,16 @@ fn of_documents(home: &Home, seen: &mut BTreeSet<String>) -> TestResult {
         "c.yaml",
         "apiVersion: shardwright.dev/v1alpha1\nkind: RedisCluster\nmetadata: {name: c}\nspec: {shards: 3}\n",
     )?;
-    for words in [&["crd"][..], &["install"], &["render", "-f", &manifest]] {
+    let passwords = home.path("passwords").display().to_string();
+    let render = [
+        "render",
+        "-f",
+        &manifest,
+        "--secrets",
+        &passwords,
+        "--make-passwords",
+    ];
+    for words in [&["crd"][..], &["install"], &render] {
         let ran = home.run(&[words, &["-o", "json"]].concat()).must(0, &[]);
         let document: Value = serde_json::from_str(&ran.out)?;
         assert!(document["kind"].is_string(), "{ran:?}");
