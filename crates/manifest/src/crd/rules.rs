@@ -17,6 +17,8 @@ pub(super) struct Rule {
     field: &'static str,
     cel: String,
     message: &'static str,
+    /// Whether the value may be a password: an API server repeats the text that it refuses, and writes it to its logs.
+    secret: bool,
 }
 
 impl Rule {
@@ -26,6 +28,7 @@ impl Rule {
             field: "",
             cel: cel.into(),
             message,
+            secret: false,
         }
     }
 
@@ -34,11 +37,23 @@ impl Rule {
         Self { field, ..self }
     }
 
-    /// An item of `x-kubernetes-validations`. `fieldPath` is not known before Kubernetes 1.28.
+    /// What is refused is not repeated.
+    fn about_secrets(self) -> Self {
+        Self {
+            secret: true,
+            ..self
+        }
+    }
+
+    /// An item of `x-kubernetes-validations`. `fieldPath` and `reason` are not known before Kubernetes 1.28.
     pub(super) fn validation(&self, cel: Cel) -> Value {
         let mut rule = json!({ "rule": self.cel, "message": self.message });
         if cel == Cel::With && !self.field.is_empty() {
             rule["fieldPath"] = json!(self.field);
+        }
+        // The value goes with every reason but this one and `FieldValueRequired`.
+        if cel == Cel::With && self.secret {
+            rule["reason"] = json!("FieldValueForbidden");
         }
         rule
     }
@@ -147,12 +162,14 @@ fn of_users() -> [Rule; 5] {
             RULES,
             "!self.matches('(^|[[:space:](])[<>#!]')",
             "a password or the hash of one does not belong into the rules: use passwordSecret or passwordHashes",
-        ),
+        )
+        .about_secrets(),
         Rule::new(
             RULES,
             "!self.matches('[[:cntrl:]]')",
             "the rules are one line, separated by blanks",
-        ),
+        )
+        .about_secrets(),
     ]
 }
 
