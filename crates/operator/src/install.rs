@@ -400,8 +400,8 @@ mod tests {
             assert_eq!(toleration["key"], format!("node.kubernetes.io/{taint}"));
             assert_eq!(toleration["tolerationSeconds"], 30);
         }
-        let terms = &pod["affinity"]["podAntiAffinity"]
-            ["preferredDuringSchedulingIgnoredDuringExecution"];
+        let terms =
+            &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
         assert_eq!(
             terms[0]["podAffinityTerm"]["topologyKey"],
             "kubernetes.io/hostname"

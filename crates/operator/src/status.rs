@@ -18,8 +18,10 @@ use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Sour
 
 use crate::reason::{cut, named};
 
+mod news;
 mod verdict;
 
+pub(crate) use news::news;
 pub(crate) use verdict::beyond_us;
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};

@@ -27,7 +27,7 @@ use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
 use crate::reason::reason;
 use crate::status::{
-    About, Answer, AnswerState, Change, change, of_error, of_invalid, of_pass, of_paused,
+    About, Answer, AnswerState, Change, change, news, of_error, of_invalid, of_pass, of_paused,
 };
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
@@ -65,7 +65,7 @@ pub(crate) async fn tend(
 ) {
     let mut wake = world.wake(&key);
     let mut one: Option<One<'_>> = None;
-    tracing::info!(cluster = %key, "kept from now on");
+    tracing::info!("managed from now on");
     while !*stop.borrow() {
         let object = world.object(&key).filter(|o| !o.leaving);
         let Some(object) = object else { break };
@@ -90,7 +90,7 @@ pub(crate) async fn tend(
         }
         one = Some(this);
     }
-    tracing::info!(cluster = %key, "no longer kept");
+    tracing::info!("no longer managed");
 }
 
 /// What is kept of one cluster between its passes.
@@ -334,7 +334,7 @@ impl<'a> One<'a> {
             Ok(false) => rest,
             Err(error) => {
                 let error = PassError::from(error);
-                tracing::warn!(cluster = %object.key, error = chain(&error), "not done");
+                tracing::warn!(error = chain(&error), "not done");
                 self.shared.metrics.failed(error.label());
                 rest.min(self.backoff.failed(dice()))
             }
@@ -447,7 +447,7 @@ impl<'a> One<'a> {
     fn failed(&mut self, object: &ClusterObject, error: &PassError) -> Duration {
         let text = chain(error);
         let label = error.label();
-        tracing::warn!(cluster = %object.key, error = text, "not done");
+        tracing::warn!(error = text, "not done");
         self.shared.metrics.failed(label);
         if self.trouble.as_ref().is_none_or(|(_, old)| *old != text) {
             self.tell(object, [events::of_error(label, &text)]);
@@ -484,9 +484,13 @@ impl<'a> One<'a> {
             moves: None,
         });
         self.count(&new);
+        let lines = news(before.as_ref(), &new);
         match self.told.tell(self.world, object, new).await {
             Ok(Telling::Same) => rest,
             Ok(Telling::Written) => {
+                for line in lines {
+                    tracing::info!("{line}");
+                }
                 self.shared.metrics.wrote("status");
                 rest
             }
@@ -494,7 +498,7 @@ impl<'a> One<'a> {
             Err(error) => {
                 // It is no trouble of the cluster, and a status could not tell it.
                 let error_text = chain(&error);
-                tracing::warn!(cluster = %object.key, error = error_text, "the status was not written");
+                tracing::warn!(error = error_text, "the status was not written");
                 self.shared.metrics.failed(error.label());
                 rest.min(self.backoff.failed(dice()))
             }

@@ -20,6 +20,7 @@ use crate::hear::Look;
 use crate::loads::slot_sizes;
 use crate::moving::{self, Total};
 use crate::refusals::Refusals;
+use crate::step_log::{self, chain};
 use crate::{Links, Runtime, RuntimeError, Seat, counts, functions, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
@@ -311,7 +312,7 @@ impl<R: Runtime> Keeper<R> {
                     self.memory.measured(node, sizes, observed.at);
                 }
                 Err(error) => {
-                    tracing::warn!(node = %node.short(), error = %chain(&error), "slots were not measured");
+                    tracing::warn!(%node, error = chain(&error), "slots were not measured");
                 }
             }
         }
@@ -355,14 +356,7 @@ impl<R: Runtime> Keeper<R> {
                 result,
             });
         }
-        for outcome in &outcomes {
-            match &outcome.result {
-                Ok(()) => tracing::debug!(step = %outcome.step, "done"),
-                Err(error) => {
-                    tracing::warn!(step = %outcome.step, error = %chain(error), "not done");
-                }
-            }
-        }
+        step_log::log(&outcomes, observed);
         outcomes
     }
 
@@ -593,18 +587,6 @@ fn will_not_pass(result: &Result<(), StepError>) -> bool {
         )
         | Ok(()) => false,
     }
-}
-
-/// An error with its causes, for a log line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// The time on this machine's clock.
