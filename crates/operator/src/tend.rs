@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::admin::Health;
 use crate::error::{PassError, chain};
 use crate::events::{self, Note, Publisher};
+use crate::incidents::Incidents;
 use crate::metrics::{Metrics, Share};
 use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
@@ -114,6 +115,8 @@ struct One<'a> {
     /// When the disruption budget may be tried again that could not be written, whatever becomes of the other objects.
     budget_not_before: Option<Instant>,
     stuck: Option<(Instant, Vec<Waiting>)>,
+    /// What was seen of shards, to tell what happens to them.
+    incidents: Incidents,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
     /// How far slots have moved, of the move that is under way.
@@ -151,6 +154,7 @@ impl<'a> One<'a> {
             evictions: EvictionGate::default(),
             budget_not_before: None,
             stuck: None,
+            incidents: Incidents::default(),
             asking: None,
             moving: Moving::new(Total::default()),
             moves_warned: None,
@@ -165,6 +169,7 @@ impl<'a> One<'a> {
             Ok(accepted) if is_paused(&accepted.cluster) => {
                 // Hands off: not even a connection is held.
                 self.keeper = None;
+                self.incidents = Incidents::default();
                 let status = |about: About<'_>| of_paused(about);
                 self.say(object, status, LEFT_ALONE).await
             }
@@ -398,6 +403,9 @@ impl<'a> One<'a> {
             self.shared.metrics.wrote("record");
         }
         self.shared.metrics.passed(begun.elapsed(), &report);
+        let incidents = self.incidents.pass(&report);
+        log_notes(&incidents);
+        self.tell(object, incidents);
         self.tell(object, events::of_pass(&report));
         Ok(Some(report))
     }
@@ -439,6 +447,7 @@ impl<'a> One<'a> {
         if since.elapsed() >= STUCK_AFTER && *told != report.plan.waiting {
             let notes = events::of_waiting(&report.plan.waiting, told, &report.observed);
             told.clone_from(&report.plan.waiting);
+            log_notes(&notes);
             self.shared.publisher.tell(&object.reference(), notes);
         }
     }
@@ -540,6 +549,16 @@ impl<'a> One<'a> {
         };
         // Whether a hint came or the time ran out: all is looked at.
         drop(timeout(longest, hint).await);
+    }
+}
+
+/// What happened is a line as well as an event: events end after an hour.
+fn log_notes(notes: &[Note]) {
+    for Note { reason, text, .. } in notes.iter().filter(|note| note.warning) {
+        tracing::warn!(reason, "{text}");
+    }
+    for Note { reason, text, .. } in notes.iter().filter(|note| !note.warning) {
+        tracing::info!(reason, "{text}");
     }
 }
 
