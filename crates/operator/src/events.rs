@@ -10,6 +10,7 @@ use shardwright_manifest::{Problems, Warning};
 use shardwright_planner::safety::NoEviction;
 use shardwright_planner::{Action, Reason, Step, Waiting};
 use shardwright_runtime::Report;
+use shardwright_runtime_kubernetes::namespace_ends;
 use shardwright_topology::{Observed, ServerName};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -276,6 +277,10 @@ impl Publisher {
                 let event = event(&object, note);
                 match recorder.publish(&event, &object).await {
                     Ok(()) => metrics.wrote("event"),
+                    // Nobody is left who would read it.
+                    Err(kube::Error::Api(status)) if namespace_ends(&status) => {
+                        tracing::debug!(reason = event.reason, "no event: its namespace ends");
+                    }
                     Err(error) => {
                         let error = crate::error::chain(&error);
                         tracing::warn!(error, reason = event.reason, "an event was not published");

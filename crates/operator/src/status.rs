@@ -131,11 +131,12 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         (PROGRESSING, progressing),
         (DEGRADED, degraded),
     ];
+    let mut told = false;
     for (kind, verdict) in &mut verdicts {
         for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
             *text = named(text, o);
         }
-        tell_of_pods(kind, verdict, about.pods);
+        told |= tell_of_pods(kind, verdict, about.pods, told);
         if let (PROGRESSING, Some((label, text))) = (*kind, about.trouble) {
             *verdict = Verdict::new(false, label, text);
         }

@@ -127,6 +127,8 @@ struct One<'a> {
     warned: Option<i64>,
     /// What can't be had, as it was told last.
     apply_warnings: Vec<String>,
+    /// Its namespace is being deleted, and the object with it: that does not end otherwise.
+    namespace_ends: bool,
 }
 
 /// A keeper, and what it was made with.
@@ -160,11 +162,16 @@ impl<'a> One<'a> {
             moves_warned: None,
             warned: None,
             apply_warnings: Vec::new(),
+            namespace_ends: false,
         }
     }
 
     /// One round; how long to rest after it unless something wakes.
     async fn round(&mut self, object: &Arc<ClusterObject>) -> Duration {
+        if self.namespace_ends {
+            self.keeper = None;
+            return LEFT_ALONE;
+        }
         match self.accepted(object) {
             Ok(accepted) if is_paused(&accepted.cluster) => {
                 // Hands off: not even a connection is held.
@@ -237,10 +244,10 @@ impl<'a> One<'a> {
             self.tell(object, note.map(|text| events::of_error(UNREADABLE, text)));
             self.moves_warned = unreadable;
         }
-        let mut applied = false;
+        let mut applied = None;
         if self.is_due() {
             match Box::pin(self.apply(object, &cluster)).await {
-                Ok(()) => applied = true,
+                Ok(again) => applied = Some(again),
                 Err(error) => {
                     let wait = self.failed(object, &error);
                     self.not_before = Some(Instant::now() + wait);
@@ -259,7 +266,8 @@ impl<'a> One<'a> {
             let left = self.left();
             return self.say_trouble(object, left).await;
         };
-        let again = self.follow_budget(object, &report, applied).await;
+        let again = self.follow_budget(object, &report, applied.is_some());
+        let again = again.await.min(applied.unwrap_or(LEFT_ALONE));
         if self.trouble.is_none() {
             self.backoff.succeeded();
             self.not_before = None;
@@ -346,7 +354,12 @@ impl<'a> One<'a> {
         }
     }
 
-    async fn apply(&mut self, object: &ClusterObject, cluster: &Cluster) -> Result<(), PassError> {
+    /// Brings the objects to what is wanted; how long until that is to be done again.
+    async fn apply(
+        &mut self,
+        object: &ClusterObject,
+        cluster: &Cluster,
+    ) -> Result<Duration, PassError> {
         let applied = Box::pin(self.applier.apply(object, cluster)).await?;
         for _ in &applied.changed {
             self.shared.metrics.wrote("object");
@@ -360,6 +373,7 @@ impl<'a> One<'a> {
             self.tell(object, notes);
             self.apply_warnings.clone_from(&applied.warnings);
         }
+        let again = applied.again_after.unwrap_or(LEFT_ALONE);
         match &mut self.keeper {
             Some(kept) if kept.access.credentials == applied.access.credentials => {
                 if kept.cluster != *cluster {
@@ -381,7 +395,7 @@ impl<'a> One<'a> {
                 });
             }
         }
-        Ok(())
+        Ok(again)
     }
 
     /// One pass of the keeper, if there is one yet: to what the manifest says, unless more is asked for.
@@ -454,6 +468,13 @@ impl<'a> One<'a> {
 
     /// Notes an error; how long to wait before it is tried again.
     fn failed(&mut self, object: &ClusterObject, error: &PassError) -> Duration {
+        if error.namespace_ends() {
+            if !self.namespace_ends {
+                tracing::info!("its namespace is being deleted: nothing more is done");
+            }
+            self.namespace_ends = true;
+            return LEFT_ALONE;
+        }
         let text = chain(error);
         let label = error.label();
         tracing::warn!(error = text, "not done");

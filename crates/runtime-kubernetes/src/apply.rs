@@ -23,6 +23,9 @@ use crate::world::{Marked, World};
 
 /// How often Secrets are looked at: they are not watched, for who may watch them may read them all.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How soon objects are looked at again only because something changed. Pods that start change several times a second, and
+/// each look reads the Secrets anew.
+const CHANGED_AGAIN: Duration = Duration::from_millis(500);
 /// How long a watch may lag behind a write before its word counts against what was written.
 const WATCH_LAG: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,20 @@ pub enum ApplyError {
     },
 }
 
+impl ApplyError {
+    /// Whether it failed because the namespace is being deleted.
+    pub fn namespace_ends(&self) -> bool {
+        match self {
+            Self::Request(error) | Self::Password(PasswordError::Request(error)) => {
+                error.namespace_ends()
+            }
+            Self::Password(_) | Self::Build(_) | Self::Taken { .. } | Self::NotYetGone { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// What an apply did.
 #[derive(Clone, Debug)]
 pub struct Applied {
@@ -71,6 +88,8 @@ pub struct Applied {
     pub pending: Vec<String>,
     /// How we log in at the servers.
     pub access: Access,
+    /// How long until it is to be done again, where something changed a moment after the last one.
+    pub again_after: Option<Duration>,
 }
 
 /// Applies one cluster's objects, again and again.
@@ -80,6 +99,8 @@ pub struct Applier {
     pub(crate) key: ObjectKey,
     pub(crate) names: Names,
     wake: Wake,
+    /// Something changed, and was not looked at yet.
+    changed: bool,
     done: Option<Done>,
     written: BTreeMap<(String, String), Written>,
 }
@@ -119,6 +140,7 @@ impl Applier {
             wake: world.wake(&key),
             world,
             key,
+            changed: false,
             done: None,
             written: BTreeMap::new(),
         }
@@ -130,16 +152,20 @@ impl Applier {
         object: &ClusterObject,
         cluster: &Cluster,
     ) -> Result<Applied, ApplyError> {
-        let rung = self.wake.has_rung();
-        let idle = self.done.as_ref().filter(|done| {
-            !rung && done.at.elapsed() < AGAIN && done.uid == object.uid && done.cluster == *cluster
+        self.changed |= self.wake.has_rung();
+        let last = self.done.as_ref().filter(|done| {
+            done.at.elapsed() < AGAIN && done.uid == object.uid && done.cluster == *cluster
         });
-        if let Some(done) = idle {
+        if let Some(done) = last
+            && let Rest::For(again_after) = rest(self.changed, done.at.elapsed())
+        {
             return Ok(Applied {
                 changed: Vec::new(),
+                again_after,
                 ..done.applied.clone()
             });
         }
+        self.changed = false;
         self.done = None;
         let owner = owner(object);
         let mut run = Run {
@@ -161,6 +187,7 @@ impl Applier {
                 credentials,
                 ..Access::default()
             },
+            again_after: None,
         };
         self.done = Some(Done {
             at: Instant::now(),
@@ -375,6 +402,25 @@ impl Applier {
     }
 }
 
+/// Whether objects are to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    /// Now.
+    No,
+    /// Not before this time, or not until something changes.
+    For(Option<Duration>),
+}
+
+/// Whether to look, where the last look is so long ago. What changes again and again is looked at every
+/// [`CHANGED_AGAIN`].
+fn rest(changed: bool, since: Duration) -> Rest {
+    match CHANGED_AGAIN.checked_sub(since) {
+        _ if !changed => Rest::For(None),
+        Some(left) if !left.is_zero() => Rest::For(Some(left)),
+        Some(_) | None => Rest::No,
+    }
+}
+
 /// The `RedisCluster` object as the owner of what is made from it.
 pub(crate) fn owner(object: &ClusterObject) -> OwnerReference {
     OwnerReference {
@@ -404,4 +450,19 @@ pub(crate) fn hash_of(built: &Built) -> Result<u64, ApplyError> {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_several_times_a_second_is_not_looked_at_as_often() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(false, ms(10)), Rest::For(None));
+        assert_eq!(rest(true, ms(100)), Rest::For(Some(ms(400))));
+        assert_eq!(rest(true, ms(500)), Rest::No);
+        assert_eq!(rest(true, ms(60_000)), Rest::No);
+        assert_eq!(rest(false, ms(59_000)), Rest::For(None));
+    }
 }

@@ -32,7 +32,7 @@ pub use forward::Forwards;
 pub use object::{ClusterObject, cluster_resource};
 pub use passwords::{PasswordError, own_password};
 pub use pods::Pods;
-pub use request::RequestError;
+pub use request::{RequestError, namespace_ends};
 pub use seats::{GateReport, Sight, formed, recorded, seats};
 pub use visit::Visit;
 pub use wake::Wake;

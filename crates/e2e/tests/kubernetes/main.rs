@@ -60,6 +60,7 @@ const CASES: &[Case] = &[
     case!(Beside deletion::retained as "retained"),
     case!(Beside deletion::wiped as "wiped"),
     case!(Beside deletion::released as "released"),
+    case!(Beside deletion::namespace as "namespace-deleted"),
     case!(Beside edits::invalid as "invalid"),
     case!(Beside edits::reverted as "reverted"),
     case!(Beside edits::paused as "paused"),

@@ -275,16 +275,25 @@ fn texts(plan: &Plan) -> Vec<String> {
     texts
 }
 
-/// Where something is amiss, what the scheduler and the kubelet say of pods explains it.
-pub(super) fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) {
+/// Where something is amiss, what the scheduler and the kubelet say of pods explains it: whether it does. It is said once:
+/// `told` in a condition before this one, and then the reason alone names it.
+pub(super) fn tell_of_pods(
+    kind: &str,
+    verdict: &mut Verdict,
+    pods: &[PodNote],
+    told: bool,
+) -> bool {
     let amiss = (kind == READY && !verdict.holds) || (kind == DEGRADED && verdict.holds);
     if !amiss || pods.is_empty() {
-        return;
+        return false;
     }
     let kept = [reason(&Waiting::DataLost), CREDENTIALS_REJECTED];
     let unplaced = |p: &PodNote| p.trouble == PodTrouble::Unplaced;
     if !kept.contains(&verdict.reason) && pods.iter().any(unplaced) {
         verdict.reason = PLACEMENT_IMPOSSIBLE;
+    }
+    if told {
+        return true;
     }
     let mut pods: Vec<&PodNote> = pods.iter().collect();
     pods.sort_by_key(|p| p.trouble);
@@ -299,6 +308,7 @@ pub(super) fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) 
     let clause = |(text, names): &(&str, Vec<&str>)| format!("{}: {text}", names.join(", "));
     verdict.causes = causes.iter().map(clause).collect();
     verdict.remedy = pods.first().and_then(|worst| worst.remedy.clone());
+    true
 }
 
 /// Whether its forming may still be going on: it was recorded as formed, once every slot was given, a moment ago.
