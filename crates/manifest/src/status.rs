@@ -42,6 +42,10 @@ pub struct RedisClusterStatus {
     /// The shape that the cluster had when all was last as declared: what a change of it can be taken back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_shape: Option<ShapeStatus>,
+    /// When the operator looked at the cluster last, as in RFC 3339. Renewed at most once a minute: a status whose time is
+    /// several minutes old is one that nobody keeps up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_observed: Option<String>,
     /// `Ready`, `Progressing` and `Degraded`, each with its reason and what happens next.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

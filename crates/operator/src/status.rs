@@ -155,6 +155,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         } else {
             about.before.and_then(|b| b.settled_shape)
         },
+        last_observed: Some(seconds(about.now)),
         conditions: conditions(about, verdicts),
         shards,
     }
@@ -244,8 +245,12 @@ pub enum Change {
     News,
 }
 
-/// How much `new` differs from `old`.
+/// How much `new` differs from `old`. When each was looked at does not count: see [`is_renewed`].
 pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
+    let old = &RedisClusterStatus {
+        last_observed: new.last_observed.clone(),
+        ..old.clone()
+    };
     if new == old {
         return Change::Same;
     }
@@ -275,6 +280,22 @@ pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
         Change::Wording
     } else {
         Change::Details
+    }
+}
+
+/// How long the time of the last look is left as it is, in seconds.
+const OBSERVED_EVERY_S: i64 = 60;
+
+/// Whether the time of the last look is to be written anew, though nothing else differs.
+pub fn is_renewed(new: &RedisClusterStatus, old: &RedisClusterStatus) -> bool {
+    let looked = |status: &RedisClusterStatus| {
+        let time = status.last_observed.as_ref()?.parse::<Timestamp>();
+        time.ok().map(Timestamp::as_second)
+    };
+    match (looked(new), looked(old)) {
+        (Some(new), Some(old)) => new.saturating_sub(old) >= OBSERVED_EVERY_S,
+        (Some(_), None) => true,
+        (None, _) => false,
     }
 }
 

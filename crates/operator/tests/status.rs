@@ -93,7 +93,10 @@ fn a_healthy_cluster_is_ready_and_says_the_same_each_time() {
         node.offset += 90_000;
         node.uptime_s = Some(9_999);
     }
-    assert_eq!(status(&busy, LATER, Some(&first)), first);
+    let later = status(&busy, LATER, Some(&first));
+    assert_eq!(change(&later, &first), Change::Same);
+    assert_eq!(first.last_observed.as_deref(), Some(FIRST));
+    assert_eq!(later.last_observed.as_deref(), Some(LATER));
 }
 
 #[test]
@@ -195,6 +198,7 @@ fn a_paused_cluster_keeps_its_word() {
     let paused = of_paused(at(LATER, Some(&healthy)));
     assert_eq!(words(&paused), "Paused: Paused !Paused !Paused");
     assert_eq!(condition(&paused, READY).last_transition_time, FIRST);
+    assert_eq!(paused.last_observed.as_deref(), Some(FIRST), "nobody looks");
 }
 
 #[test]

@@ -6,14 +6,17 @@ mod shape;
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use shardwright_engine::{Access, Credentials, Secret, Timeouts};
-use shardwright_manifest::{Accepted, Cluster, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER};
+use shardwright_manifest::{
+    Accepted, Cluster, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER, StateWord,
+};
 use shardwright_planner::Desired;
 use shardwright_runtime::{Keeper, Links, Runtime};
 use shardwright_runtime_kubernetes::{
-    ClusterObject, Forwards, ObjectKey, Visit, outside, own_password,
+    ClusterObject, Forwards, ObjectKey, Visit, names, outside, own_password,
 };
 use shardwright_topology::Observed;
 
@@ -97,6 +100,37 @@ async fn look_at_as(
 pub(crate) async fn moves(key: &ObjectKey, login: &Login) -> anyhow::Result<Option<MovesStatus>> {
     let client = client(&login.kube).await?;
     Ok(status(&must_be(&client, key).await?).moves)
+}
+
+/// What there is to say of a status that the operator does not keep up, as it would every minute.
+pub(crate) async fn stale(key: &ObjectKey, login: &Login) -> anyhow::Result<Option<String>> {
+    let client = client(&login.kube).await?;
+    let status = status(&must_be(&client, key).await?);
+    Ok(stale_text(&status, Timestamp::now()))
+}
+
+/// From what age on a status is stale, in seconds: twice as old as the operator lets it become, with room for a busy one.
+const STALE_AFTER_S: i64 = 150;
+
+fn stale_text(status: &RedisClusterStatus, now: Timestamp) -> Option<String> {
+    // One that is left alone is not looked at.
+    if status.state == Some(StateWord::Paused) {
+        return None;
+    }
+    let last = status.last_observed.as_ref()?;
+    let at = last.parse::<Timestamp>().ok()?;
+    let age_s = now.as_second().saturating_sub(at.as_second());
+    if age_s < STALE_AFTER_S {
+        return None;
+    }
+    let age_min = age_s / 60;
+    Some(format!(
+        "the status of the RedisCluster is {age_min} min old (of {last}): no operator has looked at the cluster since; see whether one runs: kubectl get pods -A -l {}={},{}={}",
+        names::NAME_LABEL,
+        names::OPERATOR_APP,
+        names::COMPONENT_LABEL,
+        names::OPERATOR_COMPONENT
+    ))
 }
 
 /// The status as far as it can be read. That of a newer operator may say more.
@@ -184,4 +218,31 @@ pub(crate) fn namespace(args: &KubeArgs) -> String {
     namespace
         .filter(|namespace| !namespace.is_empty())
         .unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_nobody_keeps_up_is_told_with_its_age() {
+        let status = |state| RedisClusterStatus {
+            state: Some(state),
+            last_observed: Some("2026-01-01T00:00:00Z".to_owned()),
+            ..RedisClusterStatus::default()
+        };
+        let after = |time: &str, state| stale_text(&status(state), time.parse().expect("a time"));
+        assert_eq!(after("2026-01-01T00:02:29Z", StateWord::Healthy), None);
+        let told = after("2026-01-01T00:04:30Z", StateWord::Healthy).expect("it is old");
+        assert!(told.contains("is 4 min old"), "{told}");
+        assert!(
+            told.ends_with(
+                "-l app.kubernetes.io/name=shardwright,app.kubernetes.io/component=operator"
+            ),
+            "{told}"
+        );
+        assert_eq!(after("2026-01-01T00:04:30Z", StateWord::Paused), None);
+        let none = RedisClusterStatus::default();
+        assert_eq!(stale_text(&none, Timestamp::UNIX_EPOCH), None);
+    }
 }

@@ -8,6 +8,7 @@ use crate::cli::{Login, TargetArgs};
 use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::hint::hint;
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::report::{named, print_problems};
 use crate::status::ClusterStatus;
@@ -53,6 +54,11 @@ pub(super) async fn run(
     out.say(&ClusterStatus::of(&observed).summary());
     if let Some(hint) = new_addresses(&target, &observed) {
         out.say(&hint);
+    }
+    if let Target::Kubernetes(key) = &target
+        && let Some(stale) = kubernetes::stale(key, login).await?
+    {
+        out.say(&stale);
     }
     if fatal > 0 {
         out.say(&format!("{fatal} problem(s)"));

@@ -76,6 +76,11 @@ async fn look(
             out.say(&line);
         }
     }
+    if let Target::Kubernetes(key) = target
+        && let Some(stale) = kubernetes::stale(key, login).await?
+    {
+        out.say(&stale);
+    }
     let problems = shardwright_planner::diagnose(&observed);
     let healthy = fatal(&problems).next().is_none();
     let TargetArgs { target: text, dir } = &args.target;
