@@ -223,7 +223,7 @@ mod tests {
             ..status(Some("6/6"), StateWord::Healthy)
         };
         let old = at("2026-01-01T00:00:00Z");
-        let when = |new| told(Instant::now()).when(new, Some(&old));
+        let when = |new: &RedisClusterStatus| told(Instant::now()).when(new, Some(&old));
         assert_eq!(when(&at("2026-01-01T00:00:59Z")), Telling::Same);
         assert_eq!(when(&at("2026-01-01T00:01:00Z")), Telling::Written);
         // Of an older operator that told no time.

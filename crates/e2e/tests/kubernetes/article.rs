@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
 use shardwright_e2e::kube_api::{Ran, name, text};
 use shardwright_e2e::servers::{CONTAINER, Cluster, Shard, ask_as};
