@@ -179,6 +179,7 @@ fn is_grave(step: &Step) -> bool {
             )
         }
         Action::StartServer { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -213,6 +214,7 @@ fn repeats(action: &Action) -> bool {
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
         | Action::StartServer { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -227,6 +229,7 @@ fn repeats(action: &Action) -> bool {
 fn pod(action: &Action, o: &Observed) -> Option<ServerName> {
     if let Action::StartServer { server }
     | Action::StartAfresh { server }
+    | Action::Replace { server, .. }
     | Action::RemoveServer { server }
     | Action::Recreate { server, .. } = action
     {

@@ -39,16 +39,17 @@ fn trouble(why: &str) -> PodTrouble {
     }
 }
 
-/// What a person can do. A pod is made from the newest template only when it is made anew.
+/// What a person can do. A pod that does not start is made anew by itself once the template is another.
 fn remedy(pod: &PodFact, trouble: PodTrouble) -> Option<String> {
     let (namespace, name) = (&pod.cluster.namespace, &pod.name);
+    let cluster = &pod.cluster.name;
     match trouble {
         PodTrouble::Starting => None,
         PodTrouble::Unplaced => Some(format!(
             "make room for it, or let it ask for less: kubectl describe pod -n {namespace} {name}"
         )),
         PodTrouble::Image => Some(format!(
-            "correct the image in the RedisCluster, then: kubectl delete pod -n {namespace} {name}"
+            "correct the image, and the pod is made anew: kubectl edit rediscluster -n {namespace} {cluster}"
         )),
         PodTrouble::Failing => Some(match &pod.container {
             Container::Ended { .. } => {
@@ -135,7 +136,7 @@ mod tests {
                 (
                     "redis-3",
                     PodTrouble::Image,
-                    Some("kubectl delete pod -n cache redis-3")
+                    Some("kubectl edit rediscluster -n cache redis")
                 ),
                 (
                     "redis-1",

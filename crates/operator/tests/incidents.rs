@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use shardwright_operator::events::Note;
 use shardwright_operator::incidents::Incidents;
-use shardwright_topology::{SlotSet, Timestamp};
+use shardwright_topology::Timestamp;
 use world::World;
 
 /// What a look tells that is made so many milliseconds after the first.
@@ -24,7 +24,7 @@ fn reasons(notes: &[Note]) -> Vec<(bool, &'static str)> {
 
 /// `a1` has taken the place of `a`.
 fn promote(w: &mut World) {
-    let slots = std::mem::replace(&mut w.node("a").slots, SlotSet::empty());
+    let slots = std::mem::take(&mut w.node("a").slots);
     w.node("a").primary = Some(world::id("a1"));
     let successor = w.node("a1");
     successor.slots = slots;

@@ -395,6 +395,7 @@ impl Memory {
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
             | Action::Recreate { .. }
+            | Action::Replace { .. }
             | Action::RemoveServer { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }

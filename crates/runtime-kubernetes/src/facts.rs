@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 use serde::{Deserialize, Serialize};
 use shardwright_manifest::Quantity;
 use shardwright_topology::{Formed, NodeId, Timestamp};
@@ -305,7 +304,7 @@ impl From<FormedNote> for Formed {
     }
 }
 
-/// A `StatefulSet`, by its metadata alone.
+/// A `StatefulSet`: its metadata, and what its pods are made from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SetFact {
     /// The cluster it belongs to.
@@ -322,11 +321,13 @@ pub struct SetFact {
     pub nodes: BTreeMap<String, NodeId>,
     /// A record is there that can't be read; the text says which.
     pub unreadable: Option<String>,
+    /// The revision of the template that pods are made from now; not known while the controller has not seen the newest.
+    pub revision: Option<String>,
 }
 
 impl SetFact {
     /// The facts of a `StatefulSet` that carries our labels.
-    pub fn of(set: &PartialObjectMeta<StatefulSet>) -> Option<Self> {
+    pub fn of(set: &StatefulSet) -> Option<Self> {
         let note = |key: &str| set.annotations().get(key);
         let mut unreadable = None;
         let mut broken = |key: &str, why: &dyn fmt::Display| {
@@ -359,8 +360,16 @@ impl SetFact {
             formed: formed.map(Formed::from),
             nodes: by_pod,
             unreadable,
+            revision: newest_revision(set),
         })
     }
+}
+
+/// The revision of the template from which a set's pods are made, once its controller has seen the newest.
+pub(crate) fn newest_revision(set: &StatefulSet) -> Option<String> {
+    let status = set.status.as_ref()?;
+    let seen = status.observed_generation >= set.metadata.generation;
+    status.update_revision.clone().filter(|_| seen)
 }
 
 /// Whether a Kubernetes node is well, in the words of the control plane.

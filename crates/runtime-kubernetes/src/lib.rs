@@ -10,6 +10,7 @@ mod gate;
 pub mod names;
 mod object;
 pub mod objects;
+mod outdated;
 pub mod outside;
 mod passwords;
 mod pods;

@@ -283,7 +283,7 @@ impl Watcher {
         );
         let pods = watcher(self.api(), ours.clone());
         let claims = watcher(self.api(), ours.clone());
-        let sets = watcher(self.api::<PartialObjectMeta<StatefulSet>>(), ours.clone());
+        let sets = watcher(self.api::<StatefulSet>(), ours.clone());
         let hosts = watcher(Api::all(self.client.clone()), any);
         let mut tasks = vec![
             self.follow(

@@ -222,6 +222,9 @@ impl<R: Runtime> Keeper<R> {
             })
             .map(|s| s.name.clone())
             .collect();
+        let outdated = seats.iter();
+        let outdated = outdated.filter_map(|s| Some((s.name.clone(), s.outdated.clone()?)));
+        let outdated = outdated.collect();
         let mut servers = Vec::new();
         for (old, view) in heard {
             let Some(seat) = seats.iter().find(|s| s.name == old.name) else {
@@ -258,6 +261,7 @@ impl<R: Runtime> Keeper<R> {
             });
         }
         let mut observed = Observed::new(at, self.runtime.formed(), servers);
+        observed.outdated = outdated;
         self.memory.recall(&mut observed);
         Ok(observed)
     }
@@ -396,6 +400,9 @@ impl<R: Runtime> Keeper<R> {
             Action::StartServer { server } => self.runtime.start(server).await?,
             Action::StartAfresh { server } => self.runtime.start_afresh(server).await?,
             Action::Recreate { server, host } => self.runtime.recreate(server, host).await?,
+            Action::Replace { server, made_from } => {
+                self.runtime.replace(server, made_from).await?;
+            }
             Action::RemoveServer { server } => self.runtime.remove(server).await?,
             Action::RecordFormed => self.runtime.record_formed(at).await?,
             Action::SetConfigEpoch { .. }

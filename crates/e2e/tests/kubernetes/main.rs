@@ -63,6 +63,7 @@ const CASES: &[Case] = &[
     case!(Beside deletion::namespace as "namespace-deleted"),
     case!(Beside edits::invalid as "invalid"),
     case!(Beside edits::reverted as "reverted"),
+    case!(Beside edits::taken_back as "taken-back"),
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
     case!(Beside outside::rights as "rights"),

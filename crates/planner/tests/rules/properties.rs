@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shardwright_planner::safety::{
     may_set_aside, unheard_sibling, why_not_forget, why_not_move, why_not_recreate, why_not_remove,
-    why_not_spread, why_not_start, why_not_switch_over,
+    why_not_replace, why_not_spread, why_not_start, why_not_switch_over,
 };
 use shardwright_planner::{
     Action, Authority, Desired, FailoverPolicy, Limits, Manner, Plan, Reason, Request, Shape,
@@ -292,6 +292,7 @@ fn relies_on(action: &Action) -> Vec<NodeId> {
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -328,6 +329,7 @@ fn unsafe_step(made: &Plan, d: &Desired, o: &Observed) -> Option<String> {
             Action::Recreate { server, .. } => {
                 why_not_recreate(d, o, &o.servers()[server]).is_some()
             }
+            Action::Replace { server, .. } => why_not_replace(d, o, &o.servers()[server]).is_some(),
             Action::RemoveServer { server } => {
                 !why_not_remove(d, o, &o.servers()[server]).is_empty()
             }
