@@ -46,7 +46,7 @@ pub struct RedisClusterStatus {
     /// several minutes old is one that nobody keeps up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_observed: Option<String>,
-    /// `Ready`, `Progressing` and `Degraded`, each with its reason and what happens next.
+    /// `Ready`, `Progressing`, `Degraded` and `UpToDate`, each with its reason and what happens next.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The shards, in the order of their first slots.
@@ -132,7 +132,7 @@ pub struct NodeStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: `Ready`, `Progressing`, `Degraded`, or `RequestDone` once something was asked for.
+    /// Which aspect: `Ready`, `Progressing`, `Degraded`, `UpToDate`, or `RequestDone` once something was asked for.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether it is so: `True`, `False` or `Unknown`.

@@ -260,6 +260,16 @@ fn short(text: String) -> String {
     reason::cut(text, NOTE_MAX)
 }
 
+/// What happened is a line as well as an event: events end after an hour.
+pub(crate) fn log(notes: &[Note]) {
+    for Note { reason, text, .. } in notes.iter().filter(|note| note.warning) {
+        tracing::warn!(reason, "{text}");
+    }
+    for Note { reason, text, .. } in notes.iter().filter(|note| !note.warning) {
+        tracing::info!(reason, "{text}");
+    }
+}
+
 /// Publishes notes, in a task of its own: a pass never waits for an event.
 #[derive(Clone, Debug)]
 pub struct Publisher {

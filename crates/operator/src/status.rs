@@ -13,6 +13,7 @@ use shardwright_manifest::{
 use shardwright_planner::Plan;
 use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_runtime::MoveProgress;
+use shardwright_runtime_kubernetes::NotApplied;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
 use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
 
@@ -24,7 +25,8 @@ mod verdict;
 pub(crate) use news::news;
 pub(crate) use verdict::beyond_us;
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
-use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
+pub use verdict::{NOT_APPLIED, POD_NOT_READY};
+use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods, up_to_date};
 
 /// The condition type: whether the cluster serves every slot, and was complete once.
 pub const READY: &str = "Ready";
@@ -33,12 +35,17 @@ pub const PROGRESSING: &str = "Progressing";
 /// The condition type: whether less stands between the data and a loss than was declared.
 pub const DEGRADED: &str = "Degraded";
 
+/// The condition type: whether what runs has all that is declared.
+pub const UP_TO_DATE: &str = "UpToDate";
+
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
 
 /// What every status needs beside its report.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
+    /// The namespace of the object.
+    pub namespace: &'a str,
     /// The generation of the object that was looked at.
     pub generation: i64,
     /// The status it has now, if it has one: times of transitions are kept from it.
@@ -55,6 +62,8 @@ pub struct About<'a> {
     pub shape: ShapeStatus,
     /// How far slots have moved, where some have to.
     pub moves: Option<&'a MoveProgress>,
+    /// What is declared and not so in what runs; none where that was not looked at.
+    pub not_applied: Option<&'a [NotApplied]>,
 }
 
 /// What there is to say of one pod.
@@ -79,6 +88,8 @@ pub enum PodTrouble {
     Image,
     /// A container can't be made, or ended.
     Failing,
+    /// Its server runs, and it is not ready.
+    Unready,
     /// It is being started: no trouble yet.
     Starting,
 }
@@ -115,7 +126,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         None => (
             ready(plan, o, served, was_ready),
             progressing(plan, about.moves),
-            degraded(plan, o),
+            less_than_declared(about, degraded(plan, o)),
         ),
     };
     let state = state(plan, &ready, &progressing, &degraded, served, o);
@@ -312,19 +323,40 @@ fn nodes_in(message: &str) -> BTreeSet<String> {
     words.filter(is_node).map(str::to_owned).collect()
 }
 
+/// The verdict on redundancy, where pods or fields lack what that does not see.
+fn less_than_declared(about: About<'_>, degraded: Verdict) -> Verdict {
+    let unready = |p: &PodNote| p.trouble == PodTrouble::Unready;
+    if degraded.holds {
+        degraded
+    } else if about.pods.iter().any(unready) {
+        Verdict::new(true, POD_NOT_READY, "not every pod is ready")
+    } else if about.not_applied.is_some_and(|lacks| !lacks.is_empty()) {
+        degraded.but_not_applied()
+    } else {
+        degraded
+    }
+}
+
 fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition> {
     let answer = about.answer.map(|answer| {
         let done = answer.state == AnswerState::Done;
         let verdict = Verdict::new(done, answer.reason, answer.text.clone());
         (ANSWER, verdict)
     });
-    // What was answered last is told until something else is asked for.
-    let last = about
-        .before
-        .and_then(|b| b.conditions.iter().find(|c| c.kind == ANSWER))
-        .filter(|_| about.answer.is_none());
+    let applied = about.not_applied;
+    let applied = applied.map(|lacks| (UP_TO_DATE, up_to_date(lacks, about.namespace)));
+    // What was answered last is told until something else is asked for, and what was lacking until it is looked at.
+    let before = |kind: &str| {
+        let mut all = about.before?.conditions.iter();
+        all.find(|c| c.kind == kind)
+    };
+    let kept = [
+        before(UP_TO_DATE).filter(|_| about.not_applied.is_none()),
+        before(ANSWER).filter(|_| about.answer.is_none()),
+    ];
     verdicts
         .into_iter()
+        .chain(applied)
         .chain(answer)
         .map(|(kind, verdict)| {
             let unknown = verdict.reason == CREDENTIALS_REJECTED && kind != PROGRESSING;
@@ -348,7 +380,7 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
                 observed_generation: Some(about.generation),
             }
         })
-        .chain(last.cloned())
+        .chain(kept.into_iter().flatten().cloned())
         .collect()
 }
 

@@ -14,7 +14,8 @@ use shardwright_planner::{Desired, Waiting};
 use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
-    Applier, ClusterObject, ObjectKey, Pods, Wake, World, outside,
+    Applier, ClusterObject, FileWritten, NotApplied, ObjectKey, Pods, Wake, World, not_applied,
+    outside,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -127,6 +128,8 @@ struct One<'a> {
     warned: Option<i64>,
     /// What can't be had, as it was told last.
     apply_warnings: Vec<String>,
+    /// When the files of the servers were written last.
+    files: Vec<FileWritten>,
     /// Its namespace is being deleted, and the object with it: that does not end otherwise.
     namespace_ends: bool,
 }
@@ -162,6 +165,7 @@ impl<'a> One<'a> {
             moves_warned: None,
             warned: None,
             apply_warnings: Vec::new(),
+            files: Vec::new(),
             namespace_ends: false,
         }
     }
@@ -272,7 +276,8 @@ impl<'a> One<'a> {
             self.backoff.succeeded();
             self.not_before = None;
         }
-        let pods = notes(&self.world.pods(&object.key));
+        let pods = notes(&self.world.pods(&object.key), report.observed.at);
+        let lacks = self.not_applied(object, &cluster);
         let far = self.far(&report);
         let trouble = self.trouble.clone();
         self.tell_stuck(object, &report);
@@ -289,6 +294,7 @@ impl<'a> One<'a> {
                 answer: answer.as_ref(),
                 shape: shape_of(&cluster),
                 moves: far.as_ref(),
+                not_applied: Some(&lacks),
                 ..about
             };
             of_pass(about, &report.plan, &report.observed)
@@ -373,6 +379,7 @@ impl<'a> One<'a> {
             self.tell(object, notes);
             self.apply_warnings.clone_from(&applied.warnings);
         }
+        self.files.clone_from(&applied.files);
         let again = applied.again_after.unwrap_or(LEFT_ALONE);
         match &mut self.keeper {
             Some(kept) if kept.access.credentials == applied.access.credentials => {
@@ -418,10 +425,23 @@ impl<'a> One<'a> {
         }
         self.shared.metrics.passed(begun.elapsed(), &report);
         let incidents = self.incidents.pass(&report);
-        log_notes(&incidents);
+        events::log(&incidents);
         self.tell(object, incidents);
         self.tell(object, events::of_pass(&report));
         Ok(Some(report))
+    }
+
+    /// What is declared, and is not so in what runs.
+    fn not_applied(&self, object: &ClusterObject, cluster: &Cluster) -> Vec<NotApplied> {
+        let (set, pods) = (self.world.set(&object.key), self.world.pods(&object.key));
+        let mut lacks = not_applied(cluster, set.as_deref(), &pods, &self.files);
+        // Nothing but volumes can't be had.
+        lacks.extend(self.apply_warnings.iter().map(|why| NotApplied {
+            field: "storage",
+            pods: Vec::new(),
+            why: why.clone(),
+        }));
+        lacks
     }
 
     /// How far slots have moved. What is there when nothing more is to move, is where the next move begins.
@@ -461,7 +481,7 @@ impl<'a> One<'a> {
         if since.elapsed() >= STUCK_AFTER && *told != report.plan.waiting {
             let notes = events::of_waiting(&report.plan.waiting, told, &report.observed);
             told.clone_from(&report.plan.waiting);
-            log_notes(&notes);
+            events::log(&notes);
             self.shared.publisher.tell(&object.reference(), notes);
         }
     }
@@ -504,6 +524,7 @@ impl<'a> One<'a> {
     ) -> Duration {
         let before = self.told.now(object);
         let new = status(About {
+            namespace: &object.key.namespace,
             generation: object.generation,
             before: before.as_ref(),
             now: Timestamp::now(),
@@ -512,6 +533,7 @@ impl<'a> One<'a> {
             answer: None,
             shape: ShapeStatus::default(),
             moves: None,
+            not_applied: None,
         });
         self.count(&new);
         let lines = news(before.as_ref(), &new);
@@ -570,16 +592,6 @@ impl<'a> One<'a> {
         };
         // Whether a hint came or the time ran out: all is looked at.
         drop(timeout(longest, hint).await);
-    }
-}
-
-/// What happened is a line as well as an event: events end after an hour.
-fn log_notes(notes: &[Note]) {
-    for Note { reason, text, .. } in notes.iter().filter(|note| note.warning) {
-        tracing::warn!(reason, "{text}");
-    }
-    for Note { reason, text, .. } in notes.iter().filter(|note| !note.warning) {
-        tracing::info!(reason, "{text}");
     }
 }
 

@@ -22,6 +22,7 @@ const LATER: &str = "2026-01-01T00:00:09Z";
 
 fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
     About {
+        namespace: "cache",
         generation: 4,
         before,
         now: time.parse::<Timestamp>().expect("a time"),
@@ -33,6 +34,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
             replicas_per_shard: 1,
         },
         moves: None,
+        not_applied: None,
     }
 }
 

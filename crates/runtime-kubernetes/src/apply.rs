@@ -11,9 +11,11 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 use shardwright_engine::{Access, Credentials};
 use shardwright_manifest::{API_VERSION, Cluster, KIND, SHARDWRIGHT_USER};
+use shardwright_topology::Timestamp;
 
 use crate::facts::{ObjectKey, state_of};
 use crate::names::{self, Names};
+use crate::not_applied::{FileWritten, written_at};
 use crate::object::ClusterObject;
 use crate::objects::{self, BuildError, Built, Given, Objects};
 use crate::passwords::{PasswordError, Passwords};
@@ -88,6 +90,8 @@ pub struct Applied {
     pub pending: Vec<String>,
     /// How we log in at the servers.
     pub access: Access,
+    /// When the files that servers read at their start were written last, by the field that they come from.
+    pub files: Vec<FileWritten>,
     /// How long until it is to be done again, where something changed a moment after the last one.
     pub again_after: Option<Duration>,
 }
@@ -103,6 +107,8 @@ pub struct Applier {
     changed: bool,
     done: Option<Done>,
     written: BTreeMap<(String, String), Written>,
+    /// When objects were written last, by the API server's word, by name.
+    written_at: BTreeMap<String, Timestamp>,
 }
 
 /// The last apply that went well.
@@ -143,7 +149,20 @@ impl Applier {
             changed: false,
             done: None,
             written: BTreeMap::new(),
+            written_at: BTreeMap::new(),
         }
+    }
+
+    /// When the files of the servers were written last, by the field of the manifest that they come from.
+    fn files(&self) -> Vec<FileWritten> {
+        let files = [
+            ("config", self.names.config_map()),
+            ("users", self.names.acl()),
+        ];
+        let files = files.into_iter();
+        files
+            .filter_map(|(field, name)| Some((field, *self.written_at.get(&name)?)))
+            .collect()
     }
 
     /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either.
@@ -187,6 +206,7 @@ impl Applier {
                 credentials,
                 ..Access::default()
             },
+            files: self.files(),
             again_after: None,
         };
         self.done = Some(Done {
@@ -327,6 +347,9 @@ impl Applier {
         )
         .await?;
         let after = state_of(&there.metadata);
+        if let Some(at) = written_at(&there.metadata) {
+            self.written_at.insert(name.clone(), at);
+        }
         // A write that changed nothing is none.
         if before != Marked::State(after) {
             run.changed.push(format!("{kind} {name}"));

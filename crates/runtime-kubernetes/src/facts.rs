@@ -18,6 +18,7 @@ use shardwright_manifest::Quantity;
 use shardwright_topology::{Formed, NodeId, Timestamp};
 
 use crate::names;
+use crate::not_applied::MadeWith;
 
 /// The namespace and the name of an object. Of something that has no namespace, that is empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -102,6 +103,12 @@ pub struct PodFact {
     pub container: Container,
     /// Why it can't be placed, in the scheduler's words.
     pub unschedulable: Option<String>,
+    /// A container beside the server's that does not run: its name, and why.
+    pub beside: Option<(String, String)>,
+    /// Since when the kubelet holds it for not ready, where it tells.
+    pub unready_since: Option<Timestamp>,
+    /// What it was made with.
+    pub made_with: MadeWith,
 }
 
 impl PodFact {
@@ -140,7 +147,28 @@ impl PodFact {
             unschedulable: condition("PodScheduled")
                 .filter(|c| c.status == "False")
                 .and_then(|c| c.message.clone()),
+            beside: statuses.and_then(|all| all.iter().find_map(fails_beside)),
+            unready_since: condition("Ready")
+                .filter(|c| c.status == "False")
+                .and_then(|c| c.last_transition_time.as_ref().map(millis)),
+            made_with: MadeWith::of(pod),
         })
+    }
+}
+
+/// The name of a container that is not the server's and does not run, and why. One that is being started does.
+fn fails_beside(status: &ContainerStatus) -> Option<(String, String)> {
+    if status.name == names::SERVER_CONTAINER {
+        return None;
+    }
+    match container(status) {
+        Container::NotYet(Some(why))
+            if !matches!(&*why, "ContainerCreating" | "PodInitializing") =>
+        {
+            Some((status.name.clone(), why))
+        }
+        Container::Ended { why, .. } => Some((status.name.clone(), why)),
+        Container::NotYet(_) | Container::Running { .. } => None,
     }
 }
 
@@ -493,7 +521,7 @@ pub(crate) fn state_of(meta: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
-fn millis(time: &Time) -> Timestamp {
+pub(crate) fn millis(time: &Time) -> Timestamp {
     Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
 

@@ -8,6 +8,7 @@ mod facts;
 mod forward;
 mod gate;
 pub mod names;
+mod not_applied;
 mod object;
 pub mod objects;
 mod outdated;
@@ -30,6 +31,7 @@ pub use facts::{
     ClaimFact, Container, HostFact, HostState, ObjectKey, PodFact, SetFact, VolumeFact,
 };
 pub use forward::Forwards;
+pub use not_applied::{FileWritten, MadeWith, NotApplied, not_applied};
 pub use object::{ClusterObject, cluster_resource};
 pub use passwords::{PasswordError, own_password};
 pub use pods::Pods;

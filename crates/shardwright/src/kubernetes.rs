@@ -11,8 +11,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use shardwright_engine::{Access, Credentials, Secret, Timeouts};
 use shardwright_manifest::{
-    Accepted, Cluster, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER, StateWord,
+    Accepted, Cluster, ConditionStatus, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER,
+    StateWord,
 };
+use shardwright_operator::status::UP_TO_DATE;
 use shardwright_planner::Desired;
 use shardwright_runtime::{Keeper, Links, Runtime};
 use shardwright_runtime_kubernetes::{
@@ -102,11 +104,29 @@ pub(crate) async fn moves(key: &ObjectKey, login: &Login) -> anyhow::Result<Opti
     Ok(status(&must_be(&client, key).await?).moves)
 }
 
-/// What there is to say of a status that the operator does not keep up, as it would every minute.
-pub(crate) async fn stale(key: &ObjectKey, login: &Login) -> anyhow::Result<Option<String>> {
+/// What an object's status adds to what the servers say.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// That the operator does not keep it up, as it would every minute.
+    pub(crate) stale: Option<String>,
+    /// What is declared and not so in what runs.
+    pub(crate) not_applied: Option<String>,
+}
+
+/// Reads what an object's status adds to what the servers say.
+pub(crate) async fn told(key: &ObjectKey, login: &Login) -> anyhow::Result<Told> {
     let client = client(&login.kube).await?;
     let status = status(&must_be(&client, key).await?);
-    Ok(stale_text(&status, Timestamp::now()))
+    Ok(Told {
+        stale: stale_text(&status, Timestamp::now()),
+        not_applied: not_applied(&status),
+    })
+}
+
+fn not_applied(status: &RedisClusterStatus) -> Option<String> {
+    let mut lacks = status.conditions.iter();
+    let lacks = lacks.find(|c| c.kind == UP_TO_DATE && c.status == ConditionStatus::False)?;
+    Some(lacks.message.clone())
 }
 
 /// From what age on a status is stale, in seconds: twice as old as the operator lets it become, with room for a busy one.
@@ -222,6 +242,8 @@ pub(crate) fn namespace(args: &KubeArgs) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shardwright_manifest::Condition;
+
     use super::*;
 
     #[test]
@@ -244,5 +266,28 @@ mod tests {
         assert_eq!(after("2026-01-01T00:04:30Z", StateWord::Paused), None);
         let none = RedisClusterStatus::default();
         assert_eq!(stale_text(&none, Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn what_is_not_applied_is_told_as_the_operator_says_it() {
+        let condition = |status| Condition {
+            kind: UP_TO_DATE.to_owned(),
+            status,
+            reason: "Why".to_owned(),
+            message: "declared and not so: image".to_owned(),
+            last_transition_time: String::new(),
+            observed_generation: None,
+        };
+        let of = |status| {
+            let conditions = vec![condition(status)];
+            not_applied(&RedisClusterStatus {
+                conditions,
+                ..RedisClusterStatus::default()
+            })
+        };
+        let text = "declared and not so: image".to_owned();
+        assert_eq!(of(ConditionStatus::False), Some(text));
+        assert_eq!(of(ConditionStatus::True), None);
+        assert_eq!(not_applied(&RedisClusterStatus::default()), None);
     }
 }

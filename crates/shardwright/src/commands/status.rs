@@ -76,10 +76,11 @@ async fn look(
             out.say(&line);
         }
     }
-    if let Target::Kubernetes(key) = target
-        && let Some(stale) = kubernetes::stale(key, login).await?
-    {
-        out.say(&stale);
+    if let Target::Kubernetes(key) = target {
+        let told = kubernetes::told(key, login).await?;
+        for text in [told.stale, told.not_applied].into_iter().flatten() {
+            out.say(&text);
+        }
     }
     let problems = shardwright_planner::diagnose(&observed);
     let healthy = fatal(&problems).next().is_none();
