@@ -383,6 +383,33 @@ pub(crate) async fn taken_back(world: World) -> Result<()> {
     untouched(&before, &others(&cluster, &replica).await?)
 }
 
+/// A sidecar that ends at once, declared while pods run: it is told that it is only declared; then a pod that has it, which
+/// is not ready beside a node that is well; and once all is taken back, and that pod made anew by hand, nothing any more.
+pub(crate) async fn not_applied(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let is = async |condition: &str, status: &str, reason: &str| {
+        world
+            .until_condition("small", condition, status, reason, READY_LIMIT)
+            .await
+    };
+    is("UpToDate", "True", "AsDeclared").await?;
+    let sidecar = json!([{"name": "broken", "image": "redis:7.0.15", "command": ["redis-server", "--no-such-setting", "x"]}]);
+    declare(&world, json!({"pod": {"sidecars": sidecar}})).await?;
+    is("UpToDate", "False", "NotApplied").await?;
+    let replica = shard_at(&shards, 0)?.replicas.first().cloned();
+    let replica = replica.ok_or_else(|| Error::Wrong("a shard without replica".to_owned()))?;
+    world.delete_pod(&cluster, &replica.name).await?;
+    is("Degraded", "True", "PodNotReady").await?;
+    declare(&world, json!({"pod": null})).await?;
+    world.delete_pod(&cluster, &replica.name).await?;
+    is("Degraded", "False", "").await?;
+    is("UpToDate", "True", "AsDeclared").await?;
+    world.until_ready("small", READY_LIMIT).await?;
+    cluster.until_agreed(COUNT, WHOLE).await?;
+    Ok(())
+}
+
 /// The pods but this one.
 async fn others(cluster: &Cluster, one: &Pod) -> Result<Vec<Pod>> {
     let pods = cluster.pods().await?.into_iter();
