@@ -18,7 +18,8 @@ impl Lint<'_> {
             let away = s.place.away_since.is_some() || s.leaving;
             let runs = s.process == Process::Running || matches!(s.view, Seen::Known(_));
             let linked = s.recorded_id.is_some_and(|id| {
-                let mut rows = self.all.views().filter_map(|(_, v)| v.rows.get(id));
+                let others = self.o.views().filter(|(_, v)| v.id != id);
+                let mut rows = others.filter_map(|(_, v)| v.rows.get(id));
                 rows.any(|row| row.link_up)
             });
             !away && !runs && !linked

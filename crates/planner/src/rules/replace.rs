@@ -10,8 +10,12 @@ pub(crate) fn outdated(p: &mut Draft<'_>) {
     let (d, o) = (p.d, p.o);
     for server in o.servers().values() {
         let foreign = matches!(p.standings.get(&server.name), Some(Standing::Foreign(_)));
+        let started = p
+            .steps
+            .iter()
+            .any(|step| step.action.server() == Some(&server.name));
         // Where they are not, they are waited for as all that are silent.
-        if foreign || why_not_replace(d, o, server).is_some() {
+        if foreign || started || why_not_replace(d, o, server).is_some() {
             continue;
         }
         if let Some(start) = o.outdated.get(&server.name) {
