@@ -292,11 +292,14 @@ impl Publisher {
                     Ok(()) => metrics.wrote("event"),
                     // Nobody is left who would read it.
                     Err(kube::Error::Api(status)) if namespace_ends(&status) => {
-                        tracing::debug!(reason = event.reason, "no event: its namespace ends");
+                        let (cluster, reason) = (name_of(&object), event.reason);
+                        tracing::debug!(cluster, reason, "no event: its namespace ends");
                     }
                     Err(error) => {
                         let error = crate::error::chain(&error);
-                        tracing::warn!(error, reason = event.reason, "an event was not published");
+                        let cluster = name_of(&object);
+                        let reason = event.reason;
+                        tracing::warn!(cluster, reason, error, "an event was not published");
                     }
                 }
             }
@@ -313,6 +316,12 @@ impl Publisher {
             }
         }
     }
+}
+
+/// The object as the log names it: its publisher is a task of its own.
+fn name_of(object: &ObjectReference) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", part(&object.namespace), part(&object.name))
 }
 
 /// What the API server and the recorder tell events apart by, beside type, reason and objects: two that agree in all of it
