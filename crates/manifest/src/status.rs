@@ -43,7 +43,7 @@ pub struct RedisClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_shape: Option<ShapeStatus>,
     /// When the operator looked at the cluster last, as in RFC 3339. Renewed at most once a minute: a status whose time is
-    /// several minutes old is one that nobody keeps up.
+    /// several minutes old is no longer updated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_observed: Option<String>,
     /// `Ready`, `Progressing`, `Degraded` and `UpToDate`, each with its reason and what happens next.

@@ -114,7 +114,7 @@ pub const CLUSTERS: &[Rule] = &[
         group: "",
         resources: &["pods"],
         verbs: &["get", "list", "watch", "delete"],
-        why: "where servers are; one whose volume is given up is made anew",
+        why: "where servers are; one whose volume is given up, or that does not start as it was made, is made anew",
     },
     Rule {
         group: "",

@@ -107,7 +107,7 @@ pub(crate) async fn moves(key: &ObjectKey, login: &Login) -> anyhow::Result<Opti
 /// What an object's status adds to what the servers say.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// That the operator does not keep it up, as it would every minute.
+    /// That the operator no longer updates it, as it would every minute.
     pub(crate) stale: Option<String>,
     /// What is declared and not so in what runs.
     pub(crate) not_applied: Option<String>,
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_that_nobody_keeps_up_is_told_with_its_age() {
+    fn a_status_that_is_no_longer_updated_is_told_with_its_age() {
         let status = |state| RedisClusterStatus {
             state: Some(state),
             last_observed: Some("2026-01-01T00:00:00Z".to_owned()),

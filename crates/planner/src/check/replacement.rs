@@ -13,7 +13,7 @@ impl Lint<'_> {
         let told = self.all.outdated.get(name);
         let outdated = told.is_some_and(|start| start.made_from == made_from);
         let managed = self.d.authority == Authority::Managed;
-        // What strangers say counts: a server that speaks lives.
+        // What foreign nodes say counts: a server that answers lives.
         let silent = self.all.servers().get(name).is_some_and(|s| {
             let away = s.place.away_since.is_some() || s.leaving;
             let runs = s.process == Process::Running || matches!(s.view, Seen::Known(_));
