@@ -14,6 +14,9 @@ use crate::{Error, Kind, Kube, Result};
 /// An image is there already; starting takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How many pods of it `shardwright install` asks for.
+const PODS: u32 = 2;
+
 /// The installed operator.
 #[derive(Clone)]
 pub struct Operator {
@@ -151,7 +154,7 @@ impl Operator {
 
     /// Brings it back.
     pub async fn start(&self) -> Result<Duration> {
-        self.scale(1).await?;
+        self.scale(PODS).await?;
         self.until_running().await
     }
 
@@ -183,13 +186,15 @@ impl Operator {
         Ok(())
     }
 
-    /// Its resident memory, in bytes, where the machine can tell.
+    /// The resident memory of the pod that has most, which is the one that leads; in bytes, where the machine can tell.
     pub async fn resident_bytes(&self, machine: Machine) -> Result<u64> {
-        let pods = self.pods().await?;
-        let container = pods.first().map_or("", |pod| {
-            text(pod, "/status/containerStatuses/0/containerID")
-        });
-        machine.resident_bytes(container)
+        let mut most = 0;
+        for pod in self.pods().await? {
+            let container = text(&pod, "/status/containerStatuses/0/containerID");
+            most = most.max(machine.resident_bytes(container)?);
+        }
+        ensure(most > 0, || "no pod of the operator is there".to_owned())?;
+        Ok(most)
     }
 
     /// The end of its log, for a failure.

@@ -157,6 +157,12 @@ fn columns() -> Value {
             ".status.slotsCovered",
             "How many of the 16384 hash slots are served."
         ),
+        column(
+            "Observed",
+            "date",
+            ".status.lastObserved",
+            "How long ago the operator looked at it, to the minute."
+        ),
         column("Age", "date", ".metadata.creationTimestamp", "Since when."),
         why,
     ])

@@ -42,7 +42,11 @@ pub struct RedisClusterStatus {
     /// The shape that the cluster had when all was last as declared: what a change of it can be taken back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_shape: Option<ShapeStatus>,
-    /// `Ready`, `Progressing` and `Degraded`, each with its reason and what happens next.
+    /// When the operator looked at the cluster last, as in RFC 3339. Renewed at most once a minute: a status whose time is
+    /// several minutes old is no longer updated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_observed: Option<String>,
+    /// `Ready`, `Progressing`, `Degraded` and `UpToDate`, each with its reason and what happens next.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The shards, in the order of their first slots. Of a cluster of more than 1000 nodes only those with a node that is
@@ -132,7 +136,7 @@ pub struct NodeStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: `Ready`, `Progressing`, `Degraded`, or `RequestDone` once something was asked for.
+    /// Which aspect: `Ready`, `Progressing`, `Degraded`, `UpToDate`, or `RequestDone` once something was asked for.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether it is so: `True`, `False` or `Unknown`.

@@ -1,8 +1,10 @@
 //! What can go wrong in a pass: its kind as a metric's label and a condition's reason.
 
+use std::error::Error;
+
 use shardwright_runtime::RuntimeError;
-use shardwright_runtime_kubernetes::ApplyError;
 use shardwright_runtime_kubernetes::outside::AskError;
+use shardwright_runtime_kubernetes::{ApplyError, RequestError, namespace_ends};
 
 /// A pass could not be made, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,19 @@ pub enum PassError {
 }
 
 impl PassError {
+    /// Whether it failed because the cluster's namespace is being deleted: then the cluster is leaving with it.
+    pub fn namespace_ends(&self) -> bool {
+        match self {
+            Self::Apply(error) => error.namespace_ends(),
+            Self::Runtime(error) => is_of_ending_namespace(error),
+            Self::Api(error) => {
+                matches!(&**error, kube::Error::Api(status) if namespace_ends(status))
+            }
+            Self::Wish(AskError::Request(error)) => error.namespace_ends(),
+            Self::Wish(_) | Self::ApiSilent | Self::Status(_) | Self::Random(_) => false,
+        }
+    }
+
     /// One word in CamelCase.
     pub fn label(&self) -> &'static str {
         match self {
@@ -43,6 +58,19 @@ impl PassError {
             Self::Random(_) => "NoRandomness",
         }
     }
+}
+
+/// Whether a request that an error came of was refused because its namespace is being deleted.
+fn is_of_ending_namespace(error: &RuntimeError) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let request = cause.downcast_ref::<RequestError>();
+        if request.is_some_and(RequestError::namespace_ends) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// An error with its causes, in one line.
@@ -58,4 +86,32 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(namespace_ends: bool) -> RequestError {
+        RequestError::Refused {
+            what: "apply the Secret redis-auth".to_owned(),
+            code: 403,
+            said: "forbidden".to_owned(),
+            namespace_ends,
+        }
+    }
+
+    #[test]
+    fn that_a_namespace_ends_is_seen_through_every_error_that_it_comes_in() {
+        for ends in [true, false] {
+            let applied = PassError::from(ApplyError::from(refused(ends)));
+            let asked = PassError::from(AskError::from(refused(ends)));
+            let recorded = RuntimeError::because("not recorded", refused(ends));
+            let again = PassError::from(RuntimeError::because("the pass", recorded));
+            for error in [applied, asked, again] {
+                assert_eq!(error.namespace_ends(), ends, "{error:?}");
+            }
+        }
+        assert!(!PassError::ApiSilent.namespace_ends());
+    }
 }

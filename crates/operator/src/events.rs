@@ -1,14 +1,16 @@
 //! Events: what was done, and what a person must know, where `kubectl describe` shows it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use shardwright_manifest::{Problems, Warning};
 use shardwright_planner::safety::NoEviction;
-use shardwright_planner::{Action, Step, Waiting};
+use shardwright_planner::{Action, Reason, Step, Waiting};
 use shardwright_runtime::Report;
+use shardwright_runtime_kubernetes::namespace_ends;
 use shardwright_topology::{Observed, ServerName};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -33,25 +35,59 @@ pub struct Note {
     pub text: String,
     /// The pod it happened at, if it was one.
     pub pod: Option<ServerName>,
+    /// Whether one that says something else of the same is the same event once more, as of the batches of a move. Else it
+    /// is an event of its own.
+    pub repeats: bool,
 }
 
-/// What a pass did: one note for each kind of step that was done.
+impl Note {
+    /// Something that a person should look at.
+    pub fn warning(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            warning: true,
+            ..Self::normal(reason, text)
+        }
+    }
+
+    /// Something that is good to know.
+    pub fn normal(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            warning: false,
+            reason,
+            text: short(text.into()),
+            pod: None,
+            repeats: false,
+        }
+    }
+}
+
+/// What a pass did: one note for each step that a person will ask about, and of the others one for each kind.
 pub fn of_pass(report: &Report) -> Vec<Note> {
+    let o = &report.observed;
+    let mut notes = Vec::new();
     let mut by_kind: BTreeMap<&'static str, Vec<&Step>> = BTreeMap::new();
     for outcome in report.outcomes.iter().filter(|o| o.result.is_ok()) {
-        let kind = reason::of_action(&outcome.step.action);
-        by_kind.entry(kind).or_default().push(&outcome.step);
+        let step = &outcome.step;
+        let kind = reason::of_action(&step.action);
+        if is_grave(step) {
+            notes.push(Note {
+                pod: pod(&step.action, o),
+                ..Note::warning(kind, list(&[step], o))
+            });
+        } else {
+            by_kind.entry(kind).or_default().push(step);
+        }
     }
     let note = |(reason, steps): (&'static str, Vec<&Step>)| Note {
-        warning: steps.iter().any(|s| is_grave(&s.action)),
-        reason,
-        text: list(&steps, &report.observed),
         pod: match steps.as_slice() {
-            [one] => pod(&one.action, &report.observed),
+            [one] => pod(&one.action, o),
             _ => None,
         },
+        repeats: steps.iter().all(|step| repeats(&step.action)),
+        ..Note::normal(reason, list(&steps, o))
     };
-    by_kind.into_iter().map(note).collect()
+    notes.extend(by_kind.into_iter().map(note));
+    notes
 }
 
 /// What only a person can end, of what was not waited for before.
@@ -59,23 +95,30 @@ pub fn of_waiting(waiting: &[Waiting], before: &[Waiting], o: &Observed) -> Vec<
     let new = waiting
         .iter()
         .filter(|w| w.needs_a_person() && !before.contains(w));
-    new.map(|w| Note {
-        warning: true,
-        reason: reason::reason(w),
-        text: short(reason::named(&reason::stable_text(w), o)),
-        pod: None,
-    })
-    .collect()
+    let note = |w: &Waiting| {
+        let text = reason::named(&reason::stable_text(w), o);
+        Note::warning(event_reason(w), text)
+    };
+    new.map(note).collect()
 }
 
-/// What was written of the cluster's objects.
+/// A move that waits for a person has stopped; the condition says how far it is.
+fn event_reason(waiting: &Waiting) -> &'static str {
+    match reason::reason(waiting) {
+        reason::SLOTS_MOVE => "MoveStopped",
+        other => other,
+    }
+}
+
+/// What was written of the cluster's objects, each once.
 pub fn of_apply(changed: &[String]) -> Option<Note> {
-    (!changed.is_empty()).then(|| Note {
-        warning: false,
-        reason: "Applied",
-        text: short(changed.join(", ")),
-        pod: None,
-    })
+    let mut objects: Vec<&str> = Vec::new();
+    for object in changed {
+        if !objects.contains(&object.as_str()) {
+            objects.push(object);
+        }
+    }
+    (!objects.is_empty()).then(|| Note::normal("Applied", objects.join(", ")))
 }
 
 /// Why the disruption budget lets no pod go, the first reason and how many more there are.
@@ -89,33 +132,18 @@ pub fn of_evictions_refused(why: &[NoEviction], o: &Observed) -> Note {
         "no pod may be evicted until every shard has a replica that can take over{}{more}",
         first.as_deref().unwrap_or("")
     );
-    Note {
-        warning: false,
-        reason: "EvictionsRefused",
-        text: short(reason::named(&text, o)),
-        pod: None,
-    }
+    Note::normal("EvictionsRefused", reason::named(&text, o))
 }
 
 /// A manifest that can't be used.
 pub fn of_invalid(problems: &Problems) -> Note {
-    Note {
-        warning: true,
-        reason: "InvalidSpec",
-        text: short(format!("nothing was touched: {problems}")),
-        pod: None,
-    }
+    Note::warning("InvalidSpec", format!("nothing was touched: {problems}"))
 }
 
 /// What is odd about a manifest that is used.
 pub fn of_warnings(warnings: &[Warning]) -> Option<Note> {
     let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    (!texts.is_empty()).then(|| Note {
-        warning: true,
-        reason: "SpecWarning",
-        text: short(texts.join("; ")),
-        pod: None,
-    })
+    (!texts.is_empty()).then(|| Note::warning("SpecWarning", texts.join("; ")))
 }
 
 /// The answer to what a person asked for.
@@ -127,31 +155,31 @@ pub fn of_answer(answer: &Answer) -> Option<Note> {
     };
     Some(Note {
         warning: answer.state == AnswerState::Refused,
-        reason,
-        text: short(answer.text.clone()),
-        pod: None,
+        ..Note::normal(reason, answer.text.clone())
     })
 }
 
 /// Something that the operator could not do.
 pub fn of_error(label: &'static str, text: &str) -> Note {
-    Note {
-        warning: true,
-        reason: label,
-        text: short(text.to_owned()),
-        pod: None,
-    }
+    Note::warning(label, text)
 }
 
-/// A step that a person will ask about the next morning.
-fn is_grave(action: &Action) -> bool {
-    match action {
+/// A step that a person will ask about the next morning. A node that was to go is forgotten as it should be; one whose
+/// directory was lost, or whose data was given up, is another matter.
+fn is_grave(step: &Step) -> bool {
+    match &step.action {
         Action::Failover { .. }
         | Action::Takeover { .. }
-        | Action::Forget { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. } => true,
+        Action::Forget { .. } => {
+            matches!(
+                step.because,
+                Reason::NodeGone | Reason::DataGivenUp | Reason::Returned
+            )
+        }
         Action::StartServer { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }
@@ -170,9 +198,38 @@ fn is_grave(action: &Action) -> bool {
     }
 }
 
+/// A step that is one of many: of these a person needs to know that they are taken, not each.
+fn repeats(action: &Action) -> bool {
+    match action {
+        Action::MoveSlots { .. }
+        | Action::MoveKeys { .. }
+        | Action::AssignSlot { .. }
+        | Action::CloseSlot { .. }
+        | Action::SetElectable { .. }
+        | Action::RaiseEpoch { .. }
+        | Action::Meet { .. } => true,
+        Action::Failover { .. }
+        | Action::Takeover { .. }
+        | Action::Forget { .. }
+        | Action::StartAfresh { .. }
+        | Action::Recreate { .. }
+        | Action::StartServer { .. }
+        | Action::Replace { .. }
+        | Action::RemoveServer { .. }
+        | Action::RecordFormed
+        | Action::SetConfigEpoch { .. }
+        | Action::AddSlots { .. }
+        | Action::Replicate { .. }
+        | Action::Switchover { .. }
+        | Action::Reset { .. }
+        | Action::CopyFunctions { .. } => false,
+    }
+}
+
 fn pod(action: &Action, o: &Observed) -> Option<ServerName> {
     if let Action::StartServer { server }
     | Action::StartAfresh { server }
+    | Action::Replace { server, .. }
     | Action::RemoveServer { server }
     | Action::Recreate { server, .. } = action
     {
@@ -203,6 +260,16 @@ fn short(text: String) -> String {
     reason::cut(text, NOTE_MAX)
 }
 
+/// What happened is a line as well as an event: events end after an hour.
+pub(crate) fn log(notes: &[Note]) {
+    for Note { reason, text, .. } in notes.iter().filter(|note| note.warning) {
+        tracing::warn!(reason, "{text}");
+    }
+    for Note { reason, text, .. } in notes.iter().filter(|note| !note.warning) {
+        tracing::info!(reason, "{text}");
+    }
+}
+
 /// Publishes notes, in a task of its own: a pass never waits for an event.
 #[derive(Clone, Debug)]
 pub struct Publisher {
@@ -223,9 +290,16 @@ impl Publisher {
                 let event = event(&object, note);
                 match recorder.publish(&event, &object).await {
                     Ok(()) => metrics.wrote("event"),
+                    // Nobody is left who would read it.
+                    Err(kube::Error::Api(status)) if namespace_ends(&status) => {
+                        let (cluster, reason) = (name_of(&object), event.reason);
+                        tracing::debug!(cluster, reason, "no event: its namespace ends");
+                    }
                     Err(error) => {
                         let error = crate::error::chain(&error);
-                        tracing::warn!(error, reason = event.reason, "an event was not published");
+                        let cluster = name_of(&object);
+                        let reason = event.reason;
+                        tracing::warn!(cluster, reason, error, "an event was not published");
                     }
                 }
             }
@@ -244,7 +318,25 @@ impl Publisher {
     }
 }
 
+/// The object as the log names it: its publisher is a task of its own.
+fn name_of(object: &ObjectReference) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", part(&object.namespace), part(&object.name))
+}
+
+/// What the API server and the recorder tell events apart by, beside type, reason and objects: two that agree in all of it
+/// are one that happened twice, and the text of the second is dropped.
+fn action(note: &Note) -> String {
+    if note.repeats {
+        return note.reason.to_owned();
+    }
+    let mut hasher = DefaultHasher::new();
+    note.text.hash(&mut hasher);
+    format!("{}-{:016x}", note.reason, hasher.finish())
+}
+
 fn event(object: &ObjectReference, note: Note) -> Event {
+    let action = action(&note);
     // With the pod in it, two failovers of different shards are two events, and not one that happened twice.
     let secondary = note.pod.map(|ServerName(name)| ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -261,7 +353,35 @@ fn event(object: &ObjectReference, note: Note) -> Event {
         },
         reason: note.reason.to_owned(),
         note: Some(note.text),
-        action: note.reason.to_owned(),
+        action,
         secondary,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_that_differ_are_events_of_their_own_and_batches_of_a_move_are_one() {
+        let one = Note::warning("ShardLost", "the shard of redis-1 is gone");
+        let other = Note::warning("ShardLost", "the shard of redis-2 is gone");
+        assert_eq!(action(&one), action(&one.clone()));
+        assert_ne!(action(&one), action(&other));
+        // Kubernetes bounds it at 128 bytes.
+        assert!(action(&one).len() <= 128 && action(&one).starts_with("ShardLost-"));
+        let batch = |text: &str| Note {
+            repeats: true,
+            ..Note::normal("MoveSlots", text)
+        };
+        assert_eq!(action(&batch("slots 0-9")), action(&batch("slots 10-19")));
+    }
+
+    #[test]
+    fn an_object_that_was_written_twice_is_named_once() {
+        let changed = ["Secret a", "ConfigMap b", "Secret a"].map(str::to_owned);
+        let note = of_apply(&changed).expect("something was written");
+        assert_eq!(note.text, "Secret a, ConfigMap b");
+        assert_eq!(of_apply(&[]), None);
     }
 }

@@ -16,6 +16,12 @@ pub const LEASE: &str = "shardwright-leader";
 pub const ADMIN_PORT: u16 = 8080;
 /// The user of the image: one that is nobody's.
 const USER: u32 = 65_532;
+/// How many pods of it there are: one holds the lease, and the other takes over within seconds. A single one is made anew
+/// only after its Kubernetes node was given up, and until then nobody looks at the clusters.
+const REPLICAS: u32 = 2;
+/// How long a pod of it stays on a Kubernetes node that does not report, in seconds. Kubernetes waits for 300 unless it is
+/// told otherwise; the lease is another's after 15, so this only decides when there are two again.
+const LEAVES_AFTER_S: u32 = 30;
 
 /// What to install, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +117,7 @@ pub const CLUSTERS: &[Rule] = &[
         group: "",
         resources: &["pods"],
         verbs: &["get", "list", "watch", "delete"],
-        why: "where servers are; one whose volume is given up is made anew",
+        why: "where servers are; one whose volume is given up, or that does not start as it was made, is made anew",
     },
     Rule {
         group: "",
@@ -307,7 +313,7 @@ fn deployment(options: &Options) -> Value {
         "kind": "Deployment",
         "metadata": metadata(NAME, Some(&options.namespace)),
         "spec": {
-            "replicas": 1,
+            "replicas": REPLICAS,
             "selector": { "matchLabels": labels() },
             "template": {
                 "metadata": { "labels": labels() },
@@ -323,9 +329,46 @@ fn deployment(options: &Options) -> Value {
                     "terminationGracePeriodSeconds": 20,
                     // It must not be the last to be let on a crowded host: it heals the others.
                     "priorityClassName": "system-cluster-critical",
+                    "tolerations": tolerations(),
+                    "affinity": affinity(),
                     "containers": [container(options)],
                 },
             },
+        },
+    })
+}
+
+/// A pod leaves a Kubernetes node that does not report sooner than Kubernetes would have it.
+fn tolerations() -> Value {
+    let leaves = |taint: &str| {
+        json!({
+            "key": format!("node.kubernetes.io/{taint}"),
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": LEAVES_AFTER_S,
+        })
+    };
+    json!([leaves("not-ready"), leaves("unreachable")])
+}
+
+/// Not two on one Kubernetes node, nor in one zone, where there is another choice. A wish: on a single Kubernetes node both
+/// have to run.
+fn affinity() -> Value {
+    let apart = |weight: u32, key: &str| {
+        json!({
+            "weight": weight,
+            "podAffinityTerm": {
+                "topologyKey": key,
+                "labelSelector": { "matchLabels": labels() },
+            },
+        })
+    };
+    json!({
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                apart(100, names::HOST_LABEL),
+                apart(50, names::ZONE_LABEL),
+            ],
         },
     })
 }
@@ -405,6 +448,28 @@ mod tests {
     #[test]
     fn the_whole_installation() {
         insta::assert_snapshot!(shown(&options(&[])));
+    }
+
+    #[test]
+    fn a_kubernetes_node_that_is_cut_off_takes_no_cluster_out_of_sight() {
+        let deployment = deployment(&options(&[]));
+        assert_eq!(deployment["spec"]["replicas"], 2);
+        let pod = &deployment["spec"]["template"]["spec"];
+        for (n, taint) in ["not-ready", "unreachable"].iter().enumerate() {
+            let toleration = &pod["tolerations"][n];
+            assert_eq!(toleration["key"], format!("node.kubernetes.io/{taint}"));
+            assert_eq!(toleration["tolerationSeconds"], 30);
+        }
+        let terms =
+            &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+        assert_eq!(
+            terms[0]["podAffinityTerm"]["topologyKey"],
+            "kubernetes.io/hostname"
+        );
+        assert_eq!(
+            terms[0]["podAffinityTerm"]["labelSelector"]["matchLabels"],
+            deployment["spec"]["selector"]["matchLabels"]
+        );
     }
 
     #[test]

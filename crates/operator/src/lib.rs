@@ -5,6 +5,7 @@
 //!
 //! * [`run()`]: lead, keep every cluster (a task for each: validate, apply, pass, tell), end well.
 //! * [`status`] and [`events`]: a report as a person reads it with `kubectl get` and `kubectl describe`. Pure.
+//! * [`incidents`]: what happened to shards between two looks. Pure.
 //! * [`wishes`]: what a person asked for on the object, and the answer. Pure.
 //! * [`lease`]: of several operators one acts.
 //! * [`admin`] and [`metrics`]: `/livez`, `/readyz` and `/metrics`.
@@ -13,6 +14,7 @@
 pub mod admin;
 mod error;
 pub mod events;
+pub mod incidents;
 pub mod install;
 pub mod lease;
 pub mod metrics;

@@ -211,6 +211,7 @@ pub(crate) fn of_action(action: &Action) -> &'static str {
         Action::StartServer { .. } => "Start",
         Action::StartAfresh { .. } => "StartAfresh",
         Action::Recreate { .. } => "VolumeGivenUp",
+        Action::Replace { .. } => "PodReplaced",
         Action::RemoveServer { .. } => "PodRemoved",
         Action::RecordFormed => "Formed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",

@@ -11,6 +11,7 @@ use shardwright_runtime_kubernetes::{ObjectKey, Scope, World};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::Instrument;
 
 use crate::admin::{self, AdminError, Health};
 use crate::error::chain;
@@ -172,7 +173,9 @@ async fn keep_all(
                 key.clone(),
                 halted.clone(),
             );
-            kept.insert(tasks.spawn(work).id(), key);
+            // Every line about a cluster names it, at whatever level lines are shown.
+            let span = tracing::error_span!("reconcile", cluster = %key);
+            kept.insert(tasks.spawn(work.instrument(span)).id(), key);
         }
         tokio::select! {
             _ = halted.wait_for(|halt| *halt) => break,

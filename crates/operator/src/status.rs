@@ -13,18 +13,22 @@ use shardwright_manifest::{
 use shardwright_planner::Plan;
 use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_runtime::MoveProgress;
+use shardwright_runtime_kubernetes::NotApplied;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
 use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
 
 use crate::reason::{cut, named};
 
 mod listed;
+mod news;
 mod verdict;
 
 use listed::listed;
+pub(crate) use news::news;
 pub(crate) use verdict::beyond_us;
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
-use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
+pub use verdict::{NOT_APPLIED, POD_NOT_READY};
+use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods, up_to_date};
 
 /// The condition type: whether the cluster serves every slot, and was complete once.
 pub const READY: &str = "Ready";
@@ -37,6 +41,8 @@ pub const DEGRADED: &str = "Degraded";
 pub const PASSWORDS_APPLIED: &str = "PasswordsApplied";
 /// The reason of that, and of the event.
 pub const PASSWORD_CHANGED: &str = "PasswordChanged";
+/// The condition type: whether what runs has all that is declared.
+pub const UP_TO_DATE: &str = "UpToDate";
 
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
@@ -44,6 +50,8 @@ const MESSAGE_MAX: usize = 2_000;
 /// What every status needs beside its report.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
+    /// The namespace of the object.
+    pub namespace: &'a str,
     /// The generation of the object that was looked at.
     pub generation: i64,
     /// The status it has now, if it has one: times of transitions are kept from it.
@@ -64,6 +72,8 @@ pub struct About<'a> {
     pub shaped_by: Option<&'a str>,
     /// Passwords that were changed and that the servers do not get: one text for each user.
     pub passwords_not_applied: &'a [String],
+    /// What is declared and not so in what runs; none where that was not looked at.
+    pub not_applied: Option<&'a [NotApplied]>,
 }
 
 /// What there is to say of one pod.
@@ -88,6 +98,8 @@ pub enum PodTrouble {
     Image,
     /// A container can't be made, or ended.
     Failing,
+    /// Its server runs, and it is not ready.
+    Unready,
     /// It is being started: no trouble yet.
     Starting,
 }
@@ -124,7 +136,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         None => (
             ready(plan, o, served, was_ready),
             progressing(plan, about.moves),
-            degraded(plan, o),
+            less_than_declared(about, degraded(plan, o)),
         ),
     };
     let state = state(plan, &ready, &progressing, &degraded, served, o);
@@ -145,11 +157,12 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
     if !plan.is_settled() {
         verdicts[1].1.clauses.extend(reshaped(&about));
     }
+    let mut told = false;
     for (kind, verdict) in &mut verdicts {
         for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
             *text = named(text, o);
         }
-        tell_of_pods(kind, verdict, about.pods);
+        told |= tell_of_pods(kind, verdict, about.pods, told);
         if let (PROGRESSING, Some((label, text))) = (*kind, about.trouble) {
             *verdict = Verdict::new(false, label, text);
         }
@@ -168,6 +181,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         } else {
             about.before.and_then(|b| b.settled_shape)
         },
+        last_observed: Some(seconds(about.now)),
         conditions: conditions(about, verdicts),
         shards,
         unlisted_shards,
@@ -267,8 +281,12 @@ pub enum Change {
     News,
 }
 
-/// How much `new` differs from `old`.
+/// How much `new` differs from `old`. When each was looked at does not count: see [`is_renewed`].
 pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
+    let old = &RedisClusterStatus {
+        last_observed: new.last_observed.clone(),
+        ..old.clone()
+    };
     if new == old {
         return Change::Same;
     }
@@ -301,6 +319,22 @@ pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
     }
 }
 
+/// How long the time of the last look is left as it is, in seconds.
+const OBSERVED_EVERY_S: i64 = 60;
+
+/// Whether the time of the last look is to be written anew, though nothing else differs.
+pub fn is_renewed(new: &RedisClusterStatus, old: &RedisClusterStatus) -> bool {
+    let looked = |status: &RedisClusterStatus| {
+        let time = status.last_observed.as_ref()?.parse::<Timestamp>();
+        time.ok().map(Timestamp::as_second)
+    };
+    match (looked(new), looked(old)) {
+        (Some(new), Some(old)) => new.saturating_sub(old) >= OBSERVED_EVERY_S,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
 /// The nodes that a message names: pods and Kubernetes nodes (`redis-3`), and nodes without a pod by their short ids.
 fn nodes_in(message: &str) -> BTreeSet<String> {
     const SHORT_ID: usize = 8;
@@ -312,6 +346,20 @@ fn nodes_in(message: &str) -> BTreeSet<String> {
         is_id || (numbered && word.starts_with(|c: char| c.is_ascii_alphabetic()))
     };
     words.filter(is_node).map(str::to_owned).collect()
+}
+
+/// The verdict on redundancy, where pods or fields lack what that does not see.
+fn less_than_declared(about: About<'_>, degraded: Verdict) -> Verdict {
+    let unready = |p: &PodNote| p.trouble == PodTrouble::Unready;
+    if degraded.holds {
+        degraded
+    } else if about.pods.iter().any(unready) {
+        Verdict::new(true, POD_NOT_READY, "not every pod is ready")
+    } else if about.not_applied.is_some_and(|lacks| !lacks.is_empty()) {
+        degraded.but_not_applied()
+    } else {
+        degraded
+    }
 }
 
 fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition> {
@@ -327,14 +375,21 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
             Verdict::new(false, PASSWORD_CHANGED, text),
         )
     });
-    // What was answered last is told until something else is asked for.
-    let last = about
-        .before
-        .and_then(|b| b.conditions.iter().find(|c| c.kind == ANSWER))
-        .filter(|_| about.answer.is_none());
+    let applied = about.not_applied;
+    let applied = applied.map(|lacks| (UP_TO_DATE, up_to_date(lacks, about.namespace)));
+    // What was answered last is told until something else is asked for, and what was lacking until it is looked at.
+    let before = |kind: &str| {
+        let mut all = about.before?.conditions.iter();
+        all.find(|c| c.kind == kind)
+    };
+    let kept = [
+        before(UP_TO_DATE).filter(|_| about.not_applied.is_none()),
+        before(ANSWER).filter(|_| about.answer.is_none()),
+    ];
     verdicts
         .into_iter()
         .chain(passwords)
+        .chain(applied)
         .chain(answer)
         .map(|(kind, verdict)| {
             let unknown = verdict.reason == CREDENTIALS_REJECTED && kind != PROGRESSING;
@@ -358,7 +413,7 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
                 observed_generation: Some(about.generation),
             }
         })
-        .chain(last.cloned())
+        .chain(kept.into_iter().flatten().cloned())
         .collect()
 }
 

@@ -10,7 +10,7 @@ use shardwright_runtime_kubernetes::{ClusterObject, World, cluster_resource};
 use tokio::time::timeout;
 
 use crate::error::PassError;
-use crate::status::{Change, change};
+use crate::status::{Change, change, is_renewed};
 
 /// Reasons, the nodes that conditions name, and lists are written at most so often; a status that changes, at once.
 const DETAILS_EVERY: Duration = Duration::from_secs(1);
@@ -68,6 +68,7 @@ impl Told {
         };
         let moves = new.moves.is_some() && old.moves.is_some();
         let every = match change(new, old) {
+            Change::Same if is_renewed(new, old) => return Telling::Written,
             Change::Same => return Telling::Same,
             Change::News => return Telling::Written,
             Change::Details if !moves => DETAILS_EVERY,
@@ -213,6 +214,23 @@ mod tests {
         assert_eq!(Told::default().when(&same, Some(&same)), Telling::Same);
         assert_eq!(told(Instant::now()).when(&same, Some(&same)), Telling::Same);
         assert_eq!(Told::default().when(&same, None), Telling::Written);
+    }
+
+    #[test]
+    fn the_time_of_the_last_look_is_written_once_a_minute() {
+        let at = |time: &str| RedisClusterStatus {
+            last_observed: Some(time.to_owned()),
+            ..status(Some("6/6"), StateWord::Healthy)
+        };
+        let old = at("2026-01-01T00:00:00Z");
+        let when = |new: &RedisClusterStatus| told(Instant::now()).when(new, Some(&old));
+        assert_eq!(when(&at("2026-01-01T00:00:59Z")), Telling::Same);
+        assert_eq!(when(&at("2026-01-01T00:01:00Z")), Telling::Written);
+        // Of an older operator that told no time.
+        let none = status(Some("6/6"), StateWord::Healthy);
+        assert_eq!(Told::default().when(&old, Some(&none)), Telling::Written);
+        // A cluster that is left alone is not looked at.
+        assert_eq!(when(&none), Telling::Same);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use shardwright_planner::{Desired, Waiting};
 use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
-    Applier, ClusterObject, ObjectKey, Pods, Wake, World, outside,
+    Applier, ClusterObject, FileWritten, NotApplied, ObjectKey, Pods, Wake, World, not_applied,
+    outside,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -22,13 +23,14 @@ use tokio::time::timeout;
 use crate::admin::Health;
 use crate::error::{PassError, chain};
 use crate::events::{self, Note, Publisher};
+use crate::incidents::Incidents;
 use crate::metrics::{Metrics, Share};
 use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
 use crate::reason::reason;
 use crate::status::{
-    About, Answer, AnswerState, Change, PASSWORD_CHANGED, change, of_error, of_invalid, of_pass,
-    of_paused,
+    About, Answer, AnswerState, Change, PASSWORD_CHANGED, change, news, of_error, of_invalid,
+    of_pass, of_paused,
 };
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
@@ -66,7 +68,7 @@ pub(crate) async fn tend(
 ) {
     let mut wake = world.wake(&key);
     let mut one: Option<One<'_>> = None;
-    tracing::info!(cluster = %key, "kept from now on");
+    tracing::info!("managed from now on");
     while !*stop.borrow() {
         let object = world.object(&key).filter(|o| !o.leaving);
         let Some(object) = object else { break };
@@ -91,7 +93,7 @@ pub(crate) async fn tend(
         }
         one = Some(this);
     }
-    tracing::info!(cluster = %key, "no longer kept");
+    tracing::info!("no longer managed");
 }
 
 /// What is kept of one cluster between its passes.
@@ -115,6 +117,8 @@ struct One<'a> {
     /// When the disruption budget may be tried again that could not be written, whatever becomes of the other objects.
     budget_not_before: Option<Instant>,
     stuck: Option<(Instant, Vec<Waiting>)>,
+    /// What was seen of shards, to tell what happens to them.
+    incidents: Incidents,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
     /// How far slots have moved, of the move that is under way.
@@ -127,6 +131,10 @@ struct One<'a> {
     apply_warnings: Vec<String>,
     /// The changed passwords that servers do not get, as they were told last.
     passwords_not_applied: Vec<String>,
+    /// When the files of the servers were written last.
+    files: Vec<FileWritten>,
+    /// Its namespace is being deleted, and the object with it: that does not end otherwise.
+    namespace_ends: bool,
 }
 
 /// A keeper, and what it was made with.
@@ -154,21 +162,29 @@ impl<'a> One<'a> {
             evictions: EvictionGate::default(),
             budget_not_before: None,
             stuck: None,
+            incidents: Incidents::default(),
             asking: None,
             moving: Moving::new(Total::default()),
             moves_warned: None,
             warned: None,
             apply_warnings: Vec::new(),
             passwords_not_applied: Vec::new(),
+            files: Vec::new(),
+            namespace_ends: false,
         }
     }
 
     /// One round; how long to rest after it unless something wakes.
     async fn round(&mut self, object: &Arc<ClusterObject>) -> Duration {
+        if self.namespace_ends {
+            self.keeper = None;
+            return LEFT_ALONE;
+        }
         match self.accepted(object) {
             Ok(accepted) if is_paused(&accepted.cluster) => {
                 // Hands off: not even a connection is held.
                 self.keeper = None;
+                self.incidents = Incidents::default();
                 let status = |about: About<'_>| of_paused(about);
                 self.say(object, status, LEFT_ALONE).await
             }
@@ -236,10 +252,10 @@ impl<'a> One<'a> {
             self.tell(object, note.map(|text| events::of_error(UNREADABLE, text)));
             self.moves_warned = unreadable;
         }
-        let mut applied = false;
+        let mut applied = None;
         if self.is_due() {
             match Box::pin(self.apply(object, &cluster)).await {
-                Ok(()) => applied = true,
+                Ok(again) => applied = Some(again),
                 Err(error) => {
                     let wait = self.failed(object, &error);
                     self.not_before = Some(Instant::now() + wait);
@@ -258,15 +274,17 @@ impl<'a> One<'a> {
             let left = self.left();
             return self.say_trouble(object, left).await;
         };
-        let again = self.follow_budget(object, &report, applied).await;
+        let again = self.follow_budget(object, &report, applied.is_some());
+        let again = again.await.min(applied.unwrap_or(LEFT_ALONE));
         if self.trouble.is_none() {
             self.backoff.succeeded();
             self.not_before = None;
         }
-        let pods = notes(&self.world.pods(&object.key));
+        let pods = notes(&self.world.pods(&object.key), report.observed.at);
+        let lacks = self.not_applied(object, &cluster);
         let far = self.far(&report);
         let trouble = self.trouble.clone();
-        let not_applied = self.passwords_not_applied.clone();
+        let passwords = self.passwords_not_applied.clone();
         self.tell_stuck(object, &report);
         let stuck = self.stuck.as_ref();
         let stuck = stuck.is_some_and(|(since, _)| since.elapsed() >= STUCK_AFTER);
@@ -281,7 +299,8 @@ impl<'a> One<'a> {
                 answer: answer.as_ref(),
                 shape: shape_of(&cluster),
                 moves: far.as_ref(),
-                passwords_not_applied: &not_applied,
+                passwords_not_applied: &passwords,
+                not_applied: Some(&lacks),
                 ..about
             };
             of_pass(about, &report.plan, &report.observed)
@@ -340,14 +359,19 @@ impl<'a> One<'a> {
             Ok(false) => rest,
             Err(error) => {
                 let error = PassError::from(error);
-                tracing::warn!(cluster = %object.key, error = chain(&error), "not done");
+                tracing::warn!(error = chain(&error), "not done");
                 self.shared.metrics.failed(error.label());
                 rest.min(self.backoff.failed(dice()))
             }
         }
     }
 
-    async fn apply(&mut self, object: &ClusterObject, cluster: &Cluster) -> Result<(), PassError> {
+    /// Brings the objects to what is wanted; how long until that is to be done again.
+    async fn apply(
+        &mut self,
+        object: &ClusterObject,
+        cluster: &Cluster,
+    ) -> Result<Duration, PassError> {
         let applied = Box::pin(self.applier.apply(object, cluster)).await?;
         for _ in &applied.changed {
             self.shared.metrics.wrote("object");
@@ -367,6 +391,8 @@ impl<'a> One<'a> {
             self.passwords_not_applied
                 .clone_from(&applied.passwords_not_applied);
         }
+        self.files.clone_from(&applied.files);
+        let again = applied.again_after.unwrap_or(LEFT_ALONE);
         match &mut self.keeper {
             Some(kept) => {
                 if !kept.access.has_same_credentials(&applied.access) {
@@ -393,7 +419,7 @@ impl<'a> One<'a> {
                 });
             }
         }
-        Ok(())
+        Ok(again)
     }
 
     /// One pass of the keeper, if there is one yet: to what the manifest says, unless more is asked for.
@@ -415,8 +441,24 @@ impl<'a> One<'a> {
             self.shared.metrics.wrote("record");
         }
         self.shared.metrics.passed(begun.elapsed(), &report);
+        let incidents = self.incidents.pass(&report);
+        events::log(&incidents);
+        self.tell(object, incidents);
         self.tell(object, events::of_pass(&report));
         Ok(Some(report))
+    }
+
+    /// What is declared, and is not so in what runs.
+    fn not_applied(&self, object: &ClusterObject, cluster: &Cluster) -> Vec<NotApplied> {
+        let (set, pods) = (self.world.set(&object.key), self.world.pods(&object.key));
+        let mut lacks = not_applied(cluster, set.as_deref(), &pods, &self.files);
+        // Nothing but volumes can't be had.
+        lacks.extend(self.apply_warnings.iter().map(|why| NotApplied {
+            field: "storage",
+            pods: Vec::new(),
+            why: why.clone(),
+        }));
+        lacks
     }
 
     /// How far slots have moved. What is there when nothing more is to move, is where the next move begins.
@@ -456,15 +498,23 @@ impl<'a> One<'a> {
         if since.elapsed() >= STUCK_AFTER && *told != report.plan.waiting {
             let notes = events::of_waiting(&report.plan.waiting, told, &report.observed);
             told.clone_from(&report.plan.waiting);
+            events::log(&notes);
             self.shared.publisher.tell(&object.reference(), notes);
         }
     }
 
     /// Notes an error; how long to wait before it is tried again.
     fn failed(&mut self, object: &ClusterObject, error: &PassError) -> Duration {
+        if error.namespace_ends() {
+            if !self.namespace_ends {
+                tracing::info!("its namespace is being deleted: nothing more is done");
+            }
+            self.namespace_ends = true;
+            return LEFT_ALONE;
+        }
         let text = chain(error);
         let label = error.label();
-        tracing::warn!(cluster = %object.key, error = text, "not done");
+        tracing::warn!(error = text, "not done");
         self.shared.metrics.failed(label);
         if self.trouble.as_ref().is_none_or(|(_, old)| *old != text) {
             self.tell(object, [events::of_error(label, &text)]);
@@ -491,6 +541,7 @@ impl<'a> One<'a> {
     ) -> Duration {
         let before = self.told.now(object);
         let new = status(About {
+            namespace: &object.key.namespace,
             generation: object.generation,
             before: before.as_ref(),
             now: Timestamp::now(),
@@ -501,11 +552,16 @@ impl<'a> One<'a> {
             moves: None,
             shaped_by: object.shards_by.as_deref(),
             passwords_not_applied: &[],
+            not_applied: None,
         });
         self.count(&new);
+        let lines = news(before.as_ref(), &new);
         match self.told.tell(self.world, object, new).await {
             Ok(Telling::Same) => rest,
             Ok(Telling::Written) => {
+                for line in lines {
+                    tracing::info!("{line}");
+                }
                 self.shared.metrics.wrote("status");
                 rest
             }
@@ -513,7 +569,7 @@ impl<'a> One<'a> {
             Err(error) => {
                 // It is no trouble of the cluster, and a status could not tell it.
                 let error_text = chain(&error);
-                tracing::warn!(cluster = %object.key, error = error_text, "the status was not written");
+                tracing::warn!(error = error_text, "the status was not written");
                 self.shared.metrics.failed(error.label());
                 rest.min(self.backoff.failed(dice()))
             }

@@ -22,6 +22,7 @@ const LATER: &str = "2026-01-01T00:00:09Z";
 
 fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
     About {
+        namespace: "cache",
         generation: 4,
         before,
         now: time.parse::<Timestamp>().expect("a time"),
@@ -35,6 +36,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
         moves: None,
         shaped_by: None,
         passwords_not_applied: &[],
+        not_applied: None,
     }
 }
 
@@ -95,7 +97,10 @@ fn a_healthy_cluster_is_ready_and_says_the_same_each_time() {
         node.offset += 90_000;
         node.uptime_s = Some(9_999);
     }
-    assert_eq!(status(&busy, LATER, Some(&first)), first);
+    let later = status(&busy, LATER, Some(&first));
+    assert_eq!(change(&later, &first), Change::Same);
+    assert_eq!(first.last_observed.as_deref(), Some(FIRST));
+    assert_eq!(later.last_observed.as_deref(), Some(LATER));
 }
 
 #[test]
@@ -197,6 +202,7 @@ fn a_paused_cluster_keeps_its_word() {
     let paused = of_paused(at(LATER, Some(&healthy)));
     assert_eq!(words(&paused), "Paused: Paused !Paused !Paused");
     assert_eq!(condition(&paused, READY).last_transition_time, FIRST);
+    assert_eq!(paused.last_observed.as_deref(), Some(FIRST), "nobody looks");
 }
 
 #[test]
@@ -227,7 +233,10 @@ fn a_pod_that_fits_nowhere_is_the_reason() {
     for kind in [READY, DEGRADED] {
         let c = condition(&status, kind);
         assert_eq!(c.reason, "PlacementImpossible");
-        assert!(c.message.starts_with("redis-4: 0/3 nodes"), "{}", c.message);
+        // It is said once.
+        let told = c.message.starts_with("redis-4: 0/3 nodes");
+        assert_eq!(told, kind == READY, "{}", c.message);
+        assert!(!c.message.is_empty());
     }
     let trouble = Some(("ApplyFailed", "may not patch services"));
     let about = About { trouble, ..about };

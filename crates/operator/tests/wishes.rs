@@ -124,6 +124,7 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
     let plan = w.plan(&Desired::managed(3, 1));
     let status = |answer: Option<&Answer>, before: Option<&RedisClusterStatus>| {
         let about = About {
+            namespace: "cache",
             generation: 1,
             before,
             now: now(),
@@ -134,6 +135,7 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
             moves: None,
             shaped_by: None,
             passwords_not_applied: &[],
+            not_applied: None,
         };
         of_pass(about, &plan, &w.observe())
     };

@@ -31,6 +31,13 @@ pub enum Action {
         /// The host that is away.
         host: String,
     },
+    /// Make a server anew that does not start as it was made, with what is on its disk.
+    Replace {
+        /// Which.
+        server: ServerName,
+        /// The revision that it was made from.
+        made_from: String,
+    },
     /// Take a server away that is nothing any more, with what is on its disk.
     RemoveServer {
         /// Which.
@@ -167,6 +174,7 @@ impl Action {
         let (Self::StartServer { server }
         | Self::StartAfresh { server }
         | Self::Recreate { server, .. }
+        | Self::Replace { server, .. }
         | Self::RemoveServer { server }) = self
         else {
             return None;
@@ -180,6 +188,7 @@ impl Action {
             Self::StartServer { .. }
             | Self::StartAfresh { .. }
             | Self::Recreate { .. }
+            | Self::Replace { .. }
             | Self::RemoveServer { .. }
             | Self::RecordFormed
             | Self::SetConfigEpoch { .. }
@@ -205,6 +214,7 @@ impl Action {
             Self::StartServer { .. }
             | Self::StartAfresh { .. }
             | Self::Recreate { .. }
+            | Self::Replace { .. }
             | Self::RemoveServer { .. }
             | Self::RecordFormed => None,
             Self::SetConfigEpoch { blank, .. } => Some(blank.node()),
@@ -249,6 +259,7 @@ impl fmt::Display for Action {
             Self::StartServer { server } => write!(f, "start {server}"),
             Self::StartAfresh { server } => write!(f, "start {server} as a new node"),
             Self::Recreate { server, .. } => write!(f, "make {server} anew without its volume"),
+            Self::Replace { server, .. } => write!(f, "make {server} anew"),
             Self::RemoveServer { server } => write!(f, "take {server} away"),
             Self::RecordFormed => f.write_str("record that the cluster is formed"),
             Self::SetConfigEpoch { blank, epoch } => {
@@ -478,6 +489,11 @@ pub enum Reason {
         /// The host.
         host: String,
     },
+    /// The server does not start as it was made, and would be made otherwise by now.
+    OutdatedStart {
+        /// Why it does not start.
+        why: String,
+    },
     /// The declared shape needs fewer servers.
     NotWanted,
     /// It is to get slots, and lacks libraries of functions that all owners of slots have.
@@ -510,6 +526,10 @@ fn no_copy_left(keys: u64) -> String {
     format!(
         "the primary died, and no copy of its data is known to be left: the {keys} keys of this replica take their place"
     )
+}
+
+fn outdated(why: &str) -> String {
+    format!("it does not start as it was made, and would be made otherwise by now ({why})")
 }
 
 impl fmt::Display for Reason {
@@ -582,6 +602,7 @@ impl fmt::Display for Reason {
                     "{host}, where its volume is, is away for too long, and others have its data"
                 );
             }
+            Self::OutdatedStart { why } => return f.write_str(&outdated(why)),
             Self::FunctionsLack { left_out } => return f.write_str(&given(left_out)),
             Self::NotWanted => "fewer servers are wanted",
             Self::NewShard => "one more shard is wanted",

@@ -18,6 +18,7 @@ mod old_ids;
 mod place;
 mod primaries;
 mod removal;
+mod replacement;
 mod violation;
 
 use copy::another_stream;
@@ -121,6 +122,7 @@ impl Lint<'_> {
             Action::StartServer { server } => self.starts(i, server),
             Action::StartAfresh { server } => self.starts_afresh(i, server),
             Action::Recreate { server, host } => self.recreates(i, server, host),
+            Action::Replace { server, made_from } => self.replaces(i, server, made_from),
             Action::RemoveServer { server } => self.removes(i, server),
             Action::RecordFormed => {
                 if !self.o.uncovered().is_empty() {

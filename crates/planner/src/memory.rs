@@ -401,6 +401,7 @@ impl Memory {
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
             | Action::Recreate { .. }
+            | Action::Replace { .. }
             | Action::RemoveServer { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }

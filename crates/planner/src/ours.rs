@@ -136,6 +136,7 @@ pub(crate) fn without_strangers(
     clean.linked.clone_from(&o.linked);
     clean.held_back.clone_from(&o.held_back);
     clean.forgotten.clone_from(&o.forgotten);
+    clean.outdated.clone_from(&o.outdated);
     for duplicate in o.duplicates() {
         clean.note_duplicate(duplicate.clone());
     }

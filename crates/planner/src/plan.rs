@@ -8,8 +8,8 @@ use crate::draft::Draft;
 use crate::evidence::Dead;
 use crate::ours::{standings, without_strangers};
 use crate::rules::{
-    electable, forget, form, leave, meet, open_slots, promote, recreate, remove, replicas, request,
-    settle, shape, spread, start, strays, take_in, uncovered,
+    electable, forget, form, leave, meet, open_slots, promote, recreate, remove, replace, replicas,
+    request, settle, shape, spread, start, strays, take_in, uncovered,
 };
 use crate::safety::NoMove;
 use crate::{Desired, Limits, Step, Waiting};
@@ -110,6 +110,7 @@ pub fn plan(d: &Desired, o: &Observed, l: &Limits, now: Timestamp) -> Plan {
     promote::dead_primaries(&mut p);
     electable::hold_back_of_the_returned(&mut p);
     start::dead_servers(&mut p);
+    replace::outdated(&mut p);
     let stage = form::stage(&mut p);
     match stage {
         form::Stage::Formed => {

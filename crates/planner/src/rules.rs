@@ -9,6 +9,7 @@ pub(crate) mod open_slots;
 pub(crate) mod promote;
 pub(crate) mod recreate;
 pub(crate) mod remove;
+pub(crate) mod replace;
 pub(crate) mod replicas;
 pub(crate) mod request;
 pub(crate) mod settle;

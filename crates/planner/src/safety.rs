@@ -6,6 +6,7 @@ mod eviction;
 mod held;
 mod moves;
 mod remove;
+mod replace;
 mod room;
 mod versions;
 
@@ -17,6 +18,7 @@ pub(crate) use moves::{
 };
 pub use remove::{NoRemove, why_not_remove, why_not_retire};
 pub(crate) use remove::{drains, drains_for};
+pub use replace::{NoReplace, why_not_replace};
 pub(crate) use room::why_no_room;
 pub use versions::{can_copy, left_behind};
 

@@ -11,9 +11,11 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 use shardwright_engine::{Access, Alternative, Credentials};
 use shardwright_manifest::{API_VERSION, Cluster, KIND, SHARDWRIGHT_USER, Secret};
+use shardwright_topology::Timestamp;
 
 use crate::facts::{ObjectKey, state_of};
 use crate::names::{self, Names};
+use crate::not_applied::{FileWritten, written_at};
 use crate::object::ClusterObject;
 use crate::objects::{self, BuildError, Built, Given, Objects};
 use crate::password_changes::{self, InUse, not_applied};
@@ -25,6 +27,9 @@ use crate::world::{Marked, World};
 
 /// How often Secrets are looked at where they may not be watched: who may watch them may read them all.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How soon objects are looked at again only because something changed. Pods that start change several times a second, and
+/// each look reads the Secrets anew.
+const CHANGED_AGAIN: Duration = Duration::from_millis(500);
 /// How long a watch may lag behind a write before its word counts against what was written.
 const WATCH_LAG: Duration = Duration::from_secs(5);
 
@@ -62,6 +67,20 @@ pub enum ApplyError {
     },
 }
 
+impl ApplyError {
+    /// Whether it failed because the namespace is being deleted.
+    pub fn namespace_ends(&self) -> bool {
+        match self {
+            Self::Request(error) | Self::Password(PasswordError::Request(error)) => {
+                error.namespace_ends()
+            }
+            Self::Password(_) | Self::Build(_) | Self::Taken { .. } | Self::NotYetGone { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// Nothing that others need is to be removed on our word.
 fn whose(owner: Option<&str>) -> String {
     match owner {
@@ -96,6 +115,10 @@ pub struct Applied {
     pub passwords_not_applied: Vec<String>,
     /// How we log in at the servers.
     pub access: Access,
+    /// When the files that servers read at their start were written last, by the field that they come from.
+    pub files: Vec<FileWritten>,
+    /// How long until it is to be done again, where something changed a moment after the last one.
+    pub again_after: Option<Duration>,
 }
 
 /// Applies one cluster's objects, again and again.
@@ -105,10 +128,14 @@ pub struct Applier {
     pub(crate) key: ObjectKey,
     pub(crate) names: Names,
     wake: Wake,
+    /// Something changed, and was not looked at yet.
+    changed: bool,
     done: Option<Done>,
     written: BTreeMap<(String, String), Written>,
     /// The passwords that were found to be those of the objects that pods mount.
     in_use: Option<BTreeMap<String, Secret>>,
+    /// When objects were written last, by the API server's word, by name.
+    written_at: BTreeMap<String, Timestamp>,
 }
 
 /// The last apply that went well.
@@ -155,10 +182,24 @@ impl Applier {
             wake: world.wake(&key),
             world,
             key,
+            changed: false,
             done: None,
             written: BTreeMap::new(),
             in_use: None,
+            written_at: BTreeMap::new(),
         }
+    }
+
+    /// When the files of the servers were written last, by the field of the manifest that they come from.
+    fn files(&self) -> Vec<FileWritten> {
+        let files = [
+            ("config", self.names.config_map()),
+            ("users", self.names.acl()),
+        ];
+        let files = files.into_iter();
+        files
+            .filter_map(|(field, name)| Some((field, *self.written_at.get(&name)?)))
+            .collect()
     }
 
     /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either.
@@ -167,16 +208,20 @@ impl Applier {
         object: &ClusterObject,
         cluster: &Cluster,
     ) -> Result<Applied, ApplyError> {
-        let rung = self.wake.has_rung();
-        let idle = self.done.as_ref().filter(|done| {
-            !rung && done.at.elapsed() < AGAIN && done.uid == object.uid && done.cluster == *cluster
+        self.changed |= self.wake.has_rung();
+        let last = self.done.as_ref().filter(|done| {
+            done.at.elapsed() < AGAIN && done.uid == object.uid && done.cluster == *cluster
         });
-        if let Some(done) = idle {
+        if let Some(done) = last
+            && let Rest::For(again_after) = rest(self.changed, done.at.elapsed())
+        {
             return Ok(Applied {
                 changed: Vec::new(),
+                again_after,
                 ..done.applied.clone()
             });
         }
+        self.changed = false;
         self.done = None;
         let owner = owner(object);
         let mut run = Run {
@@ -201,6 +246,8 @@ impl Applier {
                 alternative: own.changed.map(login).map(Alternative::new),
                 ..Access::default()
             },
+            files: self.files(),
+            again_after: None,
         };
         self.done = Some(Done {
             at: Instant::now(),
@@ -411,6 +458,9 @@ impl Applier {
         )
         .await?;
         let after = state_of(&there.metadata);
+        if let Some(at) = written_at(&there.metadata) {
+            self.written_at.insert(name.clone(), at);
+        }
         // A write that changed nothing is none.
         if before != Marked::State(after) {
             run.changed.push(format!("{kind} {name}"));
@@ -483,6 +533,25 @@ impl Applier {
     pub(crate) fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
         let client = self.world.client().clone();
         Api::namespaced_with(client, self.names.namespace(), resource)
+    }
+}
+
+/// Whether objects are to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    /// Now.
+    No,
+    /// Not before this time, or not until something changes.
+    For(Option<Duration>),
+}
+
+/// Whether to look, where the last look is so long ago. What changes again and again is looked at every
+/// [`CHANGED_AGAIN`].
+fn rest(changed: bool, since: Duration) -> Rest {
+    match CHANGED_AGAIN.checked_sub(since) {
+        _ if !changed => Rest::For(None),
+        Some(left) if !left.is_zero() => Rest::For(Some(left)),
+        Some(_) | None => Rest::No,
     }
 }
 
@@ -564,5 +633,15 @@ mod tests {
         ] {
             assert_eq!(told(there), format!("{head} {end}"));
         }
+    }
+
+    #[test]
+    fn what_changes_several_times_a_second_is_not_looked_at_as_often() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(false, ms(10)), Rest::For(None));
+        assert_eq!(rest(true, ms(100)), Rest::For(Some(ms(400))));
+        assert_eq!(rest(true, ms(500)), Rest::No);
+        assert_eq!(rest(true, ms(60_000)), Rest::No);
+        assert_eq!(rest(false, ms(59_000)), Rest::For(None));
     }
 }

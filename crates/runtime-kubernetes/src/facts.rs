@@ -13,12 +13,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 use serde::{Deserialize, Serialize};
 use shardwright_manifest::Quantity;
 use shardwright_topology::{Formed, NodeId, Timestamp};
 
 use crate::names;
+use crate::not_applied::MadeWith;
 
 /// The namespace and the name of an object. Of something that has no namespace, that is empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -103,6 +103,12 @@ pub struct PodFact {
     pub container: Container,
     /// Why it can't be placed, in the scheduler's words.
     pub unschedulable: Option<String>,
+    /// A container beside the server's that does not run: its name, and why.
+    pub beside: Option<(String, String)>,
+    /// Since when the kubelet holds it for not ready, where it tells.
+    pub unready_since: Option<Timestamp>,
+    /// What it was made with.
+    pub made_with: MadeWith,
 }
 
 impl PodFact {
@@ -141,7 +147,28 @@ impl PodFact {
             unschedulable: condition("PodScheduled")
                 .filter(|c| c.status == "False")
                 .and_then(|c| c.message.clone()),
+            beside: statuses.and_then(|all| all.iter().find_map(fails_beside)),
+            unready_since: condition("Ready")
+                .filter(|c| c.status == "False")
+                .and_then(|c| c.last_transition_time.as_ref().map(millis)),
+            made_with: MadeWith::of(pod),
         })
+    }
+}
+
+/// The name of a container that is not the server's and does not run, and why. One that is being started does.
+fn fails_beside(status: &ContainerStatus) -> Option<(String, String)> {
+    if status.name == names::SERVER_CONTAINER {
+        return None;
+    }
+    match container(status) {
+        Container::NotYet(Some(why))
+            if !matches!(&*why, "ContainerCreating" | "PodInitializing") =>
+        {
+            Some((status.name.clone(), why))
+        }
+        Container::Ended { why, .. } => Some((status.name.clone(), why)),
+        Container::NotYet(_) | Container::Running { .. } => None,
     }
 }
 
@@ -305,7 +332,7 @@ impl From<FormedNote> for Formed {
     }
 }
 
-/// A `StatefulSet`, by its metadata alone.
+/// A `StatefulSet`: its metadata, and what its pods are made from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SetFact {
     /// The cluster it belongs to.
@@ -322,11 +349,13 @@ pub struct SetFact {
     pub nodes: BTreeMap<String, NodeId>,
     /// A record is there that can't be read; the text says which.
     pub unreadable: Option<String>,
+    /// The revision of the template that pods are made from now; not known while the controller has not seen the newest.
+    pub revision: Option<String>,
 }
 
 impl SetFact {
     /// The facts of a `StatefulSet` that carries our labels.
-    pub fn of(set: &PartialObjectMeta<StatefulSet>) -> Option<Self> {
+    pub fn of(set: &StatefulSet) -> Option<Self> {
         let note = |key: &str| set.annotations().get(key);
         let mut unreadable = None;
         let mut broken = |key: &str, why: &dyn fmt::Display| {
@@ -359,8 +388,16 @@ impl SetFact {
             formed: formed.map(Formed::from),
             nodes: by_pod,
             unreadable,
+            revision: newest_revision(set),
         })
     }
+}
+
+/// The revision of the template from which a set's pods are made, once its controller has seen the newest.
+pub(crate) fn newest_revision(set: &StatefulSet) -> Option<String> {
+    let status = set.status.as_ref()?;
+    let seen = status.observed_generation >= set.metadata.generation;
+    status.update_revision.clone().filter(|_| seen)
 }
 
 /// Whether a Kubernetes node is well, in the words of the control plane.
@@ -484,7 +521,7 @@ pub(crate) fn state_of(meta: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
-fn millis(time: &Time) -> Timestamp {
+pub(crate) fn millis(time: &Time) -> Timestamp {
     Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
 

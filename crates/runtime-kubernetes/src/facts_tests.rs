@@ -70,3 +70,31 @@ fn what_runs_before_the_server_is_why_it_waits() {
     let runs = json!({"running": {}});
     assert_eq!(why(&waits, &runs).as_deref(), Some("PodInitializing"));
 }
+
+#[test]
+fn a_container_beside_the_server_that_does_not_run_is_told_with_why() {
+    let of = |state: Value, last: Value| {
+        let status = |name: &str, state: Value, last: Value| {
+            json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+                "state": state, "lastState": last, "containerID": "c"})
+        };
+        let running = json!({"running": {"startedAt": "2024-01-01T00:00:00Z"}});
+        let pod = json!({
+            "metadata": {"name": "redis-5", "namespace": "cache", "uid": "u",
+                "labels": {"app.kubernetes.io/name": "redis-cluster", "app.kubernetes.io/instance": "redis"}},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "1970-01-01T00:00:05Z"}],
+                "containerStatuses": [status("redis", running, json!({})), status("exporter", state, last)],
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        PodFact::of(&pod).expect("one of ours")
+    };
+    let ended = json!({"terminated": {"containerID": "x", "exitCode": 1, "reason": "Error"}});
+    let loops = of(waiting("CrashLoopBackOff", ""), ended);
+    let why = "CrashLoopBackOff, after Error (1)".to_owned();
+    assert_eq!(loops.beside, Some(("exporter".to_owned(), why)));
+    assert_eq!(loops.unready_since, Some(Timestamp(5_000)));
+    let comes = of(waiting("ContainerCreating", ""), json!({}));
+    assert_eq!(comes.beside, None);
+}

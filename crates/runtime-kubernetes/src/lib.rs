@@ -8,9 +8,11 @@ mod facts;
 mod forward;
 mod gate;
 pub mod names;
+mod not_applied;
 mod object;
 pub mod objects;
 mod older_engine;
+mod outdated;
 pub mod outside;
 mod password_changes;
 mod passwords;
@@ -31,10 +33,11 @@ pub use facts::{
     ClaimFact, Container, HostFact, HostState, ObjectKey, PodFact, SetFact, VolumeFact,
 };
 pub use forward::Forwards;
+pub use not_applied::{FileWritten, MadeWith, NotApplied, not_applied};
 pub use object::{ClusterObject, cluster_resource};
 pub use passwords::{PasswordError, own_password};
 pub use pods::Pods;
-pub use request::RequestError;
+pub use request::{RequestError, namespace_ends};
 pub use seats::{GateReport, Sight, formed, recorded, seats};
 pub use visit::Visit;
 pub use wake::Wake;

@@ -17,7 +17,9 @@ use std::fmt;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ResourceRequirements, Secret as SecretObject, Service,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;
@@ -278,6 +280,16 @@ pub fn build(cluster: &Cluster, given: &Given<'_>) -> Result<Objects, BuildError
             status: None,
         },
     })
+}
+
+/// The image that the server's container is to have.
+pub(crate) fn server_image(cluster: &Cluster) -> String {
+    pod::image(cluster)
+}
+
+/// What the server's container is to ask for, and may use at most; none where nothing is declared.
+pub(crate) fn server_resources(cluster: &Cluster) -> Option<ResourceRequirements> {
+    pod::resources(cluster)
 }
 
 /// Builds the disruption budget alone, which lets so many pods go.

@@ -360,6 +360,10 @@ impl Runtime for Pods {
         self.give_up_volume(server, host).await
     }
 
+    async fn replace(&mut self, server: &ServerName, made_from: &str) -> Result<(), RuntimeError> {
+        self.make_anew(server, made_from).await
+    }
+
     async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {
         self.take_away(server).await
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube::core::Status;
 use tokio::time::timeout;
 
 /// How long one request may take. A healthy API server needs milliseconds.
@@ -19,6 +20,8 @@ pub enum RequestError {
         code: u16,
         /// What it said.
         said: String,
+        /// It refused because the namespace is being deleted: nothing can be made there any more.
+        namespace_ends: bool,
     },
     /// The API server could not be asked, or was not understood.
     #[error("cannot {what}")]
@@ -45,11 +48,20 @@ impl RequestError {
                 what,
                 code: status.code,
                 said: status.message.clone(),
+                namespace_ends: namespace_ends(&status),
             },
             source => Self::Failed {
                 what,
                 source: Box::new(source),
             },
+        }
+    }
+
+    /// Whether it was refused because the namespace is being deleted.
+    pub fn namespace_ends(&self) -> bool {
+        match self {
+            Self::Refused { namespace_ends, .. } => *namespace_ends,
+            Self::Failed { .. } | Self::TimedOut { .. } => false,
         }
     }
 
@@ -62,6 +74,14 @@ impl RequestError {
     }
 }
 
+/// Whether the API server refused something because its namespace is being deleted. It says so by a cause, as the status
+/// itself (403) is that of a right that lacks.
+pub fn namespace_ends(refusal: &Status) -> bool {
+    const CAUSE: &str = "NamespaceTerminating";
+    let mut causes = refusal.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == CAUSE)
+}
+
 /// Waits for a request, but not for ever. `what` completes "cannot …".
 pub(crate) async fn ask<T>(
     what: impl Fn() -> String,
@@ -70,5 +90,33 @@ pub(crate) async fn ask<T>(
     match timeout(LIMIT, request).await {
         Ok(answer) => answer.map_err(|source| RequestError::of(what(), source)),
         Err(_) => Err(RequestError::TimedOut { what: what() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As an API server of Kubernetes 1.35 answers.
+    fn refusal(causes: &str) -> kube::Error {
+        let status = format!(
+            r#"{{
+                "kind": "Status", "apiVersion": "v1", "metadata": {{}}, "status": "Failure",
+                "message": "secrets \"redis-auth\" is forbidden: why", "reason": "Forbidden",
+                "details": {{"name": "redis-auth", "kind": "secrets", "causes": [{causes}]}}, "code": 403
+            }}"#
+        );
+        let status: Status = serde_json::from_str(&status).expect("a status");
+        kube::Error::Api(Box::new(status))
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_told_from_a_right_that_lacks() {
+        let cause = r#"{"reason": "NamespaceTerminating", "message": "namespace a is being terminated", "field": "metadata.namespace"}"#;
+        let what = || "apply the Secret redis-auth".to_owned();
+        let ends = RequestError::of(what(), refusal(cause));
+        assert!(ends.namespace_ends());
+        assert_eq!(ends.code(), Some(403));
+        assert!(!RequestError::of(what(), refusal("")).namespace_ends());
     }
 }

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use shardwright_runtime::Seat;
 use shardwright_topology::{
-    Address, Claim, Death, DeathProof, Disk, Formed, Host, NodeId, Place, Process, Seen,
-    ServerName, Starter, Tied, Timestamp, Why,
+    Address, Claim, Death, DeathProof, Disk, Formed, Host, NodeId, OutdatedStart, Place, Process,
+    Seen, ServerName, Starter, Tied, Timestamp, Why,
 };
 
 use crate::facts::{ClaimFact, Container, HostFact, HostState, PodFact, SetFact, VolumeFact};
 use crate::names::{self, Names};
+
+/// The kubelet's reason for a container that ends whenever it was started.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// What the start gate of a pod said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -199,8 +202,30 @@ fn seat(sight: &Sight<'_>, ordinal: u32) -> Seat {
         disk_row: None,
         start_failure: None,
         recorded_id,
+        outdated: pod.and_then(|pod| outdated(sight, pod)),
         name: ServerName(name),
     }
+}
+
+/// Whether a pod does not start, and was made from another template than pods are made from now. One that was ready
+/// starts; one whose container runs may yet; one that is leaving is made anew anyhow.
+fn outdated(sight: &Sight<'_>, pod: &PodFact) -> Option<OutdatedStart> {
+    let newest = sight.set.filter(|set| !set.leaving)?.revision.as_ref()?;
+    let made_from = pod
+        .revision
+        .clone()
+        .filter(|made_from| made_from != newest)?;
+    if pod.ready || pod.leaving_since.is_some() {
+        return None;
+    }
+    let why = match (&pod.container, &pod.unschedulable) {
+        (Container::NotYet(_), Some(why)) | (Container::NotYet(Some(why)), None) => why.clone(),
+        (Container::NotYet(None), None) => "its container was not started yet".to_owned(),
+        // It ends again and again: the kubelet waits ever longer before it starts it once more.
+        (Container::Ended { why, .. }, _) if why.starts_with(CRASH_LOOP) => why.clone(),
+        (Container::Ended { .. } | Container::Running { .. }, _) => return None,
+    };
+    Some(OutdatedStart { made_from, why })
 }
 
 /// What the gate of just this pod said: another of the same name has another gate.

@@ -133,7 +133,14 @@ fn set(formed: Option<Formed>, nodes: &[(&str, &str)]) -> SetFact {
             .map(|(pod, node)| ((*pod).to_owned(), id(node)))
             .collect(),
         unreadable: None,
+        revision: None,
     }
+}
+
+/// The same pod, made from this revision.
+fn made_from(mut pod: Value, revision: &str) -> Value {
+    pod["metadata"]["labels"]["controller-revision-hash"] = json!(revision);
+    pod
 }
 
 fn is_unreachable(seat: &Seat, how: &str) -> bool {
@@ -493,4 +500,60 @@ fn a_kubernetes_node_is_away_since_it_said_so_or_was_missed() {
     assert_eq!(away(&scene), Some(3));
     scene.hosts = node(json!({"type": "Ready", "status": "True"}));
     assert_eq!(away(&scene), None);
+}
+
+#[test]
+fn a_pod_that_does_not_start_and_would_be_made_otherwise_by_now_is_told_of() {
+    let waits = |reason: &str| json!({"waiting": {"reason": reason}});
+    let outdated = |pod: Value, newest: Option<&str>| {
+        let set = SetFact {
+            revision: newest.map(str::to_owned),
+            ..set(None, &[])
+        };
+        let scene = Scene {
+            set: Some(set),
+            ..Scene::of(made_from(pod, "old"))
+        };
+        scene.first().outdated
+    };
+    let bad = || pod("redis-0", waits("ImagePullBackOff"), json!({}));
+    let told = outdated(bad(), Some("new")).expect("it does not start");
+    assert_eq!(told.made_from, "old");
+    assert_eq!(told.why, "ImagePullBackOff: image i can't be pulled");
+    // It would be made just so, or it is not known how.
+    assert_eq!(outdated(bad(), Some("old")), None);
+    assert_eq!(outdated(bad(), None), None);
+    assert_eq!(outdated(leaving(bad()), Some("new")), None);
+    let loops = pod("redis-0", waits("CrashLoopBackOff"), ended("x"));
+    let told = outdated(loops, Some("new")).expect("it ends again and again");
+    assert!(told.why.starts_with("CrashLoopBackOff"), "{}", told.why);
+    // Its container runs, or is started again in a moment.
+    let runs = pod("redis-0", running(), json!({}));
+    assert_eq!(outdated(runs, Some("new")), None);
+    let ends = pod("redis-0", ended("x"), json!({}));
+    assert_eq!(outdated(ends, Some("new")), None);
+    let mut unplaced = bad();
+    unplaced["status"] = json!({"conditions": [
+        {"type": "PodScheduled", "status": "False", "message": "3 Insufficient memory"},
+    ]});
+    let told = outdated(unplaced, Some("new")).expect("it has no place");
+    assert_eq!(told.why, "3 Insufficient memory");
+    let mut ready = bad();
+    ready["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+    assert_eq!(outdated(ready, Some("new")), None);
+}
+
+#[test]
+fn the_newest_revision_is_known_once_the_controller_has_seen_the_newest_template() {
+    let set = |generation: i64, observed: i64| {
+        let set = json!({
+            "metadata": {"name": "redis", "namespace": "cache", "uid": "s", "labels": labels(),
+                         "generation": generation},
+            "spec": {"selector": {}, "serviceName": "redis", "template": {}},
+            "status": {"replicas": 6, "observedGeneration": observed, "updateRevision": "redis-2"},
+        });
+        SetFact::of(&read(set)).expect("a set of ours").revision
+    };
+    assert_eq!(set(3, 3).as_deref(), Some("redis-2"));
+    assert_eq!(set(3, 2), None);
 }

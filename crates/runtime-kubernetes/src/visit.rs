@@ -110,7 +110,7 @@ impl Visit {
             ask(|| what("claims"), claims.list(&ours)),
             ask(
                 || format!("read the StatefulSet {}", self.key),
-                sets.get_metadata_opt(self.names.stateful_set())
+                sets.get_opt(self.names.stateful_set())
             ),
         )?;
         let pods: Vec<_> = pods.items.iter().filter_map(PodFact::of).collect();

@@ -317,7 +317,7 @@ impl Watcher {
         );
         let pods = watcher(self.api(), ours.clone());
         let claims = watcher(self.api(), ours.clone());
-        let sets = watcher(self.api::<PartialObjectMeta<StatefulSet>>(), ours.clone());
+        let sets = watcher(self.api::<StatefulSet>(), ours.clone());
         let hosts = watcher(Api::all(self.client.clone()), any.clone());
         // By their metadata alone: what is in them is read by name.
         let secrets = watcher(

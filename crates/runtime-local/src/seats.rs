@@ -80,6 +80,7 @@ impl Local {
             disk_row: found.row,
             start_failure: found.failure,
             recorded_id: self.state.node_of(name),
+            outdated: None,
         })
     }
 

@@ -323,6 +323,7 @@ async fn perform(
         | Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed => {}
     }

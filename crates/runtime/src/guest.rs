@@ -239,6 +239,7 @@ impl Runtime for Guest {
             disk_row: None,
             start_failure: None,
             recorded_id: known.id,
+            outdated: None,
         };
         Ok(self.seats.iter().map(seat).collect())
     }

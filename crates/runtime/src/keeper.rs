@@ -21,6 +21,7 @@ use crate::hear::Look;
 use crate::loads::slot_sizes;
 use crate::moving::{self, Total};
 use crate::refusals::Refusals;
+use crate::step_log::{self, chain};
 use crate::{Links, Runtime, RuntimeError, Seat, counts, functions, hear};
 
 /// How long to the next look while something is under way: gossip brings news within tens of milliseconds.
@@ -229,6 +230,9 @@ impl<R: Runtime> Keeper<R> {
             })
             .map(|s| s.name.clone())
             .collect();
+        let outdated = seats.iter();
+        let outdated = outdated.filter_map(|s| Some((s.name.clone(), s.outdated.clone()?)));
+        let outdated = outdated.collect();
         let mut servers = Vec::new();
         for (old, view) in heard {
             let Some(seat) = seats.iter().find(|s| s.name == old.name) else {
@@ -265,6 +269,7 @@ impl<R: Runtime> Keeper<R> {
             });
         }
         let mut observed = Observed::new(at, self.runtime.formed(), servers);
+        observed.outdated = outdated;
         self.memory.recall(&mut observed);
         Ok(observed)
     }
@@ -319,7 +324,7 @@ impl<R: Runtime> Keeper<R> {
                     self.memory.measured(node, sizes, observed.at);
                 }
                 Err(error) => {
-                    tracing::warn!(node = %node.short(), error = %chain(&error), "slots were not measured");
+                    tracing::warn!(%node, error = chain(&error), "slots were not measured");
                 }
             }
         }
@@ -363,14 +368,7 @@ impl<R: Runtime> Keeper<R> {
                 result,
             });
         }
-        for outcome in &outcomes {
-            match &outcome.result {
-                Ok(()) => tracing::debug!(step = %outcome.step, "done"),
-                Err(error) => {
-                    tracing::warn!(step = %outcome.step, error = %chain(error), "not done");
-                }
-            }
-        }
+        step_log::log(&outcomes, observed);
         outcomes
     }
 
@@ -410,6 +408,9 @@ impl<R: Runtime> Keeper<R> {
             Action::StartServer { server } => self.runtime.start(server).await?,
             Action::StartAfresh { server } => self.runtime.start_afresh(server).await?,
             Action::Recreate { server, host } => self.runtime.recreate(server, host).await?,
+            Action::Replace { server, made_from } => {
+                self.runtime.replace(server, made_from).await?;
+            }
             Action::RemoveServer { server } => self.runtime.remove(server).await?,
             Action::RecordFormed => self.runtime.record_formed(at).await?,
             Action::SetConfigEpoch { .. }
@@ -601,18 +602,6 @@ fn will_not_pass(result: &Result<(), StepError>) -> bool {
         )
         | Ok(()) => false,
     }
-}
-
-/// An error with its causes, for a log line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// The time on this machine's clock.

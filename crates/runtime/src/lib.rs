@@ -18,6 +18,7 @@ mod progress;
 mod refusals;
 mod runtime;
 mod slot_keys;
+mod step_log;
 
 pub use execute::{Outcome, StepError};
 pub use guest::{Guest, GuestError};

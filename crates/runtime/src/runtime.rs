@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use shardwright_topology::{
-    Address, Disk, Formed, NodeId, NodeView, Place, Process, Row, Seen, ServerName, StartFailure,
-    Starter, Timestamp,
+    Address, Disk, Formed, NodeId, NodeView, OutdatedStart, Place, Process, Row, Seen, ServerName,
+    StartFailure, Starter, Timestamp,
 };
 
 /// One server as its runtime knows it, before anyone has asked the server itself.
@@ -31,6 +31,8 @@ pub struct Seat {
     pub start_failure: Option<Box<StartFailure>>,
     /// The node that lived here last.
     pub recorded_id: Option<NodeId>,
+    /// Where it does not start as it was made, and would be made otherwise by now.
+    pub outdated: Option<OutdatedStart>,
 }
 
 impl Seat {
@@ -96,6 +98,13 @@ pub trait Runtime: Send {
     /// given up. Refused if that is no longer so.
     async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError>;
 
+    /// Makes a server anew that was made from this revision and does not start so. What is on its disk stays. Refused if it
+    /// runs by now, or is another already; and where servers are made from nothing that could change.
+    async fn replace(&mut self, server: &ServerName, made_from: &str) -> Result<(), RuntimeError> {
+        let text = format!("{server} was not made from {made_from}, nor from any other revision");
+        Err(RuntimeError::new(text))
+    }
+
     /// Takes the last server away for good, with what is on its disk. It may still run for a moment.
     async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError>;
 
@@ -146,6 +155,10 @@ impl Runtime for Box<dyn Runtime> {
 
     async fn recreate(&mut self, server: &ServerName, host: &str) -> Result<(), RuntimeError> {
         (**self).recreate(server, host).await
+    }
+
+    async fn replace(&mut self, server: &ServerName, made_from: &str) -> Result<(), RuntimeError> {
+        (**self).replace(server, made_from).await
     }
 
     async fn remove(&mut self, server: &ServerName) -> Result<(), RuntimeError> {

@@ -6,14 +6,19 @@ mod shape;
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use shardwright_engine::{Access, Credentials, Secret, Timeouts};
-use shardwright_manifest::{Accepted, Cluster, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER};
+use shardwright_manifest::{
+    Accepted, Cluster, ConditionStatus, MovesStatus, RedisClusterStatus, SHARDWRIGHT_USER,
+    StateWord,
+};
+use shardwright_operator::status::UP_TO_DATE;
 use shardwright_planner::Desired;
 use shardwright_runtime::{Keeper, Links, Runtime};
 use shardwright_runtime_kubernetes::{
-    ClusterObject, Forwards, ObjectKey, Visit, outside, own_password,
+    ClusterObject, Forwards, ObjectKey, Visit, names, outside, own_password,
 };
 use shardwright_topology::Observed;
 
@@ -98,6 +103,55 @@ async fn look_at_as(
 pub(crate) async fn moves(key: &ObjectKey, login: &Login) -> anyhow::Result<Option<MovesStatus>> {
     let client = client(&login.kube).await?;
     Ok(status(&must_be(&client, key).await?).moves)
+}
+
+/// What an object's status adds to what the servers say.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// That the operator no longer updates it, as it would every minute.
+    pub(crate) stale: Option<String>,
+    /// What is declared and not so in what runs.
+    pub(crate) not_applied: Option<String>,
+}
+
+/// Reads what an object's status adds to what the servers say.
+pub(crate) async fn told(key: &ObjectKey, login: &Login) -> anyhow::Result<Told> {
+    let client = client(&login.kube).await?;
+    let status = status(&must_be(&client, key).await?);
+    Ok(Told {
+        stale: stale_text(&status, Timestamp::now()),
+        not_applied: not_applied(&status),
+    })
+}
+
+fn not_applied(status: &RedisClusterStatus) -> Option<String> {
+    let mut lacks = status.conditions.iter();
+    let lacks = lacks.find(|c| c.kind == UP_TO_DATE && c.status == ConditionStatus::False)?;
+    Some(lacks.message.clone())
+}
+
+/// From what age on a status is stale, in seconds: twice as old as the operator lets it become, with room for a busy one.
+const STALE_AFTER_S: i64 = 150;
+
+fn stale_text(status: &RedisClusterStatus, now: Timestamp) -> Option<String> {
+    // One that is left alone is not looked at.
+    if status.state == Some(StateWord::Paused) {
+        return None;
+    }
+    let last = status.last_observed.as_ref()?;
+    let at = last.parse::<Timestamp>().ok()?;
+    let age_s = now.as_second().saturating_sub(at.as_second());
+    if age_s < STALE_AFTER_S {
+        return None;
+    }
+    let age_min = age_s / 60;
+    Some(format!(
+        "the status of the RedisCluster is {age_min} min old (of {last}): no operator has looked at the cluster since; see whether one runs: kubectl get pods -A -l {}={},{}={}",
+        names::NAME_LABEL,
+        names::OPERATOR_APP,
+        names::COMPONENT_LABEL,
+        names::OPERATOR_COMPONENT
+    ))
 }
 
 /// The status as far as it can be read. That of a newer operator may say more.
@@ -209,4 +263,56 @@ pub(crate) fn namespace(args: &KubeArgs) -> String {
     namespace
         .filter(|namespace| !namespace.is_empty())
         .unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use shardwright_manifest::Condition;
+
+    use super::*;
+
+    #[test]
+    fn a_status_that_is_no_longer_updated_is_told_with_its_age() {
+        let status = |state| RedisClusterStatus {
+            state: Some(state),
+            last_observed: Some("2026-01-01T00:00:00Z".to_owned()),
+            ..RedisClusterStatus::default()
+        };
+        let after = |time: &str, state| stale_text(&status(state), time.parse().expect("a time"));
+        assert_eq!(after("2026-01-01T00:02:29Z", StateWord::Healthy), None);
+        let told = after("2026-01-01T00:04:30Z", StateWord::Healthy).expect("it is old");
+        assert!(told.contains("is 4 min old"), "{told}");
+        assert!(
+            told.ends_with(
+                "-l app.kubernetes.io/name=shardwright,app.kubernetes.io/component=operator"
+            ),
+            "{told}"
+        );
+        assert_eq!(after("2026-01-01T00:04:30Z", StateWord::Paused), None);
+        let none = RedisClusterStatus::default();
+        assert_eq!(stale_text(&none, Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn what_is_not_applied_is_told_as_the_operator_says_it() {
+        let condition = |status| Condition {
+            kind: UP_TO_DATE.to_owned(),
+            status,
+            reason: "Why".to_owned(),
+            message: "declared and not so: image".to_owned(),
+            last_transition_time: String::new(),
+            observed_generation: None,
+        };
+        let of = |status| {
+            let conditions = vec![condition(status)];
+            not_applied(&RedisClusterStatus {
+                conditions,
+                ..RedisClusterStatus::default()
+            })
+        };
+        let text = "declared and not so: image".to_owned();
+        assert_eq!(of(ConditionStatus::False), Some(text));
+        assert_eq!(of(ConditionStatus::True), None);
+        assert_eq!(not_applied(&RedisClusterStatus::default()), None);
+    }
 }

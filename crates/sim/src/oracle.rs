@@ -320,6 +320,7 @@ impl Model {
             // A server that others started since it was looked at is not started twice: nothing happens.
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
+            | Action::Replace { .. }
             | Action::RecordFormed
             | Action::SetConfigEpoch { .. }
             | Action::Meet { .. }
@@ -607,6 +608,7 @@ fn about(action: &Action) -> Option<NodeId> {
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::SetConfigEpoch { .. }

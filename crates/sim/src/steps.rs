@@ -38,6 +38,8 @@ impl Operator {
                 let seat = seat_of(server, model).ok_or("no such server")?;
                 model.recreate(seat, host)
             }
+            // Its servers are made from nothing that changes.
+            Action::Replace { .. } => Err("it starts as it was made"),
             Action::RemoveServer { server } => {
                 let seat = seat_of(server, model).ok_or("no such server")?;
                 model.remove(seat);
@@ -207,6 +209,7 @@ fn command_of(action: &Action, model: &Model) -> Option<(NodeId, Command)> {
         Action::StartServer { .. }
         | Action::StartAfresh { .. }
         | Action::Recreate { .. }
+        | Action::Replace { .. }
         | Action::RemoveServer { .. }
         | Action::RecordFormed
         | Action::MoveKeys { .. }
@@ -262,6 +265,7 @@ pub(crate) fn kind(action: &Action) -> &'static str {
         Action::StartServer { .. } => "StartServer",
         Action::StartAfresh { .. } => "StartAfresh",
         Action::Recreate { .. } => "Recreate",
+        Action::Replace { .. } => "Replace",
         Action::RemoveServer { .. } => "RemoveServer",
         Action::RecordFormed => "RecordFormed",
         Action::SetConfigEpoch { .. } => "SetConfigEpoch",

@@ -37,8 +37,8 @@ pub use observed::{Disagreement, Dissent, Member, Observed, Source};
 pub use place::{Place, Tied};
 pub use seen::{Seen, Why};
 pub use server::{
-    Attempt, AttemptKind, Claim, Death, DeathProof, Disk, Formed, Process, Server, ServerName,
-    Starter, Starts, Timestamp,
+    Attempt, AttemptKind, Claim, Death, DeathProof, Disk, Formed, OutdatedStart, Process, Server,
+    ServerName, Starter, Starts, Timestamp,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, ShownSlots, Slot, SlotRange, SlotSet};
 pub use start_failure::{ConfigLine, StartFailure, WhyNotStarted};

@@ -6,7 +6,8 @@ use crate::owners::Owners;
 use crate::view::Health;
 use crate::{
     Address, Attempt, ConfigEpoch, DuplicateId, Flags, Formed, Host, Instance, NodeId, NodeView,
-    Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts, Timestamp,
+    OutdatedStart, Process, Role, Row, Server, ServerName, Slot, SlotSet, SlotSize, Starts,
+    Timestamp,
 };
 
 /// Whose word a [`Member`] rests on.
@@ -113,6 +114,8 @@ pub struct Observed {
     /// Nodes that others had forgotten when this cluster was first looked at, although they knew those, and when they
     /// last had. Kept in memory only.
     pub forgotten: BTreeMap<NodeId, Timestamp>,
+    /// Servers that do not start as they were made, and would be made otherwise by now, as the runtime tells.
+    pub outdated: BTreeMap<ServerName, OutdatedStart>,
     servers: BTreeMap<ServerName, Server>,
     members: BTreeMap<NodeId, Member>,
     owners: Owners,
@@ -155,6 +158,7 @@ impl Observed {
             linked: BTreeMap::new(),
             held_back: BTreeSet::new(),
             forgotten: BTreeMap::new(),
+            outdated: BTreeMap::new(),
             servers,
             members,
             owners,

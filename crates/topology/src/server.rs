@@ -198,6 +198,16 @@ impl Server {
     }
 }
 
+/// A server that does not start as it was made, and would be made otherwise by now. Its runtime makes servers from a
+/// template, and whoever declares the cluster has changed that since.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutdatedStart {
+    /// The revision of the template that it was made from.
+    pub made_from: String,
+    /// Why it does not start, in its host's words.
+    pub why: String,
+}
+
 /// How often a server was told to start since it was last heard, and when it last was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Starts {

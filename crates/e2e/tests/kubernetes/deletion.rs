@@ -246,3 +246,21 @@ pub(crate) async fn released(world: World) -> Result<()> {
     .await?;
     Ok(())
 }
+
+/// A namespace that is being deleted takes its cluster along: the operator notes that once, and leaves it alone.
+pub(crate) async fn namespace(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    cluster.until_agreed(COUNT, WHOLE).await?;
+    world.close().await?;
+    let log = world.operator()?.log().await;
+    let about = format!("{}/{}", world.namespace, cluster.name);
+    let of_it = || log.lines().filter(|line| line.contains(&about));
+    ensure(of_it().next().is_some(), || {
+        format!("the operator's log tells nothing of {about}")
+    })?;
+    let refused = of_it().filter(|line| line.contains("being terminated"));
+    let refused: Vec<&str> = refused.collect();
+    ensure(refused.is_empty(), || {
+        format!("it went on in a namespace that ends: {refused:?}")
+    })
+}

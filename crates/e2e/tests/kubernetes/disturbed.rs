@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use shardwright_e2e::error::ensure;
 use shardwright_e2e::faults::Machine;
+use shardwright_e2e::kube_api::{name, text};
 use shardwright_e2e::measure::{Going, gap};
 use shardwright_e2e::servers::Cluster;
 use shardwright_e2e::wait::{pass, until};
@@ -16,6 +17,8 @@ use crate::failures::{UNDER_WAY, WHOLE, shard_at, small};
 const COUNT: usize = 6;
 /// After a fault: until all writes flow again, by the engine alone if need be.
 const FLOW: Duration = Duration::from_secs(60);
+/// A lease counts for 15 s without its holder; then the next one reads what there is.
+const TAKE_OVER: Duration = Duration::from_secs(60);
 /// The operator killed so often while a cluster is formed.
 const KILLS: u32 = 10;
 
@@ -148,6 +151,20 @@ pub(crate) async fn node_cut(world: World) -> Result<()> {
     pass(Duration::from_secs(30)).await;
     drop(cut);
     flowing?;
+    every_node_ready(&world).await?;
+    let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let written = writer.end(&cluster).await?;
+    world.took("Kubernetes node cut off: gap", written.gap, "");
+    world.took("Kubernetes node back: whole after", took, "");
+    // A primary that is cut off takes writes until it sees that it is alone (cluster-node-timeout):
+    // the client is cut off from it as well, so what it acknowledged is known to the others but
+    // for what was under way.
+    written.lost_at_most(3 * UNDER_WAY)?;
+    world.until_ready(&cluster.name, READY_LIMIT).await?;
+    Ok(())
+}
+
+async fn every_node_ready(world: &World) -> Result<()> {
     until("every Kubernetes node is ready", READY_LIMIT, || async {
         let nodes = world.kube.list(Kind::NODE, "", "").await?;
         let ready = nodes
@@ -164,14 +181,54 @@ pub(crate) async fn node_cut(world: World) -> Result<()> {
         })
     })
     .await?;
-    let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
-    let written = writer.end(&cluster).await?;
-    world.took("Kubernetes node cut off: gap", written.gap, "");
-    world.took("Kubernetes node back: whole after", took, "");
-    // A primary that is cut off takes writes until it sees that it is alone (cluster-node-timeout):
-    // the client is cut off from it as well, so what it acknowledged is known to the others but
-    // for what was under way.
-    written.lost_at_most(3 * UNDER_WAY)?;
+    Ok(())
+}
+
+/// The Kubernetes node of the operator's pod that leads is cut off: the other pod takes over, and the status goes on.
+pub(crate) async fn operator_cut(world: World) -> Result<()> {
+    let (machine, operator) = (machine(&world)?, world.operator()?);
+    let cluster = small(&world, json!({})).await?;
+    cluster.until_agreed(COUNT, WHOLE).await?;
+    let lease = world
+        .kube
+        .must(Kind::LEASE, &operator.namespace, "shardwright-leader")
+        .await?;
+    let leader = text(&lease, "/spec/holderIdentity");
+    let pods = operator.pods().await?;
+    let hosts: Vec<&str> = pods.iter().map(|pod| text(pod, "/spec/nodeName")).collect();
+    ensure(hosts.len() == 2 && hosts[0] != hosts[1], || {
+        format!("the operator's pods are on {hosts:?}")
+    })?;
+    let host = pods.iter().find(|pod| name(pod) == leader);
+    let host = host.map(|pod| text(pod, "/spec/nodeName"));
+    let host = host.ok_or_else(|| Error::Wrong(format!("the lease is held by {leader}")))?;
+    let cut = machine.cut(host)?;
+    // Whoever sees an edit says so in the status.
+    let edit = json!({"spec": {"pod": {"annotations": {"example.com/edit": "a"}}}});
+    world
+        .kube
+        .patch(Kind::CLUSTER, &world.namespace, "small", edit)
+        .await?;
+    let seen = until("another operator sees the edit", TAKE_OVER, || async {
+        let object = world
+            .kube
+            .must(Kind::CLUSTER, &world.namespace, "small")
+            .await?;
+        let generation = object.pointer("/metadata/generation");
+        let seen = object.pointer("/status/observedGeneration") == generation;
+        Ok(if seen {
+            Ok(())
+        } else {
+            Err(text(&object, "/status/lastObserved").to_owned())
+        })
+    })
+    .await;
+    drop(cut);
+    let ((), took) = seen?;
+    world.took("operator's Kubernetes node cut off: status after", took, "");
+    every_node_ready(&world).await?;
+    cluster.until_agreed(COUNT, WHOLE).await?;
+    operator.until_running().await?;
     world.until_ready(&cluster.name, READY_LIMIT).await?;
     Ok(())
 }

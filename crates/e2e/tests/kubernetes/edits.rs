@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
 use shardwright_e2e::kube_api::text;
 use shardwright_e2e::measure::{Going, go};
-use shardwright_e2e::servers::Pod;
+use shardwright_e2e::servers::{Cluster, Pod};
 use shardwright_e2e::wait::{stays, until};
 use shardwright_e2e::world::{READY_LIMIT, condition_of};
 use shardwright_e2e::{Error, Kind, Result, World};
@@ -337,4 +337,105 @@ pub(crate) async fn expanded(world: World) -> Result<()> {
     written.nothing_lost()?;
     world.took("volumes expanded: gap", written.gap, "");
     untouched(&before, &cluster.pods().await?)
+}
+
+/// An image that can't be had, and then a request that no Kubernetes node grants: declared, met by one pod, and taken back.
+/// The pod is made anew without anybody, and no other is touched.
+pub(crate) async fn taken_back(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let replica = shard_at(&shards, 0)?.replicas.first().cloned();
+    let replica = replica.ok_or_else(|| Error::Wrong("a shard without replica".to_owned()))?;
+    let before = others(&cluster, &replica).await?;
+    let writer = world.writer(&cluster, "app").await?;
+    let memory = |requests: &str, limits: &str| json!({"resources": {"requests": {"memory": requests}, "limits": {"memory": limits}}});
+    let edits = [
+        (
+            "image",
+            json!({"image": "redis:there-is-none"}),
+            json!({"image": "redis:7.0.15"}),
+        ),
+        ("request", memory("500Gi", "500Gi"), memory("20M", "200M")),
+    ];
+    for (what, bad, good) in edits {
+        declare(&world, bad).await?;
+        let old = cluster.running_pod(&replica.name).await?;
+        world.delete_pod(&cluster, &replica.name).await?;
+        until(&format!("a pod meets the {what}"), WHOLE, || async {
+            let mut pods = cluster.pods().await?.into_iter();
+            let met = pods.find(|pod| pod.name == replica.name && pod.uid != old.uid);
+            Ok(met
+                .map(|_| ())
+                .ok_or_else(|| "it was not made yet".to_owned()))
+        })
+        .await?;
+        world
+            .until_condition("small", "Degraded", "True", "", READY_LIMIT)
+            .await?;
+        declare(&world, good).await?;
+        let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
+        world.took(&format!("{what} taken back: whole after"), took, "");
+    }
+    let events = world.kube.list(Kind::EVENT, &world.namespace, "").await?;
+    let told = events.iter().any(|e| text(e, "/reason") == "PodReplaced");
+    ensure(told, || "no event with the reason PodReplaced".to_owned())?;
+    writer.end(&cluster).await?.nothing_lost()?;
+    untouched(&before, &others(&cluster, &replica).await?)
+}
+
+/// A sidecar that ends at once, declared while pods run: it is told that it is only declared; then a pod that has it, which
+/// is not ready beside a node that is well; and once all is taken back, and that pod made anew by hand, nothing any more.
+pub(crate) async fn not_applied(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let is = async |condition: &str, status: &str, reason: &str| {
+        world
+            .until_condition("small", condition, status, reason, READY_LIMIT)
+            .await
+    };
+    is("UpToDate", "True", "AsDeclared").await?;
+    let sidecar = json!([{"name": "broken", "image": "redis:7.0.15", "command": ["redis-server", "--no-such-setting", "x"]}]);
+    declare(&world, json!({"pod": {"sidecars": sidecar}})).await?;
+    is("UpToDate", "False", "NotApplied").await?;
+    let replica = shard_at(&shards, 0)?.replicas.first().cloned();
+    let replica = replica.ok_or_else(|| Error::Wrong("a shard without replica".to_owned()))?;
+    world.delete_pod(&cluster, &replica.name).await?;
+    is("Degraded", "True", "PodNotReady").await?;
+    declare(&world, json!({"pod": null})).await?;
+    world.delete_pod(&cluster, &replica.name).await?;
+    is("Degraded", "False", "").await?;
+    is("UpToDate", "True", "AsDeclared").await?;
+    world.until_ready("small", READY_LIMIT).await?;
+    cluster.until_agreed(COUNT, WHOLE).await?;
+    Ok(())
+}
+
+/// The pods but this one.
+async fn others(cluster: &Cluster, one: &Pod) -> Result<Vec<Pod>> {
+    let pods = cluster.pods().await?.into_iter();
+    Ok(pods.filter(|pod| pod.name != one.name).collect())
+}
+
+/// Changes the spec, and waits until the operator has seen it.
+async fn declare(world: &World, spec: Value) -> Result<()> {
+    let patch = json!({"spec": spec});
+    world
+        .kube
+        .patch(Kind::CLUSTER, &world.namespace, "small", patch)
+        .await?;
+    until("the edit is seen", READY_LIMIT, || async {
+        let object = world
+            .kube
+            .must(Kind::CLUSTER, &world.namespace, "small")
+            .await?;
+        let generation = object.pointer("/metadata/generation");
+        let seen = object.pointer("/status/observedGeneration") == generation;
+        Ok(if seen {
+            Ok(())
+        } else {
+            Err("an older generation".to_owned())
+        })
+    })
+    .await?;
+    Ok(())
 }

@@ -62,8 +62,11 @@ const CASES: &[Case] = &[
     case!(Beside deletion::retained_fewer as "retained-fewer"),
     case!(Beside deletion::wiped as "wiped"),
     case!(Beside deletion::released as "released"),
+    case!(Beside deletion::namespace as "namespace-deleted"),
     case!(Beside edits::invalid as "invalid"),
     case!(Beside edits::reverted as "reverted"),
+    case!(Beside edits::taken_back as "taken-back"),
+    case!(Beside edits::not_applied as "not-applied"),
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
     case!(Beside passwords::changed as "passwords-changed"),
@@ -80,6 +83,7 @@ const CASES: &[Case] = &[
     case!(AloneOnTheMachine disturbed::operator_away as "operator-away"),
     case!(AloneOnTheMachine disturbed::api_away as "api-away"),
     case!(AloneOnTheMachine disturbed::node_cut as "node-cut"),
+    case!(AloneOnTheMachine disturbed::operator_cut as "operator-cut"),
 ];
 
 fn main() -> ExitCode {

@@ -6,6 +6,7 @@ use shardwright_planner::{
     Plan, Problem, ProblemKind, Severity, SharedPlace, Step, Waiting, diagnose,
 };
 use shardwright_runtime::MoveProgress;
+use shardwright_runtime_kubernetes::NotApplied;
 use shardwright_topology::{Observed, SLOT_COUNT, Seen, Why};
 
 use super::{DEGRADED, PodNote, PodTrouble, READY, moves_text};
@@ -13,6 +14,9 @@ use crate::reason::{Effect, MOVES_PAUSED, SLOTS_MOVE, effect, reason, stable_tex
 
 /// Replicas are attached and have their first, empty copy within seconds after the slots were given; pods may be late.
 const FORMING_MS: u64 = 60_000;
+
+/// The reason where all is as declared.
+const AS_DECLARED: &str = "AsDeclared";
 
 /// How many problems a condition names: a person reads the first line.
 const CLAUSES_MAX: usize = 3;
@@ -26,6 +30,11 @@ const FUNCTIONS_DIFFER: &str = "FunctionsDiffer";
 
 /// The reason where a pod can be put on no Kubernetes node.
 pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
+
+/// The reason where a pod is not ready though its server runs.
+pub const POD_NOT_READY: &str = "PodNotReady";
+/// The reason where something is declared and not so in what runs.
+pub const NOT_APPLIED: &str = "NotApplied";
 
 /// A verdict for one condition.
 pub(super) struct Verdict {
@@ -55,6 +64,15 @@ impl Verdict {
 
     fn because(self, clauses: Vec<String>) -> Self {
         Self { clauses, ..self }
+    }
+
+    /// The same, where not all is as declared beside it.
+    pub(super) fn but_not_applied(self) -> Self {
+        let reason = match self.reason {
+            AS_DECLARED => "EveryReplicaThere",
+            other => other,
+        };
+        Self { reason, ..self }
     }
 
     /// The whole text: the causes first, then what comes of them, then what to do.
@@ -176,7 +194,23 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
     if let Some(verdict) = placed(&problems) {
         return verdict;
     }
-    Verdict::new(false, "AsDeclared", "every shard has its replicas")
+    Verdict::new(false, AS_DECLARED, "every shard has its replicas")
+}
+
+/// Whether what runs has all that is declared; and where pods lack something, what gives it to one.
+pub(super) fn up_to_date(lacks: &[NotApplied], namespace: &str) -> Verdict {
+    if lacks.is_empty() {
+        return Verdict::new(true, AS_DECLARED, "what runs has all that is declared");
+    }
+    let pod = lacks.iter().flat_map(|lack| &lack.pods).next_back();
+    let remedy = pod.map(|pod| {
+        format!(
+            "a pod takes it over when it is made anew, one at a time: kubectl delete pod -n {namespace} {pod}"
+        )
+    });
+    let clauses = lacks.iter().map(ToString::to_string).collect();
+    let verdict = Verdict::new(false, NOT_APPLIED, "declared and not so").because(clauses);
+    Verdict { remedy, ..verdict }
 }
 
 /// Not less than declared, as spreading is a wish; but a person should know what one host or zone would take along. What
@@ -275,16 +309,25 @@ fn texts(plan: &Plan) -> Vec<String> {
     texts
 }
 
-/// Where something is amiss, what the scheduler and the kubelet say of pods explains it.
-pub(super) fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) {
+/// Where something is amiss, what the scheduler and the kubelet say of pods explains it: whether it does. It is said once:
+/// `told` in a condition before this one, and then the reason alone names it.
+pub(super) fn tell_of_pods(
+    kind: &str,
+    verdict: &mut Verdict,
+    pods: &[PodNote],
+    told: bool,
+) -> bool {
     let amiss = (kind == READY && !verdict.holds) || (kind == DEGRADED && verdict.holds);
     if !amiss || pods.is_empty() {
-        return;
+        return false;
     }
     let kept = [reason(&Waiting::DataLost), CREDENTIALS_REJECTED];
     let unplaced = |p: &PodNote| p.trouble == PodTrouble::Unplaced;
     if !kept.contains(&verdict.reason) && pods.iter().any(unplaced) {
         verdict.reason = PLACEMENT_IMPOSSIBLE;
+    }
+    if told {
+        return true;
     }
     let mut pods: Vec<&PodNote> = pods.iter().collect();
     pods.sort_by_key(|p| p.trouble);
@@ -299,6 +342,7 @@ pub(super) fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) 
     let clause = |(text, names): &(&str, Vec<&str>)| format!("{}: {text}", names.join(", "));
     verdict.causes = causes.iter().map(clause).collect();
     verdict.remedy = pods.first().and_then(|worst| worst.remedy.clone());
+    true
 }
 
 /// Whether its forming may still be going on: it was recorded as formed, once every slot was given, a moment ago.

@@ -46,6 +46,7 @@ impl Lint<'_> {
             Action::StartServer { server }
             | Action::StartAfresh { server }
             | Action::Recreate { server, .. }
+            | Action::Replace { server, .. }
             | Action::RemoveServer { server } => self.living_at(server),
             Action::RecordFormed => Vec::new(),
             Action::SetConfigEpoch { blank, .. } => vec![blank.node()],

@@ -201,6 +201,11 @@ pub enum ViolationKind {
         /// The server.
         server: ServerName,
     },
+    /// It makes a server anew that may live, or would be made just so again.
+    ReplacesLiving {
+        /// The server.
+        server: ServerName,
+    },
     /// It gives out slots of a living cluster while it is not known who holds keys of them.
     GivesUpData {
         /// Which.
@@ -306,6 +311,7 @@ impl fmt::Display for Violation {
             | Kind::TakesPlace { server }
             | Kind::SetsDataAside { server }
             | Kind::GivesUpVolume { server }
+            | Kind::ReplacesLiving { server }
             | Kind::TakesAway { server }) => f.write_str(&of_server(kind, server)),
             Kind::GivesUpData { slots } => f.write_str(&unasked(slots)),
             Kind::GivesPastHolder { slots } => {
@@ -336,6 +342,9 @@ fn of_server(kind: &ViolationKind, server: &ServerName) -> String {
         }
         Kind::GivesUpVolume { .. } => {
             format!("gives up the volume of {server}, which may be needed")
+        }
+        Kind::ReplacesLiving { .. } => {
+            format!("makes {server} anew, which may live or would be made just so")
         }
         _ => format!("takes {server} away, which may be needed"),
     }

@@ -39,7 +39,9 @@ pub(crate) fn stranded(p: &mut Draft<'_>, formed: bool) {
 
 fn is_start(action: &Action, which: &Server) -> bool {
     match action {
-        Action::StartServer { server } | Action::StartAfresh { server } => *server == which.name,
+        Action::StartServer { server }
+        | Action::StartAfresh { server }
+        | Action::Replace { server, .. } => *server == which.name,
         _ => false,
     }
 }

@@ -20,6 +20,7 @@ impl Draft<'_> {
             Action::StartServer { .. }
             | Action::StartAfresh { .. }
             | Action::Recreate { .. }
+            | Action::Replace { .. }
             | Action::RemoveServer { .. }
             | Action::Meet { .. }
             | Action::Replicate { .. }

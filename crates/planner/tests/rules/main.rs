@@ -24,6 +24,7 @@ mod recording;
 mod recreate;
 mod remembering;
 mod remove;
+mod replacing;
 mod replicas;
 mod requests;
 mod room;

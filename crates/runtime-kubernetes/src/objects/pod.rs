@@ -287,7 +287,7 @@ fn install(cluster: &Cluster) -> Container {
 }
 
 /// The image of the server.
-fn image(cluster: &Cluster) -> String {
+pub(super) fn image(cluster: &Cluster) -> String {
     if let Some(image) = cluster.image() {
         return image.to_owned();
     }
@@ -333,7 +333,7 @@ fn pull_policy(cluster: &Cluster) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn resources(cluster: &Cluster) -> Option<ResourceRequirements> {
+pub(super) fn resources(cluster: &Cluster) -> Option<ResourceRequirements> {
     let amounts = |memory: Option<u64>, cpu: Option<u64>| {
         let memory = memory.map(|amount| ("memory".to_owned(), quantity::bytes(amount)));
         let cpu = cpu.map(|amount| ("cpu".to_owned(), quantity::milli(amount)));

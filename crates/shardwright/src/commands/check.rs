@@ -8,6 +8,7 @@ use crate::cli::{Login, TargetArgs};
 use crate::connect::{Purpose, open};
 use crate::exit::ExitStatus;
 use crate::hint::hint;
+use crate::kubernetes;
 use crate::printer::Printer;
 use crate::report::{named, print_problems};
 use crate::status::ClusterStatus;
@@ -49,10 +50,26 @@ pub(super) async fn run(
         let mend = hint(wait, Consent::default(), &observed);
         out.text(&format!("       {}", mend.trim_start_matches("; ")))?;
     }
-    let fatal = fatal(&problems).count() + kept_out.len();
+    let told_by_operator = match &target {
+        Target::Kubernetes(key) => Some(kubernetes::told(key, login).await?),
+        Target::Local(_) | Target::Member(_) => None,
+    };
+    let lacks = told_by_operator.as_ref();
+    let lacks = lacks.and_then(|told| told.not_applied.as_ref());
+    if let Some(lacks) = lacks {
+        if out.is_json() {
+            out.record.put("not_applied", lacks)?;
+        } else {
+            out.text(&format!("[ERR]  {lacks}"))?;
+        }
+    }
+    let fatal = fatal(&problems).count() + kept_out.len() + usize::from(lacks.is_some());
     out.say(&ClusterStatus::of(&observed).summary());
     if let Some(hint) = new_addresses(&target, &observed) {
         out.say(&hint);
+    }
+    if let Some(stale) = told_by_operator.and_then(|told| told.stale) {
+        out.say(&stale);
     }
     if fatal > 0 {
         out.say(&format!("{fatal} problem(s)"));

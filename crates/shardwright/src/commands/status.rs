@@ -81,6 +81,12 @@ async fn look(
             out.say(&line);
         }
     }
+    if let Target::Kubernetes(key) = target {
+        let told = kubernetes::told(key, login).await?;
+        for text in [told.stale, told.not_applied].into_iter().flatten() {
+            out.say(&text);
+        }
+    }
     let healthy = fatal(&problems).next().is_none();
     let TargetArgs { target: text, dir } = &args.target;
     let called = Called::of(target, text, dir.as_deref(), login);
