@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// How this process is.
     pub(crate) health: Arc<Health>,
+    /// The namespace of its pod, if it runs in one.
+    pub(crate) own_namespace: Option<String>,
 }
 
 /// Keeps one cluster until its object is gone or `stop` says so.
@@ -140,7 +142,11 @@ impl<'a> One<'a> {
             world,
             uid: object.uid.clone(),
             read: None,
-            applier: Applier::new(world.clone(), object.key.clone()),
+            applier: Applier::new(
+                world.clone(),
+                object.key.clone(),
+                shared.own_namespace.clone(),
+            ),
             keeper: None,
             told: Told::default(),
             pace: Pace::default(),

@@ -80,6 +80,8 @@ pub struct Applier {
     pub(crate) key: ObjectKey,
     pub(crate) names: Names,
     wake: Wake,
+    /// The namespace of the operator's own pod, if it runs in one.
+    operator_namespace: Option<String>,
     done: Option<Done>,
     written: BTreeMap<(String, String), Written>,
 }
@@ -112,13 +114,15 @@ pub(crate) struct Run<'a> {
 }
 
 impl Applier {
-    /// An applier of the objects of the cluster of this name.
-    pub fn new(world: World, key: ObjectKey) -> Self {
+    /// An applier of the objects of the cluster of this name. `operator_namespace`: that of the pod of whoever applies,
+    /// if it runs in one.
+    pub fn new(world: World, key: ObjectKey, operator_namespace: Option<String>) -> Self {
         Self {
             names: Names::new(&key.name, &key.namespace),
             wake: world.wake(&key),
             world,
             key,
+            operator_namespace,
             done: None,
             written: BTreeMap::new(),
         }
@@ -185,6 +189,7 @@ impl Applier {
                 made: &passwords.made,
                 read: &passwords.read,
                 budget: self.world.budget_api(),
+                operator_namespace: self.operator_namespace.as_deref(),
                 pods_min: 0,
             },
         )?;

@@ -79,7 +79,7 @@ pub(crate) async fn while_copying(world: World) -> Result<()> {
     // When the old pod is made anew is the kubelet's affair.
     let written = writer.end(&cluster).await?;
     world.note(
-        "evictions refused while the replica was ready and copying",
+        "evictions refused while the replica was copying",
         refused.to_string(),
         "> 0",
     );
@@ -149,24 +149,27 @@ async fn until_evicted(world: &World, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// Evicts the primary as soon as that is allowed, which must not be before its replica is in sync. Returns how often it
-/// was refused while the replica's pod was ready, so that the pods alone would have allowed it.
+/// Evicts the primary as soon as that is allowed, which must not be before its replica is in sync. Nor is the replica's
+/// pod ready before. Returns how often it was refused while the replica was copying.
 async fn until_handed_over(
     world: &World,
     cluster: &Cluster,
     primary: &Pod,
     replica: &Pod,
 ) -> Result<u32> {
-    let refused = AtomicU32::new(0);
+    let (refused, too_soon) = (AtomicU32::new(0), AtomicU32::new(0));
     until(
         &format!("{} may be evicted", primary.name),
         WHOLE,
         || async {
             let there = cluster.pod(&replica.name).await?;
-            let copying = is_copying(cluster, &there).await;
+            let told = cluster.view(&there).await.map(|view| view.replication);
+            let syncs = matches!(told, Ok(Replication::Replica { syncing: true, .. }));
+            too_soon.fetch_add(u32::from(syncs && there.ready), Ordering::Relaxed);
+            let copying = is_copying(told.as_ref().ok());
             let evicted = world.kube.evict(&world.namespace, &primary.name).await?;
             if !evicted {
-                refused.fetch_add(u32::from(copying && there.ready), Ordering::Relaxed);
+                refused.fetch_add(u32::from(copying), Ordering::Relaxed);
                 return Ok(Err("the budget allows none now".to_owned()));
             }
             // Said to the caller as it is: waiting would not mend it.
@@ -182,16 +185,19 @@ async fn until_handed_over(
             )
         })
     })?;
+    ensure(too_soon.into_inner() == 0, || {
+        format!("the pod {} was ready while it was copying", replica.name)
+    })?;
     Ok(refused.into_inner())
 }
 
-/// Whether the replica is not known to have its whole copy.
-async fn is_copying(cluster: &Cluster, replica: &Pod) -> bool {
-    match cluster.view(replica).await.map(|view| view.replication) {
-        Ok(Replication::Replica {
+/// Whether a replica that says this is not known to have its whole copy.
+fn is_copying(told: Option<&Replication>) -> bool {
+    match told {
+        Some(Replication::Replica {
             link_up, syncing, ..
-        }) => !link_up || syncing,
-        Ok(Replication::Primary { .. }) | Err(_) => true,
+        }) => !link_up || *syncing,
+        Some(Replication::Primary { .. }) | None => true,
     }
 }
 

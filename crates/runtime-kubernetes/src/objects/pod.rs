@@ -1,12 +1,14 @@
 //! The template of the pods.
 
+mod lifecycle;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-    EnvVar, EnvVarSource, ExecAction, Lifecycle, LifecycleHandler, LocalObjectReference,
-    ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretVolumeSource,
-    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    EnvVar, EnvVarSource, ExecAction, LocalObjectReference, ObjectFieldSelector, PodSpec,
+    PodTemplateSpec, ResourceRequirements, SecretVolumeSource, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde_json::json;
@@ -30,14 +32,16 @@ const USER: i64 = 999;
 /// What the mounted passwords can be read by: their owner and group, 0440.
 pub(super) const SECRET_MODE: i32 = 0o440;
 
-/// How long `prestop` holds a primary back at most, in seconds.
-const HAND_OVER_SECONDS: u64 = 10;
-/// How fast a snapshot is written at least, in bytes per second: a slow network volume.
-const SAVE_BYTES_PER_SECOND: u64 = 50_000_000;
-/// The time for a snapshot where nothing bounds the memory, in seconds.
-const SAVE_SECONDS_UNBOUNDED: u64 = 60;
-/// The least time to end in order: flushing the append-only file, unmounting.
-const SAVE_SECONDS_MIN: u64 = 10;
+/// What the node program may take of its volume: it is a file of some megabytes.
+const NODE_VOLUME_BYTES: u64 = 64 << 20;
+/// What may be written to `/tmp`: the servers write nothing there, modules and scripts of a person may.
+const TMP_VOLUME_BYTES: u64 = 256 << 20;
+/// What it takes to copy the node program, in thousandths of a processor.
+const INSTALL_CPU_MILLI: u64 = 50;
+/// And in bytes.
+const INSTALL_MEMORY_BYTES: u64 = 32 << 20;
+/// Where a container that ends says nothing of why, the end of its log is shown.
+pub(super) const MESSAGE_POLICY: &str = "FallbackToLogsOnError";
 
 /// The pods of `cluster`. Fails with every problem of the overrides.
 pub(super) fn template(cluster: &Cluster, names: &Names) -> Result<PodTemplateSpec, Vec<Problem>> {
@@ -45,6 +49,10 @@ pub(super) fn template(cluster: &Cluster, names: &Names) -> Result<PodTemplateSp
     let mut read = Reader::default();
     let mut labels = over.labels.clone();
     labels.extend(names.pod_labels());
+    if let Some(version) = version(cluster) {
+        let label = labels.entry(names::VERSION_LABEL.to_owned());
+        label.or_insert_with(|| version.to_owned());
+    }
     let metadata = ObjectMeta {
         labels: Some(labels),
         annotations: some_map(over.annotations.clone()),
@@ -68,9 +76,7 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
     let mut volumes = volumes(cluster, names);
     volumes.extend(read.list("spec.pod.volumes", &over.volumes));
     let secrets = kubernetes.image_pull_secrets.iter();
-    let grace = over
-        .termination_grace_period_seconds
-        .map_or_else(|| grace_seconds(cluster), u64::from);
+    let grace = lifecycle::grace_seconds(cluster);
     PodSpec {
         // The servers do not talk to Kubernetes.
         automount_service_account_token: Some(false),
@@ -113,17 +119,6 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
         volumes: Some(volumes),
         ..PodSpec::default()
     }
-}
-
-/// How long a pod may take to end, in seconds: to hand over, to let the replicas catch up, and to
-/// write the last snapshot.
-fn grace_seconds(cluster: &Cluster) -> u64 {
-    let save = match (cluster.persistence().rdb, cluster.maxmemory_bytes()) {
-        (false, _) => SAVE_SECONDS_MIN,
-        (true, Some(bytes)) => bytes.div_ceil(SAVE_BYTES_PER_SECOND).max(SAVE_SECONDS_MIN),
-        (true, None) => SAVE_SECONDS_UNBOUNDED,
-    };
-    HAND_OVER_SECONDS + u64::from(cluster.shutdown_timeout_seconds()) + save
 }
 
 /// Over hosts and over zones as far as possible: where there are too few, the cluster is there all
@@ -173,32 +168,11 @@ fn server(cluster: &Cluster, names: &Names, read: &mut Reader) -> Container {
             port(names::GATE_PORT_NAME, names::GATE_PORT),
         ]),
         resources: resources(cluster),
-        // A server that answers anything at all is ready, whatever the state of the cluster: if it
-        // were not, a cluster that is down could not be reached to be mended. Every command in a container costs its
-        // host: at six of them in 10 s for each of twenty pods they took about half of two cores.
-        readiness_probe: Some(Probe {
-            exec: Some(node_program("ready")),
-            period_seconds: Some(5),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(3),
-            ..Probe::default()
-        }),
-        // Only a server that is silent for a minute is frozen for good.
-        liveness_probe: Some(Probe {
-            exec: Some(node_program("live")),
-            initial_delay_seconds: Some(20),
-            period_seconds: Some(20),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(3),
-            ..Probe::default()
-        }),
-        lifecycle: Some(Lifecycle {
-            pre_stop: Some(LifecycleHandler {
-                exec: Some(node_program("prestop")),
-                ..LifecycleHandler::default()
-            }),
-            ..Lifecycle::default()
-        }),
+        startup_probe: Some(lifecycle::startup(cluster)),
+        readiness_probe: Some(lifecycle::readiness()),
+        liveness_probe: Some(lifecycle::liveness()),
+        lifecycle: Some(lifecycle::before_stop(cluster)),
+        termination_message_policy: Some(MESSAGE_POLICY.to_owned()),
         security_context: Some(confined()),
         volume_mounts: Some(mounts),
         ..Container::default()
@@ -278,8 +252,8 @@ fn install(cluster: &Cluster) -> Container {
                 .map(str::to_owned)
                 .to_vec(),
         ),
-        // The same as the server's: a pod's class of service counts these too.
-        resources: resources(cluster),
+        resources: install_resources(cluster),
+        termination_message_policy: Some(MESSAGE_POLICY.to_owned()),
         security_context: Some(confined()),
         volume_mounts: Some(vec![mount(names::NODE_VOLUME, names::NODE_DIR, false)]),
         ..Container::default()
@@ -301,6 +275,19 @@ fn image(cluster: &Cluster) -> String {
             "docker.io/library/redis:{}-alpine",
             version.unwrap_or(REDIS_VERSION)
         ),
+    }
+}
+
+/// The version of the servers, where it is known: an image of a person's own tells none.
+fn version(cluster: &Cluster) -> Option<&str> {
+    let usual = || match engine(cluster) {
+        EngineKind::Valkey => VALKEY_VERSION,
+        EngineKind::Redis => REDIS_VERSION,
+    };
+    match (cluster.version(), cluster.image()) {
+        (Some(version), _) => Some(version),
+        (None, None) => Some(usual()),
+        (None, Some(_)) => None,
     }
 }
 
@@ -347,6 +334,21 @@ fn resources(cluster: &Cluster) -> Option<ResourceRequirements> {
     (requirements != ResourceRequirements::default()).then_some(requirements)
 }
 
+/// What it takes to copy the node program, where the server asks for something at all: a pod's class of service counts
+/// these too. Requests equal limits, so that they stand in the way of none.
+fn install_resources(cluster: &Cluster) -> Option<ResourceRequirements> {
+    resources(cluster)?;
+    let amounts = BTreeMap::from([
+        ("cpu".to_owned(), quantity::milli(INSTALL_CPU_MILLI)),
+        ("memory".to_owned(), quantity::bytes(INSTALL_MEMORY_BYTES)),
+    ]);
+    Some(ResourceRequirements {
+        limits: Some(amounts.clone()),
+        requests: Some(amounts),
+        claims: None,
+    })
+}
+
 fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {
     let of_secret = |volume: &str, name: String| Volume {
         name: volume.to_owned(),
@@ -365,9 +367,12 @@ fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    let empty = |volume: &str| Volume {
+    let empty = |volume: &str, bytes: u64| Volume {
         name: volume.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: None,
+            size_limit: Some(quantity::bytes(bytes)),
+        }),
         ..Volume::default()
     };
     let acl = match cluster.kubernetes().acl_storage {
@@ -378,8 +383,8 @@ fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {
         of_config_map(names::CONFIG_VOLUME, names.config_map()),
         acl,
         of_secret(names::AUTH_VOLUME, names.auth_secret()),
-        empty(names::NODE_VOLUME),
-        empty(names::TMP_VOLUME),
+        empty(names::NODE_VOLUME, NODE_VOLUME_BYTES),
+        empty(names::TMP_VOLUME, TMP_VOLUME_BYTES),
     ]
 }
 

@@ -184,6 +184,7 @@ fn create_container(cluster: &Cluster, names: &Names, image: &str) -> Container 
             )])),
             claims: None,
         }),
+        termination_message_policy: Some(pod::MESSAGE_POLICY.to_owned()),
         security_context: Some(pod::confined()),
         volume_mounts: Some(vec![pod::mount(names::AUTH_VOLUME, names::AUTH_DIR, true)]),
         ..Container::default()

@@ -31,6 +31,7 @@ pub(super) fn run(args: &Render, out: &mut Printer) -> anyhow::Result<ExitStatus
         made: &passwords.kept,
         read: &passwords.named,
         budget,
+        operator_namespace: None,
         pods_min: 0,
     };
     let image = args.image.as_deref().unwrap_or(CREATE_JOB_IMAGE);
