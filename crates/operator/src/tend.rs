@@ -14,7 +14,7 @@ use shardwright_planner::{Desired, Waiting};
 use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
-    Applier, ClusterObject, ObjectKey, Pods, Wake, World, outside,
+    Applier, ApplyError, ClusterObject, ObjectKey, Pods, Wake, World, outside,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -361,7 +361,10 @@ impl<'a> One<'a> {
             self.tell(object, notes);
             self.apply_warnings.clone_from(&applied.warnings);
         }
+        let refused = applied.refused;
         match &mut self.keeper {
+            // What runs is kept as it was wanted before. Where that is not known, all but the files is wanted.
+            Some(_) if refused.is_some() => {}
             Some(kept) if kept.access.credentials == applied.access.credentials => {
                 if kept.cluster != *cluster {
                     kept.keeper.runtime_mut().set_cluster(cluster.clone());
@@ -382,7 +385,10 @@ impl<'a> One<'a> {
                 });
             }
         }
-        Ok(())
+        match refused {
+            Some(unknown) => Err(ApplyError::from(unknown).into()),
+            None => Ok(()),
+        }
     }
 
     /// One pass of the keeper, if there is one yet: to what the manifest says, unless more is asked for.

@@ -1,7 +1,7 @@
 //! Brings a cluster's objects to what is wanted. Server-side apply, and only where what there is differs: an idle
 //! cluster costs no write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::object::ClusterObject;
 use crate::objects::{self, BuildError, Built, Given, Objects};
 use crate::passwords::{PasswordError, Passwords};
 use crate::request::{RequestError, ask};
+use crate::settings::UnknownSettings;
 use crate::wake::Wake;
 use crate::world::{Marked, World};
 
@@ -35,6 +36,9 @@ pub enum ApplyError {
     /// A password can't be had.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// A running server does not know a setting.
+    #[error("nothing was changed")]
+    UnknownSettings(#[from] UnknownSettings),
     /// The objects can't be built from this manifest.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -71,6 +75,8 @@ pub struct Applied {
     pub pending: Vec<String>,
     /// How we log in at the servers.
     pub access: Access,
+    /// Settings that a running server does not know: where there are any, nothing was written.
+    pub refused: Option<UnknownSettings>,
 }
 
 /// Applies one cluster's objects, again and again.
@@ -83,6 +89,8 @@ pub struct Applier {
     /// The namespace of the operator's own pod, if it runs in one.
     operator_namespace: Option<String>,
     done: Option<Done>,
+    /// The names of settings that the servers know, as they said themselves.
+    pub(crate) known_settings: BTreeSet<String>,
     written: BTreeMap<(String, String), Written>,
 }
 
@@ -124,11 +132,13 @@ impl Applier {
             key,
             operator_namespace,
             done: None,
+            known_settings: BTreeSet::new(),
             written: BTreeMap::new(),
         }
     }
 
-    /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either.
+    /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either. Where a
+    /// running server does not know a setting that is to be written, nothing is, and it is told in [`Applied::refused`].
     pub async fn apply(
         &mut self,
         object: &ClusterObject,
@@ -152,20 +162,17 @@ impl Applier {
             warnings: Vec::new(),
             pending: Vec::new(),
         };
-        let password = Box::pin(self.apply_all(cluster, &mut run)).await?;
-        let credentials = password.map(|password| Credentials {
-            user: Some(SHARDWRIGHT_USER.to_owned()),
-            password,
-        });
+        let (access, refused) = Box::pin(self.apply_all(cluster, &mut run)).await?;
         let applied = Applied {
             changed: run.changed,
             warnings: run.warnings,
             pending: run.pending,
-            access: Access {
-                credentials,
-                ..Access::default()
-            },
+            access,
+            refused,
         };
+        if applied.refused.is_some() {
+            return Ok(applied);
+        }
         self.done = Some(Done {
             at: Instant::now(),
             uid: object.uid.clone(),
@@ -179,7 +186,7 @@ impl Applier {
         &mut self,
         cluster: &Cluster,
         run: &mut Run<'_>,
-    ) -> Result<Option<shardwright_engine::Secret>, ApplyError> {
+    ) -> Result<(Access, Option<UnknownSettings>), ApplyError> {
         let client = self.world.client().clone();
         let mut passwords = Passwords::gather(&client, &self.names, cluster).await?;
         let objects = objects::build(
@@ -193,6 +200,13 @@ impl Applier {
                 pods_min: 0,
             },
         )?;
+        let access = access(&passwords);
+        if let Some(unknown) = self.unknown_settings(cluster, &access).await {
+            if !self.stand_in_file(&unknown.names).await? {
+                return Ok((access, Some(unknown)));
+            }
+            run.warnings.push(unknown.to_string());
+        }
         if let Some(first) = &objects.passwords
             && passwords.keep(&client, &self.names, first).await?
         {
@@ -215,8 +229,7 @@ impl Applier {
         }
         self.remove_superseded(&objects, run).await?;
         self.tend_claims(cluster, run).await?;
-        let ours = passwords.of(SHARDWRIGHT_USER);
-        Ok(ours.map(|password| shardwright_engine::Secret::new(password.expose())))
+        Ok((access, None))
     }
 
     /// Applies one object, unless it is known to be as it is wanted.
@@ -377,6 +390,18 @@ impl Applier {
     pub(crate) fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
         let client = self.world.client().clone();
         Api::namespaced_with(client, self.names.namespace(), resource)
+    }
+}
+
+/// How we log in: as our own user, where it has a password.
+fn access(passwords: &Passwords) -> Access {
+    let credentials = passwords.of(SHARDWRIGHT_USER).map(|password| Credentials {
+        user: Some(SHARDWRIGHT_USER.to_owned()),
+        password: shardwright_engine::Secret::new(password.expose()),
+    });
+    Access {
+        credentials,
+        ..Access::default()
     }
 }
 

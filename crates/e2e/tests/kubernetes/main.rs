@@ -62,6 +62,7 @@ const CASES: &[Case] = &[
     case!(Beside deletion::released as "released"),
     case!(Beside edits::invalid as "invalid"),
     case!(Beside edits::reverted as "reverted"),
+    case!(Beside edits::misspelled as "misspelled"),
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
     case!(Beside outside::rights as "rights"),
