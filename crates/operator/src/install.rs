@@ -25,6 +25,8 @@ pub struct Options {
     pub image: String,
     /// The namespaces whose clusters it keeps; all if there are none.
     pub watched: Vec<String>,
+    /// The priority class of its pod; none unless given: many platforms admit the system's own in `kube-system` alone.
+    pub priority_class: Option<String>,
 }
 
 /// One rule of access: these verbs on these resources of this group.
@@ -244,7 +246,7 @@ fn metadata(name: &str, namespace: Option<&str>) -> Value {
 }
 
 fn deployment(options: &Options) -> Value {
-    json!({
+    let mut deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata(NAME, Some(&options.namespace)),
@@ -263,13 +265,15 @@ fn deployment(options: &Options) -> Value {
                     },
                     // Passes under way end within seconds, and then the lease is given back.
                     "terminationGracePeriodSeconds": 20,
-                    // It must not be the last to be let on a crowded host: it heals the others.
-                    "priorityClassName": "system-cluster-critical",
                     "containers": [container(options)],
                 },
             },
         },
-    })
+    });
+    if let Some(class) = &options.priority_class {
+        deployment["spec"]["template"]["spec"]["priorityClassName"] = json!(class);
+    }
+    deployment
 }
 
 fn container(options: &Options) -> Value {
@@ -331,6 +335,7 @@ mod tests {
             namespace: NAMESPACE.to_owned(),
             image: "ghcr.io/shardwright/shardwright:1.2.3".to_owned(),
             watched: watched.iter().map(|w| (*w).to_owned()).collect(),
+            priority_class: None,
         }
     }
 
@@ -358,6 +363,20 @@ mod tests {
             .collect();
         assert_eq!(wide, ["shardwright-system-places"]);
         assert!(text.contains("--namespace=cache") && text.contains("--namespace=shop"));
+    }
+
+    #[test]
+    fn a_priority_class_is_given_on_demand() {
+        let class = |options: &Options| {
+            let deployment = deployment(options);
+            deployment["spec"]["template"]["spec"]["priorityClassName"].clone()
+        };
+        assert_eq!(class(&options(&[])), Value::Null);
+        let high = Options {
+            priority_class: Some("high".to_owned()),
+            ..options(&[])
+        };
+        assert_eq!(class(&high), json!("high"));
     }
 
     #[test]

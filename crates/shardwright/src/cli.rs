@@ -468,6 +468,9 @@ pub(crate) struct Install {
     /// Keep only the clusters of this namespace, which must exist; may be given several times
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) watch_namespace: Vec<String>,
+    /// The priority class of the operator's pod, such as system-cluster-critical where the platform admits it. Without: none
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) priority_class: Option<String>,
     /// Leave out the rules in the Common Expression Language, which Kubernetes before 1.25 refuses
     #[arg(long)]
     pub(crate) without_cel: bool,

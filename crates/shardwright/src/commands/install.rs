@@ -19,6 +19,7 @@ pub(super) fn run(args: Install, out: &mut Printer) -> anyhow::Result<ExitStatus
             .image
             .unwrap_or_else(|| format!("{IMAGE}:{}", env!("CARGO_PKG_VERSION"))),
         watched: args.watch_namespace,
+        priority_class: args.priority_class,
     };
     let cel = if args.without_cel {
         Cel::Without
