@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde_json::json;
+use serde_json::{Value, json};
 use shardwright_manifest::{
-    AclStorage, Cluster, EngineKind, ImagePullPolicy, Problem, Replication,
+    AclStorage, Cluster, EngineKind, ImagePullPolicy, PodOverrides, Problem, Replication,
 };
 
 use super::overrides::{Reader, laid_over};
@@ -84,18 +84,7 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
         enable_service_links: Some(false),
         security_context: read.object(
             "spec.pod.securityContext",
-            &laid_over(
-                json!({
-                    "runAsNonRoot": true,
-                    "runAsUser": USER,
-                    "runAsGroup": USER,
-                    "fsGroup": USER,
-                    // Else each start walks through all files of the volume.
-                    "fsGroupChangePolicy": "OnRootMismatch",
-                    "seccompProfile": { "type": "RuntimeDefault" },
-                }),
-                over.security_context.as_ref(),
-            ),
+            &laid_over(security_context(over), over.security_context.as_ref()),
         ),
         termination_grace_period_seconds: i64::try_from(grace).ok(),
         topology_spread_constraints: some_list(spread(cluster, names, read)),
@@ -119,6 +108,22 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+/// As whom the servers run, before the manifest says otherwise.
+fn security_context(over: &PodOverrides) -> Value {
+    let mut context = json!({
+        "runAsNonRoot": true,
+        // Else each start walks through all files of the volume.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    if over.platform_user_ids != Some(true) {
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            context[field] = json!(USER);
+        }
+    }
+    context
 }
 
 /// Over hosts and over zones as far as possible: where there are too few, the cluster is there all

@@ -137,7 +137,16 @@ fn a_pod_may_do_nothing_but_run() {
         let capabilities = context.capabilities.as_ref().expect("none");
         assert_eq!(capabilities.drop.as_deref(), Some(&["ALL".to_owned()][..]));
     }
-    // Field by field: null takes one away, as OpenShift needs it.
+    // As OpenShift needs it.
+    let by_platform = with("pod: {platformUserIds: true}");
+    let by_platform = built(&by_platform);
+    let context = pod_of(&by_platform)
+        .security_context
+        .as_ref()
+        .expect("a context");
+    let ids = [context.run_as_user, context.run_as_group, context.fs_group];
+    assert_eq!((context.run_as_non_root, ids), (Some(true), [None; 3]));
+    // Field by field: null takes one away.
     let own = built(&with(
         "pod: {securityContext: {runAsUser: null, fsGroup: 7}}",
     ));
