@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
-use shardwright_e2e::kube_api::{name, text};
+use shardwright_e2e::kube_api::{Deletion, name, text};
 use shardwright_e2e::servers::{Cluster, Pod};
 use shardwright_e2e::wait::until;
-use shardwright_e2e::{Error, Kube, Result, World};
+use shardwright_e2e::{Error, Kind, Kube, Result, World};
 use shardwright_topology::Replication;
 
 use crate::failures::{WHOLE, shard_at, small, until_new};
@@ -89,6 +89,48 @@ pub(crate) async fn while_copying(world: World) -> Result<()> {
     written.nothing_lost()?;
     world.took(
         "replica, then primary evicted: gap",
+        written.gap,
+        "≤ 300 ms",
+    );
+    ensure(written.gap <= GAP_MAX, || {
+        format!("a shard was away for {} ms", written.gap.as_millis())
+    })
+}
+
+/// The pod of a primary is deleted, which asks no budget, while its only replica is copying: it waits for the copy, hands
+/// over, and the shard is never away.
+pub(crate) async fn deleted_while_copying(world: World) -> Result<()> {
+    let patient = json!({"pod": {"terminationGracePeriodSeconds": 120}});
+    let cluster = small(&world, patient).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let shard = shard_at(&shards, 0)?;
+    let replica = shard.replicas.first().cloned();
+    let replica = replica.ok_or_else(|| Error::Wrong("a shard without a replica".to_owned()))?;
+    fill_slowly_copied(&cluster, &shard.primary).await?;
+    let writer = world.writer(&cluster, "app").await?;
+    until_evicted(&world, &replica).await?;
+    until_new(&cluster, &replica).await?;
+    until(&format!("{} copies", replica.name), WHOLE, || async {
+        let view = cluster.view(&cluster.pod(&replica.name).await?).await?;
+        Ok(match view.replication {
+            Replication::Replica { syncing: true, .. } => Ok(()),
+            other @ (Replication::Replica { .. } | Replication::Primary { .. }) => {
+                Err(format!("{other:?}"))
+            }
+        })
+    })
+    .await?;
+    let primary = &shard.primary.name;
+    world
+        .kube
+        .delete(Kind::POD, &world.namespace, primary, Deletion::default())
+        .await?;
+    until_primary(&cluster, &replica.name).await?;
+    writer.until_flowing(WHOLE).await?;
+    let written = writer.end(&cluster).await?;
+    written.nothing_lost()?;
+    world.took(
+        "primary deleted while its replica copies: gap",
         written.gap,
         "≤ 300 ms",
     );

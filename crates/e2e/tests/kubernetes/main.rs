@@ -51,6 +51,7 @@ const CASES: &[Case] = &[
     case!(Beside failures::deleted_pods as "deleted-pods"),
     case!(Beside failures::drained as "drained"),
     case!(Beside evictions::while_copying as "evicted-while-copying"),
+    case!(Beside evictions::deleted_while_copying as "deleted-while-copying"),
     case!(Beside failures::all_pods as "all-pods"),
     case!(Beside failures::one_late as "one-late"),
     case!(Beside failures::volume_gone as "volume-gone"),
