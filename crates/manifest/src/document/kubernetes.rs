@@ -81,8 +81,8 @@ pub struct PodOverrides {
     /// and over zones as far as possible); an empty list means no spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology_spread_constraints: Option<Vec<RawObject>>,
-    /// Whether the platform chooses the users and groups that the pods run as, as OpenShift does:
-    /// then they are left out, and not 999. A null in `securityContext` says the same, but a later
+    /// Whether the platform chooses the users and groups that the pods run as, as some do: then
+    /// they are left out, and not 999. A null in `securityContext` says the same, but a later
     /// `kubectl apply` drops it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform_user_ids: Option<bool>,
