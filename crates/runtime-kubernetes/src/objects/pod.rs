@@ -1,14 +1,15 @@
 //! The template of the pods.
 
 mod lifecycle;
+mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
     EnvVar, EnvVarSource, ExecAction, LocalObjectReference, ObjectFieldSelector, PodSpec,
-    PodTemplateSpec, ResourceRequirements, SecretVolumeSource, SecurityContext,
-    TopologySpreadConstraint, Volume, VolumeMount,
+    PodTemplateSpec, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde_json::{Value, json};
@@ -36,10 +37,6 @@ pub(super) const SECRET_MODE: i32 = 0o440;
 const NODE_VOLUME_BYTES: u64 = 64 << 20;
 /// What may be written to `/tmp`: the servers write nothing there, modules and scripts of a person may.
 const TMP_VOLUME_BYTES: u64 = 256 << 20;
-/// What it takes to copy the node program, in thousandths of a processor.
-const INSTALL_CPU_MILLI: u64 = 50;
-/// And in bytes.
-const INSTALL_MEMORY_BYTES: u64 = 32 << 20;
 /// Where a container that ends says nothing of why, the end of its log is shown.
 pub(super) const MESSAGE_POLICY: &str = "FallbackToLogsOnError";
 
@@ -172,7 +169,7 @@ fn server(cluster: &Cluster, names: &Names, read: &mut Reader) -> Container {
             port(names::BUS_PORT_NAME, names::BUS_PORT),
             port(names::GATE_PORT_NAME, names::GATE_PORT),
         ]),
-        resources: resources(cluster),
+        resources: resources::of_server(cluster),
         startup_probe: Some(lifecycle::startup(cluster)),
         readiness_probe: Some(lifecycle::readiness()),
         liveness_probe: Some(lifecycle::liveness()),
@@ -257,7 +254,7 @@ fn install(cluster: &Cluster) -> Container {
                 .map(str::to_owned)
                 .to_vec(),
         ),
-        resources: install_resources(cluster),
+        resources: resources::of_install(cluster),
         termination_message_policy: Some(MESSAGE_POLICY.to_owned()),
         security_context: Some(confined()),
         volume_mounts: Some(vec![mount(names::NODE_VOLUME, names::NODE_DIR, false)]),
@@ -323,35 +320,6 @@ fn pull_policy(cluster: &Cluster) -> Option<String> {
         ImagePullPolicy::Never => "Never",
     };
     Some(text.to_owned())
-}
-
-fn resources(cluster: &Cluster) -> Option<ResourceRequirements> {
-    let amounts = |memory: Option<u64>, cpu: Option<u64>| {
-        let memory = memory.map(|amount| ("memory".to_owned(), quantity::bytes(amount)));
-        let cpu = cpu.map(|amount| ("cpu".to_owned(), quantity::milli(amount)));
-        some_map(memory.into_iter().chain(cpu).collect())
-    };
-    let requirements = ResourceRequirements {
-        limits: amounts(cluster.memory_limit_bytes(), cluster.cpu_limit_milli()),
-        requests: amounts(cluster.memory_request_bytes(), cluster.cpu_request_milli()),
-        claims: None,
-    };
-    (requirements != ResourceRequirements::default()).then_some(requirements)
-}
-
-/// What it takes to copy the node program, where the server asks for something at all: a pod's class of service counts
-/// these too. Requests equal limits, so that they stand in the way of none.
-fn install_resources(cluster: &Cluster) -> Option<ResourceRequirements> {
-    resources(cluster)?;
-    let amounts = BTreeMap::from([
-        ("cpu".to_owned(), quantity::milli(INSTALL_CPU_MILLI)),
-        ("memory".to_owned(), quantity::bytes(INSTALL_MEMORY_BYTES)),
-    ]);
-    Some(ResourceRequirements {
-        limits: Some(amounts.clone()),
-        requests: Some(amounts),
-        claims: None,
-    })
 }
 
 fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {

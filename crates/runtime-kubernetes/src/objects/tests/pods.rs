@@ -173,11 +173,11 @@ fn requests_and_limits_are_those_of_the_manifest() {
     };
     assert_eq!(memory(&resources.requests), "100M");
     assert_eq!(memory(&resources.limits), "2G");
-    // It copies one file. Its requests equal its limits, else a pod whose server's do would not be Guaranteed.
+    // It copies one file.
     let install = &pod.init_containers.as_ref().expect("one")[0];
     let own = install.resources.as_ref().expect("they are set");
     assert_eq!(memory(&own.requests), "32Mi");
-    assert_eq!(own.requests, own.limits);
+    assert_eq!(memory(&own.limits), "32Mi");
     let none = built(&with(""));
     let init = pod_of(&none).init_containers.as_ref().expect("one");
     assert_eq!(
