@@ -267,6 +267,27 @@ pub(crate) async fn misspelled(world: World) -> Result<()> {
     untouched(&before.0, &cluster.pods().await?)
 }
 
+/// A new cluster whose servers refuse a setting: nobody can be asked before, and the status says what they complain of.
+pub(crate) async fn refused_at_start(world: World) -> Result<()> {
+    let spec =
+        json!({"engine": "redis", "image": "redis:7.0.15", "config": {"maxmemroy": "100mb"}});
+    let manifest = world.manifest("small", 3, 1, spec);
+    world.kube.apply(&manifest).await?;
+    until("the complaint is in the status", READY_LIMIT, || async {
+        let kube = &world.kube;
+        let object = kube.must(Kind::CLUSTER, &world.namespace, "small").await?;
+        let said = condition_of(&object, "Ready").map(|c| text(c, "/message").to_owned());
+        let told = said
+            .as_deref()
+            .is_some_and(|said| said.contains("(maxmemroy 100mb): Bad directive"));
+        Ok(told
+            .then_some(())
+            .ok_or_else(|| format!("Ready says {said:?}")))
+    })
+    .await?;
+    Ok(())
+}
+
 /// The configuration file of the servers.
 async fn config(world: &World) -> Result<String> {
     let namespace = &world.namespace;

@@ -64,6 +64,7 @@ const CASES: &[Case] = &[
     case!(Beside edits::invalid as "invalid"),
     case!(Beside edits::reverted as "reverted"),
     case!(Beside edits::misspelled as "misspelled"),
+    case!(Beside edits::refused_at_start as "refused-at-start"),
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
     case!(Beside outside::rights as "rights"),
