@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t ghcr.io/shardwright/shardwright:0.1.0 .             the operator, and every other verb
-#   docker build -t ghcr.io/shardwright/node:1 --target node .          the program in every pod of a cluster
+#   docker build -t ghcr.io/shardwright/node:2 --target node .          the program in every pod of a cluster
 #
 # Both are one static file in an empty image, and run as nobody.
 

@@ -23,6 +23,7 @@ mod migrations;
 pub mod movers;
 mod observe;
 mod refusal;
+mod settings;
 mod slot_loads;
 mod socket;
 mod tls;

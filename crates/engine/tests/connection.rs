@@ -231,6 +231,27 @@ each_engine! {
 }
 
 each_engine! {
+    [redis_7_0, redis_7_4, valkey_8_0, valkey_9_1]
+    async fn a_misspelled_setting_is_not_known(engine) {
+        let server = Server::builder(&engine).start()?;
+        let client = Client::connect(&endpoint(&server), &Access::default()).await?;
+        let known = [
+            "hz",
+            "maxmemory",
+            "client-output-buffer-limit",
+            "notify-keyspace-events",
+            "hash-max-ziplist-entries",
+            "lua-replicate-commands",
+            "key-load-delay",
+        ];
+        assert_eq!(client.unknown_settings(&known).await?, Vec::<String>::new());
+        let some = ["maxmemory", "maxmemroy", "hz", "max-memory"];
+        assert_eq!(client.unknown_settings(&some).await?, ["maxmemroy", "max-memory"]);
+        Ok(())
+    }
+}
+
+each_engine! {
     [redis_7_0, valkey_9_1]
     async fn a_server_without_cluster_mode_is_told_apart(engine) {
         let server = Server::builder(&engine).start()?;

@@ -56,6 +56,7 @@ spec:
     affinity: { nodeAffinity: {} }
     tolerations: [{ operator: Exists }]
     topologySpreadConstraints: []
+    platformUserIds: false
     priorityClassName: high
     schedulerName: mine
     runtimeClassName: gvisor

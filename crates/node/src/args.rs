@@ -15,17 +15,21 @@ usage: shardwright-node VERB [OPTION...]
   run [OPTION...] -- SERVER [CONF] [ARG...]
                                  judge the disk; hold while starting would lose data; then become SERVER
                                  (SERVER `auto`: valkey-server or redis-server, whichever is in PATH)
-  ready                          0 if the server answers at all, within 1 s
+  started                        0 once the server has loaded its data, or while the gate holds
+  ready                          0 if the server is of use: a primary with its data loaded, a replica that has had
+                                 its copy since it started, a node that no cluster knows yet
   live                           0 unless the server is frozen; 0 while the gate holds
-  prestop                        mark the stop, then wait until this node is no primary with replicas, 10 s at most
+  prestop                        mark the stop, then wait until this node is no primary with replicas: 10 s, and
+                                 while a replica is still copying as long as --wait-seconds says
 
-options of run, ready, live and prestop:
+options of run, started, ready, live and prestop:
   --data DIR                     the data directory (/data)
   --port PORT                    the server's client port (6379)
   --gate-port PORT               where the gate listens while it holds (6378)
-  --user NAME                    the server's user for ROLE, also taken by the gate (shardwright)
-  --password-file FILE           that user's password; without one the gate lets nobody in, and ROLE is
+  --user NAME                    the server's user for PING, ROLE and INFO, also taken by the gate (shardwright)
+  --password-file FILE           that user's password; without one the gate lets nobody in, and the server is
                                  asked as the default user
+  --wait-seconds SECONDS         how long prestop waits in all (10)
 
   --help, --version
 
@@ -50,6 +54,8 @@ pub enum Command {
     Install(PathBuf),
     /// `run … -- SERVER [CONF] [ARG...]`.
     Run(Options, Server),
+    /// `started`.
+    Started(Options),
     /// `ready`.
     Ready(Options),
     /// `live`.
@@ -67,10 +73,12 @@ pub struct Options {
     pub port: u16,
     /// Where the gate listens while it holds.
     pub gate_port: u16,
-    /// The server's user for `ROLE`.
+    /// The server's user for `PING`, `ROLE` and `INFO`.
     pub user: String,
     /// Where that user's password is.
     pub password_file: Option<PathBuf>,
+    /// How long `prestop` waits at most, in seconds.
+    pub wait_seconds: u32,
 }
 
 /// The server to become.
@@ -102,7 +110,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Error>
     match &*verb {
         "help" | "--help" | "-h" => return Ok(Command::Help),
         "--version" | "-V" => return Ok(Command::Version),
-        "install" | "run" | "ready" | "live" | "prestop" if asks("--help") || asks("-h") => {
+        "install" | "run" | "started" | "ready" | "live" | "prestop"
+            if asks("--help") || asks("-h") =>
+        {
             return Ok(Command::Help);
         }
         _ => {}
@@ -126,6 +136,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Error>
             };
             Ok(Command::Run(options(&rest[..own])?, server))
         }
+        "started" => options(&rest).map(Command::Started),
         "ready" => options(&rest).map(Command::Ready),
         "live" => options(&rest).map(Command::Live),
         "prestop" => options(&rest).map(Command::Prestop),
@@ -140,6 +151,7 @@ fn options(args: &[OsString]) -> Result<Options, Error> {
         gate_port: 6378,
         user: "shardwright".into(),
         password_file: None,
+        wait_seconds: 10,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -154,6 +166,7 @@ fn options(args: &[OsString]) -> Result<Options, Error> {
             "--gate-port",
             "--user",
             "--password-file",
+            "--wait-seconds",
         ];
         if !known.contains(&name) {
             return Err(Error::Usage(format!("there is no option `{name}`")));
@@ -167,6 +180,7 @@ fn options(args: &[OsString]) -> Result<Options, Error> {
             "--port" => found.port = port(name, &value)?,
             "--gate-port" => found.gate_port = port(name, &value)?,
             "--user" => found.user = value.to_string_lossy().into_owned(),
+            "--wait-seconds" => found.wait_seconds = seconds(name, &value)?,
             _ => found.password_file = Some(value.into()),
         }
     }
@@ -175,6 +189,13 @@ fn options(args: &[OsString]) -> Result<Options, Error> {
         return Err(Error::Usage(why.into()));
     }
     Ok(found)
+}
+
+fn seconds(name: &str, value: &OsString) -> Result<u32, Error> {
+    let value = value.to_string_lossy();
+    value
+        .parse()
+        .map_err(|_| Error::Usage(format!("{name} takes whole seconds, not `{value}`")))
 }
 
 fn port(name: &str, value: &OsString) -> Result<u16, Error> {
@@ -222,6 +243,11 @@ mod tests {
         assert_eq!(options.data, PathBuf::from("/data"));
         assert_eq!((options.port, options.gate_port), (7000, 7001));
         assert_eq!((&*options.user, options.password_file), ("me", None));
+        assert_eq!(options.wait_seconds, 10);
+        let Ok(Command::Prestop(options)) = parsed("prestop --wait-seconds 90") else {
+            panic!("it is the hook");
+        };
+        assert_eq!(options.wait_seconds, 90);
     }
 
     #[test]
@@ -251,6 +277,8 @@ mod tests {
             ("live --port 6378", "must differ"),
             ("prestop --wait 3", "option `--wait`"),
             ("prestop x", "option `x`"),
+            ("prestop --wait-seconds -1", "whole seconds, not `-1`"),
+            ("started x", "option `x`"),
         ] {
             let said = parsed(line).expect_err(line);
             assert!(

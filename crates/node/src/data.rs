@@ -1,4 +1,4 @@
-//! Looks at the data directory, and keeps the mark of a stop in it.
+//! Looks at the data directory, and keeps the marks of a stop and of a copy in it.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,6 +13,8 @@ use crate::disk::{Found, Table};
 /// Written when a stop is asked for, removed before each start.
 const STOP_MARK: &str = "stopping";
 const STOP_PROBE: &str = ".stopping-probe";
+/// Written when the server is seen as a replica with its copy, removed before each start.
+const COPY_MARK: &str = "copied";
 /// What was set aside is in directories of this name and a number.
 const ASIDE: &str = "set-aside-";
 /// The file system's own, at the root of a volume; only the root user may move it.
@@ -68,12 +70,47 @@ pub fn mark_is_past(data: &Path) -> Result<bool, Error> {
     Ok(now > mark)
 }
 
-/// Removes the mark.
+/// Removes the marks of a stop and of a copy.
 ///
 /// # Errors
-/// Where it is still there after it. The next start would then trust a snapshot of any time: do not start.
-pub fn clear_mark(data: &Path) -> Result<(), Error> {
-    remove(&data.join(STOP_MARK))
+/// Where one is still there after it. The next start would then trust a snapshot of any time, or a replica be ready
+/// for a copy of another run: do not start.
+pub fn clear_marks(data: &Path) -> Result<(), Error> {
+    remove(&data.join(STOP_MARK))?;
+    clear_copy_mark(data)
+}
+
+/// Notes that the server has had its primary's copy since it started. The mark is empty, and is written once.
+///
+/// # Errors
+/// Where the file can't be created.
+pub fn mark_copy(data: &Path) -> Result<(), Error> {
+    let path = data.join(COPY_MARK);
+    if path.exists() {
+        return Ok(());
+    }
+    File::create(&path).map_err(Error::file("create", &path))?;
+    Ok(())
+}
+
+/// Whether the server has had its primary's copy since it started.
+#[must_use]
+pub fn is_copy_marked(data: &Path) -> bool {
+    data.join(COPY_MARK).exists()
+}
+
+/// Takes that note back.
+///
+/// # Errors
+/// Where it is still there after it.
+pub fn clear_copy_mark(data: &Path) -> Result<(), Error> {
+    remove(&data.join(COPY_MARK))
+}
+
+/// The node's table as a pod has it, if it can be read.
+#[must_use]
+pub fn table(data: &Path) -> Option<String> {
+    fs::read_to_string(data.join(Conf::default().nodes_file)).ok()
 }
 
 /// Moves what is in the directory of the server into a new directory there, except the ballast and what was set aside
@@ -219,7 +256,7 @@ mod tests {
     #[test]
     fn the_mark_comes_is_renewed_and_goes() {
         let dir = tempfile::tempdir().expect("a folder");
-        clear_mark(dir.path()).expect("there is none");
+        clear_marks(dir.path()).expect("there is none");
         mark_stop(dir.path()).expect("marked");
         let first = look_at(dir.path()).stop_marked;
         assert!(first.is_some());
@@ -233,7 +270,30 @@ mod tests {
         fs::write(dir.path().join("dump.rdb"), "").expect("saved");
         let found = look_at(dir.path());
         assert!(found.snapshot > found.stop_marked);
-        clear_mark(dir.path()).expect("removed");
+        clear_marks(dir.path()).expect("removed");
         assert_eq!(look_at(dir.path()).stop_marked, None);
+    }
+
+    #[test]
+    fn the_mark_of_a_copy_is_for_one_start() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert!(!is_copy_marked(dir.path()));
+        for _ in 0..2 {
+            mark_copy(dir.path()).expect("marked");
+            assert!(is_copy_marked(dir.path()));
+        }
+        clear_copy_mark(dir.path()).expect("removed");
+        assert!(!is_copy_marked(dir.path()));
+        mark_copy(dir.path()).expect("marked");
+        clear_marks(dir.path()).expect("removed");
+        assert!(!is_copy_marked(dir.path()));
+    }
+
+    #[test]
+    fn the_table_is_read_where_a_pod_has_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(table(dir.path()), None);
+        fs::write(dir.path().join("nodes.conf"), "x").expect("written");
+        assert_eq!(table(dir.path()).as_deref(), Some("x"));
     }
 }

@@ -7,7 +7,7 @@
 //! is gone, and the gate waits to be released.
 //!
 //! Standard library only, and pure parts apart from those that touch files or sockets: [`conf`], [`nodes_conf`],
-//! [`disk`], [`resp`] and [`gate_protocol`] decide; [`data`], [`ballast`], [`gate`], [`probe`], [`prestop`],
+//! [`disk`], [`resp`] and [`gate_protocol`] decide; [`data`], [`ballast`], [`gate`], [`login`], [`probe`], [`prestop`],
 //! [`run`] and [`install`] act.
 
 pub mod args;
@@ -20,6 +20,7 @@ pub mod error;
 pub mod gate;
 pub mod gate_protocol;
 pub mod install;
+pub mod login;
 pub mod nodes_conf;
 pub mod password;
 pub mod prestop;

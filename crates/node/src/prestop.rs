@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::args::Options;
 use crate::client::{Client, NoAnswer};
-use crate::resp::{self, Role, Value};
-use crate::{Error, Log, data, password};
+use crate::login::{NoLogin, log_in};
+use crate::resp::{self, Copies, Role, Value};
+use crate::{Log, data, password};
 
 /// A switchover takes some ms once it is asked for; who asks for it may need some s to see that this pod leaves.
-const LIMIT: Duration = Duration::from_secs(10);
+const HAND_OVER: Duration = Duration::from_secs(10);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 /// One question.
@@ -18,9 +19,12 @@ const ASK_LIMIT: Duration = Duration::from_secs(1);
 const TICK_LIMIT: Duration = Duration::from_millis(200);
 const TICK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Marks the stop, waits while this node is a primary that others copy from (10 s at most), and marks it again: a
-/// snapshot finished while it waited is not that of the stop. A primary without replicas has nobody to wait for: so
-/// it is when the whole cluster stops.
+/// Marks the stop, waits while this node is a primary that others copy from, and marks it again: a snapshot finished
+/// while it waited is not that of the stop. A primary without replicas has nobody to wait for: so it is when the whole
+/// cluster stops.
+///
+/// It waits 10 s for the handover to a replica that has its copy; while none has, and one is still taking it, as long
+/// as the options say: to stop sooner would leave nobody to hand over to.
 ///
 /// It cannot fail: whatever it does not know or cannot do, the pod stops all the same.
 pub fn prestop(options: &Options, log: Log) {
@@ -28,7 +32,8 @@ pub fn prestop(options: &Options, log: Log) {
     let mut waiter = Waiter {
         options,
         log,
-        deadline: Instant::now() + LIMIT,
+        began: Instant::now(),
+        copied: Instant::now(),
         client: None,
     };
     let done = waiter.wait();
@@ -41,7 +46,7 @@ pub fn prestop(options: &Options, log: Log) {
 
 fn mark(options: &Options, log: Log) {
     if let Err(error) = data::mark_stop(&options.data) {
-        let why = told(&error);
+        let why = error.with_cause();
         log(&format!(
             "{why}; the next start may be held though the data is whole"
         ));
@@ -56,7 +61,7 @@ fn wait_past_mark(options: &Options, log: Log) {
         match data::mark_is_past(&options.data) {
             Ok(true) => return,
             Ok(false) => thread::sleep(TICK_PAUSE),
-            Err(error) => return log(&told(&error)),
+            Err(error) => return log(&error.with_cause()),
         }
     }
     log(
@@ -64,17 +69,11 @@ fn wait_past_mark(options: &Options, log: Log) {
     );
 }
 
-/// An error and its cause.
-fn told(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
 enum Look {
-    /// It is worth waiting, and for what.
+    /// It is worth waiting for the handover, and what is seen.
     Wait(String),
+    /// No replica has its copy, and one is taking it; and what is seen.
+    Copying(String),
     /// There is nothing to wait for, and why.
     Done(String),
 }
@@ -82,7 +81,9 @@ enum Look {
 struct Waiter<'a> {
     options: &'a Options,
     log: Log,
-    deadline: Instant,
+    began: Instant,
+    /// When the replicas were last seen all still copying, or the beginning.
+    copied: Instant,
     client: Option<Client>,
 }
 
@@ -94,63 +95,75 @@ impl Waiter<'_> {
             let seen = match self.look() {
                 Look::Done(why) => return why,
                 Look::Wait(seen) => seen,
+                Look::Copying(seen) => {
+                    self.copied = Instant::now();
+                    seen
+                }
             };
             if told != seen {
                 (self.log)(&format!("waiting: {seen}"));
                 told.clone_from(&seen);
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = self.left();
             if left.is_zero() {
-                let seconds = LIMIT.as_secs();
+                let seconds = self.began.elapsed().as_secs();
                 return format!("stopping after {seconds} s of waiting, though {seen}");
             }
             thread::sleep(PAUSE.min(left));
         }
     }
 
+    /// How long it may go on.
+    fn left(&self) -> Duration {
+        let in_all = Duration::from_secs(self.options.wait_seconds.into());
+        let end = (self.began + in_all).min(self.copied + HAND_OVER);
+        end.saturating_duration_since(Instant::now())
+    }
+
     fn look(&mut self) -> Look {
-        let limit = self.deadline.saturating_duration_since(Instant::now());
-        match self.ask_role(limit.min(ASK_LIMIT)) {
+        match self.ask(&["ROLE"]) {
             Ok(Value::Error(said)) => Look::Done(format!("stopping: ROLE says {said}")),
             Ok(answer) => match resp::role(&answer) {
-                Some(Role::Primary { replicas: 0 }) => {
-                    Look::Done("stopping: a primary without connected replicas".into())
-                }
-                Some(Role::Primary { replicas }) => {
-                    Look::Wait(format!("a primary with {replicas} connected replicas"))
-                }
-                Some(Role::Replica) => Look::Done("stopping: no primary".into()),
+                Some(Role::Primary { replicas }) => self.look_at_replicas(replicas),
+                Some(Role::Replica { .. }) => Look::Done("stopping: no primary".into()),
                 None => Look::Done("stopping: ROLE says nothing that is known here".into()),
             },
-            Err(Unknown::Login(why)) => Look::Done(format!("stopping: {why}")),
-            Err(Unknown::Server(why @ (NoAnswer::Refused | NoAnswer::Foreign))) => {
-                Look::Done(format!("stopping: {why}"))
-            }
-            Err(Unknown::Server(why)) => Look::Wait(format!("the role is not known: {why}")),
+            Err(why) => unknown(why),
         }
     }
 
-    fn ask_role(&mut self, limit: Duration) -> Result<Value, Unknown> {
+    /// `ROLE` lists the replicas that follow; those that are still to get their copy stand in `INFO` alone.
+    fn look_at_replicas(&mut self, connected: usize) -> Look {
+        let copies = match self.ask(&["INFO", "replication"]) {
+            Ok(Value::Text(info)) => resp::copies(&info),
+            // Without the right to ask it, what `ROLE` says has to do.
+            Ok(_) => Copies {
+                whole: connected,
+                under_way: 0,
+            },
+            Err(why) => return unknown(why),
+        };
+        if copies.whole == 0 && copies.under_way > 0 {
+            let copying = copies.under_way;
+            Look::Copying(format!(
+                "a primary with {copying} replicas, all still copying"
+            ))
+        } else if connected > 0 {
+            Look::Wait(format!("a primary with {connected} connected replicas"))
+        } else {
+            Look::Done("stopping: a primary without connected replicas".into())
+        }
+    }
+
+    fn ask(&mut self, words: &[&str]) -> Result<Value, NoLogin> {
+        let limit = self.left().min(ASK_LIMIT);
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => self.log_in(limit)?,
+            None => log_in(self.options, limit)?,
         };
-        let answer = client.ask(&["ROLE"], limit).map_err(Unknown::Server)?;
+        let answer = client.ask(words, limit).map_err(NoLogin::Server)?;
         self.client = Some(client);
         Ok(answer)
-    }
-
-    fn log_in(&self, limit: Duration) -> Result<Client, Unknown> {
-        let mut client = Client::connect(self.options.port, limit).map_err(Unknown::Server)?;
-        if let Some(path) = &self.options.password_file {
-            let password = password::read(path).map_err(|e| Unknown::Login(told(&e)))?;
-            let login = ["AUTH", &self.options.user, &password];
-            let answer = client.ask(&login, limit).map_err(Unknown::Server)?;
-            if let Value::Error(said) = answer {
-                return Err(Unknown::Login(format!("the login was refused: {said}")));
-            }
-        }
-        Ok(client)
     }
 
     /// Process 1 of a container ignores the signal to end unless it handles it, and the gate can't: so a node that is
@@ -175,7 +188,15 @@ impl Waiter<'_> {
     }
 }
 
-enum Unknown {
-    Login(String),
-    Server(NoAnswer),
+/// What the missing answer means for the wait.
+fn unknown(why: NoLogin) -> Look {
+    match why {
+        NoLogin::Refused(why) => Look::Done(format!("stopping: {why}")),
+        NoLogin::Server(why @ (NoAnswer::Refused | NoAnswer::Foreign)) => {
+            Look::Done(format!("stopping: {why}"))
+        }
+        NoLogin::Server(why @ (NoAnswer::Closed | NoAnswer::Silent | NoAnswer::Failed(_))) => {
+            Look::Wait(format!("the role is not known: {why}"))
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! As much of RESP as `PING`, `AUTH` and `ROLE` need (Redis documentation, "RESP specification", version 2).
+//! As much of RESP as `PING`, `AUTH`, `ROLE` and `INFO` need (Redis documentation, "RESP specification", version 2).
 
 use crate::wire_words::{PRIMARY, REPLICA};
 
@@ -100,8 +100,22 @@ pub enum Role {
         /// How many.
         replicas: usize,
     },
-    /// A replica, whatever its link does.
-    Replica,
+    /// A replica.
+    Replica {
+        /// Its link to its primary.
+        link: Link,
+    },
+}
+
+/// What a replica says of the link to its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It is up: the replica has its copy, and follows.
+    Up,
+    /// The replica is taking a whole copy.
+    Copying,
+    /// It is down, or being set up.
+    Down,
 }
 
 /// Reads the answer to `ROLE`; `None` for anything else.
@@ -115,9 +129,64 @@ pub fn role(answer: &Value) -> Option<Role> {
             let replicas = replicas.len();
             Some(Role::Primary { replicas })
         }
-        [Value::Text(name), ..] if name == REPLICA => Some(Role::Replica),
+        [Value::Text(name), rest @ ..] if name == REPLICA => {
+            let link = match rest {
+                [_, _, Value::Text(state), ..] if state == "connected" => Link::Up,
+                [_, _, Value::Text(state), ..] if state == "sync" => Link::Copying,
+                _ => Link::Down,
+            };
+            Some(Role::Replica { link })
+        }
         _ => None,
     }
+}
+
+/// The replicas of a primary by what they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// How many have their copy and follow.
+    pub whole: usize,
+    /// How many are still to have it: their primary sends it, or they have acknowledged nothing of what their primary has
+    /// written, for they are loading it.
+    pub under_way: usize,
+}
+
+/// Reads the answer of a primary to `INFO replication`.
+#[must_use]
+pub fn copies(info: &str) -> Copies {
+    let offset = info
+        .lines()
+        .find_map(|line| line.strip_prefix(PRIMARY)?.strip_prefix("_repl_offset:"));
+    let has_written = offset.is_some_and(|offset| offset.trim() != "0");
+    let mut copies = Copies {
+        whole: 0,
+        under_way: 0,
+    };
+    for line in info.lines() {
+        let Some(fields) = replica_fields(line) else {
+            continue;
+        };
+        let silent = has_written && field(fields, "offset") == Some("0");
+        if field(fields, "state") == Some("online") && !silent {
+            copies.whole += 1;
+        } else {
+            copies.under_way += 1;
+        }
+    }
+    copies
+}
+
+/// What follows the name of a replica (the wire word and its number) in a line of `INFO replication`.
+fn replica_fields(line: &str) -> Option<&str> {
+    let (number, fields) = line.strip_prefix(REPLICA)?.split_once(':')?;
+    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    numbered.then(|| fields.trim_end())
+}
+
+/// The value of `name` in `name=value,name=value`.
+fn field<'a>(fields: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = fields.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -178,13 +247,53 @@ mod tests {
         let one = "*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$3\r\n100\r\n";
         let two = format!("*3\r\n{}:0\r\n*2\r\n{one}{one}", bulk(PRIMARY));
         assert_eq!(read(two), Some(Role::Primary { replicas: 2 }));
-        let replica = format!(
-            "*5\r\n{}$1\r\nh\r\n:6379\r\n$9\r\nconnected\r\n:7\r\n",
-            bulk(REPLICA)
-        );
-        assert_eq!(read(replica), Some(Role::Replica));
+        for (state, link) in [
+            ("connected", Link::Up),
+            ("sync", Link::Copying),
+            ("connect", Link::Down),
+            ("handshake", Link::Down),
+        ] {
+            let replica = format!(
+                "*5\r\n{}$1\r\nh\r\n:6379\r\n{}:7\r\n",
+                bulk(REPLICA),
+                bulk(state)
+            );
+            assert_eq!(read(replica), Some(Role::Replica { link }), "{state}");
+        }
         assert_eq!(read("-NOPERM no\r\n".into()), None);
         assert_eq!(read("*1\r\n$8\r\nsentinel\r\n".into()), None);
         assert_eq!(read("+PONG\r\n".into()), None);
+    }
+
+    #[test]
+    fn replicas_with_and_without_their_copy_are_counted() {
+        let counted = |replicas: &[&str], offset: u32| {
+            let mut lines = vec![format!("connected_{REPLICA}s:{}", replicas.len())];
+            let replicas = replicas.iter().enumerate();
+            lines.extend(
+                replicas
+                    .map(|(n, fields)| format!("{REPLICA}{n}:ip=10.0.0.{n},port=6379,{fields}")),
+            );
+            lines.push(format!("{PRIMARY}_repl_offset:{offset}"));
+            lines.push("second_repl_offset:-1".to_owned());
+            let copies = copies(&lines.join("\r\n"));
+            (copies.whole, copies.under_way)
+        };
+        assert_eq!(counted(&[], 0), (0, 0));
+        assert_eq!(counted(&["state=online,offset=14,lag=0"], 14), (1, 0));
+        let silent = ["state=online,offset=0,lag=3"];
+        assert_eq!(counted(&silent, 0), (1, 0), "nothing was written");
+        assert_eq!(counted(&silent, 14), (0, 1), "it loads");
+        let some = [
+            "state=wait_bgsave,offset=0,lag=0",
+            "state=send_bulk,offset=0,lag=0,type=replica",
+            "state=online,offset=9,lag=1",
+        ];
+        assert_eq!(counted(&some, 14), (1, 2));
+        let none = (0, 0);
+        for text in [format!("{REPLICA}_priority:100"), "no answer".to_owned()] {
+            let copies = copies(&text);
+            assert_eq!((copies.whole, copies.under_way), none, "{text}");
+        }
     }
 }

@@ -50,7 +50,7 @@ pub fn run(options: &Options, server: &Server, log: Log) -> Result<(), Error> {
             Told::Stop => return Ok(()),
         }
     }
-    data::clear_mark(&options.data)?;
+    data::clear_marks(&options.data)?;
     tell_ballast(ballast::prepare(&dir), &dir, log);
     log(&format!("becoming {}", server.program.display()));
     let Err(error) = exec(&server, &options.data);

@@ -49,6 +49,7 @@ impl PassError {
     /// One word in CamelCase.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Apply(ApplyError::UnknownSettings(_)) => "SettingUnknown",
             Self::Apply(_) => "ApplyFailed",
             Self::Runtime(_) => "PassFailed",
             Self::Api(_) => "ApiRefused",

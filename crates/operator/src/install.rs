@@ -34,6 +34,8 @@ pub struct Options {
     pub watched: Vec<String>,
     /// Whether the API server knows admission policies.
     pub admission_policies: bool,
+    /// The priority class of its pod; none unless given: many platforms admit the system's own in `kube-system` alone.
+    pub priority_class: Option<String>,
 }
 
 /// One rule of access: these verbs on these resources of this group.
@@ -308,7 +310,7 @@ fn metadata(name: &str, namespace: Option<&str>) -> Value {
 }
 
 fn deployment(options: &Options) -> Value {
-    json!({
+    let mut deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata(NAME, Some(&options.namespace)),
@@ -327,15 +329,17 @@ fn deployment(options: &Options) -> Value {
                     },
                     // Passes under way end within seconds, and then the lease is given back.
                     "terminationGracePeriodSeconds": 20,
-                    // It must not be the last to be let on a crowded host: it heals the others.
-                    "priorityClassName": "system-cluster-critical",
                     "tolerations": tolerations(),
                     "affinity": affinity(),
                     "containers": [container(options)],
                 },
             },
         },
-    })
+    });
+    if let Some(class) = &options.priority_class {
+        deployment["spec"]["template"]["spec"]["priorityClassName"] = json!(class);
+    }
+    deployment
 }
 
 /// A pod leaves a Kubernetes node that does not report sooner than Kubernetes would have it.
@@ -434,6 +438,7 @@ mod tests {
             image: "ghcr.io/shardwright/shardwright:1.2.3".to_owned(),
             watched: watched.iter().map(|w| (*w).to_owned()).collect(),
             admission_policies: true,
+            priority_class: None,
         }
     }
 
@@ -484,6 +489,20 @@ mod tests {
         let named = |name: &str| format!("shardwright-system-{name}");
         assert_eq!(wide, ["places", "view", "edit"].map(named));
         assert!(text.contains("--namespace=cache") && text.contains("--namespace=shop"));
+    }
+
+    #[test]
+    fn a_priority_class_is_given_on_demand() {
+        let class = |options: &Options| {
+            let deployment = deployment(options);
+            deployment["spec"]["template"]["spec"]["priorityClassName"].clone()
+        };
+        assert_eq!(class(&options(&[])), Value::Null);
+        let high = Options {
+            priority_class: Some("high".to_owned()),
+            ..options(&[])
+        };
+        assert_eq!(class(&high), json!("high"));
     }
 
     #[test]

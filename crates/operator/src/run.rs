@@ -40,6 +40,8 @@ pub struct Config {
     pub lease: String,
     /// The name of this operator among all, such as its pod's.
     pub identity: String,
+    /// The namespace of its pod, if it runs in one: from there alone the start gates of clusters are reached.
+    pub own_namespace: Option<String>,
 }
 
 /// The operator can't begin, or must not go on.
@@ -78,6 +80,7 @@ pub async fn run(
         publisher: Publisher::start(client.clone(), me, Arc::clone(&metrics)),
         metrics: Arc::clone(&metrics),
         health,
+        own_namespace: config.own_namespace.clone(),
     });
     let (halt, halted) = watch::channel(false);
     let mut work = JoinSet::new();

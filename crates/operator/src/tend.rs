@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use shardwright_engine::Access;
 use shardwright_manifest::{Accepted, Cluster, Problems, RedisClusterStatus, ShapeStatus};
 use shardwright_planner::{Desired, Waiting};
-use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
+use shardwright_runtime::{Keeper, MoveProgress, Moving, Report, Total};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
     Applier, ClusterObject, FileWritten, NotApplied, ObjectKey, Pods, Wake, World, not_applied,
@@ -29,12 +29,12 @@ use crate::pace::{Backoff, Pace};
 use crate::pods::notes;
 use crate::reason::reason;
 use crate::status::{
-    About, Answer, AnswerState, Change, PASSWORD_CHANGED, change, news, of_error, of_invalid,
-    of_pass, of_paused,
+    About, Answer, AnswerState, Change, change, news, of_error, of_invalid, of_pass, of_paused,
 };
 use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
 
+mod apply;
 mod evictions;
 
 use evictions::EvictionGate;
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// How this process is.
     pub(crate) health: Arc<Health>,
+    /// The namespace of its pod, if it runs in one.
+    pub(crate) own_namespace: Option<String>,
 }
 
 /// Keeps one cluster until its object is gone or `stop` says so.
@@ -151,7 +153,11 @@ impl<'a> One<'a> {
             world,
             uid: object.uid.clone(),
             read: None,
-            applier: Applier::new(world.clone(), object.key.clone()),
+            applier: Applier::new(
+                world.clone(),
+                object.key.clone(),
+                shared.own_namespace.clone(),
+            ),
             keeper: None,
             told: Told::default(),
             pace: Pace::default(),
@@ -364,62 +370,6 @@ impl<'a> One<'a> {
                 rest.min(self.backoff.failed(dice()))
             }
         }
-    }
-
-    /// Brings the objects to what is wanted; how long until that is to be done again.
-    async fn apply(
-        &mut self,
-        object: &ClusterObject,
-        cluster: &Cluster,
-    ) -> Result<Duration, PassError> {
-        let applied = Box::pin(self.applier.apply(object, cluster)).await?;
-        for _ in &applied.changed {
-            self.shared.metrics.wrote("object");
-        }
-        self.tell(object, events::of_apply(&applied.changed));
-        if self.apply_warnings != applied.warnings {
-            let notes = applied
-                .warnings
-                .iter()
-                .map(|w| events::of_error("NotPossible", w));
-            self.tell(object, notes);
-            self.apply_warnings.clone_from(&applied.warnings);
-        }
-        if self.passwords_not_applied != applied.passwords_not_applied {
-            let texts = applied.passwords_not_applied.iter();
-            self.tell(object, texts.map(|t| events::of_error(PASSWORD_CHANGED, t)));
-            self.passwords_not_applied
-                .clone_from(&applied.passwords_not_applied);
-        }
-        self.files.clone_from(&applied.files);
-        let again = applied.again_after.unwrap_or(LEFT_ALONE);
-        match &mut self.keeper {
-            Some(kept) => {
-                if !kept.access.has_same_credentials(&applied.access) {
-                    kept.keeper.set_access(applied.access.clone());
-                    kept.keeper.runtime_mut().set_access(&applied.access);
-                    kept.access = applied.access;
-                }
-                if kept.cluster != *cluster {
-                    kept.keeper.runtime_mut().set_cluster(cluster.clone());
-                    kept.keeper.set_desired(cluster.desired());
-                    kept.keeper.set_limits(cluster.limits());
-                    kept.cluster = cluster.clone();
-                }
-            }
-            None => {
-                let access = applied.access;
-                let key = object.key.clone();
-                let pods = Pods::new(self.world.clone(), key, cluster.clone(), &access);
-                let links = Links::new(access.clone(), Some(new_pen(unique()?)));
-                self.keeper = Some(Kept {
-                    keeper: Keeper::new(pods, links, cluster.desired(), cluster.limits()),
-                    cluster: cluster.clone(),
-                    access,
-                });
-            }
-        }
-        Ok(again)
     }
 
     /// One pass of the keeper, if there is one yet: to what the manifest says, unless more is asked for.

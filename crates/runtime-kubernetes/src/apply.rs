@@ -1,7 +1,7 @@
 //! Brings a cluster's objects to what is wanted. Server-side apply, and only where what there is differs: an idle
 //! cluster costs no write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
-use shardwright_engine::{Access, Alternative, Credentials};
-use shardwright_manifest::{API_VERSION, Cluster, KIND, SHARDWRIGHT_USER, Secret};
+use shardwright_engine::Access;
+use shardwright_manifest::{API_VERSION, Cluster, KIND, Secret};
 use shardwright_topology::Timestamp;
 
 use crate::facts::{ObjectKey, state_of};
@@ -18,10 +18,9 @@ use crate::names::{self, Names};
 use crate::not_applied::{FileWritten, written_at};
 use crate::object::ClusterObject;
 use crate::objects::{self, BuildError, Built, Given, Objects};
-use crate::password_changes::{self, InUse, not_applied};
 use crate::passwords::{PasswordError, Passwords};
 use crate::request::{RequestError, ask};
-use crate::seats;
+use crate::settings::UnknownSettings;
 use crate::wake::Wake;
 use crate::world::{Marked, World};
 
@@ -42,6 +41,9 @@ pub enum ApplyError {
     /// A password can't be had.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// A running server does not know a setting.
+    #[error("nothing was changed")]
+    UnknownSettings(#[from] UnknownSettings),
     /// The objects can't be built from this manifest.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -119,6 +121,8 @@ pub struct Applied {
     pub files: Vec<FileWritten>,
     /// How long until it is to be done again, where something changed a moment after the last one.
     pub again_after: Option<Duration>,
+    /// Settings that a running server does not know: where there are any, nothing was written.
+    pub refused: Option<UnknownSettings>,
 }
 
 /// Applies one cluster's objects, again and again.
@@ -130,10 +134,14 @@ pub struct Applier {
     wake: Wake,
     /// Something changed, and was not looked at yet.
     changed: bool,
+    /// The namespace of the operator's own pod, if it runs in one.
+    operator_namespace: Option<String>,
     done: Option<Done>,
+    /// The names of settings that the servers know, as they said themselves.
+    pub(crate) known_settings: BTreeSet<String>,
     written: BTreeMap<(String, String), Written>,
     /// The passwords that were found to be those of the objects that pods mount.
-    in_use: Option<BTreeMap<String, Secret>>,
+    pub(crate) in_use: Option<BTreeMap<String, Secret>>,
     /// When objects were written last, by the API server's word, by name.
     written_at: BTreeMap<String, Timestamp>,
 }
@@ -166,24 +174,19 @@ pub(crate) struct Run<'a> {
     pub(crate) passwords_not_applied: Vec<String>,
 }
 
-/// The passwords of our own user.
-struct OwnPasswords {
-    /// That of the objects that the pods mount.
-    servers: Option<Secret>,
-    /// That of its Secret, where it is another: a person may have given it to the servers.
-    changed: Option<Secret>,
-}
-
 impl Applier {
-    /// An applier of the objects of the cluster of this name.
-    pub fn new(world: World, key: ObjectKey) -> Self {
+    /// An applier of the objects of the cluster of this name. `operator_namespace`: that of the pod of whoever applies,
+    /// if it runs in one.
+    pub fn new(world: World, key: ObjectKey, operator_namespace: Option<String>) -> Self {
         Self {
             names: Names::new(&key.name, &key.namespace),
             wake: world.wake(&key),
             world,
             key,
             changed: false,
+            operator_namespace,
             done: None,
+            known_settings: BTreeSet::new(),
             written: BTreeMap::new(),
             in_use: None,
             written_at: BTreeMap::new(),
@@ -202,7 +205,8 @@ impl Applier {
             .collect()
     }
 
-    /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either.
+    /// Brings all objects to what is wanted. Where nothing changed since the last time, nothing is asked either. Where a
+    /// running server does not know a setting that is to be written, nothing is, and it is told in [`Applied::refused`].
     pub async fn apply(
         &mut self,
         object: &ClusterObject,
@@ -231,24 +235,20 @@ impl Applier {
             pending: Vec::new(),
             passwords_not_applied: Vec::new(),
         };
-        let own = Box::pin(self.apply_all(cluster, &mut run)).await?;
-        let login = |password: Secret| Credentials {
-            user: Some(SHARDWRIGHT_USER.to_owned()),
-            password: shardwright_engine::Secret::new(password.expose()),
-        };
+        let (access, refused) = Box::pin(self.apply_all(cluster, &mut run)).await?;
         let applied = Applied {
             changed: run.changed,
             warnings: run.warnings,
             pending: run.pending,
             passwords_not_applied: run.passwords_not_applied,
-            access: Access {
-                credentials: own.servers.map(login),
-                alternative: own.changed.map(login).map(Alternative::new),
-                ..Access::default()
-            },
+            access,
             files: self.files(),
             again_after: None,
+            refused,
         };
+        if applied.refused.is_some() {
+            return Ok(applied);
+        }
         self.done = Some(Done {
             at: Instant::now(),
             uid: object.uid.clone(),
@@ -262,7 +262,7 @@ impl Applier {
         &mut self,
         cluster: &Cluster,
         run: &mut Run<'_>,
-    ) -> Result<OwnPasswords, ApplyError> {
+    ) -> Result<(Access, Option<UnknownSettings>), ApplyError> {
         let client = self.world.client().clone();
         let mut passwords = Passwords::gather(&client, &self.names, cluster).await?;
         let mut objects = objects::build(
@@ -272,14 +272,19 @@ impl Applier {
                 made: &passwords.made,
                 read: &passwords.read,
                 budget: self.world.budget_api(),
+                operator_namespace: self.operator_namespace.as_deref(),
                 pods_min: 0,
             },
         )?;
-        let wanted = passwords.all();
-        let just_made = passwords.is_fresh(SHARDWRIGHT_USER);
-        let in_use = self
+        let access = self
             .keep_passwords(cluster, &mut passwords, &mut objects, run)
             .await?;
+        if let Some(unknown) = self.unknown_settings(cluster, &access).await {
+            if !self.stand_in_file(&unknown.names).await? {
+                return Ok((access, Some(unknown)));
+            }
+            run.warnings.push(unknown.to_string());
+        }
         if let Some(first) = &objects.passwords
             && passwords.keep(&client, &self.names, first).await?
         {
@@ -303,72 +308,7 @@ impl Applier {
         self.remove_superseded(&objects, run).await?;
         self.warn_of_claims(cluster, run);
         self.tend_claims(cluster, run).await?;
-        let own = wanted.get(SHARDWRIGHT_USER).cloned();
-        Ok(match in_use {
-            Some(in_use) => OwnPasswords {
-                servers: Some(in_use),
-                changed: own.filter(|_| !just_made),
-            },
-            None => OwnPasswords {
-                servers: own,
-                changed: None,
-            },
-        })
-    }
-
-    /// Names the claims with data of this cluster that have no pods.
-    fn warn_of_claims(&self, cluster: &Cluster, run: &mut Run<'_>) {
-        let claims = self.world.claims(&self.key);
-        let misnamed = seats::misnamed_claims(&self.names, &claims);
-        run.warnings.extend(misnamed);
-        let pods = self.world.pods(&self.key);
-        if let Some(set) = self.world.set(&self.key).filter(|set| !set.leaving) {
-            let idle = seats::idle_claims(&self.names, &claims, &pods, &set, cluster.nodes());
-            run.warnings.extend(idle);
-        }
-    }
-
-    /// How many pods a `StatefulSet` has to begin with that is made anew: all that have data on their volumes, or are
-    /// there. Only those that are empty are given up.
-    pub(crate) fn first_pods(&self) -> u32 {
-        let pods = self.world.pods(&self.key);
-        let stay = pods.iter().filter(|pod| pod.leaving_since.is_none());
-        let ordinals = stay.filter_map(|pod| self.names.ordinal(&pod.name));
-        let there = ordinals.max().map_or(0, |last| last.saturating_add(1));
-        seats::pods_with_data(&self.names, &self.world.claims(&self.key)).max(there)
-    }
-
-    /// Where there are pods, keeps in these objects the passwords that pods have, and notes whose were changed. Returns
-    /// that of our own user if it is among them.
-    async fn keep_passwords(
-        &mut self,
-        cluster: &Cluster,
-        passwords: &mut Passwords,
-        objects: &mut Objects,
-        run: &mut Run<'_>,
-    ) -> Result<Option<Secret>, ApplyError> {
-        let wanted = passwords.all();
-        let runs = self.world.set(&self.key).is_some() || !self.world.pods(&self.key).is_empty();
-        if !runs || self.in_use.as_ref() == Some(&wanted) {
-            return Ok(None);
-        }
-        self.in_use = None;
-        let in_use = InUse::read(self.world.client(), &self.names, &run.owner.uid).await?;
-        let changed = in_use
-            .keep(objects, &wanted)
-            .map_err(|user| password_changes::lost(cluster, &self.names, user))?;
-        if changed.is_empty() {
-            self.in_use = Some(wanted);
-            return Ok(None);
-        }
-        passwords.leave_out(&changed);
-        let not_applied = |user: &String| not_applied(cluster, &self.names, user);
-        run.passwords_not_applied = changed.iter().map(not_applied).collect();
-        Ok(if changed.contains(SHARDWRIGHT_USER) {
-            in_use.own_password()
-        } else {
-            None
-        })
+        Ok((access, None))
     }
 
     /// Applies one object, unless it is known to be as it is wanted.

@@ -13,6 +13,7 @@ use crate::facts::ClaimFact;
 use crate::names;
 use crate::objects::{Built, ClaimChange, Objects, claim_change, keep_live_claims};
 use crate::request::{RequestError, ask};
+use crate::seats;
 use crate::stranded::delete_pod;
 
 /// What the API server answers where a claim may not grow: by an admission plug-in, or by its own validation.
@@ -20,6 +21,28 @@ const FORBIDDEN: u16 = 403;
 const INVALID: u16 = 422;
 
 impl Applier {
+    /// Names the claims with data of this cluster that have no pods.
+    pub(crate) fn warn_of_claims(&self, cluster: &Cluster, run: &mut Run<'_>) {
+        let claims = self.world.claims(&self.key);
+        let misnamed = seats::misnamed_claims(&self.names, &claims);
+        run.warnings.extend(misnamed);
+        let pods = self.world.pods(&self.key);
+        if let Some(set) = self.world.set(&self.key).filter(|set| !set.leaving) {
+            let idle = seats::idle_claims(&self.names, &claims, &pods, &set, cluster.nodes());
+            run.warnings.extend(idle);
+        }
+    }
+
+    /// How many pods a `StatefulSet` has to begin with that is made anew: all that have data on their volumes, or are
+    /// there. Only those that are empty are given up.
+    pub(crate) fn first_pods(&self) -> u32 {
+        let pods = self.world.pods(&self.key);
+        let stay = pods.iter().filter(|pod| pod.leaving_since.is_none());
+        let ordinals = stay.filter_map(|pod| self.names.ordinal(&pod.name));
+        let there = ordinals.max().map_or(0, |last| last.saturating_add(1));
+        seats::pods_with_data(&self.names, &self.world.claims(&self.key)).max(there)
+    }
+
     pub(crate) async fn apply_set(
         &mut self,
         objects: &Objects,

@@ -14,8 +14,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
-use shardwright_manifest::Quantity;
-use shardwright_topology::{Formed, NodeId, Timestamp};
+use shardwright_manifest::{Quantity, owned_setting};
+use shardwright_topology::wire::why_not_started;
+use shardwright_topology::{Formed, NodeId, Timestamp, WhyNotStarted};
 
 use crate::names;
 use crate::not_applied::MadeWith;
@@ -179,6 +180,10 @@ fn container(status: &ContainerStatus) -> Container {
             || format!("{reason} ({})", end.exit_code),
             |why| format!("{why}, after {reason} ({})", end.exit_code),
         );
+        let why = match complaint(end) {
+            Some(said) => format!("{why}: {said}"),
+            None => why,
+        };
         end.container_id
             .clone()
             .map(|id| Container::Ended { id, why })
@@ -207,6 +212,24 @@ fn container(status: &ContainerStatus) -> Container {
         Some(_) | None => None,
     };
     seen.unwrap_or(Container::NotYet(None))
+}
+
+/// Why a server ended before it served, by the end of its log as the kubelet keeps it. The node program has become the
+/// server, so that it is the first process of its container.
+fn complaint(end: &ContainerStateTerminated) -> Option<String> {
+    let mut why = why_not_started(end.message.as_deref()?, 1)?;
+    if let WhyNotStarted::BadConfig { line, .. } = &mut why
+        && line.as_ref().is_some_and(|line| is_ours(&line.text))
+    {
+        *line = None;
+    }
+    Some(why.to_string())
+}
+
+/// Whether a line of configuration sets what no manifest may: among these are passwords.
+fn is_ours(line: &str) -> bool {
+    let key = line.split_whitespace().next();
+    key.is_none_or(|key| owned_setting(key).is_some())
 }
 
 /// Why a container is not started: the kubelet's reason first, then what it is about. Always the same text for the same

@@ -98,3 +98,51 @@ fn a_container_beside_the_server_that_does_not_run_is_told_with_why() {
     let comes = of(waiting("ContainerCreating", ""), json!({}));
     assert_eq!(comes.beside, None);
 }
+
+/// Why the server's container of a pod ended, whose log ended so.
+fn ended(log: &str) -> String {
+    let end = json!({"terminated": {"exitCode": 1, "reason": "Error", "containerID": "c", "message": log}});
+    let pod = json!({
+        "metadata": {"name": "redis-0", "namespace": "cache", "uid": "u",
+            "labels": {"app.kubernetes.io/name": "redis-cluster", "app.kubernetes.io/instance": "redis"}},
+        "status": {"containerStatuses": [{
+            "name": "redis", "image": "redis:9.9", "imageID": "", "ready": false, "restartCount": 3,
+            "state": waiting("CrashLoopBackOff", "back-off 10s"),
+            "lastState": end,
+        }]},
+    });
+    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+    match PodFact::of(&pod).expect("one of ours").container {
+        Container::Ended { why, .. } => why,
+        other => panic!("ended: {other:?}"),
+    }
+}
+
+#[test]
+fn what_the_server_complains_of_is_told_and_no_password() {
+    let refused = |line: &str| {
+        ended(&format!(
+            "shardwright-node: the disk is blank\nshardwright-node: becoming redis-server\n\n\
+             *** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\n\
+             Reading the configuration file, at line 22\n>>> '{line}'\n\
+             Bad directive or wrong number of arguments\n"
+        ))
+    };
+    assert_eq!(
+        refused("maxmemroy 1"),
+        "CrashLoopBackOff, after Error (1): its configuration is not accepted, in line 22 (maxmemroy 1): \
+         Bad directive or wrong number of arguments"
+    );
+    assert_eq!(
+        refused("requirepass secret"),
+        "CrashLoopBackOff, after Error (1): its configuration is not accepted: \
+         Bad directive or wrong number of arguments"
+    );
+    let loads = "1:M 30 Nov 2026 12:00:00.000 * Server initialized, just started\n\
+                 1:M 30 Nov 2026 12:00:00.001 # Short read or OOM loading DB. Unrecoverable error, aborting now.\n";
+    assert!(
+        ended(loads).starts_with("CrashLoopBackOff, after Error (1): its RDB file can't be read: ")
+    );
+    // Words that are not known here are no reason.
+    assert_eq!(ended("killed"), "CrashLoopBackOff, after Error (1)");
+}

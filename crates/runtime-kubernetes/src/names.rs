@@ -62,7 +62,7 @@ pub const NODE_PROGRAM: &str = "/shardwright/shardwright-node";
 pub const NODE_PROGRAM_IN_IMAGE: &str = "/shardwright-node";
 /// The image with the node program. Its version is its own: the pod template names it, so it may
 /// change only when the program does, or an upgrade of the operator would restart every cluster.
-pub const NODE_IMAGE: &str = "ghcr.io/shardwright/node:1";
+pub const NODE_IMAGE: &str = "ghcr.io/shardwright/node:2";
 
 /// The key of the `ConfigMap` with the configuration of the servers.
 pub const CONFIG_FILE: &str = "redis.conf";
@@ -104,6 +104,10 @@ pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The label with what a pod does in the cluster.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// The label with the version of the servers.
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
+/// On a namespace: its name, put there by Kubernetes 1.21 and later.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// What [`COMPONENT_LABEL`] says of a node.
 pub const NODE_COMPONENT: &str = "node";
 

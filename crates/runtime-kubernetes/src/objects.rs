@@ -46,6 +46,9 @@ pub struct Given<'a> {
     pub read: &'a BTreeMap<String, Secret>,
     /// Which kind of disruption budget the API server knows.
     pub budget: BudgetApi,
+    /// The namespace of the operator, which alone reaches the start gates; None where none looks after the cluster, or
+    /// it runs in no pod.
+    pub operator_namespace: Option<&'a str>,
     /// How many pods there have to be at least: those that are to go keep their place until they
     /// are empty. 0 for as many as the manifest asks for.
     pub pods_min: u32,
@@ -256,7 +259,7 @@ pub fn build(cluster: &Cluster, given: &Given<'_>) -> Result<Objects, BuildError
         passwords: (!given.made.is_empty()).then(|| made_passwords(&make, given.made)),
         headless: network::headless(&make),
         clients: network::clients(&make),
-        network: network::policy(&make, &pod),
+        network: network::policy(&make, &pod, given),
         budget: network::budget(&make, given.budget, Evictions::default())?,
         stateful_set: StatefulSet {
             metadata: make.metadata(names.stateful_set()),
@@ -289,7 +292,7 @@ pub(crate) fn server_image(cluster: &Cluster) -> String {
 
 /// What the server's container is to ask for, and may use at most; none where nothing is declared.
 pub(crate) fn server_resources(cluster: &Cluster) -> Option<ResourceRequirements> {
-    pod::resources(cluster)
+    pod::server_resources(cluster)
 }
 
 /// Builds the disruption budget alone, which lets so many pods go.

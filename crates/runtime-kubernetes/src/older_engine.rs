@@ -68,7 +68,9 @@ fn engine_of(image: &str, left_out: u16) -> Option<(EngineKind, Version)> {
     };
     let tag = tag.strip_prefix('v').unwrap_or(tag);
     let end = tag.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let mut numbers = tag[..end.unwrap_or(tag.len())].split('.').map(str::parse::<u16>);
+    let mut numbers = tag[..end.unwrap_or(tag.len())]
+        .split('.')
+        .map(str::parse::<u16>);
     let major = numbers.next()?.ok()?;
     let mut further = || match numbers.next() {
         Some(Ok(number)) => number,

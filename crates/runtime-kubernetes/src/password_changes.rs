@@ -10,11 +10,13 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
+use shardwright_engine::{Access, Alternative, Credentials};
 use shardwright_manifest::{Cluster, REPLICATION_USER, SHARDWRIGHT_USER, Secret};
 
+use crate::apply::{Applier, ApplyError, Run};
 use crate::names::{self, Names};
 use crate::objects::Objects;
-use crate::passwords::{PasswordError, place_of};
+use crate::passwords::{PasswordError, Passwords, place_of};
 use crate::request::{RequestError, ask};
 
 /// The users whose passwords are also kept in plain text, where servers and we log in with them, and the file.
@@ -22,6 +24,61 @@ const LOGINS: [(&str, &str); 2] = [
     (REPLICATION_USER, names::REPLICATION_FILE),
     (SHARDWRIGHT_USER, names::PASSWORD_FILE),
 ];
+
+impl Applier {
+    /// Where there are pods, keeps in these objects the passwords that pods have, and notes whose were changed. Returns how
+    /// we log in at the servers.
+    pub(crate) async fn keep_passwords(
+        &mut self,
+        cluster: &Cluster,
+        passwords: &mut Passwords,
+        objects: &mut Objects,
+        run: &mut Run<'_>,
+    ) -> Result<Access, ApplyError> {
+        let wanted = passwords.all();
+        let own = wanted.get(SHARDWRIGHT_USER).cloned();
+        let runs = self.world.set(&self.key).is_some() || !self.world.pods(&self.key).is_empty();
+        if !runs || self.in_use.as_ref() == Some(&wanted) {
+            return Ok(access(own, None));
+        }
+        self.in_use = None;
+        let in_use = InUse::read(self.world.client(), &self.names, &run.owner.uid).await?;
+        let changed = in_use
+            .keep(objects, &wanted)
+            .map_err(|user| lost(cluster, &self.names, user))?;
+        if changed.is_empty() {
+            self.in_use = Some(wanted);
+            return Ok(access(own, None));
+        }
+        let just_made = passwords.is_fresh(SHARDWRIGHT_USER);
+        passwords.leave_out(&changed);
+        let texts = changed
+            .iter()
+            .map(|user| not_applied(cluster, &self.names, user));
+        run.passwords_not_applied = texts.collect();
+        let of_servers = in_use
+            .own_password()
+            .filter(|_| changed.contains(SHARDWRIGHT_USER));
+        Ok(match of_servers {
+            // A person may have given the servers the other one.
+            Some(password) => access(Some(password), own.filter(|_| !just_made)),
+            None => access(own, None),
+        })
+    }
+}
+
+/// How we log in: as our own user where it has a password, and with another one where that is refused.
+fn access(password: Option<Secret>, changed: Option<Secret>) -> Access {
+    let login = |password: Secret| Credentials {
+        user: Some(SHARDWRIGHT_USER.to_owned()),
+        password: shardwright_engine::Secret::new(password.expose()),
+    };
+    Access {
+        credentials: password.map(login),
+        alternative: changed.map(login).map(Alternative::new),
+        ..Access::default()
+    }
+}
 
 /// What the pods of a cluster mount that has to do with passwords. Never shown: it holds some.
 pub(crate) struct InUse {

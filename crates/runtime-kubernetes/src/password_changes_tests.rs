@@ -46,6 +46,7 @@ fn objects(cluster: &Cluster, passwords: &BTreeMap<String, Secret>) -> Objects {
         made: &BTreeMap::new(),
         read: passwords,
         budget: BudgetApi::V1,
+        operator_namespace: None,
         pods_min: 0,
     };
     build(cluster, &given).expect("objects")
@@ -163,6 +164,7 @@ fn no_secret_is_made_with_passwords_that_no_server_has() {
             made,
             read: &BTreeMap::from_iter(read.clone().into_iter().filter(|(u, _)| u != "default")),
             budget: BudgetApi::V1,
+            operator_namespace: None,
             pods_min: 0,
         };
         build(&cluster, &given).expect("objects")

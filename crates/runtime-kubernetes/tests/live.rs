@@ -46,7 +46,7 @@ impl Stand {
         let world = World::start(client.clone(), &Scope::Namespace(namespace)).await?;
         timeout(Duration::from_secs(10), world.filled()).await?;
         Ok(Self {
-            applier: Applier::new(world.clone(), key.clone()),
+            applier: Applier::new(world.clone(), key.clone(), None),
             client,
             world,
             key,

@@ -468,6 +468,9 @@ pub(crate) struct Install {
     /// Keep only the clusters of this namespace, which must exist; may be given several times
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) watch_namespace: Vec<String>,
+    /// The priority class of the operator's pod, such as system-cluster-critical where the platform admits it. Without: none
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) priority_class: Option<String>,
     #[command(flatten)]
     pub(crate) rules: RulesFor,
 }

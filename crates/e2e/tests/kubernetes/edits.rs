@@ -218,6 +218,86 @@ pub(crate) async fn reverted(world: World) -> Result<()> {
     untouched(&before, &cluster.pods().await?)
 }
 
+/// A setting whose name is misspelled: the running servers do not know it, and nothing of the change is carried out. What
+/// runs is looked after all the same.
+pub(crate) async fn misspelled(world: World) -> Result<()> {
+    let cluster = small(&world, json!({})).await?;
+    let before = (cluster.pods().await?, config(&world).await?);
+    let edit = |config: Value| {
+        let patch = json!({"spec": {"config": config}});
+        world
+            .kube
+            .patch(Kind::CLUSTER, &world.namespace, "small", patch)
+    };
+    edit(json!({"maxmemroy": "100mb", "hz": "20"})).await?;
+    world
+        .until_condition(
+            "small",
+            "Progressing",
+            "False",
+            "SettingUnknown",
+            READY_LIMIT,
+        )
+        .await?;
+    let kube = &world.kube;
+    let object = kube.must(Kind::CLUSTER, &world.namespace, "small").await?;
+    let said = condition_of(&object, "Progressing").map(|c| text(c, "/message").to_owned());
+    ensure(
+        said.as_deref().is_some_and(|said| {
+            said.contains("(Redis 7.0.15) does not know spec.config.maxmemroy,")
+        }),
+        || format!("the name is not told: {said:?}"),
+    )?;
+    stays("the file is as it was", Duration::from_secs(5), || async {
+        let now = config(&world).await?;
+        let same = now == before.1;
+        Ok(same
+            .then_some(())
+            .ok_or_else(|| "the file was written".to_owned()))
+    })
+    .await?;
+    edit(json!({"maxmemroy": null})).await?;
+    until("the file has the rest", READY_LIMIT, || async {
+        let now = config(&world).await?;
+        let has = now.contains("\nhz 20\n") && !now.contains("maxmemroy");
+        Ok(has.then_some(()).ok_or(now))
+    })
+    .await?;
+    world.until_ready("small", READY_LIMIT).await?;
+    untouched(&before.0, &cluster.pods().await?)
+}
+
+/// A new cluster whose servers refuse a setting: nobody can be asked before, and the status says what they complain of.
+pub(crate) async fn refused_at_start(world: World) -> Result<()> {
+    let spec =
+        json!({"engine": "redis", "image": "redis:7.0.15", "config": {"maxmemroy": "100mb"}});
+    let manifest = world.manifest("small", 3, 1, spec);
+    world.kube.apply(&manifest).await?;
+    until("the complaint is in the status", READY_LIMIT, || async {
+        let kube = &world.kube;
+        let object = kube.must(Kind::CLUSTER, &world.namespace, "small").await?;
+        let said = condition_of(&object, "Ready").map(|c| text(c, "/message").to_owned());
+        let told = said
+            .as_deref()
+            .is_some_and(|said| said.contains("(maxmemroy 100mb): Bad directive"));
+        Ok(told
+            .then_some(())
+            .ok_or_else(|| format!("Ready says {said:?}")))
+    })
+    .await?;
+    Ok(())
+}
+
+/// The configuration file of the servers.
+async fn config(world: &World) -> Result<String> {
+    let namespace = &world.namespace;
+    let map = world
+        .kube
+        .must(Kind::CONFIG_MAP, namespace, "small-config")
+        .await?;
+    Ok(text(&map, "/data/redis.conf").to_owned())
+}
+
 /// `paused: true`: hands off, and the engine's own failover still works.
 pub(crate) async fn paused(world: World) -> Result<()> {
     let cluster = small(&world, json!({})).await?;

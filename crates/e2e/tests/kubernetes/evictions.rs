@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shardwright_e2e::error::ensure;
-use shardwright_e2e::kube_api::{name, text};
+use shardwright_e2e::kube_api::{Deletion, name, text};
 use shardwright_e2e::servers::{Cluster, Pod};
 use shardwright_e2e::wait::until;
-use shardwright_e2e::{Error, Kube, Result, World};
+use shardwright_e2e::{Error, Kind, Kube, Result, World};
 use shardwright_topology::Replication;
 
 use crate::failures::{WHOLE, shard_at, small, until_new};
@@ -79,7 +79,7 @@ pub(crate) async fn while_copying(world: World) -> Result<()> {
     // When the old pod is made anew is the kubelet's affair.
     let written = writer.end(&cluster).await?;
     world.note(
-        "evictions refused while the replica was ready and copying",
+        "evictions refused while the replica was copying",
         refused.to_string(),
         "> 0",
     );
@@ -89,6 +89,48 @@ pub(crate) async fn while_copying(world: World) -> Result<()> {
     written.nothing_lost()?;
     world.took(
         "replica, then primary evicted: gap",
+        written.gap,
+        "≤ 300 ms",
+    );
+    ensure(written.gap <= GAP_MAX, || {
+        format!("a shard was away for {} ms", written.gap.as_millis())
+    })
+}
+
+/// The pod of a primary is deleted, which asks no budget, while its only replica is copying: it waits for the copy, hands
+/// over, and the shard is never away.
+pub(crate) async fn deleted_while_copying(world: World) -> Result<()> {
+    let patient = json!({"pod": {"terminationGracePeriodSeconds": 120}});
+    let cluster = small(&world, patient).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let shard = shard_at(&shards, 0)?;
+    let replica = shard.replicas.first().cloned();
+    let replica = replica.ok_or_else(|| Error::Wrong("a shard without a replica".to_owned()))?;
+    fill_slowly_copied(&cluster, &shard.primary).await?;
+    let writer = world.writer(&cluster, "app").await?;
+    until_evicted(&world, &replica).await?;
+    until_new(&cluster, &replica).await?;
+    until(&format!("{} copies", replica.name), WHOLE, || async {
+        let view = cluster.view(&cluster.pod(&replica.name).await?).await?;
+        Ok(match view.replication {
+            Replication::Replica { syncing: true, .. } => Ok(()),
+            other @ (Replication::Replica { .. } | Replication::Primary { .. }) => {
+                Err(format!("{other:?}"))
+            }
+        })
+    })
+    .await?;
+    let primary = &shard.primary.name;
+    world
+        .kube
+        .delete(Kind::POD, &world.namespace, primary, Deletion::default())
+        .await?;
+    until_primary(&cluster, &replica.name).await?;
+    writer.until_flowing(WHOLE).await?;
+    let written = writer.end(&cluster).await?;
+    written.nothing_lost()?;
+    world.took(
+        "primary deleted while its replica copies: gap",
         written.gap,
         "≤ 300 ms",
     );
@@ -149,24 +191,27 @@ async fn until_evicted(world: &World, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// Evicts the primary as soon as that is allowed, which must not be before its replica is in sync. Returns how often it
-/// was refused while the replica's pod was ready, so that the pods alone would have allowed it.
+/// Evicts the primary as soon as that is allowed, which must not be before its replica is in sync. Nor is the replica's
+/// pod ready before. Returns how often it was refused while the replica was copying.
 async fn until_handed_over(
     world: &World,
     cluster: &Cluster,
     primary: &Pod,
     replica: &Pod,
 ) -> Result<u32> {
-    let refused = AtomicU32::new(0);
+    let (refused, too_soon) = (AtomicU32::new(0), AtomicU32::new(0));
     until(
         &format!("{} may be evicted", primary.name),
         WHOLE,
         || async {
             let there = cluster.pod(&replica.name).await?;
-            let copying = is_copying(cluster, &there).await;
+            let told = cluster.view(&there).await.map(|view| view.replication);
+            let syncs = matches!(told, Ok(Replication::Replica { syncing: true, .. }));
+            too_soon.fetch_add(u32::from(syncs && there.ready), Ordering::Relaxed);
+            let copying = is_copying(told.as_ref().ok());
             let evicted = world.kube.evict(&world.namespace, &primary.name).await?;
             if !evicted {
-                refused.fetch_add(u32::from(copying && there.ready), Ordering::Relaxed);
+                refused.fetch_add(u32::from(copying), Ordering::Relaxed);
                 return Ok(Err("the budget allows none now".to_owned()));
             }
             // Said to the caller as it is: waiting would not mend it.
@@ -182,16 +227,19 @@ async fn until_handed_over(
             )
         })
     })?;
+    ensure(too_soon.into_inner() == 0, || {
+        format!("the pod {} was ready while it was copying", replica.name)
+    })?;
     Ok(refused.into_inner())
 }
 
-/// Whether the replica is not known to have its whole copy.
-async fn is_copying(cluster: &Cluster, replica: &Pod) -> bool {
-    match cluster.view(replica).await.map(|view| view.replication) {
-        Ok(Replication::Replica {
+/// Whether a replica that says this is not known to have its whole copy.
+fn is_copying(told: Option<&Replication>) -> bool {
+    match told {
+        Some(Replication::Replica {
             link_up, syncing, ..
-        }) => !link_up || syncing,
-        Ok(Replication::Primary { .. }) | Err(_) => true,
+        }) => !link_up || *syncing,
+        Some(Replication::Primary { .. }) | None => true,
     }
 }
 

@@ -82,6 +82,11 @@ pub struct PodOverrides {
     /// DoNotSchedule}]`. Default: spread over hosts and over zones as far as possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology_spread_constraints: Option<Vec<RawObject>>,
+    /// Whether the platform chooses the users and groups that the pods run as, as some do: then
+    /// they are left out, and not 999. A null in `securityContext` says the same, but a later
+    /// `kubectl apply` drops it. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform_user_ids: Option<bool>,
     /// The priority class. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,

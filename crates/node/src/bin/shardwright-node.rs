@@ -34,7 +34,8 @@ fn act(command: Command) -> Result<(), Error> {
         )),
         Command::Install(dest) => install::install(&dest)?,
         Command::Run(options, server) => run::run(&options, &server, log)?,
-        Command::Ready(options) => probe::ready(&options)?,
+        Command::Started(options) => probe::started(&options)?,
+        Command::Ready(options) => probe::ready(&options, log)?,
         Command::Live(options) => probe::live(&options, log)?,
         Command::Prestop(options) => prestop::prestop(&options, log),
     }

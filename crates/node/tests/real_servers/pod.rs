@@ -99,7 +99,7 @@ impl Pod {
             &acl,
             format!(
                 "user default on nopass ~* &* +@all\n\
-                 user shardwright on #{SHA256_OF_PASSWORD} +ping +role\n"
+                 user shardwright on #{SHA256_OF_PASSWORD} +ping +role +info\n"
             ),
         )?;
         let conf = home.join("redis.conf");

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::json;
 
-use super::{BuildError, Maker, dynamic};
+use super::{BuildError, Given, Maker, dynamic};
 use crate::names;
 
 /// Which version of the disruption budgets an API server knows.
@@ -80,14 +80,24 @@ pub fn budget_resource(api: BudgetApi) -> ApiResource {
     }
 }
 
-fn port(name: &str, number: u16) -> ServicePort {
+/// What clients speak, as meshes and gateways call it.
+const CLIENT_PROTOCOL: &str = "redis";
+/// The nodes speak a protocol of their own among each other.
+const BUS_PROTOCOL: &str = "tcp";
+
+fn port(name: &str, number: u16, protocol: &str) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
+        app_protocol: Some(protocol.to_owned()),
         port: i32::from(number),
         target_port: Some(IntOrString::Int(i32::from(number))),
         protocol: Some("TCP".to_owned()),
         ..ServicePort::default()
     }
+}
+
+fn client_port() -> ServicePort {
+    port(names::CLIENT_PORT_NAME, names::CLIENT_PORT, CLIENT_PROTOCOL)
 }
 
 /// Names in DNS for every pod from its start: the nodes find each other before any is ready.
@@ -99,8 +109,8 @@ pub(super) fn headless(make: &Maker<'_>) -> Service {
             publish_not_ready_addresses: Some(true),
             selector: Some(make.names.selector()),
             ports: Some(vec![
-                port(names::CLIENT_PORT_NAME, names::CLIENT_PORT),
-                port(names::BUS_PORT_NAME, names::BUS_PORT),
+                client_port(),
+                port(names::BUS_PORT_NAME, names::BUS_PORT, BUS_PROTOCOL),
             ]),
             ..ServiceSpec::default()
         }),
@@ -114,7 +124,7 @@ pub(super) fn clients(make: &Maker<'_>) -> Service {
         metadata: make.metadata(&make.names.client_service()),
         spec: Some(ServiceSpec {
             selector: Some(make.names.selector()),
-            ports: Some(vec![port(names::CLIENT_PORT_NAME, names::CLIENT_PORT)]),
+            ports: Some(vec![client_port()]),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -139,24 +149,17 @@ fn sidecar_ports(pod: &PodTemplateSpec) -> Vec<NetworkPolicyPort> {
         .collect()
 }
 
-/// Anyone may be a client, and is asked for a password; only members reach the bus, which asks for
-/// none; only an operator reaches the gate; the ports of sidecars are as open as they declare them.
-pub(super) fn policy(make: &Maker<'_>, pod: &PodTemplateSpec) -> NetworkPolicy {
-    let port = |number: u16| NetworkPolicyPort {
-        port: Some(IntOrString::Int(i32::from(number))),
-        protocol: Some("TCP".to_owned()),
-        end_port: None,
-    };
-    let labelled = |labels: BTreeMap<String, String>| LabelSelector {
-        match_labels: Some(labels),
-        match_expressions: None,
-    };
-    let members = NetworkPolicyPeer {
-        pod_selector: Some(labelled(make.names.selector())),
-        ..NetworkPolicyPeer::default()
-    };
-    let operators = NetworkPolicyPeer {
-        namespace_selector: Some(LabelSelector::default()),
+/// Whoever carries the labels of an operator in its namespace: labels alone could be worn by anyone anywhere. A
+/// Kubernetes that puts no name on its namespaces can't be told which one is meant.
+fn operators(namespace: &str, api: BudgetApi) -> NetworkPolicyPeer {
+    let names_namespaces = api != BudgetApi::V1Beta1;
+    let name = (names::NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned());
+    let namespaces = names_namespaces.then(|| BTreeMap::from([name]));
+    NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector {
+            match_labels: namespaces,
+            match_expressions: None,
+        }),
         pod_selector: Some(labelled(BTreeMap::from([
             (names::NAME_LABEL.to_owned(), names::OPERATOR_APP.to_owned()),
             (
@@ -165,6 +168,28 @@ pub(super) fn policy(make: &Maker<'_>, pod: &PodTemplateSpec) -> NetworkPolicy {
             ),
         ]))),
         ip_block: None,
+    }
+}
+
+fn labelled(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(labels),
+        match_expressions: None,
+    }
+}
+
+/// Anyone may be a client, and is asked for a password; only members reach the bus, which asks for
+/// none; only an operator reaches the gate, from its own namespace, and nobody where there is none; the ports of
+/// sidecars are as open as they declare them.
+pub(super) fn policy(make: &Maker<'_>, pod: &PodTemplateSpec, given: &Given<'_>) -> NetworkPolicy {
+    let port = |number: u16| NetworkPolicyPort {
+        port: Some(IntOrString::Int(i32::from(number))),
+        protocol: Some("TCP".to_owned()),
+        end_port: None,
+    };
+    let members = NetworkPolicyPeer {
+        pod_selector: Some(labelled(make.names.selector())),
+        ..NetworkPolicyPeer::default()
     };
     let rule = |from: Option<Vec<NetworkPolicyPeer>>, ports: &[u16]| NetworkPolicyIngressRule {
         from,
@@ -173,8 +198,11 @@ pub(super) fn policy(make: &Maker<'_>, pod: &PodTemplateSpec) -> NetworkPolicy {
     let mut ingress = vec![
         rule(None, &[names::CLIENT_PORT]),
         rule(Some(vec![members]), &[names::CLIENT_PORT, names::BUS_PORT]),
-        rule(Some(vec![operators]), &[names::GATE_PORT]),
     ];
+    if let Some(namespace) = given.operator_namespace {
+        let operators = operators(namespace, given.budget);
+        ingress.push(rule(Some(vec![operators]), &[names::GATE_PORT]));
+    }
     let beside = sidecar_ports(pod);
     // A rule without ports is one about all.
     if !beside.is_empty() {

@@ -1,17 +1,20 @@
 //! The template of the pods.
 
+mod lifecycle;
+mod resources;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-    EnvVar, EnvVarSource, ExecAction, Lifecycle, LifecycleHandler, LocalObjectReference,
-    ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretVolumeSource,
-    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    EnvVar, EnvVarSource, ExecAction, LocalObjectReference, ObjectFieldSelector, PodSpec,
+    PodTemplateSpec, ResourceRequirements, SecretVolumeSource, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde_json::json;
+use serde_json::{Value, json};
 use shardwright_manifest::{
-    AclStorage, Cluster, EngineKind, ImagePullPolicy, Problem, Replication,
+    AclStorage, Cluster, EngineKind, ImagePullPolicy, PodOverrides, Problem, Replication,
 };
 
 use super::overrides::{Reader, laid_over};
@@ -30,14 +33,12 @@ const USER: i64 = 999;
 /// What the mounted passwords can be read by: their owner and group, 0440.
 pub(super) const SECRET_MODE: i32 = 0o440;
 
-/// How long `prestop` holds a primary back at most, in seconds.
-const HAND_OVER_SECONDS: u64 = 10;
-/// How fast a snapshot is written at least, in bytes per second: a slow network volume.
-const SAVE_BYTES_PER_SECOND: u64 = 50_000_000;
-/// The time for a snapshot where nothing bounds the memory, in seconds.
-const SAVE_SECONDS_UNBOUNDED: u64 = 60;
-/// The least time to end in order: flushing the append-only file, unmounting.
-const SAVE_SECONDS_MIN: u64 = 10;
+/// What the node program may take of its volume: it is a file of some megabytes.
+const NODE_VOLUME_BYTES: u64 = 64 << 20;
+/// What may be written to `/tmp`: the servers write nothing there, modules and scripts of a person may.
+const TMP_VOLUME_BYTES: u64 = 256 << 20;
+/// Where a container that ends says nothing of why, the end of its log is shown.
+pub(super) const MESSAGE_POLICY: &str = "FallbackToLogsOnError";
 
 /// The pods of `cluster`. Fails with every problem of the overrides.
 pub(super) fn template(cluster: &Cluster, names: &Names) -> Result<PodTemplateSpec, Vec<Problem>> {
@@ -45,6 +46,10 @@ pub(super) fn template(cluster: &Cluster, names: &Names) -> Result<PodTemplateSp
     let mut read = Reader::default();
     let mut labels = over.labels.clone();
     labels.extend(names.pod_labels());
+    if let Some(version) = version(cluster) {
+        let label = labels.entry(names::VERSION_LABEL.to_owned());
+        label.or_insert_with(|| version.to_owned());
+    }
     let metadata = ObjectMeta {
         labels: Some(labels),
         annotations: some_map(over.annotations.clone()),
@@ -68,9 +73,7 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
     let mut volumes = volumes(cluster, names);
     volumes.extend(read.list("spec.pod.volumes", &over.volumes));
     let secrets = kubernetes.image_pull_secrets.iter();
-    let grace = over
-        .termination_grace_period_seconds
-        .map_or_else(|| grace_seconds(cluster), u64::from);
+    let grace = lifecycle::grace_seconds(cluster);
     PodSpec {
         // The servers do not talk to Kubernetes.
         automount_service_account_token: Some(false),
@@ -78,18 +81,7 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
         enable_service_links: Some(false),
         security_context: read.object(
             "spec.pod.securityContext",
-            &laid_over(
-                json!({
-                    "runAsNonRoot": true,
-                    "runAsUser": USER,
-                    "runAsGroup": USER,
-                    "fsGroup": USER,
-                    // Else each start walks through all files of the volume.
-                    "fsGroupChangePolicy": "OnRootMismatch",
-                    "seccompProfile": { "type": "RuntimeDefault" },
-                }),
-                over.security_context.as_ref(),
-            ),
+            &laid_over(security_context(over), over.security_context.as_ref()),
         ),
         termination_grace_period_seconds: i64::try_from(grace).ok(),
         topology_spread_constraints: some_list(spread(cluster, names, read)),
@@ -115,15 +107,20 @@ fn spec(cluster: &Cluster, names: &Names, read: &mut Reader) -> PodSpec {
     }
 }
 
-/// How long a pod may take to end, in seconds: to hand over, to let the replicas catch up, and to
-/// write the last snapshot.
-fn grace_seconds(cluster: &Cluster) -> u64 {
-    let save = match (cluster.persistence().rdb, cluster.maxmemory_bytes()) {
-        (false, _) => SAVE_SECONDS_MIN,
-        (true, Some(bytes)) => bytes.div_ceil(SAVE_BYTES_PER_SECOND).max(SAVE_SECONDS_MIN),
-        (true, None) => SAVE_SECONDS_UNBOUNDED,
-    };
-    HAND_OVER_SECONDS + u64::from(cluster.shutdown_timeout_seconds()) + save
+/// As whom the servers run, before the manifest says otherwise.
+fn security_context(over: &PodOverrides) -> Value {
+    let mut context = json!({
+        "runAsNonRoot": true,
+        // Else each start walks through all files of the volume.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    if over.platform_user_ids != Some(true) {
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            context[field] = json!(USER);
+        }
+    }
+    context
 }
 
 /// Over hosts and over zones as far as possible: where there are too few, the cluster is there all
@@ -172,33 +169,12 @@ fn server(cluster: &Cluster, names: &Names, read: &mut Reader) -> Container {
             port(names::BUS_PORT_NAME, names::BUS_PORT),
             port(names::GATE_PORT_NAME, names::GATE_PORT),
         ]),
-        resources: resources(cluster),
-        // A server that answers anything at all is ready, whatever the state of the cluster: if it
-        // were not, a cluster that is down could not be reached to be mended. Every command in a container costs its
-        // host: at six of them in 10 s for each of twenty pods they took about half of two cores.
-        readiness_probe: Some(Probe {
-            exec: Some(node_program("ready")),
-            period_seconds: Some(5),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(3),
-            ..Probe::default()
-        }),
-        // Only a server that is silent for a minute is frozen for good.
-        liveness_probe: Some(Probe {
-            exec: Some(node_program("live")),
-            initial_delay_seconds: Some(20),
-            period_seconds: Some(20),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(3),
-            ..Probe::default()
-        }),
-        lifecycle: Some(Lifecycle {
-            pre_stop: Some(LifecycleHandler {
-                exec: Some(node_program("prestop")),
-                ..LifecycleHandler::default()
-            }),
-            ..Lifecycle::default()
-        }),
+        resources: resources::of_server(cluster),
+        startup_probe: Some(lifecycle::startup(cluster)),
+        readiness_probe: Some(lifecycle::readiness()),
+        liveness_probe: Some(lifecycle::liveness()),
+        lifecycle: Some(lifecycle::before_stop(cluster)),
+        termination_message_policy: Some(MESSAGE_POLICY.to_owned()),
         security_context: Some(confined()),
         volume_mounts: Some(mounts),
         ..Container::default()
@@ -278,8 +254,8 @@ fn install(cluster: &Cluster) -> Container {
                 .map(str::to_owned)
                 .to_vec(),
         ),
-        // The same as the server's: a pod's class of service counts these too.
-        resources: resources(cluster),
+        resources: resources::of_install(cluster),
+        termination_message_policy: Some(MESSAGE_POLICY.to_owned()),
         security_context: Some(confined()),
         volume_mounts: Some(vec![mount(names::NODE_VOLUME, names::NODE_DIR, false)]),
         ..Container::default()
@@ -301,6 +277,19 @@ pub(super) fn image(cluster: &Cluster) -> String {
             "docker.io/library/redis:{}-alpine",
             version.unwrap_or(REDIS_VERSION)
         ),
+    }
+}
+
+/// The version of the servers, where it is known: an image of a person's own tells none.
+fn version(cluster: &Cluster) -> Option<&str> {
+    let usual = || match engine(cluster) {
+        EngineKind::Valkey => VALKEY_VERSION,
+        EngineKind::Redis => REDIS_VERSION,
+    };
+    match (cluster.version(), cluster.image()) {
+        (Some(version), _) => Some(version),
+        (None, None) => Some(usual()),
+        (None, Some(_)) => None,
     }
 }
 
@@ -333,18 +322,8 @@ fn pull_policy(cluster: &Cluster) -> Option<String> {
     Some(text.to_owned())
 }
 
-pub(super) fn resources(cluster: &Cluster) -> Option<ResourceRequirements> {
-    let amounts = |memory: Option<u64>, cpu: Option<u64>| {
-        let memory = memory.map(|amount| ("memory".to_owned(), quantity::bytes(amount)));
-        let cpu = cpu.map(|amount| ("cpu".to_owned(), quantity::milli(amount)));
-        some_map(memory.into_iter().chain(cpu).collect())
-    };
-    let requirements = ResourceRequirements {
-        limits: amounts(cluster.memory_limit_bytes(), cluster.cpu_limit_milli()),
-        requests: amounts(cluster.memory_request_bytes(), cluster.cpu_request_milli()),
-        claims: None,
-    };
-    (requirements != ResourceRequirements::default()).then_some(requirements)
+pub(super) fn server_resources(cluster: &Cluster) -> Option<ResourceRequirements> {
+    resources::of_server(cluster)
 }
 
 fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {
@@ -365,9 +344,12 @@ fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    let empty = |volume: &str| Volume {
+    let empty = |volume: &str, bytes: u64| Volume {
         name: volume.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: None,
+            size_limit: Some(quantity::bytes(bytes)),
+        }),
         ..Volume::default()
     };
     let acl = match cluster.kubernetes().acl_storage {
@@ -378,8 +360,8 @@ fn volumes(cluster: &Cluster, names: &Names) -> Vec<Volume> {
         of_config_map(names::CONFIG_VOLUME, names.config_map()),
         acl,
         of_secret(names::AUTH_VOLUME, names.auth_secret()),
-        empty(names::NODE_VOLUME),
-        empty(names::TMP_VOLUME),
+        empty(names::NODE_VOLUME, NODE_VOLUME_BYTES),
+        empty(names::TMP_VOLUME, TMP_VOLUME_BYTES),
     ]
 }
 

@@ -93,6 +93,8 @@ fn create_job(cluster: &Cluster, names: &Names, image: &str) -> Job {
         (names::INSTANCE_LABEL, names.cluster()),
         (names::MANAGED_BY_LABEL, names::MANAGED_BY),
     ];
+    let by_platform = cluster.kubernetes().pod.platform_user_ids == Some(true);
+    let user = (!by_platform).then_some(NOBODY);
     let secrets = cluster.kubernetes().image_pull_secrets.iter();
     let pull: Vec<_> = secrets
         .map(|name| LocalObjectReference { name: name.clone() })
@@ -121,9 +123,9 @@ fn create_job(cluster: &Cluster, names: &Names, image: &str) -> Job {
                     enable_service_links: Some(false),
                     security_context: Some(PodSecurityContext {
                         run_as_non_root: Some(true),
-                        run_as_user: Some(NOBODY),
-                        run_as_group: Some(NOBODY),
-                        fs_group: Some(NOBODY),
+                        run_as_user: user,
+                        run_as_group: user,
+                        fs_group: user,
                         seccomp_profile: Some(SeccompProfile {
                             type_: "RuntimeDefault".to_owned(),
                             localhost_profile: None,
@@ -184,6 +186,7 @@ fn create_container(cluster: &Cluster, names: &Names, image: &str) -> Container 
             )])),
             claims: None,
         }),
+        termination_message_policy: Some(pod::MESSAGE_POLICY.to_owned()),
         security_context: Some(pod::confined()),
         volume_mounts: Some(vec![pod::mount(names::AUTH_VOLUME, names::AUTH_DIR, true)]),
         ..Container::default()

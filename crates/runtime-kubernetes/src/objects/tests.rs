@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde_json::{Value, json};
 use shardwright_manifest::{Cluster, Secret};
 
@@ -13,6 +13,8 @@ use super::*;
 
 #[path = "tests/network.rs"]
 mod network;
+#[path = "tests/pods.rs"]
+mod pods;
 #[path = "tests/volumes.rs"]
 mod volumes;
 
@@ -74,6 +76,9 @@ spec:
     hosts: [{ name: a }]
 "#;
 
+/// The namespace of the operator.
+const OPERATORS: &str = "shardwright-system";
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn cluster(text: &str) -> Cluster {
@@ -118,6 +123,7 @@ fn built_with(
         made: &known(passwords_to_make(cluster)),
         read: &known(passwords_to_read(cluster).into_iter().map(|(user, _)| user)),
         budget,
+        operator_namespace: Some(OPERATORS),
         pods_min: 0,
     };
     build(cluster, &given)
@@ -193,6 +199,7 @@ fn without_an_operator() -> Outcome {
         made: &made,
         read: &BTreeMap::new(),
         budget: BudgetApi::V1,
+        operator_namespace: None,
         pods_min: 0,
     };
     let documents = standalone(&cluster, &given, "example.com/shardwright:1")?;
@@ -248,6 +255,7 @@ fn the_template_depends_on_the_manifest_alone() -> Outcome {
             made: &other_passwords,
             read: &known(["replication"]),
             budget: BudgetApi::V1Beta1,
+            operator_namespace: None,
             pods_min: 40,
         },
     )?;
@@ -345,6 +353,7 @@ fn passwords_are_made_read_or_not_needed() {
         made: &BTreeMap::new(),
         read: &BTreeMap::new(),
         budget: BudgetApi::V1,
+        operator_namespace: None,
         pods_min: 0,
     };
     let error = build(&cluster, &given).expect_err("no passwords");
@@ -422,101 +431,6 @@ fn the_spread_is_wished_for_over_hosts_and_zones() {
     );
     let off = built(&with("pod: {topologySpreadConstraints: []}"));
     assert_eq!(pod_of(&off).topology_spread_constraints, None);
-}
-
-#[test]
-fn a_pod_has_time_to_end_in_order() {
-    for (lines, seconds) in [
-        // Hand over 10, shutdown-timeout 10, and the snapshot.
-        ("", 80),
-        ("persistence: {rdb: false}", 30),
-        ("resources: {limits: {memory: 2000M}}", 50),
-        ("resources: {limits: {memory: 64Mi}}", 30),
-        (
-            "config: {shutdown-timeout: 100}, persistence: {rdb: false}",
-            120,
-        ),
-        ("pod: {terminationGracePeriodSeconds: 77}", 77),
-    ] {
-        let grace = pod_of(&built(&with(lines))).termination_grace_period_seconds;
-        assert_eq!(grace, Some(seconds), "{lines}");
-    }
-}
-
-#[test]
-fn probes_ask_the_server_and_never_the_cluster() {
-    let objects = built(&with(""));
-    let server = server_of(&objects);
-    let command = |probe: &Option<Probe>| {
-        let probe = probe.as_ref().expect("a probe");
-        let exec = probe.exec.as_ref().expect("the node program asks");
-        exec.command.clone().expect("a command")
-    };
-    for (probe, verb) in [
-        (&server.readiness_probe, "ready"),
-        (&server.liveness_probe, "live"),
-    ] {
-        assert_eq!(command(probe)[..2], ["/shardwright/shardwright-node", verb]);
-    }
-    let live = server.liveness_probe.as_ref().expect("a probe");
-    let patience = live.period_seconds.zip(live.failure_threshold);
-    assert!(patience.is_some_and(|(period, times)| period * times >= 60));
-    assert_eq!(server.startup_probe, None);
-}
-
-#[test]
-fn a_pod_may_do_nothing_but_run() {
-    let objects = built(&with(""));
-    let pod = pod_of(&objects);
-    assert_eq!(pod.automount_service_account_token, Some(false));
-    let context = pod.security_context.as_ref().expect("a context");
-    assert_eq!(
-        (
-            context.run_as_non_root,
-            context.run_as_user,
-            context.fs_group
-        ),
-        (Some(true), Some(999), Some(999))
-    );
-    let init = pod.init_containers.iter().flatten();
-    for container in init.chain(&pod.containers) {
-        let context = container.security_context.as_ref().expect("a context");
-        assert_eq!(context.allow_privilege_escalation, Some(false));
-        assert_eq!(context.read_only_root_filesystem, Some(true));
-        let capabilities = context.capabilities.as_ref().expect("none");
-        assert_eq!(capabilities.drop.as_deref(), Some(&["ALL".to_owned()][..]));
-    }
-    // Field by field: null takes one away, as OpenShift needs it.
-    let own = built(&with(
-        "pod: {securityContext: {runAsUser: null, fsGroup: 7}}",
-    ));
-    let context = pod_of(&own).security_context.as_ref().expect("a context");
-    assert_eq!(
-        (
-            context.run_as_non_root,
-            context.run_as_user,
-            context.fs_group
-        ),
-        (Some(true), None, Some(7))
-    );
-}
-
-#[test]
-fn requests_and_limits_are_those_of_the_manifest() {
-    let objects = built(&cluster(ARTICLE));
-    let pod = pod_of(&objects);
-    let resources = pod.containers[0].resources.as_ref().expect("they are set");
-    let memory = |of: &Option<BTreeMap<String, _>>| {
-        let of: &BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity> =
-            of.as_ref().expect("it is set");
-        of["memory"].0.clone()
-    };
-    assert_eq!(memory(&resources.requests), "100M");
-    assert_eq!(memory(&resources.limits), "2G");
-    // Else a pod with requests equal to limits would not be Guaranteed.
-    let install = &pod.init_containers.as_ref().expect("one")[0];
-    assert_eq!(install.resources.as_ref(), Some(resources));
-    assert_eq!(server_of(&built(&with(""))).resources, None);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(super) fn run(args: Install, out: &mut Printer) -> anyhow::Result<ExitStatus
             .unwrap_or_else(|| format!("{IMAGE}:{}", env!("CARGO_PKG_VERSION"))),
         watched: args.watch_namespace,
         admission_policies: has_admission_policies(kubernetes),
+        priority_class: args.priority_class,
     };
     let objects = objects(&options, crd(Cel::of_version(kubernetes)));
     if out.is_json() {

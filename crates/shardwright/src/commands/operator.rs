@@ -22,6 +22,7 @@ pub(super) async fn run(args: OperatorArgs, kube: &KubeArgs) -> anyhow::Result<E
         admin: args.admin_addr,
         lease_namespace,
         lease: LEASE.to_owned(),
+        own_namespace: from("POD_NAMESPACE"),
         identity: from("POD_NAME").unwrap_or_else(of_this_process),
     };
     let client = client(kube).await?;

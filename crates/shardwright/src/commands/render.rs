@@ -42,6 +42,7 @@ pub(super) async fn run(
         made: &passwords.kept,
         read: &passwords.named,
         budget,
+        operator_namespace: None,
         pods_min: 0,
     };
     let image = args.image.as_deref().unwrap_or(CREATE_JOB_IMAGE);
