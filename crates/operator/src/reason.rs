@@ -27,6 +27,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::KeysUncounted { .. }
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
+        | Waiting::MajorityLost(_)
         | Waiting::Foreign { .. }
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
@@ -78,6 +79,7 @@ pub(crate) fn reason(waiting: &Waiting) -> &'static str {
         | Waiting::KeysUncounted { .. }
         | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
         Waiting::Contested { .. } => "SlotsContested",
+        Waiting::MajorityLost(_) => "MajorityLost",
         Waiting::Foreign { .. } => "ForeignNode",
         Waiting::DuplicateId(_) => "DuplicateNodeId",
         Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
@@ -151,6 +153,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::KeysUncounted { .. }
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
+        | Waiting::MajorityLost(_)
         | Waiting::Foreign { .. }
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }

@@ -34,9 +34,14 @@ pub const DEGRADED: &str = "Degraded";
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
 
+/// What stands in commands of the planner's texts for the name of the cluster.
+const TARGET: &str = "TARGET";
+
 /// What every status needs beside its report.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
+    /// How the cluster is named on the command line, for commands in texts.
+    pub target: &'a str,
     /// The generation of the object that was looked at.
     pub generation: i64,
     /// The status it has now, if it has one: times of transitions are kept from it.
@@ -131,7 +136,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
     ];
     for (kind, verdict) in &mut verdicts {
         for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
-            *text = named(text, o);
+            *text = named(text, o).replace(TARGET, about.target);
         }
         tell_of_pods(kind, verdict, about.pods);
         if let (PROGRESSING, Some((label, text))) = (*kind, about.trouble) {

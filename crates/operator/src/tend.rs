@@ -473,7 +473,9 @@ impl<'a> One<'a> {
         rest: Duration,
     ) -> Duration {
         let before = self.told.now(object);
+        let target = format!("k8s:{}", object.key);
         let new = status(About {
+            target: &target,
             generation: object.generation,
             before: before.as_ref(),
             now: Timestamp::now(),

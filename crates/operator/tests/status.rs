@@ -22,6 +22,7 @@ const LATER: &str = "2026-01-01T00:00:09Z";
 
 fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
     About {
+        target: "k8s:cache/redis",
         generation: 4,
         before,
         now: time.parse::<Timestamp>().expect("a time"),
@@ -129,6 +130,30 @@ fn a_replica_that_is_away_degrades_and_does_not_unready() {
     // Whatever was told before: it serves.
     let again = status(&w, LATER, None);
     assert_eq!(condition(&again, READY).status, ConditionStatus::True);
+}
+
+#[test]
+fn a_lost_majority_is_the_reason_with_the_command_that_a_person_can_use() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let mut w = World::formed(3, 1);
+    for name in ["a", "b"] {
+        w.hush(name);
+        w.cut_off(name, 0);
+    }
+    let down = status(&w, LATER, Some(&healthy));
+    assert_eq!(
+        words(&down),
+        "Down: !MajorityLost MajorityLost MajorityLost"
+    );
+    let command = "shardwright failover k8s:cache/redis a1 --takeover --i-know-the-primary-is-dead";
+    for kind in [READY, PROGRESSING, DEGRADED] {
+        let text = &condition(&down, kind).message;
+        assert!(
+            text.contains("no majority: 1 of 3 primaries is reachable"),
+            "{text}"
+        );
+        assert!(text.contains(command), "{text}");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ impl fmt::Display for ProblemKind {
             }
             Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
+            Self::MajorityLost(lost) => write!(f, "{lost}"),
             Self::PrimaryDown {
                 node,
                 slots,

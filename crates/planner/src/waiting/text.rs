@@ -48,7 +48,9 @@ pub(super) fn data_refused(server: &ServerName, failure: Option<&StartFailure>) 
 }
 
 pub(super) fn primary_silent(node: NodeId) -> String {
-    format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
+    format!(
+        "primary {node:?} is silent, and nothing proves it dead: the other primaries vote on it"
+    )
 }
 
 pub(super) fn id_lost(node: NodeId) -> String {
