@@ -4,10 +4,7 @@ use shardwright_planner::safety::{NoMove, NoRecreate};
 use shardwright_planner::{Action, Crowded, Waiting};
 use shardwright_topology::Observed;
 
-/// The reason while slots move.
-pub(crate) const SLOTS_MOVE: &str = "SlotsMove";
-/// The reason while slots would move, and a person paused that.
-pub(crate) const MOVES_PAUSED: &str = "MovesPaused";
+use crate::reasons::{self, EndedBy, Reason};
 
 /// What a wait means for the cluster while it lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,52 +69,69 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
 
 /// The wait as one word in CamelCase.
 pub(crate) fn reason(waiting: &Waiting) -> &'static str {
+    of_wait(waiting).word
+}
+
+/// Whether only a person ends the wait. On Kubernetes pods come by themselves, and with them nodes and replicas.
+pub(crate) fn needs_a_person(waiting: &Waiting) -> bool {
+    of_wait(waiting).ended_by == EndedBy::Person
+}
+
+/// The wait in the table of reasons. A kind that a person has to end at times only has two.
+fn of_wait(waiting: &Waiting) -> Reason {
+    let stopped = waiting.needs_a_person();
     match waiting {
-        Waiting::DataLost => "DataLost",
-        Waiting::ShardLost { .. } => "ShardLost",
-        Waiting::Uncovered { .. }
-        | Waiting::KeysUncounted { .. }
-        | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
-        Waiting::Contested { .. } => "SlotsContested",
-        Waiting::MajorityLost(_) => "MajorityLost",
-        Waiting::Foreign { .. } => "ForeignNode",
-        Waiting::DuplicateId(_) => "DuplicateNodeId",
-        Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
-        Waiting::ServerUnheard { .. } | Waiting::AnnouncedUnheard { .. } => "PodUnheard",
-        Waiting::Stranded { .. } => "HostAway",
-        Waiting::StartHeld { .. } => "StartHeld",
-        Waiting::DirectoryUnread { .. } => "DirectoryUnread",
-        Waiting::TableRefused { .. } => "TableRefused",
-        Waiting::DataRefused { .. } => "DataRefused",
-        Waiting::PlaceFollowed { .. } => "PlaceFollowed",
-        Waiting::PrimarySilent { .. } => "PrimarySilent",
-        Waiting::IdLost { .. } => "NodeIdLost",
-        Waiting::DeathUnproved { .. } => "DeathUnproved",
-        Waiting::NoCandidate { .. } => "NoCandidate",
-        Waiting::SiblingUnheard { .. } => "SiblingUnheard",
-        Waiting::StartsAgain { .. } => "StartsAgain",
-        Waiting::RoleNotSeen { .. } => "RoleNotSeen",
-        Waiting::Promotion { .. } => "Promotion",
-        Waiting::RestartGrace { .. } => "RestartGrace",
-        Waiting::Views { .. } | Waiting::Forgotten { .. } => "ViewsDiffer",
-        Waiting::StateNotOk { .. } => "StateNotOk",
-        Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
-        Waiting::RepeatedCopy(_) => "ReplicaBufferTooSmall",
-        Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
-        Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
-        Waiting::ReplicaMissing { .. } => "ReplicaMissing",
-        Waiting::Lend { .. } => "ReplicaComes",
+        Waiting::DataLost => reasons::DATA_LOST,
+        Waiting::ShardLost { .. } => reasons::SHARD_LOST,
+        Waiting::Uncovered { .. } | Waiting::KeysUnclaimed { .. } => reasons::SLOTS_UNCOVERED,
+        Waiting::KeysUncounted { .. } => reasons::KEYS_UNCOUNTED,
+        Waiting::Contested { .. } => reasons::SLOTS_CONTESTED,
+        Waiting::MajorityLost(_) => reasons::MAJORITY_LOST,
+        Waiting::Foreign { .. } => reasons::FOREIGN_NODE,
+        Waiting::DuplicateId(_) => reasons::DUPLICATE_NODE_ID,
+        Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => reasons::PODS_MISSING,
+        Waiting::ServerUnheard { .. } => reasons::POD_UNHEARD,
+        Waiting::AnnouncedUnheard { .. } => reasons::ANNOUNCED_UNREACHABLE,
+        Waiting::Stranded { .. } => reasons::HOST_AWAY,
+        Waiting::StartHeld { .. } => reasons::START_HELD,
+        Waiting::DirectoryUnread { .. } => reasons::DIRECTORY_UNREAD,
+        Waiting::TableRefused { .. } => reasons::TABLE_REFUSED,
+        Waiting::DataRefused { .. } => reasons::DATA_REFUSED,
+        Waiting::PlaceFollowed { .. } => reasons::PLACE_FOLLOWED,
+        Waiting::PrimarySilent { .. } => reasons::PRIMARY_SILENT,
+        Waiting::IdLost { .. } => reasons::NODE_ID_LOST,
+        Waiting::DeathUnproved { .. } if stopped => reasons::ADDRESS_REFUSES,
+        Waiting::DeathUnproved { .. } => reasons::DEATH_UNPROVED,
+        Waiting::NoCandidate { .. } => reasons::NO_CANDIDATE,
+        Waiting::SiblingUnheard { .. } => reasons::SIBLING_UNHEARD,
+        Waiting::StartsAgain { .. } => reasons::STARTS_AGAIN,
+        Waiting::RoleNotSeen { .. } => reasons::ROLE_NOT_SEEN,
+        Waiting::Promotion { .. } => reasons::PROMOTION,
+        Waiting::RestartGrace { .. } => reasons::RESTART_GRACE,
+        Waiting::Views { .. } | Waiting::Forgotten { .. } => reasons::VIEWS_DIFFER,
+        Waiting::StateNotOk { .. } => reasons::STATE_NOT_OK,
+        Waiting::ReplicaCatchUp { .. } => reasons::REPLICA_CATCH_UP,
+        Waiting::RepeatedCopy(_) => reasons::REPLICA_BUFFER_TOO_SMALL,
+        Waiting::CannotCopy { .. } => reasons::CANNOT_COPY,
+        Waiting::CopiesElsewhere { .. } if stopped => reasons::COPY_WOULD_BE_DROPPED,
+        Waiting::CopiesElsewhere { .. } => reasons::COPIES_ELSEWHERE,
+        Waiting::ReplicaMissing { .. } => reasons::REPLICA_MISSING,
+        Waiting::Lend { .. } => reasons::REPLICA_COMES,
         Waiting::Spread(spread) => match spread.because {
-            Crowded::Copies(_) => "ReplicaMoves",
-            Crowded::Primaries(_) => "PrimaryMoves",
+            Crowded::Copies(_) => reasons::REPLICA_MOVES,
+            Crowded::Primaries(_) => reasons::PRIMARY_MOVES,
         },
-        Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "OpenSlot",
-        Waiting::StrayKeys { .. } => "StrayKeys",
-        Waiting::ShardsDiffer { .. } => "ShardsDiffer",
-        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
-        Waiting::Moves { .. } => SLOTS_MOVE,
-        Waiting::Surplus { .. } | Waiting::Drains { .. } => "PodNotWanted",
-        Waiting::Request { .. } => "RequestRefused",
+        Waiting::OpenSlotHeld { .. } if stopped => reasons::OPEN_SLOT_STOPPED,
+        Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => reasons::OPEN_SLOT,
+        Waiting::StrayKeys { .. } if stopped => reasons::STRAY_KEYS_STOPPED,
+        Waiting::StrayKeys { .. } => reasons::STRAY_KEYS,
+        Waiting::ShardsDiffer { .. } => reasons::SHARDS_DIFFER,
+        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => reasons::MOVES_PAUSED,
+        Waiting::Moves { .. } if stopped => reasons::SLOTS_CANNOT_MOVE,
+        Waiting::Moves { .. } => reasons::SLOTS_MOVE,
+        Waiting::Surplus { .. } if stopped => reasons::POD_HOLDS_KEYS,
+        Waiting::Surplus { .. } | Waiting::Drains { .. } => reasons::POD_NOT_WANTED,
+        Waiting::Request { .. } => reasons::REQUEST_REFUSED,
     }
 }
 

@@ -17,7 +17,9 @@ use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
 use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
 
 use crate::reason::{cut, named};
+use crate::reasons;
 
+mod standstill;
 mod verdict;
 
 pub(crate) use verdict::beyond_us;
@@ -48,6 +50,8 @@ pub struct About<'a> {
     pub before: Option<&'a RedisClusterStatus>,
     /// The time.
     pub now: Timestamp,
+    /// Whether nothing has happened by itself for a while.
+    pub idle: bool,
     /// What the operator itself could not do: its kind in one word, and for a person.
     pub trouble: Option<(&'static str, &'a str)>,
     /// What there is to say of pods, by name.
@@ -117,7 +121,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         Some([ready, progressing, degraded]) => (ready, progressing, degraded),
         None => (
             ready(plan, o, served, was_ready),
-            progressing(plan, about.moves),
+            progressing(plan, o, about.moves, about.idle),
             degraded(plan, o),
         ),
     };
@@ -167,7 +171,12 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
 pub fn of_invalid(about: About<'_>, problems: &[ManifestProblem]) -> RedisClusterStatus {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let message = format!("nothing was touched: {}", lines.join("; "));
-    standing_still(about, Some(StateWord::Invalid), "InvalidSpec", &message)
+    standing_still(
+        about,
+        Some(StateWord::Invalid),
+        reasons::INVALID_SPEC.word,
+        &message,
+    )
 }
 
 /// The status of an object that is to be left alone.
@@ -179,9 +188,9 @@ pub fn of_paused(about: About<'_>) -> RedisClusterStatus {
     let ready = about.before.is_some_and(|b| holds(b, READY));
     let degraded = about.before.is_some_and(|b| holds(b, DEGRADED));
     let verdicts = [
-        (READY, verdict(ready, "Paused")),
-        (PROGRESSING, verdict(false, "Paused")),
-        (DEGRADED, verdict(degraded, "Paused")),
+        (READY, verdict(ready, reasons::PAUSED.word)),
+        (PROGRESSING, verdict(false, reasons::PAUSED.word)),
+        (DEGRADED, verdict(degraded, reasons::PAUSED.word)),
     ];
     status.conditions = conditions(about, verdicts);
     status

@@ -271,6 +271,7 @@ impl<'a> One<'a> {
                 .as_ref()
                 .map(|(label, text)| (*label, text.as_str()));
             let about = About {
+                idle: stuck,
                 trouble,
                 pods: &pods,
                 answer: answer.as_ref(),
@@ -479,6 +480,7 @@ impl<'a> One<'a> {
             generation: object.generation,
             before: before.as_ref(),
             now: Timestamp::now(),
+            idle: false,
             trouble: None,
             pods: &[],
             answer: None,

@@ -12,7 +12,7 @@ use shardwright_operator::status::{
     About, CREDENTIALS_REJECTED, Change, DEGRADED, PROGRESSING, PodNote, PodTrouble, READY, change,
     of_error, of_invalid, of_pass, of_paused,
 };
-use shardwright_planner::Desired;
+use shardwright_planner::{Desired, Plan, Waiting};
 use shardwright_runtime::MoveProgress;
 use shardwright_topology as topology;
 use world::World;
@@ -26,6 +26,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
         generation: 4,
         before,
         now: time.parse::<Timestamp>().expect("a time"),
+        idle: true,
         trouble: None,
         pods: &[],
         answer: None,
@@ -106,7 +107,7 @@ fn while_it_forms_it_is_not_ready() {
     let too_few = status(&World::blank(4), FIRST, None);
     assert_eq!(
         words(&too_few),
-        "Forming: !PodsMissing !PodsMissing PodsMissing"
+        "Forming: !PodsMissing PodsMissing PodsMissing"
     );
 }
 
@@ -154,6 +155,47 @@ fn a_lost_majority_is_the_reason_with_the_command_that_a_person_can_use() {
         );
         assert!(text.contains(command), "{text}");
     }
+}
+
+#[test]
+fn that_nothing_more_happens_is_said_only_where_it_is_so() {
+    let w = World::formed(3, 1);
+    let name = |name: &str| topology::ServerName(name.to_owned());
+    let held = || Waiting::StartHeld { server: name("c") };
+    let unheard = |server: &str| Waiting::ServerUnheard {
+        server: name(server),
+        why: topology::Why::Refused,
+    };
+    let told = |waiting: Vec<Waiting>, idle: bool| {
+        let plan = Plan {
+            steps: Vec::new(),
+            waiting,
+        };
+        let about = About {
+            idle,
+            ..at(FIRST, None)
+        };
+        let c = condition(&of_pass(about, &plan, &w.observe()), PROGRESSING).clone();
+        let end = c.message.contains("nothing more happens by itself");
+        assert_eq!(end, c.status == ConditionStatus::False, "{}", c.message);
+        (end, c.reason, c.message)
+    };
+    let (end, reason, _) = told(vec![held()], true);
+    assert_eq!((end, reason.as_str()), (true, "StartHeld"));
+    // Its server does not answer as it is held.
+    assert!(told(vec![unheard("c"), held()], true).0);
+    // What has just come may go by itself.
+    assert!(!told(vec![held()], false).0);
+    // A pod is being replaced beside it, or more pods are on their way.
+    let (end, reason, text) = told(vec![unheard("a1"), held()], true);
+    assert_eq!((end, reason.as_str()), (false, "PodUnheard"));
+    assert!(
+        text.contains("manual decision required: c is held"),
+        "{text}"
+    );
+    let missing = Waiting::ServersMissing { have: 6, want: 8 };
+    assert!(!told(vec![missing.clone()], true).0);
+    assert!(!told(vec![missing, held()], true).0);
 }
 
 #[test]

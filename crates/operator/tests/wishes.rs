@@ -147,6 +147,7 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
             generation: 1,
             before,
             now: now(),
+            idle: false,
             trouble: None,
             pods: &[],
             answer,
