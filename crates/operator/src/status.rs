@@ -133,6 +133,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
             .count(),
     );
     let shards = shards(o);
+    let members = count(o.members().len());
     let mut verdicts = [
         (READY, ready),
         (PROGRESSING, progressing),
@@ -150,9 +151,10 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
     RedisClusterStatus {
         observed_generation: Some(about.generation),
         state: Some(state),
-        ready: Some(format!("{in_order}/{nodes_declared}")),
+        // While the cluster shrinks there are more than declared.
+        ready: Some(format!("{in_order}/{}", nodes_declared.max(members))),
         shard_count: Some(count(shards.len())),
-        node_count: Some(count(o.members().len())),
+        node_count: Some(members),
         ready_node_count: Some(in_order),
         slots_covered: Some(served),
         moves: about.moves.map(moves),

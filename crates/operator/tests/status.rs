@@ -227,6 +227,32 @@ fn a_silent_primary_takes_its_slots_down() {
 }
 
 #[test]
+fn a_slot_with_a_primary_that_does_not_serve_is_not_said_to_be_served() {
+    let healthy = status(&World::formed(3, 1), FIRST, None);
+    let mut w = World::formed(3, 1);
+    w.node("b").state_ok = false;
+    let down = status(&w, LATER, Some(&healthy));
+    assert_eq!(down.state, Some(StateWord::Down));
+    let text = &condition(&down, READY).message;
+    let said = "every slot has a reachable primary, but 1 of 3 does not serve (cluster_state:fail): b does not serve yet";
+    assert_eq!(text, said);
+    w.hush("c");
+    let text = condition(&status(&w, LATER, None), READY).message.clone();
+    let said = "10923 of 16384 slots have a reachable primary, but 1 of 2 does not serve";
+    assert!(text.starts_with(said), "{text}");
+}
+
+#[test]
+fn no_more_nodes_are_ready_than_there_are_to_be() {
+    // A smaller shape is declared, and the nodes that go are there yet.
+    let w = World::formed(5, 1);
+    assert_eq!(status(&w, FIRST, None).ready.as_deref(), Some("10/10"));
+    let mut w = World::formed(3, 1);
+    w.hush("b1");
+    assert_eq!(status(&w, FIRST, None).ready.as_deref(), Some("5/6"));
+}
+
+#[test]
 fn lost_data_is_never_an_empty_ready() {
     let mut w = World::blank(6);
     w.formed = true;

@@ -100,13 +100,30 @@ pub(super) fn ready(plan: &Plan, o: &Observed, served: u32, was_ready: bool) -> 
         let message = "every slot is served, and it is not complete yet".to_owned();
         (worst.map_or(reasons::FORMING.word, reason), message)
     } else {
-        let message = format!("{served} of {SLOT_COUNT} slots are served by a heard primary");
+        let message = unserved(served, o);
         (
             worst.map_or(reasons::SLOTS_NOT_SERVED.word, reason),
             message,
         )
     };
     Verdict::new(false, reason, message).because(texts(plan))
+}
+
+/// What of the slots is not served: they have no reachable primary, or one that answers `CLUSTERDOWN`.
+fn unserved(served: u32, o: &Observed) -> String {
+    let have = if served == u32::from(SLOT_COUNT) {
+        "every slot has a reachable primary".to_owned()
+    } else {
+        format!("{served} of {SLOT_COUNT} slots have a reachable primary")
+    };
+    let reachable = || o.voters().filter_map(|m| o.view_of(m.id));
+    let failing = reachable().filter(|v| !v.cluster.state_ok).count();
+    let of = reachable().count();
+    match failing {
+        0 => have,
+        1 => format!("{have}, but 1 of {of} does not serve (cluster_state:fail)"),
+        _ => format!("{have}, but {failing} of {of} do not serve (cluster_state:fail)"),
+    }
 }
 
 /// What is said while slots move: one reason for all of it, whatever is done between two batches.
