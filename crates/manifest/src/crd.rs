@@ -236,10 +236,17 @@ fn columns() -> Value {
     let mut why = column(
         "Why",
         "string",
-        ".status.conditions[?(@.type==\"Ready\")].message",
+        ".status.message",
         "What there is to say of it.",
     );
+    let mut version = column(
+        "Version",
+        "string",
+        ".status.version",
+        "What the servers run.",
+    );
     // Only with `-o wide`.
+    version["priority"] = json!(1);
     why["priority"] = json!(1);
     json!([
         column(
@@ -262,6 +269,7 @@ fn columns() -> Value {
             "How many of the 16384 hash slots are served."
         ),
         column("Age", "date", ".metadata.creationTimestamp", "Since when."),
+        version,
         why,
     ])
 }

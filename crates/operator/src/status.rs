@@ -14,7 +14,7 @@ use shardwright_planner::Plan;
 use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_runtime::MoveProgress;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
-use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
+use shardwright_topology::{Member, NodeView, Observed, Replication, Seen, ServerName, Source};
 
 use crate::reason::{cut, named};
 use crate::reasons;
@@ -23,8 +23,10 @@ mod standstill;
 mod verdict;
 
 pub(crate) use verdict::beyond_us;
+use verdict::{
+    AS_DECLARED, AT_REST, Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods,
+};
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
-use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods};
 
 /// The condition type: whether the cluster serves every slot, and was complete once.
 pub const READY: &str = "Ready";
@@ -54,6 +56,8 @@ pub struct About<'a> {
     pub idle: bool,
     /// What the operator itself could not do: its kind in one word, and for a person.
     pub trouble: Option<(&'static str, &'a str)>,
+    /// The image that pods are made from, where it is known.
+    pub image: Option<&'a str>,
     /// What there is to say of pods, by name.
     pub pods: &'a [PodNote],
     /// How it stands with what a person asked for. The last answer stays until the next.
@@ -148,9 +152,13 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
             *verdict = Verdict::new(false, label, text);
         }
     }
+    let conditions = conditions(about, verdicts);
     RedisClusterStatus {
         observed_generation: Some(about.generation),
         state: Some(state),
+        image: about.image.map(str::to_owned),
+        version: versions(o),
+        message: why(&conditions),
         // While the cluster shrinks there are more than declared.
         ready: Some(format!("{in_order}/{}", nodes_declared.max(members))),
         shard_count: Some(count(shards.len())),
@@ -163,7 +171,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         } else {
             about.before.and_then(|b| b.settled_shape)
         },
-        conditions: conditions(about, verdicts),
+        conditions,
         shards,
     }
 }
@@ -195,6 +203,7 @@ pub fn of_paused(about: About<'_>) -> RedisClusterStatus {
         (DEGRADED, verdict(degraded, reasons::PAUSED.word)),
     ];
     status.conditions = conditions(about, verdicts);
+    status.message = why(&status.conditions);
     status
 }
 
@@ -218,6 +227,7 @@ fn standing_still(
         (DEGRADED, verdict(true)),
     ];
     status.conditions = conditions(about, verdicts);
+    status.message = why(&status.conditions);
     status
 }
 
@@ -282,6 +292,7 @@ pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
     };
     let others = RedisClusterStatus {
         conditions: old.conditions.clone(),
+        message: old.message.clone(),
         ..new.clone()
     };
     if about(new) == about(old) && others == *old {
@@ -342,6 +353,42 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
         })
         .chain(last.cloned())
         .collect()
+}
+
+/// The text of the condition that tells the worst: that slots are not served, that a person is needed, that something is
+/// missing, what is being done; and what is no harm yet, such as how primaries are placed, before that all is well.
+fn why(conditions: &[Condition]) -> Option<String> {
+    let of = |kind: &str| conditions.iter().find(|c| c.kind == kind);
+    let (ready, progressing, degraded) = (of(READY)?, of(PROGRESSING)?, of(DEGRADED)?);
+    let holds = |c: &Condition| c.status == ConditionStatus::True;
+    let pauses = progressing.reason == reasons::MOVES_PAUSED.word;
+    let idle = progressing.reason == AT_REST;
+    let worst = if !holds(ready) {
+        ready
+    } else if !holds(progressing) && !idle && !pauses {
+        progressing
+    } else if holds(degraded) {
+        degraded
+    } else if !idle {
+        progressing
+    } else if degraded.reason == AS_DECLARED {
+        ready
+    } else {
+        degraded
+    };
+    Some(worst.message.clone())
+}
+
+/// What the members that were reached run; nothing where none was.
+fn versions(o: &Observed) -> Option<String> {
+    let views = o.members().values().filter_map(|m| o.view_of(m.id));
+    let found: BTreeSet<String> = views.map(version).collect();
+    let found: Vec<String> = found.into_iter().collect();
+    (!found.is_empty()).then(|| found.join(", "))
+}
+
+fn version(view: &NodeView) -> String {
+    format!("{} {}", view.server.engine, view.server.version)
 }
 
 /// RFC 3339 in whole seconds, as Kubernetes writes times.
@@ -428,6 +475,7 @@ fn node(o: &Observed, m: &Member) -> NodeStatus {
         pod: m.server.as_ref().map(|ServerName(name)| name.clone()),
         host: place.and_then(|p| p.host.clone()),
         zone: place.and_then(|p| p.zone.clone()),
+        version: o.view_of(m.id).map(version),
         trouble: trouble(o, m),
     }
 }

@@ -14,7 +14,7 @@ use shardwright_planner::{Desired, Waiting};
 use shardwright_runtime::{Keeper, Links, MoveProgress, Moving, Report, Total, new_pen};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
-    Applier, ClusterObject, ObjectKey, Pods, Wake, World, outside,
+    Applier, ClusterObject, ObjectKey, Pods, Wake, World, objects, outside,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -266,12 +266,14 @@ impl<'a> One<'a> {
         let stuck = self.stuck.as_ref();
         let stuck = stuck.is_some_and(|(since, _)| since.elapsed() >= STUCK_AFTER);
         let answer = asking.as_mut().map(|asking| asking.answer(&report, stuck));
+        let image = objects::image(&cluster);
         let status = |about: About<'_>| {
             let trouble = trouble
                 .as_ref()
                 .map(|(label, text)| (*label, text.as_str()));
             let about = About {
                 idle: stuck,
+                image: Some(&image),
                 trouble,
                 pods: &pods,
                 answer: answer.as_ref(),
@@ -482,6 +484,7 @@ impl<'a> One<'a> {
             now: Timestamp::now(),
             idle: false,
             trouble: None,
+            image: None,
             pods: &[],
             answer: None,
             shape: ShapeStatus::default(),

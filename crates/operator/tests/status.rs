@@ -4,6 +4,9 @@
 #[expect(dead_code, reason = "the planner's tests use the rest of it")]
 mod world;
 
+#[path = "status/whole.rs"]
+mod whole;
+
 use jiff::Timestamp;
 use shardwright_manifest::{
     Cluster, Condition, ConditionStatus, RedisClusterStatus, ShapeStatus, StateWord,
@@ -12,7 +15,7 @@ use shardwright_operator::status::{
     About, CREDENTIALS_REJECTED, Change, DEGRADED, PROGRESSING, PodNote, PodTrouble, READY, change,
     of_error, of_invalid, of_pass, of_paused,
 };
-use shardwright_planner::{Desired, Plan, Waiting};
+use shardwright_planner::Desired;
 use shardwright_runtime::MoveProgress;
 use shardwright_topology as topology;
 use world::World;
@@ -28,6 +31,7 @@ fn at<'a>(time: &str, before: Option<&'a RedisClusterStatus>) -> About<'a> {
         now: time.parse::<Timestamp>().expect("a time"),
         idle: true,
         trouble: None,
+        image: None,
         pods: &[],
         answer: None,
         shape: ShapeStatus {
@@ -134,71 +138,6 @@ fn a_replica_that_is_away_degrades_and_does_not_unready() {
 }
 
 #[test]
-fn a_lost_majority_is_the_reason_with_the_command_that_a_person_can_use() {
-    let healthy = status(&World::formed(3, 1), FIRST, None);
-    let mut w = World::formed(3, 1);
-    for name in ["a", "b"] {
-        w.hush(name);
-        w.cut_off(name, 0);
-    }
-    let down = status(&w, LATER, Some(&healthy));
-    assert_eq!(
-        words(&down),
-        "Down: !MajorityLost MajorityLost MajorityLost"
-    );
-    let command = "shardwright failover k8s:cache/redis a1 --takeover --i-know-the-primary-is-dead";
-    for kind in [READY, PROGRESSING, DEGRADED] {
-        let text = &condition(&down, kind).message;
-        assert!(
-            text.contains("no majority: 1 of 3 primaries is reachable"),
-            "{text}"
-        );
-        assert!(text.contains(command), "{text}");
-    }
-}
-
-#[test]
-fn that_nothing_more_happens_is_said_only_where_it_is_so() {
-    let w = World::formed(3, 1);
-    let name = |name: &str| topology::ServerName(name.to_owned());
-    let held = || Waiting::StartHeld { server: name("c") };
-    let unheard = |server: &str| Waiting::ServerUnheard {
-        server: name(server),
-        why: topology::Why::Refused,
-    };
-    let told = |waiting: Vec<Waiting>, idle: bool| {
-        let plan = Plan {
-            steps: Vec::new(),
-            waiting,
-        };
-        let about = About {
-            idle,
-            ..at(FIRST, None)
-        };
-        let c = condition(&of_pass(about, &plan, &w.observe()), PROGRESSING).clone();
-        let end = c.message.contains("nothing more happens by itself");
-        assert_eq!(end, c.status == ConditionStatus::False, "{}", c.message);
-        (end, c.reason, c.message)
-    };
-    let (end, reason, _) = told(vec![held()], true);
-    assert_eq!((end, reason.as_str()), (true, "StartHeld"));
-    // Its server does not answer as it is held.
-    assert!(told(vec![unheard("c"), held()], true).0);
-    // What has just come may go by itself.
-    assert!(!told(vec![held()], false).0);
-    // A pod is being replaced beside it, or more pods are on their way.
-    let (end, reason, text) = told(vec![unheard("a1"), held()], true);
-    assert_eq!((end, reason.as_str()), (false, "PodUnheard"));
-    assert!(
-        text.contains("manual decision required: c is held"),
-        "{text}"
-    );
-    let missing = Waiting::ServersMissing { have: 6, want: 8 };
-    assert!(!told(vec![missing.clone()], true).0);
-    assert!(!told(vec![missing, held()], true).0);
-}
-
-#[test]
 fn one_that_was_never_complete_is_not_ready() {
     let mut w = World::formed(3, 1);
     w.hush("b1");
@@ -224,32 +163,6 @@ fn a_silent_primary_takes_its_slots_down() {
     assert_eq!(down.slots_covered, Some(16_384 - 5_461));
     assert!(condition(&down, READY).message.contains("10923 of 16384"));
     assert_eq!(condition(&down, READY).last_transition_time, LATER);
-}
-
-#[test]
-fn a_slot_with_a_primary_that_does_not_serve_is_not_said_to_be_served() {
-    let healthy = status(&World::formed(3, 1), FIRST, None);
-    let mut w = World::formed(3, 1);
-    w.node("b").state_ok = false;
-    let down = status(&w, LATER, Some(&healthy));
-    assert_eq!(down.state, Some(StateWord::Down));
-    let text = &condition(&down, READY).message;
-    let said = "every slot has a reachable primary, but 1 of 3 does not serve (cluster_state:fail): b does not serve yet";
-    assert_eq!(text, said);
-    w.hush("c");
-    let text = condition(&status(&w, LATER, None), READY).message.clone();
-    let said = "10923 of 16384 slots have a reachable primary, but 1 of 2 does not serve";
-    assert!(text.starts_with(said), "{text}");
-}
-
-#[test]
-fn no_more_nodes_are_ready_than_there_are_to_be() {
-    // A smaller shape is declared, and the nodes that go are there yet.
-    let w = World::formed(5, 1);
-    assert_eq!(status(&w, FIRST, None).ready.as_deref(), Some("10/10"));
-    let mut w = World::formed(3, 1);
-    w.hush("b1");
-    assert_eq!(status(&w, FIRST, None).ready.as_deref(), Some("5/6"));
 }
 
 #[test]

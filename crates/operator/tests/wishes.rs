@@ -149,6 +149,7 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
             now: now(),
             idle: false,
             trouble: None,
+            image: None,
             pods: &[],
             answer,
             shape: ShapeStatus::default(),

@@ -30,6 +30,7 @@ use shardwright_manifest::{
 
 pub use self::claims::{ClaimChange, claim_change, keep_live_claims};
 pub use self::network::{BudgetApi, Evictions, budget_resource};
+pub use self::pod::image;
 pub use self::standalone::{CREATE_JOB_IMAGE, StandaloneError, standalone};
 use crate::names::{self, Names};
 

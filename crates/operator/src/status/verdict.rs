@@ -25,6 +25,11 @@ pub const CREDENTIALS_REJECTED: &str = reasons::CREDENTIALS_REJECTED.word;
 /// The reason where a pod can be put on no Kubernetes node.
 pub const PLACEMENT_IMPOSSIBLE: &str = reasons::PLACEMENT_IMPOSSIBLE.word;
 
+/// The reason where there is nothing to do.
+pub(super) const AT_REST: &str = "AtRest";
+/// The reason where nothing is missing.
+pub(super) const AS_DECLARED: &str = "AsDeclared";
+
 /// A verdict for one condition.
 pub(super) struct Verdict {
     pub(super) holds: bool,
@@ -189,7 +194,7 @@ pub(super) fn progressing(
     if let Some(w) = plan.waiting.first() {
         return Verdict::new(true, reason(w), "waiting").because(vec![stable_text(w)]);
     }
-    Verdict::new(false, "AtRest", "there is nothing to do")
+    Verdict::new(false, AT_REST, "there is nothing to do")
 }
 
 /// The reason of a problem that nothing of ours ends: a full disk or memory, or which code of a library is right.
@@ -214,7 +219,7 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
     if let Some(verdict) = placed(&problems) {
         return verdict;
     }
-    Verdict::new(false, "AsDeclared", "every shard has its replicas")
+    Verdict::new(false, AS_DECLARED, "every shard has its replicas")
 }
 
 /// Not less than declared, as spreading is a wish; but a person should know what one host or zone would take along. What
