@@ -341,6 +341,12 @@ pub(super) fn tell_of_pods(kind: &str, verdict: &mut Verdict, pods: &[PodNote]) 
     }
     let clause = |(text, names): &(&str, Vec<&str>)| format!("{}: {text}", names.join(", "));
     verdict.causes = causes.iter().map(clause).collect();
+    // That such a pod's server does not answer comes of it, and its reason is the same text.
+    let told = |clause: &String| {
+        let of = |pod: &&PodNote| clause.starts_with(&format!("{} is not heard: ", pod.pod));
+        pods.iter().any(of)
+    };
+    verdict.clauses.retain(|clause| !told(clause));
     verdict.remedy = pods.first().and_then(|worst| worst.remedy.clone());
 }
 
