@@ -33,8 +33,10 @@ use crate::tell::{Telling, Told};
 use crate::wishes::Asking;
 
 mod evictions;
+mod refusals;
 
 use evictions::EvictionGate;
+use refusals::Refusals;
 
 /// Written on the object, it is the same as `spec.paused: true`.
 const PAUSED_ANNOTATION: &str = "shardwright.dev/paused";
@@ -114,6 +116,8 @@ struct One<'a> {
     /// When the disruption budget may be tried again that could not be written, whatever becomes of the other objects.
     budget_not_before: Option<Instant>,
     stuck: Option<(Instant, Vec<Waiting>)>,
+    /// Why pods are not there, while some are not.
+    refusals: Option<Refusals>,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
     /// How far slots have moved, of the move that is under way.
@@ -151,6 +155,7 @@ impl<'a> One<'a> {
             evictions: EvictionGate::default(),
             budget_not_before: None,
             stuck: None,
+            refusals: None,
             asking: None,
             moving: Moving::new(Total::default()),
             moves_warned: None,
@@ -259,7 +264,8 @@ impl<'a> One<'a> {
             self.backoff.succeeded();
             self.not_before = None;
         }
-        let pods = notes(&self.world.pods(&object.key));
+        let mut pods = notes(&self.world.pods(&object.key));
+        pods.extend(Box::pin(self.refusals(object, &report)).await);
         let far = self.far(&report);
         let trouble = self.trouble.clone();
         self.tell_stuck(object, &report);
