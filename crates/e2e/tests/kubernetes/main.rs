@@ -18,6 +18,7 @@ mod edits;
 mod evictions;
 mod failures;
 mod outside;
+mod refused;
 mod shape;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ const CASES: &[Case] = &[
     case!(Beside edits::reverted as "reverted"),
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
+    case!(Beside refused::by_a_quota as "refused-pod"),
     case!(Beside outside::rights as "rights"),
     case!(Beside outside::rendered as "rendered"),
     case!(Beside outside::plugin as "plugin"),
