@@ -318,7 +318,8 @@ fn nodes_in(message: &str) -> BTreeSet<String> {
 fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition> {
     let answer = about.answer.map(|answer| {
         let done = answer.state == AnswerState::Done;
-        let verdict = Verdict::new(done, answer.reason, answer.text.clone());
+        let text = answer.text.replace(TARGET, about.target);
+        let verdict = Verdict::new(done, answer.reason, text);
         (ANSWER, verdict)
     });
     // What was answered last is told until something else is asked for.

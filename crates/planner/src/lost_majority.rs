@@ -115,14 +115,6 @@ impl fmt::Display for LostMajority {
             f,
             "no majority: {reachable} of {of} primaries {is} reachable, so that no vote can promote a replica; no \
              reachable primary serves slots {slots}; it ends when {back}"
-        )?;
-        let Some((primary, replica)) = self.takeover else {
-            return Ok(());
-        };
-        write!(
-            f,
-            ", or where a person knows that {primary:?} is dead: shardwright failover TARGET {replica:?} --takeover \
-             --i-know-the-primary-is-dead"
         )
     }
 }

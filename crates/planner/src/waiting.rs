@@ -496,7 +496,7 @@ impl fmt::Display for Waiting {
             Self::KeysUncounted { node, slots } => f.write_str(&text::uncounted(*node, slots)),
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
-            Self::MajorityLost(lost) => write!(f, "{lost}"),
+            Self::MajorityLost(lost) => f.write_str(&text::majority_lost(lost)),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
             Self::DuplicateId(duplicate) => f.write_str(&text::doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),

@@ -7,9 +7,9 @@ use shardwright_topology::{
 };
 
 use super::{OnlyOnDisk, Rest};
-use crate::NoDeath;
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
+use crate::{LostMajority, NoDeath};
 
 pub(super) const DATA_LOST: &str = "it was formed, and every node is empty: its data is lost";
 
@@ -50,6 +50,17 @@ pub(super) fn data_refused(server: &ServerName, failure: Option<&StartFailure>) 
 pub(super) fn primary_silent(node: NodeId) -> String {
     format!(
         "primary {node:?} is silent, and nothing proves it dead: the other primaries vote on it"
+    )
+}
+
+/// Whoever shows this puts the cluster's name in the place of TARGET.
+pub(super) fn majority_lost(lost: &LostMajority) -> String {
+    let Some((primary, replica)) = lost.takeover else {
+        return lost.to_string();
+    };
+    format!(
+        "{lost}, or where a person knows that {primary:?} is dead: shardwright failover TARGET {replica:?} --takeover \
+         --i-know-the-primary-is-dead"
     )
 }
 
