@@ -8,7 +8,7 @@ use shardwright_topology::{Member, NodeId, Observed, SlotSet, Source};
 
 use crate::evidence::Dead;
 use crate::refused::unproved;
-use crate::rules::promote::candidate;
+use crate::rules::promote::{candidate, has_copy};
 use crate::{Desired, NoDeath, Waiting};
 
 /// How many names a text lists.
@@ -57,16 +57,19 @@ impl LostMajority {
         let slots = silent
             .iter()
             .fold(SlotSet::empty(), |all, m| all.union(&m.slots));
-        let mut with_replica = silent
-            .iter()
-            .filter_map(|m| Some((m.id, candidate(d, o, m.id)?)));
+        // A copy is asked for, as the request that names it will.
+        let copy = |m: &&Member| {
+            let replica = candidate(d, o, m.id)?;
+            let view = o.view_of(replica)?;
+            has_copy(o, m.id, view).then_some((m.id, replica))
+        };
         Some(Self {
             reachable,
             of: voters.len(),
             slots,
             primaries: silent.iter().map(|m| m.id).collect(),
             hosts,
-            takeover: with_replica.next(),
+            takeover: silent.iter().find_map(copy),
         })
     }
 

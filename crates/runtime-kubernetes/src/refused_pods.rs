@@ -1,5 +1,5 @@
 //! Why pods are not there that their `StatefulSet` should make: the API server refused them (a quota, an admission plugin,
-//! PodSecurity), and the set's controller says so in an event alone.
+//! `PodSecurity`), and the set's controller says so in an event alone.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Pods that are not there because the API server refuses them: a quota, an admission plugin, PodSecurity.
+//! Pods that are not there because the API server refuses them: a quota, an admission plugin, `PodSecurity`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -48,7 +48,9 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
             None => {
                 let why = unproved(p.d, p.o, primary.id);
                 // Without a majority nobody votes on it: that is said of all such primaries at once.
-                if lost.is_none() || !matches!(why, Waiting::PrimarySilent { .. }) {
+                let lost = lost.as_ref();
+                let said = lost.is_some_and(|lost| lost.primaries.contains(&primary.id));
+                if !said || !matches!(why, Waiting::PrimarySilent { .. }) {
                     p.wait(why);
                 }
                 hold_back_without_copy(p, primary.id);
@@ -425,7 +427,7 @@ fn has_something(o: &Observed, replica: &NodeView) -> bool {
 /// Whether a replica holds in memory what it copied from its primary: by its stream or its link, else by what the
 /// primary said when it was last heard: that the replica was online, or that there was nothing to copy. A process that
 /// began after the primary died has only what its disk had.
-fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
+pub(crate) fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
     if read(replica).is_none()
         || copies_elsewhere(o, replica.id).is_some()
         || began_after(o, primary, replica)

@@ -3,11 +3,11 @@
 use shardwright_topology::{AttemptKind, NodeId, NodeView, Observed, Role};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
+use crate::evidence::{Dead, Gone, HowDead, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
 use crate::refused::why_not_dead;
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
-use crate::rules::promote::{believes_too_much, candidate, may_step_in};
+use crate::rules::promote::{believes_too_much, candidate, has_copy, may_step_in};
 use crate::rules::shape;
 use crate::stated::why_alive;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
@@ -114,7 +114,14 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     let Some(view) = p.o.view_of(node) else {
         return refuse(p, format!("{} itself is not heard", node.short()));
     };
-    if !may_step_in(p.d, p.o, primary, view) {
+    // One that is only said to be dead may have more than what its replica read from a disk.
+    let stated = *dead.how() == HowDead::Stated && !p.d.consent.lose_data;
+    let holds = if stated {
+        has_copy(p.o, primary, view)
+    } else {
+        may_step_in(p.d, p.o, primary, view)
+    };
+    if !holds {
         refuse(p, no_copy(p.o, node, primary));
     } else if p.o.member(primary).is_some_and(too_much) {
         let why = format!(
