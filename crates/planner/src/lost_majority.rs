@@ -7,7 +7,7 @@ use std::fmt;
 use shardwright_topology::{Member, NodeId, Observed, SlotSet, Source};
 
 use crate::evidence::Dead;
-use crate::refused::unproved;
+use crate::refused::{answers_others, unproved};
 use crate::rules::promote::{candidate, has_copy};
 use crate::{Desired, NoDeath, Waiting};
 
@@ -17,7 +17,7 @@ const NAMES_MAX: usize = 6;
 /// The primaries of which too few are reachable for a vote.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LostMajority {
-    /// How many of the primaries with slots are reachable.
+    /// How many of the primaries with slots are reachable, by us or by a node that is.
     pub reachable: usize,
     /// How many there are.
     pub of: usize,
@@ -36,14 +36,14 @@ impl LostMajority {
     /// without votes. Nor is one that answers something, for it lives.
     pub(crate) fn of(d: &Desired, o: &Observed) -> Option<Self> {
         let voters: Vec<&Member> = o.voters().collect();
-        let reachable = voters.iter().filter(|m| m.source == Source::Itself).count();
+        let reachable = voters.iter().filter(|m| is_reachable(o, m)).count();
         if reachable * 2 > voters.len() {
             return None;
         }
         let silent: Vec<&Member> = voters
             .iter()
             .copied()
-            .filter(|m| m.source == Source::Others && is_silent(d, o, m.id))
+            .filter(|m| !is_reachable(o, m) && is_silent(d, o, m.id))
             .collect();
         if silent.is_empty() {
             return None;
@@ -84,6 +84,12 @@ impl LostMajority {
             None => format!("{back}; no replica that is reachable has a copy of their data"),
         }
     }
+}
+
+/// Whether a primary was heard, or answers one that was: it may be cut off from us alone, and then it votes.
+fn is_reachable(o: &Observed, m: &Member) -> bool {
+    let lives = || Dead::prove(o, m.id).is_none() && answers_others(o, m.id);
+    m.source == Source::Itself || lives()
 }
 
 /// Whether a primary that was not heard is silent, or refuses in a way that only votes could make a death of.

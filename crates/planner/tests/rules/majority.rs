@@ -71,6 +71,11 @@ fn with_a_majority_or_where_deaths_are_proved_none_is_lost() {
     dead.kill("b", 100);
     assert!(!says(&dead.waits(&three()), "no majority: 1 of 3"));
     assert_eq!(majority_lost(&dead), []);
+    // Whoever is cut off from us alone has its vote.
+    let mut ours = World::formed(3, 1);
+    ours.hush("a");
+    ours.hush("b");
+    assert_eq!(majority_lost(&ours), []);
     // Whoever answers something comes back by itself.
     let mut loads = World::formed(3, 1);
     for name in ["a", "b"] {
