@@ -79,6 +79,7 @@ const CASES: &[Case] = &[
     case!(AloneOnTheMachine disturbed::operator_away as "operator-away"),
     case!(AloneOnTheMachine disturbed::api_away as "api-away"),
     case!(AloneOnTheMachine disturbed::node_cut as "node-cut"),
+    case!(AloneOnTheMachine disturbed::majority_cut as "majority-cut"),
 ];
 
 fn main() -> ExitCode {
