@@ -82,7 +82,7 @@ reasons! {
     PLACE_FOLLOWED: "PlaceFollowed", Itself, "a server without data waits until nobody copies its address";
     FORMING: "Forming", Itself, "the cluster is being formed";
     UNSETTLED: "Unsettled", Itself, "links or views of the nodes are not as they should be";
-    VIEWS_DIFFER: "ViewsDiffer", Itself, "nodes have not heard of a change yet";
+    VIEWS_DIFFER: "ViewsDiffer", Itself, "nodes do not know of a change yet";
     REPLICA_CATCH_UP: "ReplicaCatchUp", Itself, "a replica has no full copy or no link yet";
     REPLICA_BUFFER_TOO_SMALL: "ReplicaBufferTooSmall", Itself, "a replica's full copy begins again and again";
     COPIES_ELSEWHERE: "CopiesElsewhere", Itself, "a replica copies from an address that is not its primary's";

@@ -24,7 +24,7 @@ mod verdict;
 
 pub(crate) use verdict::beyond_us;
 use verdict::{
-    AS_DECLARED, AT_REST, Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods,
+    AS_DECLARED, IDLE, Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods,
 };
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 
@@ -363,7 +363,7 @@ fn why(conditions: &[Condition]) -> Option<String> {
     let (ready, progressing, degraded) = (of(READY)?, of(PROGRESSING)?, of(DEGRADED)?);
     let holds = |c: &Condition| c.status == ConditionStatus::True;
     let pauses = progressing.reason == reasons::MOVES_PAUSED.word;
-    let idle = progressing.reason == AT_REST;
+    let idle = progressing.reason == IDLE;
     let worst = if !holds(ready) {
         ready
     } else if !holds(progressing) && !idle && !pauses {

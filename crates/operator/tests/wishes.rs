@@ -76,7 +76,7 @@ fn a_failover_that_would_lose_writes_is_refused_with_every_reason() {
 }
 
 #[test]
-fn a_persons_word_that_the_primary_is_dead_takes_over_until_it_is_heard() {
+fn a_persons_word_that_the_primary_is_dead_takes_over_until_it_answers() {
     let mut w = World::formed(3, 1);
     for name in ["a", "b"] {
         w.hush(name);
@@ -89,9 +89,9 @@ fn a_persons_word_that_the_primary_is_dead_takes_over_until_it_is_heard() {
     let taken = pass(&w, &mut stated(), false);
     assert_eq!(taken.state, AnswerState::UnderWay, "{taken:?}");
     assert!(taken.text.contains("let a1 take over"), "{}", taken.text);
-    let heard = pass(&World::formed(3, 1), &mut stated(), false);
-    assert_eq!(heard.state, AnswerState::Refused, "{heard:?}");
-    assert!(heard.text.contains("a is not dead"), "{}", heard.text);
+    let alive = pass(&World::formed(3, 1), &mut stated(), false);
+    assert_eq!(alive.state, AnswerState::Refused, "{alive:?}");
+    assert!(alive.text.contains("a is not dead"), "{}", alive.text);
 }
 
 #[test]

@@ -99,7 +99,7 @@ pub struct Consent {
     /// Slots may move to a server whose memory limit they may exceed.
     pub force_memory: bool,
     /// The primary of the replica that is asked for in its place is dead: a person knows it, though nothing proves it.
-    /// What it took in and no replica has read is lost, and it counts for nothing once the primary is heard.
+    /// What it took in and no replica has read is lost, and it counts for nothing once the primary answers.
     pub primary_is_dead: bool,
 }
 

@@ -50,7 +50,7 @@ pub enum HowDead {
     GivenUp,
     /// The cluster is one that we formed, and every server of it is dead, or known to be another node's.
     Nowhere,
-    /// A person stated it when asking for one of its replicas in its place, and nothing that was heard speaks against it.
+    /// A person stated it when asking for one of its replicas in its place, and the primary answers nobody.
     Stated,
 }
 
@@ -94,7 +94,7 @@ impl Dead {
         given_up(d, o, node).then_some(Self { node, how })
     }
 
-    /// The proof by a person's statement: see [`HowDead::Stated`]. It ends as soon as anything is heard of the node.
+    /// The proof by a person's statement: see [`HowDead::Stated`]. It ends as soon as the node answers anybody.
     pub fn stated(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let how = HowDead::Stated;
         is_stated_dead(d, o, node).then_some(Self { node, how })

@@ -75,7 +75,7 @@ impl LostMajority {
 
     /// What ends it; `target` is how the cluster is named on the command line.
     pub fn remedy(&self, target: &str) -> String {
-        let back = "bring what is unreachable back: start it, or mend its host or network";
+        let back = "bring what is unreachable back: start it, or repair its host or network";
         match self.takeover {
             Some((primary, replica)) => format!(
                 "{back}; or, where you know that primary {primary:?} is dead and will not come back with newer writes: \
@@ -86,13 +86,13 @@ impl LostMajority {
     }
 }
 
-/// Whether a primary was heard, or answers one that was: it may be cut off from us alone, and then it votes.
+/// Whether a primary answers us or a node that does: it may be cut off from us alone, and then it votes.
 fn is_reachable(o: &Observed, m: &Member) -> bool {
     let lives = || Dead::prove(o, m.id).is_none() && answers_others(o, m.id);
     m.source == Source::Itself || lives()
 }
 
-/// Whether a primary that was not heard is silent, or refuses in a way that only votes could make a death of.
+/// Whether a primary that is unreachable is silent, or refuses in a way that only votes could make a death of.
 fn is_silent(d: &Desired, o: &Observed, node: NodeId) -> bool {
     if Dead::prove(o, node).is_some() {
         return false;

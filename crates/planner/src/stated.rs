@@ -1,5 +1,5 @@
 //! A primary that a person says is dead, though nothing proves it: a replica that is asked for by name takes its place, as
-//! long as nothing is heard of the primary.
+//! long as the primary answers nobody.
 
 use shardwright_topology::{NodeId, Observed, Seen, Server};
 
@@ -17,7 +17,7 @@ pub(crate) fn is_stated_dead(d: &Desired, o: &Observed, primary: NodeId) -> bool
     d.consent.primary_is_dead && past && replica && why_alive(o, primary).is_none()
 }
 
-/// What shows that a node lives, if anything that was heard does.
+/// What shows that a node lives, if anything does.
 pub(crate) fn why_alive(o: &Observed, node: NodeId) -> Option<String> {
     if o.view_of(node).is_some() {
         return Some("it is reachable".to_owned());

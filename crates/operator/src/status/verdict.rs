@@ -26,7 +26,7 @@ pub const CREDENTIALS_REJECTED: &str = reasons::CREDENTIALS_REJECTED.word;
 pub const PLACEMENT_IMPOSSIBLE: &str = reasons::PLACEMENT_IMPOSSIBLE.word;
 
 /// The reason where there is nothing to do.
-pub(super) const AT_REST: &str = "AtRest";
+pub(super) const IDLE: &str = "AtRest";
 /// The reason where nothing is missing.
 pub(super) const AS_DECLARED: &str = "AsDeclared";
 
@@ -194,7 +194,7 @@ pub(super) fn progressing(
     if let Some(w) = plan.waiting.first() {
         return Verdict::new(true, reason(w), "waiting").because(vec![stable_text(w)]);
     }
-    Verdict::new(false, AT_REST, "there is nothing to do")
+    Verdict::new(false, IDLE, "there is nothing to do")
 }
 
 /// The reason of a problem that nothing of ours ends: a full disk or memory, or which code of a library is right.

@@ -39,7 +39,7 @@ fn that_nothing_more_happens_is_said_only_where_it_is_so() {
     let w = World::formed(3, 1);
     let name = |name: &str| topology::ServerName(name.to_owned());
     let held = || Waiting::StartHeld { server: name("c") };
-    let unheard = |server: &str| Waiting::ServerUnheard {
+    let silent = |server: &str| Waiting::ServerUnheard {
         server: name(server),
         why: topology::Why::Refused,
     };
@@ -60,11 +60,11 @@ fn that_nothing_more_happens_is_said_only_where_it_is_so() {
     let (end, reason, _) = told(vec![held()], true);
     assert_eq!((end, reason.as_str()), (true, "StartHeld"));
     // Its server does not answer as it is held.
-    assert!(told(vec![unheard("c"), held()], true).0);
+    assert!(told(vec![silent("c"), held()], true).0);
     // What has just come may go by itself.
     assert!(!told(vec![held()], false).0);
     // A pod is being replaced beside it, or more pods are on their way.
-    let (end, reason, text) = told(vec![unheard("a1"), held()], true);
+    let (end, reason, text) = told(vec![silent("a1"), held()], true);
     assert_eq!((end, reason.as_str()), (false, "PodUnheard"));
     assert!(
         text.contains("manual decision required: c is held"),

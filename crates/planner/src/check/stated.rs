@@ -7,7 +7,7 @@ use crate::{Manner, Request};
 
 impl Lint<'_> {
     /// A person asked for this replica, and said that its primary is dead; no server answers as that primary or in its
-    /// place, and no node that was heard has a good link to it.
+    /// place, and no node that is reachable has a good link to it.
     pub(super) fn is_stated_dead(&self, replica: NodeId, primary: NodeId) -> bool {
         let asked = match &self.d.request {
             Some(Request::Promote {

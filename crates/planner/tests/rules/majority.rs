@@ -49,7 +49,7 @@ fn a_lost_majority_is_named_with_what_ends_it() {
         assert!(!says(&waits, "nothing proves it dead"), "{waits:?}");
     }
     let found = majority_lost(&w);
-    let [(text, mend)] = found.as_slice() else {
+    let [(text, remedy)] = found.as_slice() else {
         panic!("it is one problem: {found:?}");
     };
     assert_eq!(text, said);
@@ -57,7 +57,7 @@ fn a_lost_majority_is_named_with_what_ends_it() {
         "shardwright failover T {} --takeover --i-know-the-primary-is-dead",
         id("a1")
     );
-    assert!(mend.ends_with(&command), "{mend}");
+    assert!(remedy.ends_with(&command), "{remedy}");
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn without_a_replica_that_has_a_copy_no_takeover_is_offered() {
         w.hush(name);
     }
     let found = majority_lost(&w);
-    let [(text, mend)] = found.as_slice() else {
+    let [(text, remedy)] = found.as_slice() else {
         panic!("it is one problem: {found:?}");
     };
-    assert!(!mend.contains("failover"), "{text}: {mend}");
+    assert!(!remedy.contains("failover"), "{text}: {remedy}");
     assert!(!says(&w.waits(&three()), "failover"));
-    assert!(mend.contains("no replica that is reachable has a copy"));
+    assert!(remedy.contains("no replica that is reachable has a copy"));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn without_that_word_it_is_refused_and_the_word_is_named() {
 }
 
 #[test]
-fn that_word_counts_for_nothing_once_the_primary_is_heard() {
+fn that_word_counts_for_nothing_once_the_primary_answers() {
     let refused = |w: &World, why: &str| {
         for manner in [Manner::Force, Manner::Takeover] {
             let d = stating("a1", manner);
