@@ -142,7 +142,7 @@ impl Asked {
         match self.key {
             FAILOVER => failover(&self.text, now),
             ACCEPT_DATA_LOSS => {
-                let given = self.text.trim().parse().map_err(|_| WishError::NoTime)?;
+                let given: Timestamp = self.text.trim().parse().map_err(|_| WishError::NoTime)?;
                 must_be_of_now(given, now)?;
                 Ok(Wish::AcceptDataLoss)
             }
@@ -184,7 +184,7 @@ fn failover(text: &str, now: Timestamp) -> Result<Wish, WishError> {
     }
     if let Some(stated) = stated {
         let time = stated.strip_prefix(PRIMARY_IS_DEAD);
-        let given = time.and_then(|time| time.parse().ok());
+        let given: Option<Timestamp> = time.and_then(|time| time.parse().ok());
         must_be_of_now(given.ok_or(WishError::Failover)?, now)?;
     }
     Ok(Wish::Failover {
