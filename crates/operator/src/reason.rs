@@ -1,10 +1,13 @@
 //! Each wait and each step as one word, for conditions, events and metrics. Exhaustive: a new kind must be given one.
 
 use shardwright_planner::safety::{NoMove, NoRecreate};
-use shardwright_planner::{Action, Crowded, Waiting};
+use shardwright_planner::{Action, Crowded, LostMajority, Waiting};
 use shardwright_topology::Observed;
 
 use crate::reasons::{self, EndedBy, Reason};
+
+/// What stands in the commands of texts for the name of the cluster, which is put there with the names of pods.
+pub(crate) const TARGET: &str = "TARGET";
 
 /// What a wait means for the cluster while it lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,6 +155,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             node,
             lag_bytes: Some(_),
         } => format!("replica {node:?} catches up"),
+        Waiting::MajorityLost(lost) => majority_lost(lost),
         // How many are left stands in `moves`.
         Waiting::Moves { why, .. } if why.is_empty() => "slots move".to_owned(),
         Waiting::Moves { why, .. } => {
@@ -167,7 +171,6 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::KeysUncounted { .. }
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
-        | Waiting::MajorityLost(_)
         | Waiting::Foreign { .. }
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
@@ -206,6 +209,17 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Surplus { .. }
         | Waiting::Drains { .. }
         | Waiting::Request { .. } => waiting.to_string(),
+    }
+}
+
+/// A lost majority, with the command by which a person goes on.
+fn majority_lost(lost: &LostMajority) -> String {
+    match lost.takeover {
+        Some((primary, replica)) => format!(
+            "{lost}, or where a person knows that {primary:?} is dead: shardwright failover {TARGET} {replica:?} \
+             --takeover --i-know-the-primary-is-dead"
+        ),
+        None => lost.to_string(),
     }
 }
 

@@ -16,7 +16,7 @@ use shardwright_runtime::MoveProgress;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
 use shardwright_topology::{Member, NodeView, Observed, Replication, Seen, ServerName, Source};
 
-use crate::reason::{cut, named};
+use crate::reason::{TARGET, cut, named};
 use crate::reasons;
 
 mod standstill;
@@ -37,9 +37,6 @@ pub const DEGRADED: &str = "Degraded";
 
 /// Kubernetes bounds a condition's message at 32768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2_000;
-
-/// What stands in commands of the planner's texts for the name of the cluster.
-const TARGET: &str = "TARGET";
 
 /// What every status needs beside its report.
 #[derive(Clone, Copy, Debug)]

@@ -53,15 +53,13 @@ pub(super) fn primary_silent(node: NodeId) -> String {
     )
 }
 
-/// Whoever shows this puts the cluster's name in the place of TARGET.
 pub(super) fn majority_lost(lost: &LostMajority) -> String {
-    let Some((primary, replica)) = lost.takeover else {
-        return lost.to_string();
-    };
-    format!(
-        "{lost}, or where a person knows that {primary:?} is dead: shardwright failover TARGET {replica:?} --takeover \
-         --i-know-the-primary-is-dead"
-    )
+    match lost.takeover {
+        Some((primary, _)) => format!(
+            "{lost}, or on the word of a person who knows that {primary:?} is dead: shardwright check shows the command"
+        ),
+        None => lost.to_string(),
+    }
 }
 
 pub(super) fn id_lost(node: NodeId) -> String {

@@ -38,8 +38,7 @@ fn a_lost_majority_is_named_with_what_ends_it() {
     let w = cut_off();
     let said = "no majority: 1 of 3 primaries is reachable, so that no vote can promote a replica; no reachable primary \
                 serves slots 0-10922; it ends when host-a, host-b return (with a, b)";
-    let or = ", or where a person knows that a is dead: shardwright failover TARGET a1 --takeover \
-              --i-know-the-primary-is-dead";
+    let or = ", or on the word of a person who knows that a is dead: shardwright check shows the command";
     for d in [three(), Desired::guest()] {
         let plan = w.plan(&d);
         assert!(plan.steps.is_empty() && !plan.is_stuck(), "{plan:?}");
@@ -95,7 +94,7 @@ fn without_a_replica_that_has_a_copy_no_takeover_is_offered() {
         panic!("it is one problem: {found:?}");
     };
     assert!(!remedy.contains("failover"), "{text}: {remedy}");
-    assert!(!says(&w.waits(&three()), "failover"));
+    assert!(!says(&w.waits(&three()), "on the word of a person"));
     assert!(remedy.contains("no replica that is reachable has a copy"));
 }
 
