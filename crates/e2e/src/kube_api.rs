@@ -64,6 +64,8 @@ kinds! {
     SERVICE = "" "v1" "Service" "services" true;
     /// Service accounts.
     SERVICE_ACCOUNT = "" "v1" "ServiceAccount" "serviceaccounts" true;
+    /// Quotas of namespaces.
+    QUOTA = "" "v1" "ResourceQuota" "resourcequotas" true;
     /// Claims of volumes.
     CLAIM = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" true;
     /// Stateful sets.

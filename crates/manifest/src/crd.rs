@@ -132,10 +132,17 @@ fn columns() -> Value {
     let mut why = column(
         "Why",
         "string",
-        ".status.conditions[?(@.type==\"Ready\")].message",
+        ".status.message",
         "What there is to say of it.",
     );
+    let mut version = column(
+        "Version",
+        "string",
+        ".status.version",
+        "What the servers run.",
+    );
     // Only with `-o wide`.
+    version["priority"] = json!(1);
     why["priority"] = json!(1);
     json!([
         column(
@@ -164,6 +171,7 @@ fn columns() -> Value {
             "How long ago the operator looked at it, to the minute."
         ),
         column("Age", "date", ".metadata.creationTimestamp", "Since when."),
+        version,
         why,
     ])
 }

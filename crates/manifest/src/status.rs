@@ -36,6 +36,15 @@ pub struct RedisClusterStatus {
     #[schemars(range(min = 0, max = 16384))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots_covered: Option<u32>,
+    /// The image that pods are made from. What runs is the `version` of each node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What the servers that were reached run, such as `Redis 7.4.1`; several where they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What there is to say of the whole: the text of the condition that tells the worst.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// How far slots have moved that have to: only while some have to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moves: Option<MovesStatus>,
@@ -125,6 +134,9 @@ pub struct NodeStatus {
     /// The zone of that Kubernetes node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The engine and version of its server, such as `Redis 7.4.1`, if it was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// What there is to say of it, if it is not in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

@@ -6,6 +6,8 @@ use shardwright_runtime::RuntimeError;
 use shardwright_runtime_kubernetes::outside::AskError;
 use shardwright_runtime_kubernetes::{ApplyError, RequestError, namespace_ends};
 
+use crate::reasons;
+
 /// A pass could not be made, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
@@ -49,7 +51,7 @@ impl PassError {
     /// One word in CamelCase.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Apply(ApplyError::UnknownSettings(_)) => "SettingUnknown",
+            Self::Apply(ApplyError::UnknownSettings(_)) => reasons::SETTING_UNKNOWN.word,
             Self::Apply(_) => "ApplyFailed",
             Self::Runtime(_) => "PassFailed",
             Self::Api(_) => "ApiRefused",

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::reason;
+use crate::reasons;
 use crate::status::{Answer, AnswerState};
 
 /// Kubernetes refuses a note above 1024 bytes (events.k8s.io/v1, field `note`).
@@ -104,9 +105,11 @@ pub fn of_waiting(waiting: &[Waiting], before: &[Waiting], o: &Observed) -> Vec<
 
 /// A move that waits for a person has stopped; the condition says how far it is.
 fn event_reason(waiting: &Waiting) -> &'static str {
-    match reason::reason(waiting) {
-        reason::SLOTS_MOVE => "MoveStopped",
-        other => other,
+    let word = reason::reason(waiting);
+    if word == reasons::SLOTS_CANNOT_MOVE.word {
+        "MoveStopped"
+    } else {
+        word
     }
 }
 

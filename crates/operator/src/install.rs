@@ -128,6 +128,12 @@ pub const CLUSTERS: &[Rule] = &[
         why: "what they hold is recorded on them; they are expanded, owned or let go, and given up where the manifest says so or fewer pods are wanted",
     },
     Rule {
+        group: "",
+        resources: &["events"],
+        verbs: &["list"],
+        why: "why a pod was refused, which a StatefulSet's controller says in an event alone",
+    },
+    Rule {
         group: "events.k8s.io",
         resources: &["events"],
         verbs: &["create", "patch"],
@@ -589,6 +595,8 @@ mod tests {
             ("", "pods", &["delete"]),
             ("", "persistentvolumeclaims", READ),
             ("", "persistentvolumeclaims", &["patch", "delete"]),
+            // Refused pods.
+            ("", "events", &["list"]),
             ("events.k8s.io", "events", &["create", "patch"]),
         ];
         let places: &[(&str, &str, &[&str])] = &[

@@ -6,6 +6,7 @@
 //! * [`run()`]: lead, keep every cluster (a task for each: validate, apply, pass, tell), end well.
 //! * [`status`] and [`events`]: a report as a person reads it with `kubectl get` and `kubectl describe`. Pure.
 //! * [`incidents`]: what happened to shards between two looks. Pure.
+//! * [`reasons`]: every reason of a condition, and what ends it. Pure.
 //! * [`wishes`]: what a person asked for on the object, and the answer. Pure.
 //! * [`lease`]: of several operators one acts.
 //! * [`admin`] and [`metrics`]: `/livez`, `/readyz` and `/metrics`.
@@ -21,6 +22,7 @@ pub mod metrics;
 mod pace;
 mod pods;
 mod reason;
+pub mod reasons;
 mod run;
 pub mod status;
 mod tell;

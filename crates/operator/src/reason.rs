@@ -1,13 +1,13 @@
 //! Each wait and each step as one word, for conditions, events and metrics. Exhaustive: a new kind must be given one.
 
 use shardwright_planner::safety::{NoMove, NoRecreate};
-use shardwright_planner::{Action, Crowded, Waiting};
+use shardwright_planner::{Action, Crowded, LostMajority, Waiting};
 use shardwright_topology::Observed;
 
-/// The reason while slots move.
-pub(crate) const SLOTS_MOVE: &str = "SlotsMove";
-/// The reason while slots would move, and a person paused that.
-pub(crate) const MOVES_PAUSED: &str = "MovesPaused";
+use crate::reasons::{self, EndedBy, Reason};
+
+/// What stands in the commands of texts for the name of the cluster, which is put there with the names of pods.
+pub(crate) const TARGET: &str = "TARGET";
 
 /// What a wait means for the cluster while it lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,7 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
         | Waiting::KeysUncounted { .. }
         | Waiting::KeysUnclaimed { .. }
         | Waiting::Contested { .. }
+        | Waiting::MajorityLost(_)
         | Waiting::Foreign { .. }
         | Waiting::DuplicateId(_)
         | Waiting::ServersMissing { .. }
@@ -71,51 +72,69 @@ pub(crate) fn effect(waiting: &Waiting) -> Effect {
 
 /// The wait as one word in CamelCase.
 pub(crate) fn reason(waiting: &Waiting) -> &'static str {
+    of_wait(waiting).word
+}
+
+/// Whether only a person ends the wait. On Kubernetes pods come by themselves, and with them nodes and replicas.
+pub(crate) fn needs_a_person(waiting: &Waiting) -> bool {
+    of_wait(waiting).ended_by == EndedBy::Person
+}
+
+/// The wait in the table of reasons. A kind that a person has to end at times only has two.
+fn of_wait(waiting: &Waiting) -> Reason {
+    let stopped = waiting.needs_a_person();
     match waiting {
-        Waiting::DataLost => "DataLost",
-        Waiting::ShardLost { .. } => "ShardLost",
-        Waiting::Uncovered { .. }
-        | Waiting::KeysUncounted { .. }
-        | Waiting::KeysUnclaimed { .. } => "SlotsUncovered",
-        Waiting::Contested { .. } => "SlotsContested",
-        Waiting::Foreign { .. } => "ForeignNode",
-        Waiting::DuplicateId(_) => "DuplicateNodeId",
-        Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => "PodsMissing",
-        Waiting::ServerUnheard { .. } | Waiting::AnnouncedUnheard { .. } => "PodUnheard",
-        Waiting::Stranded { .. } => "HostAway",
-        Waiting::StartHeld { .. } => "StartHeld",
-        Waiting::DirectoryUnread { .. } => "DirectoryUnread",
-        Waiting::TableRefused { .. } => "TableRefused",
-        Waiting::DataRefused { .. } => "DataRefused",
-        Waiting::PlaceFollowed { .. } => "PlaceFollowed",
-        Waiting::PrimarySilent { .. } => "PrimarySilent",
-        Waiting::IdLost { .. } => "NodeIdLost",
-        Waiting::DeathUnproved { .. } => "DeathUnproved",
-        Waiting::NoCandidate { .. } => "NoCandidate",
-        Waiting::SiblingUnheard { .. } => "SiblingUnheard",
-        Waiting::StartsAgain { .. } => "StartsAgain",
-        Waiting::RoleNotSeen { .. } => "RoleNotSeen",
-        Waiting::Promotion { .. } => "Promotion",
-        Waiting::RestartGrace { .. } => "RestartGrace",
-        Waiting::Views { .. } | Waiting::Forgotten { .. } => "ViewsDiffer",
-        Waiting::StateNotOk { .. } => "StateNotOk",
-        Waiting::ReplicaCatchUp { .. } => "ReplicaCatchUp",
-        Waiting::RepeatedCopy(_) => "ReplicaBufferTooSmall",
-        Waiting::CannotCopy { .. } => "CannotCopyItsPrimary",
-        Waiting::CopiesElsewhere { .. } => "CopiesElsewhere",
-        Waiting::ReplicaMissing { .. } => "ReplicaMissing",
-        Waiting::Lend { .. } => "ReplicaComes",
+        Waiting::DataLost => reasons::DATA_LOST,
+        Waiting::ShardLost { .. } => reasons::SHARD_LOST,
+        Waiting::Uncovered { .. } | Waiting::KeysUnclaimed { .. } => reasons::SLOTS_UNCOVERED,
+        Waiting::KeysUncounted { .. } => reasons::KEYS_UNCOUNTED,
+        Waiting::Contested { .. } => reasons::SLOTS_CONTESTED,
+        Waiting::MajorityLost(_) => reasons::MAJORITY_LOST,
+        Waiting::Foreign { .. } => reasons::FOREIGN_NODE,
+        Waiting::DuplicateId(_) => reasons::DUPLICATE_NODE_ID,
+        Waiting::ServersMissing { .. } | Waiting::NodesMissing { .. } => reasons::PODS_MISSING,
+        Waiting::ServerUnheard { .. } => reasons::POD_UNHEARD,
+        Waiting::AnnouncedUnheard { .. } => reasons::ANNOUNCED_UNREACHABLE,
+        Waiting::Stranded { .. } => reasons::HOST_AWAY,
+        Waiting::StartHeld { .. } => reasons::START_HELD,
+        Waiting::DirectoryUnread { .. } => reasons::DIRECTORY_UNREAD,
+        Waiting::TableRefused { .. } => reasons::TABLE_REFUSED,
+        Waiting::DataRefused { .. } => reasons::DATA_REFUSED,
+        Waiting::PlaceFollowed { .. } => reasons::PLACE_FOLLOWED,
+        Waiting::PrimarySilent { .. } => reasons::PRIMARY_SILENT,
+        Waiting::IdLost { .. } => reasons::NODE_ID_LOST,
+        Waiting::DeathUnproved { .. } if stopped => reasons::ADDRESS_REFUSES,
+        Waiting::DeathUnproved { .. } => reasons::DEATH_UNPROVED,
+        Waiting::NoCandidate { .. } => reasons::NO_CANDIDATE,
+        Waiting::SiblingUnheard { .. } => reasons::SIBLING_UNHEARD,
+        Waiting::StartsAgain { .. } => reasons::STARTS_AGAIN,
+        Waiting::RoleNotSeen { .. } => reasons::ROLE_NOT_SEEN,
+        Waiting::Promotion { .. } => reasons::PROMOTION,
+        Waiting::RestartGrace { .. } => reasons::RESTART_GRACE,
+        Waiting::Views { .. } | Waiting::Forgotten { .. } => reasons::VIEWS_DIFFER,
+        Waiting::StateNotOk { .. } => reasons::STATE_NOT_OK,
+        Waiting::ReplicaCatchUp { .. } => reasons::REPLICA_CATCH_UP,
+        Waiting::RepeatedCopy(_) => reasons::REPLICA_BUFFER_TOO_SMALL,
+        Waiting::CannotCopy { .. } => reasons::CANNOT_COPY,
+        Waiting::CopiesElsewhere { .. } if stopped => reasons::COPY_WOULD_BE_DROPPED,
+        Waiting::CopiesElsewhere { .. } => reasons::COPIES_ELSEWHERE,
+        Waiting::ReplicaMissing { .. } => reasons::REPLICA_MISSING,
+        Waiting::Lend { .. } => reasons::REPLICA_COMES,
         Waiting::Spread(spread) => match spread.because {
-            Crowded::Copies(_) => "ReplicaMoves",
-            Crowded::Primaries(_) => "PrimaryMoves",
+            Crowded::Copies(_) => reasons::REPLICA_MOVES,
+            Crowded::Primaries(_) => reasons::PRIMARY_MOVES,
         },
-        Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => "OpenSlot",
-        Waiting::StrayKeys { .. } => "StrayKeys",
-        Waiting::ShardsDiffer { .. } => "ShardsDiffer",
-        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => MOVES_PAUSED,
-        Waiting::Moves { .. } => SLOTS_MOVE,
-        Waiting::Surplus { .. } | Waiting::Drains { .. } => "PodNotWanted",
-        Waiting::Request { .. } => "RequestRefused",
+        Waiting::OpenSlotHeld { .. } if stopped => reasons::OPEN_SLOT_STOPPED,
+        Waiting::OpenSlot { .. } | Waiting::OpenSlotHeld { .. } => reasons::OPEN_SLOT,
+        Waiting::StrayKeys { .. } if stopped => reasons::STRAY_KEYS_STOPPED,
+        Waiting::StrayKeys { .. } => reasons::STRAY_KEYS,
+        Waiting::ShardsDiffer { .. } => reasons::SHARDS_DIFFER,
+        Waiting::Moves { why, .. } if why.contains(&NoMove::Paused) => reasons::MOVES_PAUSED,
+        Waiting::Moves { .. } if stopped => reasons::SLOTS_CANNOT_MOVE,
+        Waiting::Moves { .. } => reasons::SLOTS_MOVE,
+        Waiting::Surplus { .. } if stopped => reasons::POD_HOLDS_KEYS,
+        Waiting::Surplus { .. } | Waiting::Drains { .. } => reasons::POD_NOT_WANTED,
+        Waiting::Request { .. } => reasons::REQUEST_REFUSED,
     }
 }
 
@@ -136,6 +155,7 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
             node,
             lag_bytes: Some(_),
         } => format!("replica {node:?} catches up"),
+        Waiting::MajorityLost(lost) => majority_lost(lost),
         // How many are left stands in `moves`.
         Waiting::Moves { why, .. } if why.is_empty() => "slots move".to_owned(),
         Waiting::Moves { why, .. } => {
@@ -189,6 +209,17 @@ pub(crate) fn stable_text(waiting: &Waiting) -> String {
         | Waiting::Surplus { .. }
         | Waiting::Drains { .. }
         | Waiting::Request { .. } => waiting.to_string(),
+    }
+}
+
+/// A lost majority, with the command by which a person goes on.
+fn majority_lost(lost: &LostMajority) -> String {
+    match lost.takeover {
+        Some((primary, replica)) => format!(
+            "{lost}, or where a person knows that {primary:?} is dead: shardwright failover {TARGET} {replica:?} \
+             --takeover --i-know-the-primary-is-dead"
+        ),
+        None => lost.to_string(),
     }
 }
 

@@ -15,20 +15,25 @@ use shardwright_planner::evidence::copies_elsewhere;
 use shardwright_runtime::MoveProgress;
 use shardwright_runtime_kubernetes::NotApplied;
 use shardwright_runtime_kubernetes::wish::{ANSWER, MOVES, UNDER_WAY};
-use shardwright_topology::{Member, Observed, Replication, Seen, ServerName, Source};
+use shardwright_topology::{Member, NodeView, Observed, Replication, Seen, ServerName, Source};
 
-use crate::reason::{cut, named};
+use crate::reason::{TARGET, cut, named};
+use crate::reasons;
 
 mod listed;
 mod news;
+mod standstill;
 mod verdict;
 
 use listed::listed;
 pub(crate) use news::news;
 pub(crate) use verdict::beyond_us;
+use verdict::{
+    AS_DECLARED, IDLE, Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods,
+    up_to_date,
+};
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 pub use verdict::{NOT_APPLIED, POD_NOT_READY};
-use verdict::{Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods, up_to_date};
 
 /// The condition type: whether the cluster serves every slot, and was complete once.
 pub const READY: &str = "Ready";
@@ -40,7 +45,7 @@ pub const DEGRADED: &str = "Degraded";
 /// The condition type: `False` while the servers do not have a password that was changed in its Secret; absent else.
 pub const PASSWORDS_APPLIED: &str = "PasswordsApplied";
 /// The reason of that, and of the event.
-pub const PASSWORD_CHANGED: &str = "PasswordChanged";
+pub const PASSWORD_CHANGED: &str = reasons::PASSWORD_CHANGED.word;
 /// The condition type: whether what runs has all that is declared.
 pub const UP_TO_DATE: &str = "UpToDate";
 
@@ -52,14 +57,20 @@ const MESSAGE_MAX: usize = 2_000;
 pub struct About<'a> {
     /// The namespace of the object.
     pub namespace: &'a str,
+    /// How the cluster is named on the command line, for commands in texts.
+    pub target: &'a str,
     /// The generation of the object that was looked at.
     pub generation: i64,
     /// The status it has now, if it has one: times of transitions are kept from it.
     pub before: Option<&'a RedisClusterStatus>,
     /// The time.
     pub now: Timestamp,
+    /// Whether nothing has happened by itself for a while.
+    pub idle: bool,
     /// What the operator itself could not do: its kind in one word, and for a person.
     pub trouble: Option<(&'static str, &'a str)>,
+    /// The image that pods are made from, where it is known.
+    pub image: Option<&'a str>,
     /// What there is to say of pods, by name.
     pub pods: &'a [PodNote],
     /// How it stands with what a person asked for. The last answer stays until the next.
@@ -135,7 +146,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
         Some([ready, progressing, degraded]) => (ready, progressing, degraded),
         None => (
             ready(plan, o, served, was_ready),
-            progressing(plan, about.moves),
+            progressing(plan, o, about.moves, about.idle),
             less_than_declared(about, degraded(plan, o)),
         ),
     };
@@ -149,6 +160,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
     let all = shards(o);
     let shard_count = count(all.len());
     let (shards, unlisted_shards) = listed(all);
+    let members = count(o.members().len());
     let mut verdicts = [
         (READY, ready),
         (PROGRESSING, progressing),
@@ -160,19 +172,24 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
     let mut told = false;
     for (kind, verdict) in &mut verdicts {
         for text in verdict.clauses.iter_mut().chain([&mut verdict.message]) {
-            *text = named(text, o);
+            *text = named(text, o).replace(TARGET, about.target);
         }
         told |= tell_of_pods(kind, verdict, about.pods, told);
         if let (PROGRESSING, Some((label, text))) = (*kind, about.trouble) {
             *verdict = Verdict::new(false, label, text);
         }
     }
+    let conditions = conditions(about, verdicts);
     RedisClusterStatus {
         observed_generation: Some(about.generation),
         state: Some(state),
-        ready: Some(format!("{in_order}/{nodes_declared}")),
+        image: about.image.map(str::to_owned),
+        version: versions(o),
+        message: why(&conditions),
+        // While the cluster shrinks there are more than declared.
+        ready: Some(format!("{in_order}/{}", nodes_declared.max(members))),
         shard_count: Some(shard_count),
-        node_count: Some(count(o.members().len())),
+        node_count: Some(members),
         ready_node_count: Some(in_order),
         slots_covered: Some(served),
         moves: about.moves.map(moves),
@@ -182,7 +199,7 @@ pub fn of_pass(about: About<'_>, plan: &Plan, o: &Observed) -> RedisClusterStatu
             about.before.and_then(|b| b.settled_shape)
         },
         last_observed: Some(seconds(about.now)),
-        conditions: conditions(about, verdicts),
+        conditions,
         shards,
         unlisted_shards,
     }
@@ -202,7 +219,12 @@ fn reshaped(about: &About<'_>) -> Option<String> {
 pub fn of_invalid(about: About<'_>, problems: &[ManifestProblem]) -> RedisClusterStatus {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let message = format!("nothing was touched: {}", lines.join("; "));
-    standing_still(about, Some(StateWord::Invalid), "InvalidSpec", &message)
+    standing_still(
+        about,
+        Some(StateWord::Invalid),
+        reasons::INVALID_SPEC.word,
+        &message,
+    )
 }
 
 /// The status of an object that is to be left alone.
@@ -214,11 +236,12 @@ pub fn of_paused(about: About<'_>) -> RedisClusterStatus {
     let ready = about.before.is_some_and(|b| holds(b, READY));
     let degraded = about.before.is_some_and(|b| holds(b, DEGRADED));
     let verdicts = [
-        (READY, verdict(ready, "Paused")),
-        (PROGRESSING, verdict(false, "Paused")),
-        (DEGRADED, verdict(degraded, "Paused")),
+        (READY, verdict(ready, reasons::PAUSED.word)),
+        (PROGRESSING, verdict(false, reasons::PAUSED.word)),
+        (DEGRADED, verdict(degraded, reasons::PAUSED.word)),
     ];
     status.conditions = conditions(about, verdicts);
+    status.message = why(&status.conditions);
     status
 }
 
@@ -242,6 +265,7 @@ fn standing_still(
         (DEGRADED, verdict(true)),
     ];
     status.conditions = conditions(about, verdicts);
+    status.message = why(&status.conditions);
     status
 }
 
@@ -310,6 +334,7 @@ pub fn change(new: &RedisClusterStatus, old: &RedisClusterStatus) -> Change {
     };
     let others = RedisClusterStatus {
         conditions: old.conditions.clone(),
+        message: old.message.clone(),
         ..new.clone()
     };
     if about(new) == about(old) && others == *old {
@@ -365,7 +390,8 @@ fn less_than_declared(about: About<'_>, degraded: Verdict) -> Verdict {
 fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition> {
     let answer = about.answer.map(|answer| {
         let done = answer.state == AnswerState::Done;
-        let verdict = Verdict::new(done, answer.reason, answer.text.clone());
+        let text = answer.text.replace(TARGET, about.target);
+        let verdict = Verdict::new(done, answer.reason, text);
         (ANSWER, verdict)
     });
     let passwords = (!about.passwords_not_applied.is_empty()).then(|| {
@@ -415,6 +441,42 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
         })
         .chain(kept.into_iter().flatten().cloned())
         .collect()
+}
+
+/// The text of the condition that tells the worst: that slots are not served, that a person is needed, that something is
+/// missing, what is being done; and what is no harm yet, such as how primaries are placed, before that all is well.
+fn why(conditions: &[Condition]) -> Option<String> {
+    let of = |kind: &str| conditions.iter().find(|c| c.kind == kind);
+    let (ready, progressing, degraded) = (of(READY)?, of(PROGRESSING)?, of(DEGRADED)?);
+    let holds = |c: &Condition| c.status == ConditionStatus::True;
+    let pauses = progressing.reason == reasons::MOVES_PAUSED.word;
+    let idle = progressing.reason == IDLE;
+    let worst = if !holds(ready) {
+        ready
+    } else if !holds(progressing) && !idle && !pauses {
+        progressing
+    } else if holds(degraded) {
+        degraded
+    } else if !idle {
+        progressing
+    } else if degraded.reason == AS_DECLARED {
+        ready
+    } else {
+        degraded
+    };
+    Some(worst.message.clone())
+}
+
+/// What the members that were reached run; nothing where none was.
+fn versions(o: &Observed) -> Option<String> {
+    let views = o.members().values().filter_map(|m| o.view_of(m.id));
+    let found: BTreeSet<String> = views.map(version).collect();
+    let found: Vec<String> = found.into_iter().collect();
+    (!found.is_empty()).then(|| found.join(", "))
+}
+
+fn version(view: &NodeView) -> String {
+    format!("{} {}", view.server.engine, view.server.version)
 }
 
 /// RFC 3339 in whole seconds, as Kubernetes writes times.
@@ -501,6 +563,7 @@ fn node(o: &Observed, m: &Member) -> NodeStatus {
         pod: m.server.as_ref().map(|ServerName(name)| name.clone()),
         host: place.and_then(|p| p.host.clone()),
         zone: place.and_then(|p| p.zone.clone()),
+        version: o.view_of(m.id).map(version),
         trouble: trouble(o, m),
     }
 }

@@ -15,7 +15,7 @@ use shardwright_runtime::{Keeper, MoveProgress, Moving, Report, Total};
 use shardwright_runtime_kubernetes::wish::{ANSWER, Asked, UNREADABLE};
 use shardwright_runtime_kubernetes::{
     Applier, ClusterObject, FileWritten, NotApplied, ObjectKey, Pods, Wake, World, not_applied,
-    outside,
+    objects, outside,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -36,8 +36,10 @@ use crate::wishes::Asking;
 
 mod apply;
 mod evictions;
+mod refusals;
 
 use evictions::EvictionGate;
+use refusals::Refusals;
 
 /// Written on the object, it is the same as `spec.paused: true`.
 const PAUSED_ANNOTATION: &str = "shardwright.dev/paused";
@@ -121,6 +123,8 @@ struct One<'a> {
     stuck: Option<(Instant, Vec<Waiting>)>,
     /// What was seen of shards, to tell what happens to them.
     incidents: Incidents,
+    /// Why pods are not there, while some are not.
+    refusals: Option<Refusals>,
     /// What a person asked for and was not answered yet.
     asking: Option<Asking>,
     /// How far slots have moved, of the move that is under way.
@@ -169,6 +173,7 @@ impl<'a> One<'a> {
             budget_not_before: None,
             stuck: None,
             incidents: Incidents::default(),
+            refusals: None,
             asking: None,
             moving: Moving::new(Total::default()),
             moves_warned: None,
@@ -286,7 +291,8 @@ impl<'a> One<'a> {
             self.backoff.succeeded();
             self.not_before = None;
         }
-        let pods = notes(&self.world.pods(&object.key), report.observed.at);
+        let mut pods = notes(&self.world.pods(&object.key), report.observed.at);
+        pods.extend(Box::pin(self.refusals(object, &report)).await);
         let lacks = self.not_applied(object, &cluster);
         let far = self.far(&report);
         let trouble = self.trouble.clone();
@@ -295,11 +301,14 @@ impl<'a> One<'a> {
         let stuck = self.stuck.as_ref();
         let stuck = stuck.is_some_and(|(since, _)| since.elapsed() >= STUCK_AFTER);
         let answer = asking.as_mut().map(|asking| asking.answer(&report, stuck));
+        let image = objects::image(&cluster);
         let status = |about: About<'_>| {
             let trouble = trouble
                 .as_ref()
                 .map(|(label, text)| (*label, text.as_str()));
             let about = About {
+                idle: stuck,
+                image: Some(&image),
                 trouble,
                 pods: &pods,
                 answer: answer.as_ref(),
@@ -490,12 +499,16 @@ impl<'a> One<'a> {
         rest: Duration,
     ) -> Duration {
         let before = self.told.now(object);
+        let target = format!("k8s:{}", object.key);
         let new = status(About {
             namespace: &object.key.namespace,
+            target: &target,
             generation: object.generation,
             before: before.as_ref(),
             now: Timestamp::now(),
+            idle: false,
             trouble: None,
+            image: None,
             pods: &[],
             answer: None,
             shape: ShapeStatus::default(),

@@ -74,10 +74,22 @@ impl Asking {
                     },
                 )
             }
-            Ok(Wish::Failover { node, manner }) => match find_node(o, &node) {
+            Ok(Wish::Failover {
+                node,
+                manner,
+                primary_is_dead,
+            }) => match find_node(o, &node) {
                 Ok(node) => {
                     let request = Request::Promote { node, manner };
-                    (Stance::Promote(node), declared.with(request))
+                    let consent = Consent {
+                        primary_is_dead,
+                        ..declared.consent
+                    };
+                    let desired = Desired {
+                        consent,
+                        ..declared.with(request)
+                    };
+                    (Stance::Promote(node), desired)
                 }
                 Err(error) => (Stance::Unfit(NO_SUCH_NODE, error.to_string()), declared),
             },

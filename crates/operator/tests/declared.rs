@@ -17,10 +17,13 @@ use world::World;
 fn at(before: Option<&RedisClusterStatus>) -> About<'_> {
     About {
         namespace: "cache",
+        target: "k8s:cache/redis",
         generation: 4,
         before,
         now: Timestamp::UNIX_EPOCH,
+        idle: true,
         trouble: None,
+        image: None,
         pods: &[],
         answer: None,
         shape: ShapeStatus::default(),

@@ -76,6 +76,25 @@ fn a_failover_that_would_lose_writes_is_refused_with_every_reason() {
 }
 
 #[test]
+fn a_persons_word_that_the_primary_is_dead_takes_over_until_it_answers() {
+    let mut w = World::formed(3, 1);
+    for name in ["a", "b"] {
+        w.hush(name);
+        w.cut_off(name, 0);
+    }
+    let takeover = || Asked::failover("a1", Manner::Takeover);
+    let refused = pass(&w, &mut Asking::new(takeover()), false);
+    assert_eq!(refused.state, AnswerState::Refused, "{refused:?}");
+    let stated = || Asking::new(takeover().stating_death(now()));
+    let taken = pass(&w, &mut stated(), false);
+    assert_eq!(taken.state, AnswerState::UnderWay, "{taken:?}");
+    assert!(taken.text.contains("let a1 take over"), "{}", taken.text);
+    let alive = pass(&World::formed(3, 1), &mut stated(), false);
+    assert_eq!(alive.state, AnswerState::Refused, "{alive:?}");
+    assert!(alive.text.contains("a is not dead"), "{}", alive.text);
+}
+
+#[test]
 fn a_request_that_means_nothing_is_refused() {
     let w = World::formed(3, 1);
     let nobody = pass(&w, &mut failover("redis-9"), false);
@@ -125,10 +144,13 @@ fn the_last_answer_stays_in_the_status_and_is_told_once_by_an_event() {
     let status = |answer: Option<&Answer>, before: Option<&RedisClusterStatus>| {
         let about = About {
             namespace: "cache",
+            target: "k8s:cache/redis",
             generation: 1,
             before,
             now: now(),
+            idle: false,
             trouble: None,
+            image: None,
             pods: &[],
             answer,
             shape: ShapeStatus::default(),

@@ -19,6 +19,7 @@ mod place;
 mod primaries;
 mod removal;
 mod replacement;
+mod stated;
 mod violation;
 
 use copy::another_stream;
@@ -535,7 +536,9 @@ impl Lint<'_> {
         let gone = gone && !self.lives_on_the_bus(found, primary);
         // The same plan may start it again.
         let starts = found.is_some_and(|s| self.starts.contains(&s.name));
-        if speaks || !(gone || self.may_be_passed(replica, primary)) || starts {
+        let by_word =
+            || self.may_be_passed(replica, primary) || self.is_stated_dead(replica, primary);
+        if speaks || !(gone || by_word()) || starts {
             self.fatal(i, ViolationKind::PrimaryNotDead { primary });
         }
     }

@@ -98,6 +98,9 @@ pub struct Consent {
     pub lose_data: bool,
     /// Slots may move to a server whose memory limit they may exceed.
     pub force_memory: bool,
+    /// The primary of the replica that is asked for in its place is dead: a person knows it, though nothing proves it.
+    /// What it took in and no replica has read is lost, and it counts for nothing once the primary answers.
+    pub primary_is_dead: bool,
 }
 
 /// What a person asked for, once. A request that is fulfilled asks for nothing.
@@ -141,8 +144,8 @@ pub enum Request {
 pub enum Manner {
     /// With the old primary, in sync: nothing is lost.
     Switchover,
-    /// Without the old primary, which is proved dead, by vote.
+    /// Without the old primary, which is proved dead or by a person's word ([`Consent::primary_is_dead`]), by vote.
     Force,
-    /// Without the old primary, which is proved dead, and without votes.
+    /// Without the old primary, which is proved dead or by a person's word, and without votes.
     Takeover,
 }

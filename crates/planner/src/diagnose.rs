@@ -20,7 +20,7 @@ use crate::evidence::{Dead, copies_elsewhere, in_sync};
 use crate::returned::has_lost_id;
 use crate::rules::electable::never_elects;
 use crate::rules::promote::candidate;
-use crate::{Desired, PrimariesAt, RepeatedCopy, Severity, Unspread};
+use crate::{Desired, LostMajority, PrimariesAt, RepeatedCopy, Severity, Unspread};
 pub use functions::FunctionsDiffer;
 pub use open_slots::{slots_are_moving, while_slots_move};
 pub use there::Taken;
@@ -59,6 +59,8 @@ pub enum ProblemKind {
     },
     /// Slots that two nodes claim.
     Contested(SlotSet),
+    /// Too few primaries are reachable for a vote, and some of the others are not proved dead.
+    MajorityLost(LostMajority),
     /// A primary with slots that is dead (`true`: proved) or silent.
     PrimaryDown {
         /// Which.
@@ -338,6 +340,9 @@ fn silence(o: &Observed, found: &mut Found) {
     for duplicate in o.duplicates() {
         let kind = ProblemKind::DuplicateId(Box::new(duplicate.clone()));
         add(found, Severity::Fatal, kind);
+    }
+    if let Some(lost) = LostMajority::of(&Desired::guest(), o) {
+        add(found, Severity::Fatal, ProblemKind::MajorityLost(lost));
     }
     for m in o.members().values().filter(|m| m.source == Source::Others) {
         if m.role == Role::Primary && !m.slots.is_empty() && has_lost_id(o, m.id) {

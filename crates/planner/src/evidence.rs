@@ -22,6 +22,7 @@ use crate::ours::Standing;
 use crate::refused::{answers_others, linked_by};
 use crate::returned::given_up;
 use crate::safety::why_not_retire;
+use crate::stated::is_stated_dead;
 use crate::waiting::Foreign;
 use crate::{Authority, Desired};
 
@@ -49,6 +50,8 @@ pub enum HowDead {
     GivenUp,
     /// The cluster is one that we formed, and every server of it is dead, or known to be another node's.
     Nowhere,
+    /// A person stated it when asking for one of its replicas in its place, and the primary answers nobody.
+    Stated,
 }
 
 impl Dead {
@@ -89,6 +92,12 @@ impl Dead {
     pub fn given_up(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
         let how = HowDead::GivenUp;
         given_up(d, o, node).then_some(Self { node, how })
+    }
+
+    /// The proof by a person's statement: see [`HowDead::Stated`]. It ends as soon as the node answers anybody.
+    pub fn stated(d: &Desired, o: &Observed, node: NodeId) -> Option<Self> {
+        let how = HowDead::Stated;
+        is_stated_dead(d, o, node).then_some(Self { node, how })
     }
 
     /// Who is dead.

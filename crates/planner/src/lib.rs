@@ -22,6 +22,7 @@ mod functions;
 mod identities;
 mod layout;
 mod limits;
+mod lost_majority;
 mod memory;
 mod named_slots;
 mod ours;
@@ -35,6 +36,7 @@ mod returned;
 mod rules;
 pub mod safety;
 mod shape;
+mod stated;
 mod surplus;
 mod waiting;
 
@@ -48,6 +50,7 @@ pub use diagnose::{
 pub use functions::{left_out, not_given};
 pub use layout::layout;
 pub use limits::Limits;
+pub use lost_majority::LostMajority;
 pub use memory::Memory;
 pub use ours::{Standing, standings, to_record};
 pub use pace::{Batch, Budget, Went, job_keys, next_batch};

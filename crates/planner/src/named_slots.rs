@@ -15,6 +15,7 @@ impl ProblemKind {
             | Self::PrimaryDown { slots, .. }
             | Self::IdLost { slots, .. }
             | Self::StrayKeys { slots, .. } => Some(slots),
+            Self::MajorityLost(lost) => Some(&lost.slots),
             _ => None,
         }
     }
@@ -30,6 +31,7 @@ impl Waiting {
             | Self::KeysUnclaimed { slots, .. }
             | Self::Contested { slots }
             | Self::StrayKeys { slots, .. } => Some(slots),
+            Self::MajorityLost(lost) => Some(&lost.slots),
             _ => None,
         }
     }

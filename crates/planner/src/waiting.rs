@@ -11,7 +11,7 @@ use shardwright_topology::{
 
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
-use crate::{Crowded, NoDeath, RepeatedCopy};
+use crate::{Crowded, LostMajority, NoDeath, RepeatedCopy};
 
 /// Why a server may not be taken in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -171,6 +171,8 @@ pub enum Waiting {
         /// Which.
         slots: SlotSet,
     },
+    /// Too few primaries are reachable for a vote: nobody is promoted until they return, or a person says which is dead.
+    MajorityLost(Box<LostMajority>),
     /// A server does not belong here.
     Foreign {
         /// Which.
@@ -458,6 +460,7 @@ impl Waiting {
             Self::CopiesElsewhere { drops, .. } => drops.is_some(),
             Self::Surplus { why, .. } => why.iter().any(NoRemove::needs_a_person),
             Self::Contested { .. }
+            | Self::MajorityLost(_)
             | Self::KeysUncounted { .. }
             | Self::ServerUnheard { .. }
             | Self::Stranded { .. }
@@ -493,6 +496,7 @@ impl fmt::Display for Waiting {
             Self::KeysUncounted { node, slots } => f.write_str(&text::uncounted(*node, slots)),
             Self::KeysUnclaimed { nodes, slots } => f.write_str(&text::unclaimed(nodes, slots)),
             Self::Contested { slots } => write!(f, "two nodes claim slots {slots}"),
+            Self::MajorityLost(lost) => f.write_str(&text::majority_lost(lost)),
             Self::Foreign { server, what } => write!(f, "{server} does not belong here: {what}"),
             Self::DuplicateId(duplicate) => f.write_str(&text::doubled(duplicate)),
             Self::ServersMissing { have, want } => write!(f, "{have} of {want} servers are there"),

@@ -13,7 +13,7 @@ use shardwright_topology::Timestamp;
 
 use crate::facts::{PodFact, SetFact, millis};
 use crate::names;
-use crate::objects::{server_image, server_resources};
+use crate::objects::{image, server_resources};
 
 /// How many pods are named of those that lack something.
 const NAMES_MAX: usize = 3;
@@ -131,7 +131,7 @@ fn of_template(cluster: &Cluster, set: Option<&SetFact>, stay: &[&PodFact]) -> V
     let Some(newest) = set.and_then(|set| set.revision.as_ref()) else {
         return Vec::new();
     };
-    let (image, resources) = (server_image(cluster), server_resources(cluster));
+    let (image, resources) = (image(cluster), server_resources(cluster));
     let (mut images, mut sizes, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for pod in stay {
         if pod.revision.as_ref().is_none_or(|made| made == newest) {

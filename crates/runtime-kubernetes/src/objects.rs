@@ -32,6 +32,7 @@ use shardwright_manifest::{
 
 pub use self::claims::{ClaimChange, claim_change, keep_live_claims};
 pub use self::network::{BudgetApi, Evictions, budget_resource};
+pub use self::pod::image;
 pub use self::standalone::{CREATE_JOB_IMAGE, StandaloneError, standalone};
 use crate::names::{self, Names};
 
@@ -283,11 +284,6 @@ pub fn build(cluster: &Cluster, given: &Given<'_>) -> Result<Objects, BuildError
             status: None,
         },
     })
-}
-
-/// The image that the server's container is to have.
-pub(crate) fn server_image(cluster: &Cluster) -> String {
-    pod::image(cluster)
 }
 
 /// What the server's container is to ask for, and may use at most; none where nothing is declared.

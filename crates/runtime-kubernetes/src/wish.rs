@@ -8,7 +8,8 @@ use shardwright_planner::Manner;
 use crate::object::ClusterObject;
 
 /// The annotation that asks for a failover: `POD`, `POD,force` or `POD,takeover`; a node id or its beginning will do
-/// for the pod.
+/// for the pod. The last two may go on with `,primary-is-dead=TIME`: a person knew at that time that the pod's primary
+/// is dead, though nothing proves it.
 pub const FAILOVER: &str = "shardwright.dev/failover";
 /// The annotation that asks for word once all is mended that can be. Its value is any text, such as the time.
 pub const FIX: &str = "shardwright.dev/fix";
@@ -30,6 +31,9 @@ pub const UNDER_WAY: &str = "UnderWay";
 pub const NO_SUCH_NODE: &str = "NoSuchNode";
 /// Its reason when the request can't be read.
 pub const UNREADABLE: &str = "Unreadable";
+
+/// What stands before the time at which a person stated that a primary is dead.
+const PRIMARY_IS_DEAD: &str = "primary-is-dead=";
 
 /// How long a consent holds. One that stays in a document would be given for losses that nobody has seen.
 const CONSENT_HOLDS: SignedDuration = SignedDuration::from_mins(10);
@@ -54,6 +58,8 @@ pub enum Wish {
         node: String,
         /// How.
         manner: Manner,
+        /// Whether a person stated that its primary is dead.
+        primary_is_dead: bool,
     },
     /// Say when all is mended that can be.
     Fix,
@@ -65,7 +71,11 @@ pub enum Wish {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum WishError {
     /// It names no node.
-    #[error("write POD, POD,force or POD,takeover")]
+    #[error(
+        "write POD, POD,force or POD,takeover; after the last two ,primary-is-dead=TIME states that its primary is dead, \
+         TIME being now, such as {}",
+        Timestamp::UNIX_EPOCH
+    )]
     Failover,
     /// It does not say when.
     #[error(
@@ -75,7 +85,7 @@ pub enum WishError {
     NoTime,
     /// It says so of another time.
     #[error(
-        "accepted at {given}, which is not now: it holds for {minutes} minutes",
+        "said at {given}, which is not now: it holds for {minutes} minutes",
         minutes = CONSENT_HOLDS.as_mins()
     )]
     NotNow {
@@ -106,6 +116,16 @@ impl Asked {
         }
     }
 
+    /// The same failover past its primary, with a person's statement, made at this time, that the primary is dead.
+    #[must_use]
+    pub fn stating_death(self, at: Timestamp) -> Self {
+        let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
+        Self {
+            text: format!("{},{PRIMARY_IS_DEAD}{at}", self.text),
+            ..self
+        }
+    }
+
     /// All that can be mended, at this time.
     pub fn fix(accept_data_loss: bool, now: Timestamp) -> Self {
         let key = if accept_data_loss {
@@ -120,13 +140,10 @@ impl Asked {
     /// What it asks for.
     pub fn read(&self, now: Timestamp) -> Result<Wish, WishError> {
         match self.key {
-            FAILOVER => failover(&self.text),
+            FAILOVER => failover(&self.text, now),
             ACCEPT_DATA_LOSS => {
                 let given: Timestamp = self.text.trim().parse().map_err(|_| WishError::NoTime)?;
-                let age = now.duration_since(given);
-                if age > CONSENT_HOLDS || age < -CLOCKS_APART {
-                    return Err(WishError::NotNow { given });
-                }
+                must_be_of_now(given, now)?;
                 Ok(Wish::AcceptDataLoss)
             }
             _ => Ok(Wish::Fix),
@@ -141,22 +158,40 @@ impl fmt::Display for Asked {
     }
 }
 
-fn failover(text: &str) -> Result<Wish, WishError> {
-    let (node, how) = match text.split_once(',') {
-        Some((node, how)) => (node.trim(), how.trim()),
-        None => (text.trim(), ""),
+/// What a person said holds for a while only.
+fn must_be_of_now(given: Timestamp, now: Timestamp) -> Result<(), WishError> {
+    let age = now.duration_since(given);
+    if age > CONSENT_HOLDS || age < -CLOCKS_APART {
+        return Err(WishError::NotNow { given });
+    }
+    Ok(())
+}
+
+fn failover(text: &str, now: Timestamp) -> Result<Wish, WishError> {
+    let mut words = text.split(',').map(str::trim);
+    let node = words.next().filter(|node| !node.is_empty());
+    let node = node.ok_or(WishError::Failover)?.to_owned();
+    let manner = match words.next() {
+        None | Some("") => Manner::Switchover,
+        Some("force") => Manner::Force,
+        Some("takeover") => Manner::Takeover,
+        Some(_) => return Err(WishError::Failover),
     };
-    let manner = match how {
-        "" => Manner::Switchover,
-        "force" => Manner::Force,
-        "takeover" => Manner::Takeover,
-        _ => return Err(WishError::Failover),
-    };
-    if node.is_empty() {
+    let stated = words.next();
+    // A switchover needs the primary, and so has no use for the statement.
+    if words.next().is_some() || stated.is_some() && manner == Manner::Switchover {
         return Err(WishError::Failover);
     }
-    let node = node.to_owned();
-    Ok(Wish::Failover { node, manner })
+    if let Some(stated) = stated {
+        let time = stated.strip_prefix(PRIMARY_IS_DEAD);
+        let given: Option<Timestamp> = time.and_then(|time| time.parse().ok());
+        must_be_of_now(given.ok_or(WishError::Failover)?, now)?;
+    }
+    Ok(Wish::Failover {
+        node,
+        manner,
+        primary_is_dead: stated.is_some(),
+    })
 }
 
 #[cfg(test)]
@@ -174,9 +209,17 @@ mod tests {
     fn what_is_written_is_read_back() {
         for manner in [Manner::Switchover, Manner::Force, Manner::Takeover] {
             let asked = Asked::failover("redis-4", manner);
-            let node = "redis-4".to_owned();
             let wish = read(asked.key, &asked.text);
-            assert_eq!(wish, Ok(Wish::Failover { node, manner }));
+            let failover = |primary_is_dead| Wish::Failover {
+                node: "redis-4".to_owned(),
+                manner,
+                primary_is_dead,
+            };
+            assert_eq!(wish, Ok(failover(false)));
+            if manner != Manner::Switchover {
+                let stated = asked.stating_death(NOW.parse().expect("a time"));
+                assert_eq!(read(stated.key, &stated.text), Ok(failover(true)));
+            }
         }
         let now = NOW.parse().expect("a time");
         let asked = Asked::fix(true, now);
@@ -193,8 +236,22 @@ mod tests {
             ",force",
             "redis-4,forced",
             "redis-4,force,takeover",
+            "redis-4,takeover,primary-is-dead",
+            "redis-4,takeover,primary-is-dead=yes",
+            "redis-4,,primary-is-dead=2026-01-01T12:00:00Z",
+            "redis-4,primary-is-dead=2026-01-01T12:00:00Z",
+            "redis-4,takeover,primary-is-dead=2026-01-01T12:00:00Z,",
         ] {
             assert_eq!(read(FAILOVER, text), Err(WishError::Failover), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_a_primary_is_dead_is_of_now() {
+        for other in ["2026-01-01T11:49:00Z", "2026-01-01T12:03:00Z"] {
+            let text = format!("redis-4,takeover,primary-is-dead={other}");
+            let refused = read(FAILOVER, &text);
+            assert!(matches!(refused, Err(WishError::NotNow { .. })), "{other}");
         }
     }
 

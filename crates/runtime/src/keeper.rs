@@ -520,7 +520,8 @@ impl<R: Runtime> Keeper<R> {
         }
     }
 
-    /// Whether all that is waited for are servers that do not run, and that are not ours to start.
+    /// Whether all that is waited for are servers that do not run, and that are not ours to start; or that are unreachable,
+    /// where a person knows of one that it is dead.
     fn only_the_silent(&self, plan: &Plan) -> bool {
         let refuses = |w: &Waiting| {
             matches!(
@@ -531,10 +532,23 @@ impl<R: Runtime> Keeper<R> {
                 }
             )
         };
-        self.desired.authority == Authority::Guest
-            && plan.steps.is_empty()
-            && !plan.waiting.is_empty()
-            && plan.waiting.iter().all(refuses)
+        let silent = |w: &Waiting| {
+            matches!(
+                w,
+                Waiting::ServerUnheard {
+                    why: Why::Refused | Why::TimedOut | Why::Unreachable(_),
+                    ..
+                } | Waiting::PrimarySilent { .. }
+                    | Waiting::MajorityLost(_)
+            )
+        };
+        let mut waiting = plan.waiting.iter();
+        let only = if self.desired.consent.primary_is_dead {
+            waiting.all(silent)
+        } else {
+            self.desired.authority == Authority::Guest && waiting.all(refuses)
+        };
+        plan.steps.is_empty() && !plan.waiting.is_empty() && only
     }
 
     /// Keeps the cluster until `stop` ends. Every pass is told.

@@ -355,7 +355,12 @@ pub(crate) struct PlanArgs {
     after_help = "NODE is a node id or its beginning, HOST:PORT, or the name of a local server or a pod.\n\n\
     Examples:\n  shardwright failover local redis-4             in sync with the primary: nothing is lost\n  \
     shardwright failover 10.0.0.1:6379 3f2a --force   its primary is dead: by vote\n  \
+    shardwright failover local redis-4 --takeover --i-know-the-primary-is-dead   it is silent, and you know\n  \
     shardwright failover k8s:cache/redis redis-4      by the operator, which is asked on the object"
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent switch of the command line"
 )]
 pub(crate) struct FailoverArgs {
     /// HOST:PORT of any member, local:NAME, or k8s:NAMESPACE/NAME; local is the only one of this machine
@@ -366,11 +371,14 @@ pub(crate) struct FailoverArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Without the primary, which must be proved dead: by vote of the other primaries
-    #[arg(long, conflicts_with = "takeover")]
+    #[arg(long, conflicts_with = "takeover", group = "past")]
     pub(crate) force: bool,
     /// Without the primary, which must be proved dead, and without votes
-    #[arg(long)]
+    #[arg(long, group = "past")]
     pub(crate) takeover: bool,
+    /// Your word in place of that proof while the primary is unreachable; writes that NODE has not read are lost
+    #[arg(long, requires = "past")]
+    pub(crate) i_know_the_primary_is_dead: bool,
     /// Do not ask where other nodes of the shard are too old to follow the new primary
     #[arg(short, long)]
     pub(crate) yes: bool,

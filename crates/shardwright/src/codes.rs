@@ -153,6 +153,7 @@ pub(crate) fn of_wait(wait: &Waiting) -> &'static str {
         Waiting::KeysUncounted { .. } => "keys-uncounted",
         Waiting::KeysUnclaimed { .. } => "keys-unclaimed",
         Waiting::Contested { .. } => "slots-contested",
+        Waiting::MajorityLost(_) => "majority-lost",
         Waiting::Foreign { .. } => "foreign-node",
         Waiting::DuplicateId(_) => "duplicate-node-id",
         Waiting::ServersMissing { .. } => "servers-missing",

@@ -91,6 +91,9 @@ pub(crate) struct Promotion {
     pub(crate) force: bool,
     /// Past its primary, without votes.
     pub(crate) takeover: bool,
+    /// Whether a person stated that its primary is dead. A run of an older version does not send it.
+    #[serde(default)]
+    pub(crate) primary_is_dead: bool,
     /// How long it may take, in seconds.
     pub(crate) timeout_s: u64,
 }

@@ -125,6 +125,7 @@ fn hint_alone(wait: &Waiting, consent: Consent) -> &'static str {
         Waiting::DuplicateId(_) => STOP_THE_COPY,
         Waiting::CopiesElsewhere { drops: None, .. }
         | Waiting::Contested { .. }
+        | Waiting::MajorityLost(_)
         | Waiting::KeysUncounted { .. }
         | Waiting::ServersMissing { .. }
         | Waiting::ServerUnheard { .. }

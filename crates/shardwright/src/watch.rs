@@ -206,9 +206,11 @@ impl Snapshot {
             .filter(|p| p.severity == Weight::Fatal)
             .partition(|p| leaves_unserved(&p.kind));
         let tell = |p: &Problem| named(&p.kind.to_string(), o);
-        let why = why
-            .into_iter()
-            .max_by_key(|p| matches!(p.kind, ProblemKind::PrimaryDown { .. }));
+        let why = why.into_iter().max_by_key(|p| match p.kind {
+            ProblemKind::MajorityLost(_) => 2,
+            ProblemKind::PrimaryDown { .. } => 1,
+            _ => 0,
+        });
         let warn = |text: String| Concern {
             text,
             severity: Severity::Warn,
@@ -286,6 +288,7 @@ fn leaves_unserved(kind: &ProblemKind) -> bool {
         ProblemKind::Uncovered(_)
             | ProblemKind::CoverageUnknown { .. }
             | ProblemKind::Unowned { .. }
+            | ProblemKind::MajorityLost(_)
             | ProblemKind::PrimaryDown { .. }
     )
 }

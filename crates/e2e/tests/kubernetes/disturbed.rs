@@ -7,6 +7,7 @@ use shardwright_e2e::error::ensure;
 use shardwright_e2e::faults::Machine;
 use shardwright_e2e::kube_api::{name, text};
 use shardwright_e2e::measure::{Going, gap};
+use shardwright_e2e::operator::run_program;
 use shardwright_e2e::servers::Cluster;
 use shardwright_e2e::wait::{pass, until};
 use shardwright_e2e::world::READY_LIMIT;
@@ -144,7 +145,7 @@ pub(crate) async fn node_cut(world: World) -> Result<()> {
     let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
     let host = shard_at(&shards, 0)?.primary.host.clone();
     // The operator elsewhere: being cut off together with it is the case `operator-away`.
-    off(&world, &host).await?;
+    off(&world, &[host.as_str()]).await?;
     let writer = world.writer(&cluster, "app").await?;
     let cut = machine.cut(&host)?;
     let flowing = writer.until_flowing(FLOW).await;
@@ -160,6 +161,50 @@ pub(crate) async fn node_cut(world: World) -> Result<()> {
     // the client is cut off from it as well, so what it acknowledged is known to the others but
     // for what was under way.
     written.lost_at_most(3 * UNDER_WAY)?;
+    world.until_ready(&cluster.name, READY_LIMIT).await?;
+    Ok(())
+}
+
+/// Two Kubernetes nodes with a primary each cut off, and the operator on the third: the lost majority is named, and the
+/// command in the status promotes a replica on a person's word.
+pub(crate) async fn majority_cut(world: World) -> Result<()> {
+    let machine = machine(&world)?;
+    let cluster = small(&world, json!({})).await?;
+    let (shards, _) = cluster.until_agreed(COUNT, WHOLE).await?;
+    let host = |at: usize| shard_at(&shards, at).map(|shard| shard.primary.host.clone());
+    let hosts = [host(0)?, host(1)?];
+    ensure(hosts[0] != hosts[1], || {
+        format!("two of three primaries are on {}", hosts[0])
+    })?;
+    off(&world, &[hosts[0].as_str(), hosts[1].as_str()]).await?;
+    let writer = world.writer(&cluster, "app").await?;
+    let cuts = [machine.cut(&hosts[0])?, machine.cut(&hosts[1])?];
+    let (command, took) = until("the lost majority is named", WHOLE, || async {
+        let object = world
+            .kube
+            .must(Kind::CLUSTER, &world.namespace, "small")
+            .await?;
+        let said = text(&object, "/status/message");
+        let lost = said.contains("no majority: 1 of 3 primaries is reachable");
+        let command = said.split_once("shardwright failover ").filter(|_| lost);
+        Ok(command
+            .map(|(_, command)| command.to_owned())
+            .ok_or_else(|| said.to_owned()))
+    })
+    .await?;
+    world.took("two primaries cut off: named after", took, "");
+    let words: Vec<&str> = command.split(' ').take(4).collect();
+    let words = words.iter().map(|word| word.trim_end_matches(';'));
+    let words: Vec<&str> = std::iter::once("failover").chain(words).collect();
+    let promoted = run_program(&words);
+    drop(cuts);
+    promoted?;
+    every_node_ready(&world).await?;
+    let (_, took) = cluster.until_agreed(COUNT, WHOLE).await?;
+    world.took("two Kubernetes nodes back: whole after", took, "");
+    let written = writer.end(&cluster).await?;
+    // As in `node_cut`, for each of the two.
+    written.lost_at_most(6 * UNDER_WAY)?;
     world.until_ready(&cluster.name, READY_LIMIT).await?;
     Ok(())
 }
@@ -233,18 +278,21 @@ pub(crate) async fn operator_cut(world: World) -> Result<()> {
     Ok(())
 }
 
-/// Moves the operator off a Kubernetes node.
-async fn off(world: &World, host: &str) -> Result<()> {
+/// Moves the operator off these Kubernetes nodes.
+async fn off(world: &World, hosts: &[&str]) -> Result<()> {
     let operator = world.operator()?;
-    let unschedulable = |so: bool| json!({"spec": {"unschedulable": so}});
-    world
-        .kube
-        .patch(Kind::NODE, "", host, unschedulable(true))
-        .await?;
+    let schedulable = async |so: bool| {
+        for host in hosts {
+            let spec = json!({"spec": {"unschedulable": !so}});
+            world.kube.patch(Kind::NODE, "", host, spec).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    schedulable(false).await?;
     let there = operator.pods().await?;
     let there = there
         .iter()
-        .any(|pod| shardwright_e2e::kube_api::text(pod, "/spec/nodeName") == host);
+        .any(|pod| hosts.contains(&text(pod, "/spec/nodeName")));
     let moved = if there {
         operator.kill(None).await
     } else {
@@ -254,9 +302,6 @@ async fn off(world: &World, host: &str) -> Result<()> {
         Ok(()) => operator.until_running().await.map(|_| ()),
         failed => failed,
     };
-    world
-        .kube
-        .patch(Kind::NODE, "", host, unschedulable(false))
-        .await?;
+    schedulable(true).await?;
     moved
 }

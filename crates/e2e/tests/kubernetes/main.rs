@@ -19,6 +19,7 @@ mod evictions;
 mod failures;
 mod outside;
 mod passwords;
+mod refused;
 mod shape;
 
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ const CASES: &[Case] = &[
     case!(Beside edits::paused as "paused"),
     case!(Beside edits::expanded as "expanded"),
     case!(Beside passwords::changed as "passwords-changed"),
+    case!(Beside refused::by_a_quota as "refused-pod"),
     case!(Beside outside::rights as "rights"),
     case!(Beside outside::rendered as "rendered"),
     case!(Beside outside::plugin as "plugin"),
@@ -87,6 +89,7 @@ const CASES: &[Case] = &[
     case!(AloneOnTheMachine disturbed::api_away as "api-away"),
     case!(AloneOnTheMachine disturbed::node_cut as "node-cut"),
     case!(AloneOnTheMachine disturbed::operator_cut as "operator-cut"),
+    case!(AloneOnTheMachine disturbed::majority_cut as "majority-cut"),
 ];
 
 fn main() -> ExitCode {

@@ -49,6 +49,7 @@ mod tests {
             pod: Some("a".repeat(58)),
             host: Some("h".repeat(63)),
             zone: Some("z".repeat(20)),
+            version: Some("Valkey 9.1.10".to_owned()),
             trouble: trouble.map(str::to_owned),
         }
     }

@@ -9,32 +9,32 @@ use shardwright_runtime::MoveProgress;
 use shardwright_runtime_kubernetes::NotApplied;
 use shardwright_topology::{Observed, SLOT_COUNT, Seen, Why};
 
+use super::standstill::Standstill;
 use super::{DEGRADED, PodNote, PodTrouble, READY, moves_text};
-use crate::reason::{Effect, MOVES_PAUSED, SLOTS_MOVE, effect, reason, stable_text, stable_why};
+use crate::reason::{Effect, effect, reason, stable_text, stable_why};
+use crate::reasons;
 
 /// Replicas are attached and have their first, empty copy within seconds after the slots were given; pods may be late.
 const FORMING_MS: u64 = 60_000;
-
-/// The reason where all is as declared.
-const AS_DECLARED: &str = "AsDeclared";
 
 /// How many problems a condition names: a person reads the first line.
 const CLAUSES_MAX: usize = 3;
 
 /// The reason where the servers do not let the operator in: whether they serve their clients is then not known.
-pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
-/// The reason where primaries refuse what clients write.
-const WRITES_REFUSED: &str = "WritesRefused";
-/// The reason where the primaries differ in a library of functions.
-const FUNCTIONS_DIFFER: &str = "FunctionsDiffer";
+pub const CREDENTIALS_REJECTED: &str = reasons::CREDENTIALS_REJECTED.word;
 
 /// The reason where a pod can be put on no Kubernetes node.
-pub const PLACEMENT_IMPOSSIBLE: &str = "PlacementImpossible";
+pub const PLACEMENT_IMPOSSIBLE: &str = reasons::PLACEMENT_IMPOSSIBLE.word;
+
+/// The reason where there is nothing to do.
+pub(super) const IDLE: &str = "AtRest";
+/// The reason where nothing is missing.
+pub(super) const AS_DECLARED: &str = "AsDeclared";
 
 /// The reason where a pod is not ready though its server runs.
-pub const POD_NOT_READY: &str = "PodNotReady";
+pub const POD_NOT_READY: &str = reasons::POD_NOT_READY.word;
 /// The reason where something is declared and not so in what runs.
-pub const NOT_APPLIED: &str = "NotApplied";
+pub const NOT_APPLIED: &str = reasons::NOT_APPLIED.word;
 
 /// A verdict for one condition.
 pub(super) struct Verdict {
@@ -118,12 +118,32 @@ pub(super) fn ready(plan: &Plan, o: &Observed, served: u32, was_ready: bool) -> 
     let worst = plan.waiting.first();
     let (reason, message) = if all_served {
         let message = "every slot is served, and it is not complete yet".to_owned();
-        (worst.map_or("Forming", reason), message)
+        (worst.map_or(reasons::FORMING.word, reason), message)
     } else {
-        let message = format!("{served} of {SLOT_COUNT} slots are served by a heard primary");
-        (worst.map_or("SlotsNotServed", reason), message)
+        let message = unserved(served, o);
+        (
+            worst.map_or(reasons::SLOTS_NOT_SERVED.word, reason),
+            message,
+        )
     };
     Verdict::new(false, reason, message).because(texts(plan))
+}
+
+/// What of the slots is not served: they have no reachable primary, or one that answers `CLUSTERDOWN`.
+fn unserved(served: u32, o: &Observed) -> String {
+    let have = if served == u32::from(SLOT_COUNT) {
+        "every slot has a reachable primary".to_owned()
+    } else {
+        format!("{served} of {SLOT_COUNT} slots have a reachable primary")
+    };
+    let reachable = || o.voters().filter_map(|m| o.view_of(m.id));
+    let failing = reachable().filter(|v| !v.cluster.state_ok).count();
+    let of = reachable().count();
+    match failing {
+        0 => have,
+        1 => format!("{have}, but 1 of {of} does not serve (cluster_state:fail)"),
+        _ => format!("{have}, but {failing} of {of} do not serve (cluster_state:fail)"),
+    }
 }
 
 /// What is said while slots move: one reason for all of it, whatever is done between two batches.
@@ -138,7 +158,11 @@ fn moving(plan: &Plan, far: &MoveProgress) -> Option<Verdict> {
     }
     let why: Vec<String> = why.iter().map(stable_why).collect();
     let text = moves_text(far);
-    let reason = if paused { MOVES_PAUSED } else { SLOTS_MOVE };
+    let reason = if paused {
+        reasons::MOVES_PAUSED.word
+    } else {
+        reasons::SLOTS_MOVE.word
+    };
     let message = match why.as_slice() {
         [] => text,
         _ if paused => text,
@@ -147,7 +171,13 @@ fn moving(plan: &Plan, far: &MoveProgress) -> Option<Verdict> {
     Some(Verdict::new(!paused, reason, message))
 }
 
-pub(super) fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
+/// `idle`: nothing has happened by itself for a while. Before that what seems to need a person may pass in a moment.
+pub(super) fn progressing(
+    plan: &Plan,
+    o: &Observed,
+    far: Option<&MoveProgress>,
+    idle: bool,
+) -> Verdict {
     if let Some(verdict) = far.and_then(|far| moving(plan, far)) {
         return verdict;
     }
@@ -162,21 +192,31 @@ pub(super) fn progressing(plan: &Plan, far: Option<&MoveProgress>) -> Verdict {
         };
         return Verdict::new(true, crate::reason::of_action(&step.action), message);
     }
-    if let Some(w) = plan.waiting.iter().find(|w| w.needs_a_person()) {
-        let message = "nothing more happens by itself";
-        return Verdict::new(false, reason(w), message).because(vec![stable_text(w)]);
+    if let Some(Standstill { manual, goes_on }) = Standstill::of(plan, o) {
+        let text = stable_text(manual);
+        return match goes_on {
+            None if idle => {
+                let message = "nothing more happens by itself";
+                Verdict::new(false, reason(manual), message).because(vec![text])
+            }
+            None => Verdict::new(true, reason(manual), "waiting").because(vec![text]),
+            Some(w) => {
+                let text = format!("manual decision required: {text}");
+                Verdict::new(true, reason(w), "waiting").because(vec![stable_text(w), text])
+            }
+        };
     }
     if let Some(w) = plan.waiting.first() {
         return Verdict::new(true, reason(w), "waiting").because(vec![stable_text(w)]);
     }
-    Verdict::new(false, "AtRest", "there is nothing to do")
+    Verdict::new(false, IDLE, "there is nothing to do")
 }
 
 /// The reason of a problem that nothing of ours ends: a full disk or memory, or which code of a library is right.
 pub(crate) fn beyond_us(problem: &ProblemKind) -> Option<&'static str> {
     match problem {
-        ProblemKind::RefusesWrites { .. } => Some(WRITES_REFUSED),
-        ProblemKind::FunctionsDiffer(_) => Some(FUNCTIONS_DIFFER),
+        ProblemKind::RefusesWrites { .. } => Some(reasons::WRITES_REFUSED.word),
+        ProblemKind::FunctionsDiffer(_) => Some(reasons::FUNCTIONS_DIFFER.word),
         _ => None,
     }
 }
@@ -188,7 +228,7 @@ pub(super) fn degraded(plan: &Plan, o: &Observed) -> Verdict {
     }
     let problems = diagnose(o);
     if let Some(p) = problems.iter().find(|p| p.severity == Severity::Fatal) {
-        let reason = beyond_us(&p.kind).unwrap_or("Unsettled");
+        let reason = beyond_us(&p.kind).unwrap_or(reasons::UNSETTLED.word);
         return Verdict::new(true, reason, p.kind.to_string());
     }
     if let Some(verdict) = placed(&problems) {
@@ -218,10 +258,10 @@ pub(super) fn up_to_date(lacks: &[NotApplied], namespace: &str) -> Verdict {
 fn placed(problems: &[Problem]) -> Option<Verdict> {
     let reason = |p: &Problem| match &p.kind {
         ProblemKind::Majority { at, .. } => Some(match at.place {
-            SharedPlace::Host(_) => "MajorityOnOneHost",
-            SharedPlace::Zone(_) => "MajorityInOneZone",
+            SharedPlace::Host(_) => reasons::MAJORITY_ON_ONE_HOST.word,
+            SharedPlace::Zone(_) => reasons::MAJORITY_IN_ONE_ZONE.word,
         }),
-        ProblemKind::SameHost(_) => Some("SameHost"),
+        ProblemKind::SameHost(_) => Some(reasons::SAME_HOST.word),
         _ => None,
     };
     let shared = || problems.iter().filter(|p| reason(p).is_some());
@@ -341,6 +381,12 @@ pub(super) fn tell_of_pods(
     }
     let clause = |(text, names): &(&str, Vec<&str>)| format!("{}: {text}", names.join(", "));
     verdict.causes = causes.iter().map(clause).collect();
+    // That such a pod's server does not answer comes of it, and its reason is the same text.
+    let told = |clause: &String| {
+        let of = |pod: &&PodNote| clause.starts_with(&format!("{} is not heard: ", pod.pod));
+        pods.iter().any(of)
+    };
+    verdict.clauses.retain(|clause| !told(clause));
     verdict.remedy = pods.first().and_then(|worst| worst.remedy.clone());
     true
 }

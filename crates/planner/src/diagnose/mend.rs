@@ -28,6 +28,7 @@ impl ProblemKind {
             | Self::CopiesElsewhere { .. }
             | Self::Islands { .. } => format!("shardwright fix {target}"),
             Self::OpenSlots { .. } => format!("wait: how far it is, shardwright status {target} shows"),
+            Self::MajorityLost(lost) => lost.remedy(target),
             Self::PrimaryDown { lives: true, .. } => {
                 "leave it running: mend what keeps it from being heard".to_owned()
             }
@@ -40,7 +41,7 @@ impl ProblemKind {
                 "start it again; if its data is lost for good: shardwright fix {target} --accept-data-loss"
             ),
             Self::PrimaryDown { .. } => {
-                "start it again, or let the engine fail over (after cluster-node-timeout) if a replica lives".to_owned()
+                "start it again; while most primaries are reachable, the engine fails over after cluster-node-timeout if a replica lives".to_owned()
             }
             Self::IdLost { replica, silent, .. } => id_lost(target, *replica, *silent),
             Self::Unheard { why, replaced, .. } => unheard(why, *replaced).to_owned(),

@@ -18,6 +18,7 @@ impl fmt::Display for ProblemKind {
             }
             Self::Unowned { slots, nodes, .. } => f.write_str(&keys::unowned(slots, nodes)),
             Self::Contested(slots) => write!(f, "two nodes claim slots {slots}"),
+            Self::MajorityLost(lost) => write!(f, "{lost}"),
             Self::PrimaryDown {
                 node,
                 slots,
@@ -51,7 +52,7 @@ impl fmt::Display for ProblemKind {
                 speakers,
                 about,
             } => {
-                let what = believed(*dissent);
+                let what = believed(*dissent, speakers.len());
                 write!(f, "{} {what} {}", list(speakers), list(about))
             }
             Self::OpenSlots { .. } => f.write_str(&open_slots::text(self)),
@@ -176,16 +177,21 @@ pub(super) fn id_lost(node: NodeId, slots: &SlotSet) -> String {
     )
 }
 
-pub(super) fn believed(dissent: Dissent) -> &'static str {
-    match dissent {
-        Dissent::NotListed => "do not know",
-        Dissent::Handshake => "are still greeting",
-        Dissent::Address => "have a wrong address of",
-        Dissent::Role => "believe another role of",
-        Dissent::Slots => "believe other slots of",
-        Dissent::Health => "hold to have failed, though it lives:",
-        Dissent::Link => "have no bus link to",
-    }
+/// What so many nodes believe of others.
+pub(super) fn believed(dissent: Dissent, speakers: usize) -> &'static str {
+    let (of_one, of_many) = match dissent {
+        Dissent::NotListed => ("does not know", "do not know"),
+        Dissent::Handshake => ("is still meeting", "are still meeting"),
+        Dissent::Address => ("has a wrong address of", "have a wrong address of"),
+        Dissent::Role => ("believes another role of", "believe another role of"),
+        Dissent::Slots => ("believes other slots of", "believe other slots of"),
+        Dissent::Health => (
+            "holds to have failed, though it lives:",
+            "hold to have failed, though it lives:",
+        ),
+        Dissent::Link => ("has no bus link to", "have no bus link to"),
+    };
+    if speakers == 1 { of_one } else { of_many }
 }
 
 pub(super) type Runs = (NodeId, EngineKind, Version);

@@ -15,8 +15,8 @@ use crate::rules::electable::hold_back_of;
 use crate::rules::start::rests;
 use crate::rules::take_in::is_returned;
 use crate::{
-    Action, Authority, Desired, FailoverPolicy, Limits, OnlyOnDisk, Precondition, Reason, Waiting,
-    safety,
+    Action, Authority, Desired, FailoverPolicy, Limits, LostMajority, OnlyOnDisk, Precondition,
+    Reason, Waiting, safety,
 };
 
 /// How long after it was told to take slots in a node may hold keys that none of its replicas has read: a step moves
@@ -36,6 +36,7 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
         p.o.voters()
             .filter(|m| m.source == Source::Others)
             .collect();
+    let lost = LostMajority::of(p.d, p.o);
     for primary in silent {
         if is_returned(p, primary.id) {
             continue;
@@ -45,12 +46,21 @@ pub(crate) fn dead_primaries(p: &mut Draft<'_>) {
         // One that speaks where it does not belong lives all the same.
         match dead.filter(|_| !p.strangers.contains(&primary.id)) {
             None => {
-                p.wait(unproved(p.d, p.o, primary.id));
+                let why = unproved(p.d, p.o, primary.id);
+                // Without a majority nobody votes on it: that is said of all such primaries at once.
+                let lost = lost.as_ref();
+                let said = lost.is_some_and(|lost| lost.primaries.contains(&primary.id));
+                if !said || !matches!(why, Waiting::PrimarySilent { .. }) {
+                    p.wait(why);
+                }
                 hold_back_without_copy(p, primary.id);
             }
             Some(dead) if restart_comes_first(p, &dead) => {}
             Some(dead) => promote_one(p, primary, &dead),
         }
+    }
+    if let Some(lost) = lost {
+        p.wait(Waiting::MajorityLost(Box::new(lost)));
     }
 }
 
@@ -183,7 +193,7 @@ fn promote_one(p: &mut Draft<'_>, primary: &Member, dead: &Dead) {
     // Of a node that is nowhere it is not known when it died; but whoever looks for it has looked everywhere.
     let since = match dead.how() {
         HowDead::Proved(_) | HowDead::Replaced { .. } => died_at(p.o, dead),
-        HowDead::Nowhere | HowDead::GivenUp => Timestamp(0),
+        HowDead::Nowhere | HowDead::GivenUp | HowDead::Stated => Timestamp(0),
     };
     let waited = p.now.since_ms(since);
     let sibling = safety::unheard_sibling(p.o, primary.id);
@@ -291,7 +301,7 @@ fn died_at(o: &Observed, dead: &Dead) -> Timestamp {
     match dead.how() {
         HowDead::Proved(death) => death.since,
         HowDead::Replaced { before, .. } => *before,
-        HowDead::Nowhere | HowDead::GivenUp => o.at,
+        HowDead::Nowhere | HowDead::GivenUp | HowDead::Stated => o.at,
     }
 }
 
@@ -417,7 +427,7 @@ fn has_something(o: &Observed, replica: &NodeView) -> bool {
 /// Whether a replica holds in memory what it copied from its primary: by its stream or its link, else by what the
 /// primary said when it was last heard: that the replica was online, or that there was nothing to copy. A process that
 /// began after the primary died has only what its disk had.
-fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
+pub(crate) fn has_copy(o: &Observed, primary: NodeId, replica: &NodeView) -> bool {
     if read(replica).is_none()
         || copies_elsewhere(o, replica.id).is_some()
         || began_after(o, primary, replica)

@@ -3,12 +3,13 @@
 use shardwright_topology::{AttemptKind, NodeId, NodeView, Observed, Role};
 
 use crate::draft::Draft;
-use crate::evidence::{Dead, Gone, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
+use crate::evidence::{Dead, Gone, HowDead, RoleSeen, Unburdened, copies_elsewhere, in_sync, read};
 use crate::refused::why_not_dead;
 use crate::rules::forget::forget_everywhere;
 use crate::rules::leave::before_reset;
-use crate::rules::promote::{believes_too_much, candidate, may_step_in};
+use crate::rules::promote::{believes_too_much, candidate, has_copy, may_step_in};
 use crate::rules::shape;
+use crate::stated::why_alive;
 use crate::{Action, Manner, Precondition, Reason, Request, Waiting, safety};
 
 /// Takes the next step of the request. One that is fulfilled adds nothing.
@@ -90,24 +91,12 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     if let Some(replica) = asked {
         return p.wait(Waiting::Promotion { replica });
     }
-    let given_up = || Dead::given_up(p.d, p.o, primary);
-    let dead = Dead::prove(p.o, primary).or_else(given_up);
+    let by_word = || Dead::given_up(p.d, p.o, primary).or_else(|| Dead::stated(p.d, p.o, primary));
+    let dead = Dead::prove(p.o, primary).or_else(by_word);
     // One that speaks where it does not belong lives all the same.
     let dead = dead.filter(|_| !p.strangers.contains(&primary));
     let Some(dead) = dead else {
-        let server = p.o.server_of(primary);
-        let why = match server.and_then(|s| why_not_dead(p.d, p.o, s)) {
-            // The others find out by themselves within node-timeout.
-            Some(why) if !why.needs_a_person() => {
-                return p.wait(Waiting::DeathUnproved { node: primary, why });
-            }
-            Some(why) => format!("primary {} is not proved dead: {why}", primary.short()),
-            None => format!(
-                "primary {} is not proved dead; a switchover keeps every write",
-                primary.short()
-            ),
-        };
-        return refuse(p, why);
+        return not_dead(p, node, primary);
     };
     // It may be started in this very pass: then it is no longer dead.
     let server = p.o.server_of(primary).map(|s| s.name.clone());
@@ -125,7 +114,14 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
     let Some(view) = p.o.view_of(node) else {
         return refuse(p, format!("{} itself is not heard", node.short()));
     };
-    if !may_step_in(p.d, p.o, primary, view) {
+    // One that is only said to be dead may have more than what its replica read from a disk.
+    let stated = *dead.how() == HowDead::Stated && !p.d.consent.lose_data;
+    let holds = if stated {
+        has_copy(p.o, primary, view)
+    } else {
+        may_step_in(p.d, p.o, primary, view)
+    };
+    if !holds {
         refuse(p, no_copy(p.o, node, primary));
     } else if p.o.member(primary).is_some_and(too_much) {
         let why = format!(
@@ -153,6 +149,34 @@ fn past_the_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId, manner: Manne
         );
         refuse(p, why);
     }
+}
+
+/// Says why the primary is not held to be dead: a person may know better where it is only silent.
+fn not_dead(p: &mut Draft<'_>, node: NodeId, primary: NodeId) {
+    let (replica, of) = (node.short(), primary.short());
+    let elsewhere = p.strangers.contains(&primary);
+    let elsewhere =
+        elsewhere.then(|| "it answers at a server that does not belong here".to_owned());
+    let alive = elsewhere.or_else(|| why_alive(p.o, primary));
+    if let Some(why) = alive.as_ref().filter(|_| p.d.consent.primary_is_dead) {
+        return refuse(p, format!("primary {of} is not dead: {why}"));
+    }
+    let server = p.o.server_of(primary);
+    let why = match server.and_then(|s| why_not_dead(p.d, p.o, s)) {
+        // The others find out by themselves within node-timeout.
+        Some(why) if !why.needs_a_person() => {
+            return p.wait(Waiting::DeathUnproved { node: primary, why });
+        }
+        Some(why) => format!("primary {of} is not proved dead: {why}"),
+        None if alive.is_some() => {
+            format!("primary {of} is not proved dead; a switchover keeps every write")
+        }
+        None => format!(
+            "primary {of} is not proved dead: it is only unreachable; where you know that it is dead, add \
+             --i-know-the-primary-is-dead, and what it wrote and {replica} has not read is lost"
+        ),
+    };
+    refuse(p, why);
 }
 
 /// What slots the node owns move away. Then everyone forgets it, and it forgets everyone.

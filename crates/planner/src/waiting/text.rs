@@ -7,9 +7,9 @@ use shardwright_topology::{
 };
 
 use super::{OnlyOnDisk, Rest};
-use crate::NoDeath;
 use crate::evidence::Follower;
 use crate::safety::{NoMove, NoRecreate, NoRemove};
+use crate::{LostMajority, NoDeath};
 
 pub(super) const DATA_LOST: &str = "it was formed, and every node is empty: its data is lost";
 
@@ -48,7 +48,18 @@ pub(super) fn data_refused(server: &ServerName, failure: Option<&StartFailure>) 
 }
 
 pub(super) fn primary_silent(node: NodeId) -> String {
-    format!("primary {node:?} is silent, and nothing proves it dead: the engine decides")
+    format!(
+        "primary {node:?} is silent, and nothing proves it dead: the other primaries vote on it"
+    )
+}
+
+pub(super) fn majority_lost(lost: &LostMajority) -> String {
+    match lost.takeover {
+        Some((primary, _)) => format!(
+            "{lost}, or on the word of a person who knows that {primary:?} is dead: shardwright check shows the command"
+        ),
+        None => lost.to_string(),
+    }
 }
 
 pub(super) fn id_lost(node: NodeId) -> String {

@@ -229,6 +229,16 @@ fn a_primary_that_was_replaced_drops_what_it_has_once_it_is_started() {
 }
 
 #[test]
+fn one_node_has_no_link_and_several_have_none() {
+    let mut w = World::formed(3, 1);
+    w.believes("c", "a", |row| row.link_up = false);
+    assert!(says(&told(&w), "c has no bus link to a"), "{:?}", told(&w));
+    w.believes("c1", "a", |row| row.link_up = false);
+    let told = told(&w);
+    assert!(says(&told, "c, c1 have no bus link to a"), "{told:?}");
+}
+
+#[test]
 fn views_islands_and_lost_nodes() {
     let mut w = World::formed(3, 1);
     w.node("c1").island = Some(1);
@@ -244,7 +254,7 @@ fn views_islands_and_lost_nodes() {
         "{told:?}"
     );
     assert!(says(&told, "do not know"));
-    assert!(says(&told, "a believe other slots of b"));
+    assert!(says(&told, "a believes other slots of b"));
     assert!(says(
         &told,
         "node b1 is listed, but it is not known where it lives"

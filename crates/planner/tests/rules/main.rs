@@ -13,6 +13,7 @@ mod forming;
 mod functions;
 mod leaving;
 mod loads;
+mod majority;
 mod meeting;
 mod open_slots;
 mod pairing;

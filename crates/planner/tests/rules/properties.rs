@@ -252,6 +252,7 @@ fn desired([authority, shape, policy, consent, request, whom, how]: [u8; 7]) -> 
         consent: shardwright_planner::Consent {
             lose_data: consent % 3 == 2,
             force_memory: false,
+            primary_is_dead: consent % 5 == 4,
         },
         moves_paused: consent % 7 == 6,
         request: match request % 8 {

@@ -262,8 +262,8 @@ fn install(cluster: &Cluster) -> Container {
     }
 }
 
-/// The image of the server.
-pub(super) fn image(cluster: &Cluster) -> String {
+/// The image of the server that pods are made from.
+pub fn image(cluster: &Cluster) -> String {
     if let Some(image) = cluster.image() {
         return image.to_owned();
     }

@@ -1,5 +1,6 @@
 //! `failover`: make a replica the primary of its shard.
 
+use jiff::Timestamp;
 use shardwright_planner::{Manner, Request, safety};
 use shardwright_runtime::{Keeper, Runtime};
 use shardwright_runtime_kubernetes::wish::Asked;
@@ -29,12 +30,18 @@ pub(super) async fn run(
             return Err(UsageError(text).into());
         }
         let asked = Asked::failover(&args.node, manner);
+        let asked = if args.i_know_the_primary_is_dead {
+            asked.stating_death(Timestamp::now())
+        } else {
+            asked
+        };
         return kubernetes::carry_out(key, login, &asked, args.run.timeout, out).await;
     }
     let promotion = Promotion {
         node: args.node.clone(),
         force: args.force,
         takeover: args.takeover,
+        primary_is_dead: args.i_know_the_primary_is_dead,
         timeout_s: args.run.timeout,
     };
     if !args.run.dry_run
@@ -42,7 +49,7 @@ pub(super) async fn run(
     {
         let dir_given = args.dir.clone();
         let (mut keeper, observed) = open(&target, dir_given, login, Purpose::Read, out).await?;
-        if let Some(status) = prepare(&mut keeper, &observed, &args, manner, out).await? {
+        if let Some(status) = prepare(&mut keeper, &observed, &args, &promotion, out).await? {
             return Ok(status);
         }
         let request = handover::Request::Failover(promotion.clone());
@@ -56,7 +63,7 @@ pub(super) async fn run(
         Purpose::Change
     };
     let (mut keeper, observed) = open(&target, args.dir.clone(), login, purpose, out).await?;
-    if let Some(status) = prepare(&mut keeper, &observed, &args, manner, out).await? {
+    if let Some(status) = prepare(&mut keeper, &observed, &args, &promotion, out).await? {
         return Ok(status);
     }
     promote(&mut keeper, &promotion, &mut Control::signals(), out).await
@@ -68,7 +75,7 @@ async fn prepare(
     keeper: &mut AnyKeeper,
     observed: &Observed,
     args: &FailoverArgs,
-    manner: Manner,
+    promotion: &Promotion,
     out: &mut Printer,
 ) -> anyhow::Result<Option<ExitStatus>> {
     let node = find_node(observed, &args.node)?;
@@ -76,7 +83,7 @@ async fn prepare(
         out.done(&already(observed, node));
         return Ok(Some(ExitStatus::Success));
     }
-    want(keeper, node, manner);
+    want(keeper, node, promotion);
     let left = safety::left_behind(observed, node);
     if !left.is_empty() {
         out.warn(&left_behind(observed, node, &left));
@@ -105,15 +112,17 @@ pub(super) async fn promote<R: Runtime>(
         out.done(&already(&observed, node));
         return Ok(ExitStatus::Success);
     }
-    want(keeper, node, manner(promotion.force, promotion.takeover));
+    want(keeper, node, promotion);
     change::must_be_possible(keeper).await?;
     let done = format!("[OK] {} is the primary", named(&node.short(), &observed));
     let promoted = |o: &Observed| is_primary(o, node);
     change::carry_out_until(keeper, promotion.timeout_s, &done, promoted, control, out).await
 }
 
-fn want<R: Runtime>(keeper: &mut Keeper<R>, node: NodeId, manner: Manner) {
-    let desired = keeper.desired().clone();
+fn want<R: Runtime>(keeper: &mut Keeper<R>, node: NodeId, promotion: &Promotion) {
+    let manner = manner(promotion.force, promotion.takeover);
+    let mut desired = keeper.desired().clone();
+    desired.consent.primary_is_dead = promotion.primary_is_dead;
     keeper.set_desired(desired.with(Request::Promote { node, manner }));
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use shardwright_planner::diagnose;
+use shardwright_planner::{ProblemKind, diagnose};
 use shardwright_runtime::Report;
 
 use super::change::{fatal, is_passing, steady};
@@ -13,6 +13,7 @@ use crate::connect::{AnyKeeper, Purpose, open};
 use crate::exit::ExitStatus;
 use crate::kubernetes;
 use crate::printer::Printer;
+use crate::report::named;
 use crate::status::{ClusterStatus, Moves};
 use crate::stop::{signal_that_came, stop};
 use crate::target::{Called, Target};
@@ -88,6 +89,13 @@ async fn look(
         }
     }
     let healthy = fatal(&problems).next().is_none();
+    // What keeps the engine from healing by itself is said at once.
+    let lost = problems
+        .iter()
+        .find(|p| matches!(p.kind, ProblemKind::MajorityLost(_)));
+    if let Some(lost) = lost.filter(|_| !out.is_json()) {
+        out.say(&named(&lost.kind.to_string(), &observed));
+    }
     let TargetArgs { target: text, dir } = &args.target;
     let called = Called::of(target, text, dir.as_deref(), login);
     if let Some(start) = called.up().filter(|_| is_stopped(&observed)) {

@@ -179,7 +179,7 @@ each_engine! {
         let itself = cluster[0].address();
         for asked in [&target, &itself] {
             let ran = home.run(&["check", asked]);
-            ran.must(1, &["[ERR]", &announced, "announced port wrong?"]).without(&["have a wrong address"]);
+            ran.must(1, &["[ERR]", &announced, "announced port wrong?"]).without(&["a wrong address of"]);
         }
         for (words, why) in [
             (&["fix", &target][..], "a person has to decide"),

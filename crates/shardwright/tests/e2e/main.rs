@@ -22,6 +22,7 @@ mod local_verbs;
 mod looking;
 mod lost_directories;
 mod lost_tables;
+mod majority;
 mod members;
 mod moving;
 mod names;
