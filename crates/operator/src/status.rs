@@ -29,8 +29,8 @@ use listed::listed;
 pub(crate) use news::news;
 pub(crate) use verdict::beyond_us;
 use verdict::{
-    AS_DECLARED, IDLE, Verdict, degraded, locked_out, progressing, ready, state, tell_of_pods,
-    up_to_date,
+    AS_DECLARED, EVERY_REPLICA_THERE, IDLE, Verdict, degraded, locked_out, progressing, ready,
+    state, tell_of_pods, up_to_date,
 };
 pub use verdict::{CREDENTIALS_REJECTED, PLACEMENT_IMPOSSIBLE};
 pub use verdict::{NOT_APPLIED, POD_NOT_READY};
@@ -444,7 +444,8 @@ fn conditions(about: About<'_>, verdicts: [(&str, Verdict); 3]) -> Vec<Condition
 }
 
 /// The text of the condition that tells the worst: that slots are not served, that a person is needed, that something is
-/// missing, what is being done; and what is no harm yet, such as how primaries are placed, before that all is well.
+/// missing, what is being done; and what is no harm yet, such as how primaries are placed or what is only declared, before
+/// that all is well.
 fn why(conditions: &[Condition]) -> Option<String> {
     let of = |kind: &str| conditions.iter().find(|c| c.kind == kind);
     let (ready, progressing, degraded) = (of(READY)?, of(PROGRESSING)?, of(DEGRADED)?);
@@ -459,10 +460,12 @@ fn why(conditions: &[Condition]) -> Option<String> {
         degraded
     } else if !idle {
         progressing
-    } else if degraded.reason == AS_DECLARED {
-        ready
-    } else {
+    } else if !matches!(degraded.reason.as_str(), AS_DECLARED | EVERY_REPLICA_THERE) {
         degraded
+    } else {
+        let not_so = |kind: &&str| of(kind).is_some_and(|c| c.status == ConditionStatus::False);
+        let kind = [PASSWORDS_APPLIED, UP_TO_DATE].into_iter().find(not_so);
+        kind.and_then(of).unwrap_or(ready)
     };
     Some(worst.message.clone())
 }

@@ -135,6 +135,8 @@ struct One<'a> {
     warned: Option<i64>,
     /// What can't be had, as it was told last.
     apply_warnings: Vec<String>,
+    /// Those of them that say that a field is declared and not so.
+    unmet: Vec<NotApplied>,
     /// The changed passwords that servers do not get, as they were told last.
     passwords_not_applied: Vec<String>,
     /// When the files of the servers were written last.
@@ -179,6 +181,7 @@ impl<'a> One<'a> {
             moves_warned: None,
             warned: None,
             apply_warnings: Vec::new(),
+            unmet: Vec::new(),
             passwords_not_applied: Vec::new(),
             files: Vec::new(),
             namespace_ends: false,
@@ -411,12 +414,7 @@ impl<'a> One<'a> {
     fn not_applied(&self, object: &ClusterObject, cluster: &Cluster) -> Vec<NotApplied> {
         let (set, pods) = (self.world.set(&object.key), self.world.pods(&object.key));
         let mut lacks = not_applied(cluster, set.as_deref(), &pods, &self.files);
-        // Nothing but volumes can't be had.
-        lacks.extend(self.apply_warnings.iter().map(|why| NotApplied {
-            field: "storage",
-            pods: Vec::new(),
-            why: why.clone(),
-        }));
+        lacks.extend(self.unmet.iter().cloned());
         lacks
     }
 

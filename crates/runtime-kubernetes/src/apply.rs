@@ -15,7 +15,7 @@ use shardwright_topology::Timestamp;
 
 use crate::facts::{ObjectKey, state_of};
 use crate::names::{self, Names};
-use crate::not_applied::{FileWritten, written_at};
+use crate::not_applied::{FileWritten, NotApplied, written_at};
 use crate::object::ClusterObject;
 use crate::objects::{self, BuildError, Built, Given, Objects};
 use crate::passwords::{PasswordError, Passwords};
@@ -111,6 +111,8 @@ pub struct Applied {
     pub changed: Vec<String>,
     /// What is wanted and can't be had, and what stays instead.
     pub warnings: Vec<String>,
+    /// Those of the warnings that say that a field is declared and not so.
+    pub unmet: Vec<NotApplied>,
     /// What is under way, such as the `StatefulSet` being made anew; the cluster's signal rings when to go on.
     pub pending: Vec<String>,
     /// Passwords that were changed in their Secrets and that the servers do not get: one text for each user.
@@ -170,8 +172,32 @@ pub(crate) struct Run<'a> {
     pub(crate) owner: &'a OwnerReference,
     pub(crate) changed: Vec<String>,
     pub(crate) warnings: Vec<String>,
+    unmet: Vec<NotApplied>,
     pub(crate) pending: Vec<String>,
     pub(crate) passwords_not_applied: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(owner: &'a OwnerReference) -> Self {
+        Self {
+            owner,
+            changed: Vec::new(),
+            warnings: Vec::new(),
+            unmet: Vec::new(),
+            pending: Vec::new(),
+            passwords_not_applied: Vec::new(),
+        }
+    }
+
+    /// Warns that what this field of the manifest declares is not so, and why.
+    pub(crate) fn warn_of(&mut self, field: &'static str, why: String) {
+        self.unmet.push(NotApplied {
+            field,
+            pods: Vec::new(),
+            why: why.clone(),
+        });
+        self.warnings.push(why);
+    }
 }
 
 impl Applier {
@@ -228,17 +254,12 @@ impl Applier {
         self.changed = false;
         self.done = None;
         let owner = owner(object);
-        let mut run = Run {
-            owner: &owner,
-            changed: Vec::new(),
-            warnings: Vec::new(),
-            pending: Vec::new(),
-            passwords_not_applied: Vec::new(),
-        };
+        let mut run = Run::new(&owner);
         let (access, refused) = Box::pin(self.apply_all(cluster, &mut run)).await?;
         let applied = Applied {
             changed: run.changed,
             warnings: run.warnings,
+            unmet: run.unmet,
             pending: run.pending,
             passwords_not_applied: run.passwords_not_applied,
             access,
@@ -283,7 +304,7 @@ impl Applier {
             if !self.stand_in_file(&unknown.names).await? {
                 return Ok((access, Some(unknown)));
             }
-            run.warnings.push(unknown.to_string());
+            run.warn_of("config", unknown.to_string());
         }
         if let Some(first) = &objects.passwords
             && passwords.keep(&client, &self.names, first).await?

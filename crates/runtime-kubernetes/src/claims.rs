@@ -82,7 +82,9 @@ impl Applier {
         } else {
             claim_change(&live, &set)
         };
-        run.warnings.extend(kept_engine);
+        if let Some(why) = kept_engine {
+            run.warn_of("image", why);
+        }
         match &change {
             ClaimChange::None => {}
             ClaimChange::Grow {
@@ -94,13 +96,16 @@ impl Applier {
                 };
                 // All else that changed is applied all the same.
                 keep_live_claims(&live, &mut set);
-                run.warnings.push(format!(
+                let why = format!(
                     "not every volume grows from {from_bytes} to {to_bytes} bytes: {why}; let the storage class expand volumes, or raise the quota"
-                ));
+                );
+                run.warn_of("storage", why);
             }
             ClaimChange::Shrink { .. } | ClaimChange::Class { .. } | ClaimChange::Unknown => {
                 keep_live_claims(&live, &mut set);
-                run.warnings.extend(warning(&change));
+                if let Some(why) = warning(&change) {
+                    run.warn_of("storage", why);
+                }
             }
         }
         if !keeps && change == ClaimChange::None {

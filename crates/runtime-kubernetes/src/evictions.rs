@@ -22,13 +22,7 @@ impl Applier {
     ) -> Result<Vec<String>, ApplyError> {
         let owner = owner(object);
         let budget = build_budget(cluster, &owner, self.world.budget_api(), evictions)?;
-        let mut run = Run {
-            owner: &owner,
-            changed: Vec::new(),
-            warnings: Vec::new(),
-            pending: Vec::new(),
-            passwords_not_applied: Vec::new(),
-        };
+        let mut run = Run::new(&owner);
         self.apply_one(&budget, &mut run).await?;
         Ok(run.changed)
     }

@@ -30,6 +30,8 @@ pub const PLACEMENT_IMPOSSIBLE: &str = reasons::PLACEMENT_IMPOSSIBLE.word;
 pub(super) const IDLE: &str = "AtRest";
 /// The reason where nothing is missing.
 pub(super) const AS_DECLARED: &str = "AsDeclared";
+/// The reason where no replica is missing, and something else is not as declared.
+pub(super) const EVERY_REPLICA_THERE: &str = "EveryReplicaThere";
 
 /// The reason where a pod is not ready though its server runs.
 pub const POD_NOT_READY: &str = reasons::POD_NOT_READY.word;
@@ -69,7 +71,7 @@ impl Verdict {
     /// The same, where not all is as declared beside it.
     pub(super) fn but_not_applied(self) -> Self {
         let reason = match self.reason {
-            AS_DECLARED => "EveryReplicaThere",
+            AS_DECLARED => EVERY_REPLICA_THERE,
             other => other,
         };
         Self { reason, ..self }

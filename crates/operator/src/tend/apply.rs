@@ -38,6 +38,7 @@ impl One<'_> {
                 .clone_from(&applied.passwords_not_applied);
         }
         self.files.clone_from(&applied.files);
+        self.unmet.clone_from(&applied.unmet);
         let again = applied.again_after.unwrap_or(LEFT_ALONE);
         let refused = applied.refused;
         match &mut self.keeper {
