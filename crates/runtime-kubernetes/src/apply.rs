@@ -76,9 +76,11 @@ impl ApplyError {
             Self::Request(error) | Self::Password(PasswordError::Request(error)) => {
                 error.namespace_ends()
             }
-            Self::Password(_) | Self::Build(_) | Self::Taken { .. } | Self::NotYetGone { .. } => {
-                false
-            }
+            Self::Password(_)
+            | Self::UnknownSettings(_)
+            | Self::Build(_)
+            | Self::Taken { .. }
+            | Self::NotYetGone { .. } => false,
         }
     }
 }

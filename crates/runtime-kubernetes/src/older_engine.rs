@@ -107,8 +107,22 @@ fn image_of_ready(pod: &Pod) -> Option<&str> {
     server.image.as_deref().filter(|_| ready)
 }
 
-/// Puts the live server's image, and the command that goes with it, in place of the wanted one's.
+/// Puts the live server's image, and the command and the label of the version that go with it, in place of the wanted
+/// one's.
 fn keep(live: &PodTemplateSpec, wanted: &mut PodTemplateSpec) {
+    let label = |template: &PodTemplateSpec| {
+        let labels = template.metadata.as_ref()?.labels.as_ref()?;
+        labels.get(names::VERSION_LABEL).cloned()
+    };
+    let version = label(live);
+    if version != label(wanted) {
+        let metadata = wanted.metadata.get_or_insert_default();
+        let labels = metadata.labels.get_or_insert_default();
+        match version {
+            Some(version) => labels.insert(names::VERSION_LABEL.to_owned(), version),
+            None => labels.remove(names::VERSION_LABEL),
+        };
+    }
     let (Some(live), Some(spec)) = (server(live), wanted.spec.as_mut()) else {
         return;
     };
@@ -194,6 +208,23 @@ mod tests {
         let containers = &mut kept.spec.as_mut().expect("a pod").containers;
         containers[1].image = Some("valkey:9.1".to_owned());
         assert_eq!(wanted, kept);
+    }
+
+    #[test]
+    fn the_label_of_the_version_stays_with_the_image() {
+        let template = |labels: serde_json::Value| -> PodTemplateSpec {
+            serde_json::from_value(json!({"metadata": {"labels": labels}})).expect("a template")
+        };
+        let version = |version: &str| template(json!({"a": "b", (names::VERSION_LABEL): version}));
+        let none = || template(json!({"a": "b"}));
+        for (live, mut wanted) in [
+            (version("9.1"), version("7.4")),
+            (version("9.1"), none()),
+            (none(), version("7.4")),
+        ] {
+            keep(&live, &mut wanted);
+            assert_eq!(wanted, live);
+        }
     }
 
     #[test]
