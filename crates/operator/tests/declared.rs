@@ -73,6 +73,8 @@ fn what_is_declared_and_not_so_is_a_condition_and_is_not_called_as_declared() {
         c.message,
         "declared and not so: image: redis-0, redis-1 were made with another image; a pod takes it over when it is made anew, one at a time: kubectl delete pod -n cache redis-1"
     );
+    // All else is well, so that the whole has nothing worse to say.
+    assert_eq!(lacks.message.as_ref(), Some(&c.message));
     assert_eq!(condition(&lacks, DEGRADED).reason, "EveryReplicaThere");
     assert_eq!(lacks.state, Some(StateWord::Healthy));
     // Where it is not looked at, the last word stands.
